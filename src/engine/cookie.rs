@@ -1,0 +1,1 @@
+//! Cookies of the stateless stage (RFC 6347 4.2.1).

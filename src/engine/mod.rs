@@ -1,0 +1,8 @@
+//! Who is connected and what happens next. Bytes and time are arguments: nothing here touches a socket or a clock.
+#![forbid(unsafe_code)]
+
+pub mod cookie;
+pub mod registry;
+pub mod settings;
+pub mod stats;
+pub mod timers;

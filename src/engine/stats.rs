@@ -1,0 +1,96 @@
+//! Counters. Each block of them has one writer; anybody may read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer, readable from any thread: adding is a load and a store, not a locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the writer of the block may call this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// The counters of one endpoint or of one thread on the helpers' table.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])+ pub $name: Counter,)+ }
+
+        /// What the counters stood at.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats { $($(#[$doc])+ pub $name: u64,)+ }
+
+        impl Stats {
+            /// Adds what `counters` stand at.
+            pub fn add(&mut self, counters: &Counters) {
+                $(self.$name += counters.$name.get();)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams that came in.
+    datagrams_in,
+    /// Datagrams that went out.
+    datagrams_out,
+    /// Datagrams from strangers that are no ClientHello: dropped.
+    strangers_dropped,
+    /// ClientHellos without a valid cookie: answered with a HelloVerifyRequest.
+    hellos_answered,
+    /// ClientHellos whose answer would have been longer than they were: dropped.
+    hellos_too_short,
+    /// Cookies that did not verify.
+    cookies_refused,
+    /// Handshakes begun, that is, cookies that verified.
+    handshakes_begun,
+    /// Handshakes finished.
+    handshakes_finished,
+    /// Handshakes that failed in libssl.
+    handshakes_failed,
+    /// Handshakes given up at their deadline.
+    handshakes_timed_out,
+    /// Handshakes refused because of max_handshakes.
+    refused_handshakes,
+    /// Handshakes refused because of max_handshakes_per_source or max_connections_per_source.
+    refused_source,
+    /// Connections refused because of max_connections, with nobody to make room.
+    refused_connections,
+    /// Connections given up to make room for another.
+    evicted,
+    /// Connections closed because nothing was heard of them.
+    idle_timed_out,
+    /// Connections replaced by a new handshake from the same address (RFC 6347 4.2.8).
+    restarted,
+    /// Connections closed by their peer.
+    closed_by_peer,
+    /// Flights sent again because a timer ran out.
+    flights_resent_on_timeout,
+    /// Flights sent again because the peer repeated its own.
+    flights_resent_on_repeat,
+    /// Times that a connection's MTU was stepped down.
+    mtu_stepped_down,
+    /// Messages handed to the program.
+    messages_in,
+    /// Messages sent.
+    messages_out,
+    /// Messages cut because the program's buffer was too small.
+    messages_cut,
+    /// Messages dropped because too many waited.
+    messages_dropped,
+    /// Messages refused because they do not fit in a datagram.
+    messages_too_long,
+    /// Records dropped without a look inside: alerts in clear, wrong epochs, cut short.
+    records_dropped,
+    /// Structs of given-up connections that nobody freed and that were freed to bound them.
+    abandoned_freed,
+}

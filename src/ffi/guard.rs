@@ -1,0 +1,43 @@
+//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use crate::log::{self, log};
+
+thread_local! {
+    /// How many exported functions and callbacks of ours this thread is inside of.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs `body`; a panic in it becomes `error` and a log line. Every exported function and every callback that C calls
+/// consists of one call of this.
+#[inline]
+pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
+    quiet_hook();
+    DEPTH.set(DEPTH.get() + 1);
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
+    let depth = DEPTH.get() - 1;
+    DEPTH.set(depth);
+    if depth == 0 && log::waiting() {
+        // The callback is the program's: if it is Rust and panics, that must not cross into C either.
+        let _ = catch_unwind(log::flush);
+    }
+    result
+}
+
+/// Panics of ours are a log line, not a message on stderr; those of the rest of the program go where they always went.
+fn quiet_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if DEPTH.get() > 0 {
+                log!(Error, "internal error, please report it: {info}");
+            } else {
+                previous(info);
+            }
+        }));
+    });
+}

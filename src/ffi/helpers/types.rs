@@ -1,0 +1,50 @@
+//! The types that the helpers share with their callers; their layout is the original's.
+
+use libc::{c_void, sockaddr, sockaddr_in, sockaddr_in6};
+
+/// Success.
+pub const DV_OK: libc::c_int = 0;
+/// Failure.
+pub const DV_ERROR: libc::c_int = -1;
+/// The largest UDP payload that a receive buffer needs to hold, in bytes.
+pub const DTLS_RECORD_MAX_LEN: libc::c_int = 65535 - 8;
+
+/// A link of an intrusive list. Its place belongs to the caller: the library's own table does not use it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub struct dv_list_node {
+    /// The next link, or NULL.
+    pub next: *mut dv_list_node,
+    /// The previous link, or NULL.
+    pub prev: *mut dv_list_node,
+}
+
+/// The address of a peer, and the key of a connection. Clear all of it before an address is written into it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub union dv_udp_conn_key_t {
+    /// The address family.
+    pub addr: sockaddr,
+    /// The address, when the family is AF_INET.
+    pub addr4: sockaddr_in,
+    /// The address, when the family is AF_INET6.
+    pub addr6: sockaddr_in6,
+}
+
+/// A connection.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct dv_udp_conn_t {
+    /// For the caller's own lists.
+    pub list: dv_list_node,
+    /// The peer's address.
+    pub key: dv_udp_conn_key_t,
+    /// The SSL of the connection, or NULL once the library has given it up.
+    pub ssl: *mut c_void,
+    /// The BIO that libssl reads from.
+    pub rbio: *mut c_void,
+    /// The BIO that libssl writes to.
+    pub wbio: *mut c_void,
+}

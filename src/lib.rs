@@ -1,0 +1,25 @@
+//! DTLS for many clients on one UDP socket, on the system's OpenSSL.
+//!
+//! Three doors lead to one engine: the `dv_*` helpers for C programs that exist, a sans-IO endpoint for programs with an
+//! event loop of their own, and a server that owns its sockets and threads.
+//!
+//! The rooms, from the wire upwards; calls go downward only:
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`wire`] | what is on the wire, as pure functions over byte slices |
+//! | `tls` | the only room that calls libssl and libcrypto |
+//! | [`engine`] | who is connected and what happens next; sans-IO |
+//! | `net` | sockets and system calls |
+//! | `ffi` | the C ABI |
+
+#![deny(rustdoc::broken_intra_doc_links)]
+
+pub mod engine;
+mod ffi;
+mod log;
+mod net;
+mod tls;
+pub mod wire;
+
+pub use ffi::*;

@@ -1,0 +1,106 @@
+//! Log lines: collected while a call runs, handed to the program's callback when nothing is borrowed or locked any more.
+//!
+//! A line is formatted only when somebody listens at its level. The `ffi` guard calls [`flush`] as the last thing of each
+//! exported function, so a callback may call any helper again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How much a line matters; a listener names the least level that it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// A call failed because of what the program or the operator gave.
+    Error = 1,
+    /// Something was refused or given up that somebody may miss.
+    Warn = 2,
+    /// Connections come and go.
+    Info = 3,
+    /// Single datagrams.
+    Debug = 4,
+}
+
+/// What receives the lines.
+pub type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
+
+/// Lines that wait for the end of the call on one thread, at most; the oldest goes first.
+const WAITING_AT_MOST: usize = 64;
+
+static WANTED: AtomicU8 = AtomicU8::new(0);
+static SINK: Mutex<Option<std::sync::Arc<Sink>>> = Mutex::new(None);
+
+thread_local! {
+    static WAITING: RefCell<VecDeque<(Level, String)>> = const { RefCell::new(VecDeque::new()) };
+    static IN_SINK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets what receives the lines of `level` and more important ones; `None` turns the log off.
+pub fn listen(level: Option<Level>, sink: Option<Sink>) {
+    let wanted = if sink.is_some() { level.map_or(0, |l| l as u8) } else { 0 };
+    *SINK.lock().unwrap_or_else(|e| e.into_inner()) = sink.map(std::sync::Arc::new);
+    WANTED.store(wanted, Ordering::Relaxed);
+}
+
+/// Whether anybody wants lines of this level.
+#[inline]
+pub fn wanted(level: Level) -> bool {
+    level as u8 <= WANTED.load(Ordering::Relaxed)
+}
+
+/// Whether this thread is inside the program's log callback.
+pub fn in_sink() -> bool {
+    IN_SINK.get()
+}
+
+/// Adds a line to those that wait. Lines that come from inside the callback are dropped: they could go on for ever.
+pub fn push(level: Level, line: String) {
+    if in_sink() {
+        return;
+    }
+    WAITING.with_borrow_mut(|waiting| {
+        if waiting.len() == WAITING_AT_MOST {
+            waiting.pop_front();
+        }
+        waiting.push_back((level, line));
+    });
+}
+
+/// Whether a line waits on this thread.
+#[inline]
+pub fn waiting() -> bool {
+    WAITING.with_borrow(|w| !w.is_empty())
+}
+
+/// Hands the waiting lines to the callback. Call it with nothing borrowed and no lock held.
+pub fn flush() {
+    if in_sink() || !waiting() {
+        return;
+    }
+    let sink = SINK.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let lines = WAITING.take();
+    if let Some(sink) = sink {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                IN_SINK.set(false);
+            }
+        }
+        let _leave = Leave;
+        IN_SINK.set(true);
+        for (level, line) in &lines {
+            sink(*level, line);
+        }
+    }
+}
+
+/// `log!(Error, "certificate {path}: {why}")`: a line for whoever listens; costs one load when nobody does.
+macro_rules! log {
+    ($level:ident, $($format:tt)+) => {
+        if $crate::log::wanted($crate::log::Level::$level) {
+            $crate::log::push($crate::log::Level::$level, format!($($format)+));
+        }
+    };
+}
+pub(crate) use log;

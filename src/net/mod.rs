@@ -1,0 +1,3 @@
+//! Sockets and system calls.
+
+pub mod sys;

@@ -1,0 +1,1 @@
+//! The system calls: the one file of this room with `unsafe`.

@@ -1,0 +1,1 @@
+//! What is set on an SSL_CTX.

@@ -1,0 +1,48 @@
+//! Declarations of libssl and libcrypto functions that `openssl-sys` lacks, and of macros of their headers.
+//! Everything else comes from `openssl_sys` directly.
+
+#![allow(non_camel_case_types)]
+
+use libc::{c_int, c_long, c_uint, c_void, size_t};
+use openssl_sys::{BIO, SSL, SSL_CTX};
+
+/// BIO_ADDR of <openssl/bio.h>.
+pub enum BIO_ADDR {}
+
+pub const DTLS_CTRL_SET_LINK_MTU: c_int = 120;
+pub const SSL_CTRL_MODE: c_int = 33;
+pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
+
+pub const BIO_CTRL_RESET: c_int = 1;
+pub const BIO_CTRL_EOF: c_int = 2;
+pub const BIO_CTRL_PUSH: c_int = 6;
+pub const BIO_CTRL_POP: c_int = 7;
+pub const BIO_CTRL_PENDING: c_int = 10;
+pub const BIO_CTRL_FLUSH: c_int = 11;
+pub const BIO_CTRL_WPENDING: c_int = 13;
+pub const BIO_CTRL_DGRAM_QUERY_MTU: c_int = 40;
+pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
+pub const BIO_CTRL_DGRAM_SET_PEER: c_int = 44;
+pub const BIO_CTRL_DGRAM_GET_PEER: c_int = 46;
+pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
+pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
+
+unsafe extern "C" {
+    pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
+    pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
+    pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
+    pub fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
+    pub fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
+    pub fn SSL_CTX_up_ref(ctx: *mut SSL_CTX) -> c_int;
+    pub fn BIO_ADDR_new() -> *mut BIO_ADDR;
+    pub fn BIO_ADDR_free(addr: *mut BIO_ADDR);
+    pub fn BIO_ADDR_rawmake(
+        addr: *mut BIO_ADDR,
+        family: c_int,
+        address: *const c_void,
+        len: size_t,
+        port: libc::c_ushort,
+    ) -> c_int;
+    pub fn BIO_method_type(bio: *const BIO) -> c_int;
+    pub fn BIO_ctrl(bio: *mut BIO, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
+}

@@ -1,0 +1,44 @@
+//! The handshake message fragment (RFC 6347 4.2.2): twelve bytes of header in front of a piece of a message.
+
+/// Bytes of a fragment's header: type, length, message_seq, fragment offset, fragment length.
+pub const HEADER_LEN: usize = 12;
+
+/// Handshake message types that the library looks at (RFC 5246 7.4).
+pub mod message_type {
+    /// ClientHello.
+    pub const CLIENT_HELLO: u8 = 1;
+    /// HelloVerifyRequest.
+    pub const HELLO_VERIFY_REQUEST: u8 = 3;
+    /// Finished.
+    pub const FINISHED: u8 = 20;
+}
+
+/// One fragment of a handshake message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// One of [`message_type`] or another.
+    pub message_type: u8,
+    /// Length of the whole message without this header.
+    pub length: usize,
+    /// Number of the message in the handshake.
+    pub message_seq: u16,
+    /// Where in the message this piece stands.
+    pub offset: usize,
+    /// The piece.
+    pub body: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    /// The first fragment in an epoch-0 handshake record's `fragment`, and what follows it.
+    pub fn parse(bytes: &'a [u8]) -> Option<(Fragment<'a>, &'a [u8])> {
+        let h = bytes.first_chunk::<HEADER_LEN>()?;
+        let u24 = |at: usize| usize::from(h[at]) << 16 | usize::from(h[at + 1]) << 8 | usize::from(h[at + 2]);
+        let (length, offset, here) = (u24(1), u24(6), u24(9));
+        if offset + here > length || bytes.len() < HEADER_LEN + here {
+            return None;
+        }
+        let (whole, rest) = bytes.split_at(HEADER_LEN + here);
+        let message_seq = u16::from_be_bytes([h[4], h[5]]);
+        Some((Fragment { message_type: h[0], length, message_seq, offset, body: &whole[HEADER_LEN..] }, rest))
+    }
+}

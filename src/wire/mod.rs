@@ -1,0 +1,9 @@
+//! What is on the wire: records, handshake fragments, ClientHello and HelloVerifyRequest as pure functions over byte slices.
+//!
+//! Nothing here allocates, keeps state or trusts a length. RFC 6347 rules, RFC 5246 where it refers to it.
+#![forbid(unsafe_code)]
+
+pub mod handshake;
+pub mod hello;
+pub mod hello_verify;
+pub mod record;

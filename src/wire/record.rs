@@ -1,0 +1,90 @@
+//! The DTLS record (RFC 6347 4.1): thirteen bytes of header in clear, then a fragment.
+
+/// Bytes of a record's header: type, version, epoch, sequence number, length.
+pub const HEADER_LEN: usize = 13;
+
+/// The largest fragment that a protected record may carry: 2^14 and 2048 for the protection (RFC 5246 6.2.3).
+pub const FRAGMENT_MAX: usize = (1 << 14) + 2048;
+
+/// Record content types (RFC 5246 6.2.1).
+pub mod content_type {
+    /// ChangeCipherSpec.
+    pub const CHANGE_CIPHER_SPEC: u8 = 20;
+    /// Alert.
+    pub const ALERT: u8 = 21;
+    /// Handshake.
+    pub const HANDSHAKE: u8 = 22;
+    /// Application data.
+    pub const APPLICATION_DATA: u8 = 23;
+    /// A record with a connection ID (RFC 9146).
+    pub const TLS12_CID: u8 = 25;
+}
+
+/// One record of a datagram, as it stands on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// One of [`content_type`], or anything else a stranger wrote.
+    pub content_type: u8,
+    /// 0xfeff is DTLS 1.0, 0xfefd is DTLS 1.2.
+    pub version: u16,
+    /// How often the keys were changed.
+    pub epoch: u16,
+    /// The 48-bit number of the record in its epoch.
+    pub sequence: u64,
+    /// Header and fragment together.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The first record of `datagram`, and what follows it. `None` where no whole record with a DTLS version stands there.
+    #[inline]
+    pub fn parse(datagram: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
+        let header = datagram.first_chunk::<HEADER_LEN>()?;
+        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+        if header[1] != 0xfe || length > FRAGMENT_MAX || datagram.len() < HEADER_LEN + length {
+            return None;
+        }
+        let (bytes, rest) = datagram.split_at(HEADER_LEN + length);
+        let number = u64::from_be_bytes([0, 0, header[5], header[6], header[7], header[8], header[9], header[10]]);
+        let record = Record {
+            content_type: header[0],
+            version: u16::from_be_bytes([header[1], header[2]]),
+            epoch: u16::from_be_bytes([header[3], header[4]]),
+            sequence: number,
+            bytes,
+        };
+        Some((record, rest))
+    }
+
+    /// What the header stands in front of.
+    #[inline]
+    pub fn fragment(&self) -> &'a [u8] {
+        &self.bytes[HEADER_LEN..]
+    }
+}
+
+/// The whole records of a datagram, in order; ends silently at the first that is cut short or no record at all.
+#[derive(Clone, Debug)]
+pub struct Records<'a>(&'a [u8]);
+
+/// Walks the records of `datagram`.
+pub fn records(datagram: &[u8]) -> Records<'_> {
+    Records(datagram)
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Record<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record<'a>> {
+        let (record, rest) = Record::parse(self.0)?;
+        self.0 = rest;
+        Some(record)
+    }
+}
+
+/// Writes `sequence` (48 bits) into the record header at the start of `record`.
+#[inline]
+pub fn set_sequence(record: &mut [u8], sequence: u64) {
+    record[5..11].copy_from_slice(&sequence.to_be_bytes()[2..]);
+}
