@@ -1,1 +1,2 @@
+//! Build script: header generation, OpenSSL version cfgs, soname.
 fn main() {}

@@ -2,3 +2,9 @@
 
 mod guard;
 pub mod helpers;
+pub mod log;
+pub mod version;
+
+pub use helpers::*;
+pub use log::*;
+pub use version::*;
