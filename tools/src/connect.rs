@@ -99,8 +99,8 @@ pub fn connect_all(
         outcome: Outcome::default(),
     };
     while run.active > 0 || run.attempts.len() < count {
-        let due = (began.elapsed().as_secs_f64() * run.plan.rate) as usize + 1;
-        while run.attempts.len() < count.min(due) && run.active < run.plan.concurrency {
+        let due = (began.elapsed().as_secs_f64() * run.plan.rate) as usize;
+        while run.attempts.len() < count.min(due.saturating_add(1)) && run.active < run.plan.concurrency {
             run.begin(&mut prepare)?;
         }
         run.turn()?;

@@ -14,7 +14,7 @@ use crate::forge::{RECORD_HEADER, renew};
 use crate::process::Process;
 use crate::random::Random;
 use crate::report::{Progress, Report};
-use crate::sys::{self, BATCH, Inbox};
+use crate::sys::{self, BATCH, Inbox, Poll};
 
 /// The options of the subcommand.
 pub const HELP: &str = "\
@@ -72,18 +72,23 @@ impl Flood {
             .map(|_| sys::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
             .collect::<Result<_, _>>()
             .map_err(fail)?;
+        let mut poll = Poll::new().map_err(fail)?;
+        sockets.iter().enumerate().try_for_each(|(n, socket)| poll.add(socket, n)).map_err(fail)?;
         let mut hellos = vec![hello.clone(); BATCH];
         let mut random = Random::new(self.sources as u64);
         let mut inbox = Inbox::new();
         let mut answers = Answers::default();
-        let (began, mut heard, mut written_off, mut batch) = (Instant::now(), Instant::now(), 0, 0);
+        let (began, mut heard, mut written_off) = (Instant::now(), Instant::now(), 0);
         while began.elapsed() < self.limit && !stop.load(Ordering::Relaxed) {
             let under_way = answers.sent - answers.answered.min(answers.sent) - written_off.min(answers.sent);
             let due = match self.rate {
                 Some(rate) => ((began.elapsed().as_secs_f64() * rate) as u64).saturating_sub(answers.sent),
                 None => WINDOW.saturating_sub(under_way),
             };
-            let due = due.min(self.count - answers.sent).min(BATCH as u64) as usize;
+            // No address and port comes twice before all have come once: the original answers a peer only once.
+            let sources = u64::from(self.sources);
+            let (round, place) = (answers.sent / sources, answers.sent % sources);
+            let due = due.min(self.count - answers.sent).min(sources - place).min(BATCH as u64) as usize;
             let mut idle = true;
             if due > 0 {
                 let datagrams: Vec<(Ipv4Addr, &[u8])> = hellos[..due]
@@ -94,13 +99,13 @@ impl Flood {
                         (nth_address(answers.sent as usize + n, self.sources), hello.as_slice())
                     })
                     .collect();
-                batch += 1;
-                let sent = sys::send_from(&sockets[batch % sockets.len()], self.to, &datagrams).map_err(fail)?;
+                let socket = &sockets[round as usize % sockets.len()];
+                let sent = sys::send_from(socket, self.to, &datagrams).map_err(fail)?;
                 answers.sent += sent as u64;
                 idle = sent == 0;
             }
-            for socket in &sockets {
-                for (head, len) in inbox.receive(socket).map_err(fail)? {
+            for socket in poll.wait(Duration::ZERO).map_err(fail)? {
+                for (head, len) in inbox.receive(&sockets[socket]).map_err(fail)? {
                     answers.take(head, len, hello.len());
                     heard = Instant::now();
                     idle = false;
