@@ -7,3 +7,4 @@ pub mod handshake;
 pub mod hello;
 pub mod hello_verify;
 pub mod record;
+pub mod refragment;
