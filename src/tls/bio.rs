@@ -13,7 +13,8 @@ use openssl_sys::*;
 
 use super::sys::*;
 use crate::guard::guard;
-use crate::wire::record;
+use crate::wire::datagrams::{Datagrams, renumber};
+use crate::wire::refragment::refragment;
 
 /// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
 const QUEUE_MAX: usize = 64;
@@ -63,18 +64,17 @@ impl Inbound {
 }
 
 /// What libssl wrote: datagrams that wait to leave, behind those of the last flight that have left already.
+#[derive(Default)]
 pub struct Outbound {
-    bytes: Vec<u8>,
-    /// Where each datagram ends in `bytes`.
-    ends: Vec<usize>,
+    datagrams: Datagrams,
     /// How many of them have left, and how many bytes of the next one (a C caller may read it in pieces).
     left: usize,
     left_bytes: usize,
     /// During the handshake the datagrams of the last flight stay, to be sent again.
     keep: bool,
-    /// The next write begins a new flight, the last one is not needed any more.
+    /// The next write begins a new flight: the last one is not needed any more.
     new_flight: bool,
-    /// Whether the last datagram may grow: it was begun by the libssl call that runs now.
+    /// Whether the last datagram may grow: the call into libssl that runs now has begun it.
     open: bool,
     /// The next sequence number in epoch 0. libssl's own are replaced: they go wrong after DTLSv1_listen in 3.2 to 4.0
     /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). None: libssl's own go out.
@@ -85,196 +85,142 @@ pub struct Outbound {
 
 impl Outbound {
     pub fn new(mtu: usize) -> Outbound {
-        Outbound {
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            left: 0,
-            left_bytes: 0,
-            keep: false,
-            new_flight: false,
-            open: false,
-            sequence: None,
-            mtu,
-        }
+        Outbound { mtu, ..Outbound::default() }
     }
 
-    /// Numbers records of epoch 0 from here on, and keeps each flight until the next one begins.
+    /// Numbers records of epoch 0 from `sequence` on, and keeps each flight until the next one begins.
     pub fn begin_handshake(&mut self, sequence: u64) {
         self.keep = true;
         self.sequence = Some(sequence);
     }
 
-    /// The peer has answered: what libssl writes next is a new flight.
+    /// The peer has sent something new: what libssl writes next is a new flight.
     pub fn expect_new_flight(&mut self) {
         self.new_flight = true;
     }
 
-    /// A new call into libssl begins: what it writes does not join what an earlier call wrote.
-    pub fn close_datagram(&mut self) {
-        self.open = false;
-    }
-
-    pub fn set_mtu(&mut self, mtu: usize) {
-        self.mtu = mtu;
-    }
-
-    /// Takes one write of libssl. Retransmissions come as one write a message; they are packed up to the MTU here.
+    /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
     fn push(&mut self, write: &[u8]) {
         if self.new_flight {
             self.new_flight = false;
             self.drop_left();
         }
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(write);
-        if let Some(sequence) = &mut self.sequence {
-            number(&mut self.bytes[start..], sequence);
+        let before = self.datagrams.len();
+        let begins = self.datagrams.total_len();
+        if self.open {
+            self.datagrams.pack(write, &[], self.mtu);
+        } else {
+            self.datagrams.push(write);
         }
-        let last_begins = self.ends.iter().rev().nth(1).copied().unwrap_or(0);
-        match self.ends.last_mut() {
-            Some(end) if self.open && self.bytes.len() - last_begins <= self.mtu => *end = self.bytes.len(),
-            _ => self.ends.push(self.bytes.len()),
+        if let Some(sequence) = &mut self.sequence {
+            let joined = self.datagrams.len() == before;
+            let from = if joined { before - 1 } else { before };
+            let skip = begins - self.datagrams.begin(from);
+            renumber(&mut self.datagrams.tail_mut(from)[skip..], sequence);
         }
         // Application data is one datagram a message, however small.
         self.open = self.keep;
     }
 
-    /// The next datagram that has to leave; it counts as gone from now on.
-    pub fn pop(&mut self) -> Option<&[u8]> {
-        let end = *self.ends.get(self.left)?;
-        let start = self.begin(self.left) + self.left_bytes;
-        self.left += 1;
-        self.left_bytes = 0;
-        self.open = false;
-        Some(&self.bytes[start..end])
-    }
-
     /// Whether a datagram waits to leave.
     pub fn waits(&self) -> bool {
-        self.left < self.ends.len()
+        self.left < self.datagrams.len()
     }
 
-    /// Frees what has left, unless it is kept to be sent again. Call it when all datagrams were popped.
+    /// The next datagram that has to leave; it counts as gone from now on.
+    pub fn pop(&mut self) -> Option<&[u8]> {
+        let datagram = self.datagrams.get(self.left)?;
+        self.left += 1;
+        self.open = false;
+        Some(&datagram[std::mem::take(&mut self.left_bytes)..])
+    }
+
+    /// Forgets what has left, unless it is kept to be sent again.
     pub fn sent(&mut self) {
         if !self.keep && !self.waits() {
-            self.clear();
+            self.datagrams.clear();
+            self.left = 0;
         }
     }
 
-    /// How many bytes were written so far: see [`Outbound::truncate`].
-    pub fn mark(&self) -> usize {
-        self.ends.len()
+    /// How many datagrams there are: for [`Outbound::written_since`] and [`Outbound::take_back`].
+    pub fn mark(&mut self) -> usize {
+        self.open = false;
+        self.datagrams.len()
     }
 
     /// The content type of the first record written since `mark`.
-    pub fn content_type_since(&self, mark: usize) -> Option<u8> {
-        (mark < self.ends.len()).then(|| self.bytes[self.begin(mark)])
+    pub fn written_since(&self, mark: usize) -> Option<u8> {
+        self.datagrams.get(mark).map(|datagram| datagram[0])
     }
 
-    /// Takes back what was written since `mark`.
-    pub fn truncate(&mut self, mark: usize) {
-        self.bytes.truncate(self.begin(mark));
-        self.ends.truncate(mark);
+    /// Forgets what was written since `mark`.
+    pub fn take_back(&mut self, mark: usize) {
+        self.datagrams.truncate(mark);
     }
 
     /// The datagrams of the last flight wait to leave once more, epoch 0 with new numbers, packed as they were.
     /// Gives whether there are any.
     pub fn resend(&mut self) -> bool {
         if let Some(sequence) = &mut self.sequence {
-            number(&mut self.bytes, sequence);
+            self.datagrams.renumber(sequence);
         }
         self.left = 0;
         self.left_bytes = 0;
         self.waits()
     }
 
-    /// The same in datagrams of at most `mtu`.
-    pub fn refragment(&mut self, mtu: usize) {
+    /// From now on datagrams have at most `mtu` bytes, those of the last flight too.
+    pub fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
-        if self.ends.iter().enumerate().all(|(i, end)| end - self.begin(i) <= mtu) {
-            return;
+        if self.datagrams.iter().any(|datagram| datagram.len() > mtu) {
+            let mut smaller = Datagrams::new();
+            refragment(&self.datagrams, mtu, &mut smaller);
+            self.left = smaller.len();
+            self.datagrams = smaller;
         }
-        let mut bytes = Vec::with_capacity(self.bytes.len() * 2);
-        let mut ends = Vec::new();
-        crate::wire::refragment::refragment(&self.bytes, mtu, &mut bytes, &mut ends);
-        self.bytes = bytes;
-        self.ends = ends;
-        self.left = self.ends.len();
     }
 
-    /// The handshake is over and its last flight has arrived.
+    /// The last flight has arrived: it is not needed any more, and neither are numbers of our own.
     pub fn forget_flight(&mut self) {
         self.keep = false;
         self.drop_left();
-        self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
+        self.datagrams.shrink();
     }
 
     /// Whether the last flight is still there to be sent again.
     pub fn keeps_flight(&self) -> bool {
-        self.keep && !self.ends.is_empty()
-    }
-
-    fn begin(&self, datagram: usize) -> usize {
-        datagram.checked_sub(1).map_or(0, |before| self.ends[before])
+        self.keep && !self.datagrams.is_empty()
     }
 
     fn drop_left(&mut self) {
-        let gone = self.begin(self.left);
-        self.bytes.drain(..gone);
-        self.ends.drain(..self.left);
-        for end in &mut self.ends {
-            *end -= gone;
-        }
+        self.datagrams.drop_first(self.left);
         self.left = 0;
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.left = 0;
-        self.left_bytes = 0;
-    }
-
-    fn waiting_bytes(&self) -> usize {
-        self.bytes.len() - self.begin(self.left) - self.left_bytes
-    }
-
-    /// As many whole datagrams as fit, back to back; a piece of the first where not even that fits.
+    /// For a C caller: as many whole datagrams as fit, back to back; a piece of the first where not even that fits.
     fn read(&mut self, out: &mut [u8]) -> Option<usize> {
-        if !self.waits() || out.is_empty() {
-            return None;
-        }
-        let start = self.begin(self.left) + self.left_bytes;
-        let mut end = start;
-        while let Some(&next) = self.ends.get(self.left) {
-            if next - start > out.len() {
+        let mut len = 0;
+        while let Some(datagram) = self.datagrams.get(self.left) {
+            let datagram = &datagram[self.left_bytes..];
+            let room = out.len() - len;
+            if datagram.len() <= room {
+                out[len..len + datagram.len()].copy_from_slice(datagram);
+                len += datagram.len();
+                self.left += 1;
+                self.left_bytes = 0;
+            } else if len == 0 {
+                out.copy_from_slice(&datagram[..room]);
+                len = room;
+                self.left_bytes += room;
+                break;
+            } else {
                 break;
             }
-            end = next;
-            self.left += 1;
-            self.left_bytes = 0;
         }
-        if end == start {
-            end = start + out.len();
-            self.left_bytes += out.len();
-        }
-        out[..end - start].copy_from_slice(&self.bytes[start..end]);
         self.open = false;
         self.sent();
-        Some(end - start)
-    }
-}
-
-/// Gives the records of epoch 0 in `bytes` the numbers from `sequence` on.
-fn number(bytes: &mut [u8], sequence: &mut u64) {
-    let mut at = 0;
-    while let Some((record, _)) = record::Record::parse(&bytes[at..]) {
-        let (len, epoch) = (record.bytes.len(), record.epoch);
-        if epoch == 0 {
-            record::set_sequence(&mut bytes[at..], *sequence);
-            *sequence += 1;
-        }
-        at += len;
+        (len > 0).then_some(len)
     }
 }
 
@@ -288,13 +234,30 @@ pub fn new_outbound(outbound: Outbound) -> *mut BIO {
     new_bio(&OUTBOUND, outbound)
 }
 
+/// The state behind `bio`, where it is an inbound BIO of this library.
+///
+/// # Safety
+/// `bio` is NULL or a live BIO.
+pub unsafe fn inbound_state(bio: *mut BIO) -> Option<NonNull<Inbound>> {
+    // SAFETY: by contract.
+    unsafe { state(bio, &INBOUND) }
+}
+
 /// The state behind `bio`, where it is an outbound BIO of this library.
 ///
 /// # Safety
 /// `bio` is NULL or a live BIO.
-pub unsafe fn outbound(bio: *mut BIO) -> Option<NonNull<Outbound>> {
-    // SAFETY: the caller vouches for the BIO; the type tells that new_outbound made it, and so what its data is.
-    unsafe { (!bio.is_null() && BIO_method_type(bio) == OUTBOUND.get()?.kind).then(|| data(bio)).flatten() }
+pub unsafe fn outbound_state(bio: *mut BIO) -> Option<NonNull<Outbound>> {
+    // SAFETY: by contract.
+    unsafe { state(bio, &OUTBOUND) }
+}
+
+/// # Safety
+/// `bio` is NULL or a live BIO, and `method` is that of `P`.
+unsafe fn state<P>(bio: *mut BIO, method: &OnceLock<Method>) -> Option<NonNull<P>> {
+    let kind = method.get()?.kind;
+    // SAFETY: the caller vouches for the BIO; the type tells that new_bio made it for a P.
+    unsafe { if bio.is_null() || BIO_method_type(bio) != kind { None } else { data(bio) } }
 }
 
 /// The method lives as long as the process: one for each direction, whatever the number of BIOs.
@@ -358,11 +321,10 @@ impl Port for Outbound {
         true
     }
     fn pending(&self) -> usize {
-        self.waiting_bytes()
+        self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
     }
     fn reset(&mut self) {
-        self.drop_left();
-        self.clear();
+        *self = Outbound { keep: self.keep, sequence: self.sequence, ..Outbound::new(self.mtu) };
     }
     fn mtu(&mut self) -> Option<&mut usize> {
         Some(&mut self.mtu)

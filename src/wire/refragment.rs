@@ -1,5 +1,6 @@
 //! A flight for a smaller MTU (RFC 6347 4.1.1.1, 4.2.3), and new record numbers for one that is sent again (4.2.4).
 
+use super::datagrams::Datagrams;
 use super::handshake::{self, Fragment, fragments};
 use super::record::{self, Record, content_type, records};
 
@@ -7,71 +8,6 @@ const HEADERS_LEN: usize = record::HEADER_LEN + handshake::HEADER_LEN;
 
 /// The smallest datagram that a handshake message can be split into: both headers and one byte.
 pub const LIMIT_MIN: usize = HEADERS_LEN + 1;
-
-/// Datagrams back to back in one buffer, as a flight is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Datagrams {
-    bytes: Vec<u8>,
-    /// Where each datagram ends.
-    ends: Vec<usize>,
-}
-
-impl Datagrams {
-    /// None yet.
-    pub const fn new() -> Datagrams {
-        Datagrams { bytes: Vec::new(), ends: Vec::new() }
-    }
-
-    /// Adds a datagram.
-    pub fn push(&mut self, datagram: &[u8]) {
-        self.bytes.extend_from_slice(datagram);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// Forgets all of them and keeps the room that they took.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The datagrams in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
-    }
-
-    /// Gives the epoch-0 records the numbers from `next` on: a record that is sent again is a new record, or the peer
-    /// takes it for a replay (RFC 6347 4.2.4). Protected records keep their numbers, which their protection covers.
-    pub fn renumber(&mut self, next: &mut u64) {
-        renumber(&mut self.bytes, next);
-    }
-
-    /// Puts a record, given as its head and the rest, into the last datagram where it fits and else into a new one.
-    fn pack(&mut self, head: &[u8], rest: &[u8], limit: usize) {
-        if head.len() + rest.len() <= self.room(limit) {
-            self.ends.pop();
-        }
-        self.bytes.extend_from_slice(head);
-        self.bytes.extend_from_slice(rest);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// How much more the last datagram can take.
-    fn room(&self, limit: usize) -> usize {
-        let [.., start, end] = self.ends[..] else { return limit.saturating_sub(self.bytes.len()) };
-        limit.saturating_sub(end - start)
-    }
-}
 
 /// Packs `flight` into datagrams of at most `limit` bytes (at least [`LIMIT_MIN`]) in `out`, whose old content goes.
 ///
@@ -118,16 +54,4 @@ fn headers(record: &Record<'_>, fragment: &Fragment<'_>) -> [u8; HEADERS_LEN] {
     of_record[11..].copy_from_slice(&((handshake::HEADER_LEN + fragment.body.len()) as u16).to_be_bytes());
     of_fragment.copy_from_slice(&fragment.header());
     headers
-}
-
-/// Gives the epoch-0 records in `bytes`, datagrams back to back, the numbers from `next` on.
-pub fn renumber(mut bytes: &mut [u8], next: &mut u64) {
-    while let Some((Record { epoch, bytes: record, .. }, _)) = Record::parse(bytes) {
-        let (record, rest) = bytes.split_at_mut(record.len());
-        if epoch == 0 {
-            record::set_sequence(record, *next);
-            *next += 1;
-        }
-        bytes = rest;
-    }
 }
