@@ -2,6 +2,7 @@
 
 pub mod bio;
 pub mod context;
+pub mod cookie;
 pub mod ex_data;
 pub mod session;
 pub mod sys;

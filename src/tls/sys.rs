@@ -10,9 +10,11 @@ use openssl_sys::{BIO, SSL, SSL_CTX};
 pub enum BIO_ADDR {}
 
 pub const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
-pub const DTLS1_2_VERSION: c_int = 0xfefd;
 pub const SSL_CTRL_MODE: c_int = 33;
 pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
+
+pub const SSL_R_COOKIE_GEN_CALLBACK_FAILURE: c_int = 400;
+pub const SSL_R_NO_VERIFY_COOKIE_CALLBACK: c_int = 403;
 
 pub const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 
@@ -21,7 +23,6 @@ pub const BIO_CTRL_EOF: c_int = 2;
 pub const BIO_CTRL_PUSH: c_int = 6;
 pub const BIO_CTRL_POP: c_int = 7;
 pub const BIO_CTRL_PENDING: c_int = 10;
-pub const BIO_CTRL_FLUSH: c_int = 11;
 pub const BIO_CTRL_WPENDING: c_int = 13;
 pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
 pub const BIO_CTRL_DGRAM_SET_PEER: c_int = 44;
@@ -31,6 +32,18 @@ pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
     pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
+    /// As in `openssl_sys`, but for a function that is unsafe to call.
+    #[link_name = "SSL_CTX_set_cookie_generate_cb"]
+    pub fn set_cookie_generate_cb(
+        ctx: *mut SSL_CTX,
+        cb: Option<unsafe extern "C" fn(*mut SSL, *mut u8, *mut c_uint) -> c_int>,
+    );
+    /// As in `openssl_sys`, but for a function that is unsafe to call.
+    #[link_name = "SSL_CTX_set_cookie_verify_cb"]
+    pub fn set_cookie_verify_cb(
+        ctx: *mut SSL_CTX,
+        cb: Option<unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> c_int>,
+    );
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
     pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
