@@ -17,6 +17,7 @@
 
 pub mod engine;
 mod ffi;
+mod guard;
 mod log;
 mod net;
 mod tls;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cookie;
+pub mod gate;
 pub mod registry;
 pub mod settings;
 pub mod stats;
