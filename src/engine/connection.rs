@@ -215,6 +215,7 @@ impl Connection {
 
     /// Takes a datagram of the peer. Its messages are pushed to `messages`, what must leave waits in [`Connection::transmit`].
     pub fn receive(&mut self, now: u64, datagram: &[u8], messages: &mut Datagrams, counters: &Counters) {
+        self.catch_up(now);
         for record in records(datagram) {
             self.receive_record(now, &record, messages, counters);
         }
@@ -332,13 +333,7 @@ impl Connection {
         match self.session.handshake(record) {
             Progress::Waiting => {}
             Progress::Finished => {
-                self.state = State::Established;
-                self.heard = now;
-                self.used = now;
-                self.message_max = self.session.message_max();
-                self.flight.due = NEVER;
-                self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
-                self.session.outbound().end_handshake();
+                self.establish(now);
                 return;
             }
             Progress::Failed(why) => {
@@ -353,6 +348,23 @@ impl Connection {
             flight.timeout = flight.first_timeout;
             flight.timeouts = 0;
             flight.due = now.saturating_add(flight.timeout);
+        }
+    }
+
+    fn establish(&mut self, now: u64) {
+        self.state = State::Established;
+        self.heard = now;
+        self.used = now;
+        self.message_max = self.session.message_max();
+        self.flight.due = NEVER;
+        self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
+        self.session.outbound().end_handshake();
+    }
+
+    /// A C caller may have finished the handshake himself, with SSL_read and the like.
+    fn catch_up(&mut self, now: u64) {
+        if self.state == State::Handshaking && self.session.is_finished() {
+            self.establish(now);
         }
     }
 
@@ -443,6 +455,7 @@ impl Connection {
 
     /// Protects a message; the datagram waits in [`Connection::transmit`].
     pub fn send(&mut self, now: u64, message: &[u8], counters: &Counters) -> Result<(), SendError> {
+        self.catch_up(now);
         if self.state != State::Established {
             return Err(SendError::NotEstablished);
         }
@@ -503,6 +516,7 @@ impl Connection {
 
     /// Does what is due.
     pub fn advance(&mut self, now: u64, counters: &Counters) {
+        self.catch_up(now);
         match self.state {
             State::Handshaking if now >= self.handshake_deadline => {
                 counters.handshakes_timed_out.add(1);

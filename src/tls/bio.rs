@@ -152,14 +152,19 @@ impl Outbound {
     /// The next datagram that has to leave; it counts as gone from now on.
     pub fn pop(&mut self) -> Option<&[u8]> {
         if !self.waits() {
-            self.datagrams.truncate(self.flight);
-            self.left = self.flight;
+            self.settle();
             return None;
         }
         self.left += 1;
         self.open = false;
         let from = std::mem::take(&mut self.left_bytes);
         self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
+    }
+
+    /// Everything has left: what is not kept goes.
+    fn settle(&mut self) {
+        self.datagrams.truncate(self.flight);
+        self.left = self.flight;
     }
 
     /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
@@ -228,6 +233,11 @@ impl Outbound {
             }
         }
         self.open = false;
+        if !self.waits() {
+            // A C caller who reads here drives the handshake himself: nobody else tells where a flight ends.
+            self.new_flight = true;
+            self.settle();
+        }
         (len > 0).then_some(len)
     }
 }

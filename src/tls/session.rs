@@ -258,6 +258,12 @@ impl Session {
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
     }
 
+    /// Whether the handshake is over.
+    pub fn is_finished(&self) -> bool {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_is_init_finished(self.ssl.as_ptr()) == 1 }
+    }
+
     /// Lets libssl write its last flight again. Its timer was set by us to the same time as ours; where the wall clock,
     /// which it goes by, was set back, nothing is written.
     pub fn handle_timeout(&mut self) -> bool {
@@ -410,5 +416,29 @@ pub unsafe fn cookie_asked(ssl: *mut SSL) -> Asked {
             mark.asked.set(true);
             Asked::ByProbe
         }
+    }
+}
+
+/// The address that the inbound BIO of `ssl` gives for its peer: family, address and port as bytes.
+///
+/// # Safety
+/// `ssl` is live.
+pub unsafe fn peer_bytes(ssl: *mut SSL) -> Option<Vec<u8>> {
+    // SAFETY: the address is made and freed here; it is asked for its length before it is copied.
+    unsafe {
+        let address = BIO_ADDR_new();
+        let mut bytes = None;
+        if !address.is_null() && BIO_ctrl(SSL_get_rbio(ssl), BIO_CTRL_DGRAM_GET_PEER, 0, address.cast()) > 0 {
+            let mut len = 0;
+            if BIO_ADDR_rawaddress(address, ptr::null_mut(), &mut len) == 1 && len <= 16 {
+                let mut raw = vec![0; len];
+                BIO_ADDR_rawaddress(address, raw.as_mut_ptr().cast(), &mut len);
+                raw.push(BIO_ADDR_family(address) as u8);
+                raw.extend_from_slice(&BIO_ADDR_rawport(address).to_ne_bytes());
+                bytes = Some(raw);
+            }
+        }
+        BIO_ADDR_free(address);
+        bytes
     }
 }

@@ -59,6 +59,9 @@ unsafe extern "C" {
         len: size_t,
         port: libc::c_ushort,
     ) -> c_int;
+    pub fn BIO_ADDR_family(addr: *const BIO_ADDR) -> c_int;
+    pub fn BIO_ADDR_rawaddress(addr: *const BIO_ADDR, to: *mut c_void, len: *mut size_t) -> c_int;
+    pub fn BIO_ADDR_rawport(addr: *const BIO_ADDR) -> libc::c_ushort;
     pub fn BIO_get_new_index() -> c_int;
     pub fn BIO_method_type(bio: *const BIO) -> c_int;
     pub fn BIO_ctrl(bio: *mut BIO, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
