@@ -125,9 +125,8 @@ pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> R
         let private = private_key(ctx, key).map_err(|cause| cause.about(format_args!("key file {key:?}")))?;
         // SAFETY: all four are alive during the call, which takes references of its own to what it keeps. It checks
         // everything, also that key and certificate belong together, before it changes the context.
-        let used = unsafe {
-            sys::SSL_CTX_use_cert_and_key(ctx.as_ptr(), own.as_ptr(), private.as_ptr(), others.as_ptr(), 1)
-        };
+        let used =
+            unsafe { sys::SSL_CTX_use_cert_and_key(ctx.as_ptr(), own.as_ptr(), private.as_ptr(), others.as_ptr(), 1) };
         if used == 1 {
             return Ok(());
         }

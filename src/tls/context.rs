@@ -195,8 +195,7 @@ unsafe extern "C" fn refuse(
     other: *mut c_void,
     user: *mut c_void,
 ) -> c_int {
-    let about_handshake =
-        op == sys::SSL_SECOP_VERSION || op & sys::SSL_SECOP_OTHER_TYPE == sys::SSL_SECOP_OTHER_CIPHER;
+    let about_handshake = op == sys::SSL_SECOP_VERSION || op & sys::SSL_SECOP_OTHER_TYPE == sys::SSL_SECOP_OTHER_CIPHER;
     if about_handshake {
         return 0;
     }
@@ -223,13 +222,6 @@ fn callback_before() -> c_int {
     static INDEX: OnceLock<c_int> = OnceLock::new();
     // SAFETY: no callbacks are given, so nothing of ours is called for the index.
     *INDEX.get_or_init(|| unsafe {
-        openssl_sys::CRYPTO_get_ex_new_index(
-            openssl_sys::CRYPTO_EX_INDEX_SSL_CTX,
-            0,
-            ptr::null_mut(),
-            None,
-            None,
-            None,
-        )
+        openssl_sys::CRYPTO_get_ex_new_index(openssl_sys::CRYPTO_EX_INDEX_SSL_CTX, 0, ptr::null_mut(), None, None, None)
     })
 }

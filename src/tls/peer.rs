@@ -111,9 +111,8 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
 /// `store` is the argument of a verify callback that runs.
 pub unsafe fn chain_error(store: *mut X509_STORE_CTX) -> String {
     // SAFETY: the caller's promise; both only read.
-    let (error, depth): (c_int, c_int) = unsafe {
-        (openssl_sys::X509_STORE_CTX_get_error(store), openssl_sys::X509_STORE_CTX_get_error_depth(store))
-    };
+    let (error, depth): (c_int, c_int) =
+        unsafe { (openssl_sys::X509_STORE_CTX_get_error(store), openssl_sys::X509_STORE_CTX_get_error_depth(store)) };
     // SAFETY: any number is fine, it is only made into words.
     let result = unsafe { X509VerifyResult::from_raw(error) };
     format!("the peer's chain is not good at depth {depth}: {result} ({error})")

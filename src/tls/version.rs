@@ -22,7 +22,10 @@ pub fn runtime_matches() -> bool {
     let matches = *MATCHES.get_or_init(|| loaded() == built());
     if !matches {
         let (loaded, built) = (loaded(), built());
-        log!(Error, "OpenSSL {loaded} is loaded, but this dv_dtls was built against OpenSSL {built}: install a matching one");
+        log!(
+            Error,
+            "OpenSSL {loaded} is loaded, but this dv_dtls was built against OpenSSL {built}: install a matching one"
+        );
     }
     matches
 }
