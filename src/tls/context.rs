@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 use std::ptr;
-use std::sync::OnceLock;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
 use libc::{c_int, c_void};
@@ -14,7 +13,9 @@ use openssl_sys::{SSL, SSL_CTX, X509_STORE_CTX};
 
 use super::cause::{Cause, with_clean_queue};
 use super::certificate::Contents;
+use super::ex_data::Slot;
 use super::sys;
+use crate::guard::guard;
 
 /// A cipher list is longer than this only by mistake.
 const CIPHERS_AT_MOST: usize = 16 << 10;
@@ -145,35 +146,38 @@ fn set_session_id_context(ctx: *mut SSL_CTX, id: &[u8; 32]) {
     unsafe { openssl_sys::SSL_CTX_set_session_id_context(ctx, id.as_ptr(), 32) };
 }
 
+/// The security callback that a context had before [`refuse`] came to stand in front of it.
+static BEFORE_REFUSAL: Slot<SSL_CTX, sys::security_cb> = Slot::new();
+
 /// Makes every handshake fail, of servers and clients alike, with or without certificates, because a program that is told
 /// nothing must not run unprotected: libssl asks the security callback about each version and each cipher, and this one
 /// says no to both.
 pub fn refuse_handshakes(ctx: &SslContextRef) {
-    let mut nobody = [0; 32];
-    // SAFETY: writes 32 bytes. A failure leaves zeros, which no session has either.
-    unsafe { openssl_sys::RAND_bytes(nobody.as_mut_ptr(), 32) };
-    // Nor is a session of better times resumed, which asks about a cipher no more.
-    set_session_id_context(ctx.as_ptr(), &nobody);
-    // SAFETY: the context is alive. Function pointers and data pointers have one size wherever there is OpenSSL.
-    unsafe {
-        if !refuses_handshakes(ctx) {
-            let before = sys::SSL_CTX_get_security_callback(ctx.as_ptr());
-            let before = before.map_or(ptr::null_mut(), |before| before as *mut c_void);
-            openssl_sys::SSL_CTX_set_ex_data(ctx.as_ptr(), callback_before(), before);
-            sys::SSL_CTX_set_security_callback(ctx.as_ptr(), Some(refuse));
-        }
+    if refuses_handshakes(ctx) {
+        return;
     }
+    // SAFETY: the context is alive.
+    unsafe {
+        if let Some(before) = sys::SSL_CTX_get_security_callback(ctx.as_ptr()) {
+            BEFORE_REFUSAL.set(ctx.as_ptr(), before);
+        }
+        sys::SSL_CTX_set_security_callback(ctx.as_ptr(), Some(refuse));
+    }
+    // Nor may a session of better times be resumed, for which a method of one version asks about no version and no cipher.
+    let mut nobodys = [0; 32];
+    // SAFETY: writes 32 bytes. A failure leaves zeros, which no session has either.
+    unsafe { openssl_sys::RAND_bytes(nobodys.as_mut_ptr(), 32) };
+    set_session_id_context(ctx.as_ptr(), &nobodys);
 }
 
-/// Takes back what [`refuse_handshakes`] did, if it did.
+/// Takes back what [`refuse_handshakes`] did, if it did. The session id context has a new value already.
 fn permit_handshakes(ctx: &SslContextRef) {
-    // SAFETY: the context is alive; what hangs at the index is what refuse_handshakes put there.
+    // SAFETY: the context is alive, and nobody else uses it.
     unsafe {
         if refuses_handshakes(ctx)
-            && let Some(before) = before_refusal(ctx.as_ptr())
+            && let Some(before) = BEFORE_REFUSAL.get(ctx.as_ptr())
         {
-            sys::SSL_CTX_set_security_callback(ctx.as_ptr(), Some(before));
-            openssl_sys::SSL_CTX_set_ex_data(ctx.as_ptr(), callback_before(), ptr::null_mut());
+            sys::SSL_CTX_set_security_callback(ctx.as_ptr(), Some(*before));
         }
     }
 }
@@ -195,33 +199,15 @@ unsafe extern "C" fn refuse(
     other: *mut c_void,
     user: *mut c_void,
 ) -> c_int {
-    let about_handshake = op == sys::SSL_SECOP_VERSION || op & sys::SSL_SECOP_OTHER_TYPE == sys::SSL_SECOP_OTHER_CIPHER;
-    if about_handshake {
-        return 0;
-    }
-    // SAFETY: libssl gives either the SSL, which has a context, or the context itself; the callback before us gets the
-    // arguments that libssl would have given it.
-    unsafe {
-        let ctx = if ctx.is_null() { openssl_sys::SSL_get_SSL_CTX(ssl) } else { ctx.cast_mut() };
-        before_refusal(ctx).map_or(0, |before| before(ssl, ctx, op, bits, nid, other, user))
-    }
-}
-
-/// The security callback that [`refuse`] stands in front of.
-///
-/// # Safety
-/// `ctx` is alive.
-unsafe fn before_refusal(ctx: *mut SSL_CTX) -> Option<sys::security_cb> {
-    // SAFETY: the context is alive, and only refuse_handshakes writes at this index: a callback's address, or NULL, which
-    // is how a missing function pointer looks too.
-    unsafe { std::mem::transmute(openssl_sys::SSL_CTX_get_ex_data(ctx, callback_before())) }
-}
-
-/// Where a context keeps the security callback that was there before ours.
-fn callback_before() -> c_int {
-    static INDEX: OnceLock<c_int> = OnceLock::new();
-    // SAFETY: no callbacks are given, so nothing of ours is called for the index.
-    *INDEX.get_or_init(|| unsafe {
-        openssl_sys::CRYPTO_get_ex_new_index(openssl_sys::CRYPTO_EX_INDEX_SSL_CTX, 0, ptr::null_mut(), None, None, None)
+    guard(0, || {
+        if op == sys::SSL_SECOP_VERSION || op & sys::SSL_SECOP_OTHER_TYPE == sys::SSL_SECOP_OTHER_CIPHER {
+            return 0;
+        }
+        // SAFETY: libssl gives either the SSL, which has a context, or the context itself; the callback before us gets the
+        // arguments that libssl would have given it.
+        unsafe {
+            let holder = if ctx.is_null() { openssl_sys::SSL_get_SSL_CTX(ssl) } else { ctx };
+            BEFORE_REFUSAL.get(holder).map_or(0, |before| before(ssl, ctx, op, bits, nid, other, user))
+        }
     })
 }

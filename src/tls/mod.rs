@@ -1,8 +1,12 @@
 //! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO.
 
+pub mod bio;
 pub mod cause;
 pub mod certificate;
 pub mod context;
+pub mod cookie;
+pub mod ex_data;
 pub mod peer;
+pub mod session;
 pub mod sys;
 pub mod version;

@@ -8,7 +8,7 @@ use openssl::ssl::{SslContextRef, SslRef};
 use openssl_sys::X509_STORE_CTX;
 
 use super::types::*;
-use crate::ffi::guard::guard;
+use crate::guard::guard;
 use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
