@@ -22,6 +22,21 @@ pub fn per_connection(before: Memory, after: Memory, connections: usize) -> (f64
     (each(before.resident, after.resident), each(before.anonymous, after.anonymous))
 }
 
+/// Lets each client ask `messages` times; how many answers came, and who is still connected. Few at a time ask: a
+/// socket of the kernel's default size does not hold a message of each of thousands.
+fn ask_all(mut clients: Vec<Client>, messages: u64, progress: &mut Progress) -> Result<(u64, Vec<Client>), String> {
+    const AT_ONCE: usize = 64;
+    let shape = Exchange { size: 64, burst: 1, same: false, timeout: Duration::from_secs(1) };
+    let (mut answered, mut connected) = (0, Vec::with_capacity(clients.len()));
+    while !clients.is_empty() {
+        let some = clients.split_off(clients.len().saturating_sub(AT_ONCE));
+        let (tally, some) = exchange(some, shape, Until::Messages(messages), progress)?;
+        answered += tally.answered;
+        connected.extend(some);
+    }
+    Ok((answered, connected))
+}
+
 /// Runs the subcommand.
 pub fn run(mut args: Args) -> Result<bool, Usage> {
     let to = args.loopback("--to")?;
@@ -33,24 +48,23 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let ca: Option<PathBuf> = args.option("--ca")?;
     args.finish()?;
 
-    let shape = Exchange { size: 64, burst: 1, same: false, timeout: Duration::from_secs(1) };
     let mut progress = Progress::new();
     let before = server.map(Process::memory).transpose()?;
     let began = Instant::now();
     let clients = connected(to, count, sources, &Profile::new(ca.as_deref(), Timer::Fast)?, &mut progress)?;
     let connecting = began.elapsed();
-    let (_, clients) = exchange(clients, shape, Until::Messages(messages), &mut progress)?;
+    let (_, clients) = ask_all(clients, messages, &mut progress)?;
     let until = Instant::now() + idle;
     while Instant::now() < until {
         progress.show(|| format!("{count} connections, idle"));
         thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(200)));
     }
     let after = server.map(Process::memory).transpose()?;
-    let (tally, clients) = exchange(clients, shape, Until::Messages(1), &mut progress)?;
+    let (answered, clients) = ask_all(clients, 1, &mut progress)?;
     drop(progress);
-    let good = clients.len() == count && tally.answered == count as u64;
+    let good = clients.len() == count && answered == count as u64;
     clients.into_iter().for_each(Client::close);
-    let mut report = Report::new("hold").value("clients", count).value("answered_in_the_end", tally.answered);
+    let mut report = Report::new("hold").value("clients", count).value("answered_in_the_end", answered);
     if let Some((before, after)) = before.zip(after) {
         let (resident, anonymous) = per_connection(before, after, count);
         report = report
