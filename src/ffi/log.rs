@@ -7,6 +7,15 @@ use libc::{c_char, c_int, c_void};
 use super::guard::guard;
 use crate::log::{Level, listen};
 
+/// A call failed because of what the program or the operator gave.
+pub const DV_LOG_ERROR: c_int = 1;
+/// Something was refused or given up that somebody may miss.
+pub const DV_LOG_WARN: c_int = 2;
+/// Connections come and go.
+pub const DV_LOG_INFO: c_int = 3;
+/// Single datagrams.
+pub const DV_LOG_DEBUG: c_int = 4;
+
 /// Receives one log line. `level` is one of DV_LOG_*; `line` is NUL-terminated text, valid during the call.
 #[allow(non_camel_case_types)]
 pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
@@ -26,10 +35,10 @@ pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_fn, 
         let user = User(user);
         let level = match level {
             i32::MIN..=0 => None,
-            1 => Some(Level::Error),
-            2 => Some(Level::Warn),
-            3 => Some(Level::Info),
-            4.. => Some(Level::Debug),
+            DV_LOG_ERROR => Some(Level::Error),
+            DV_LOG_WARN => Some(Level::Warn),
+            DV_LOG_INFO => Some(Level::Info),
+            DV_LOG_DEBUG.. => Some(Level::Debug),
         };
         let sink = callback.map(|callback| -> crate::log::Sink {
             Box::new(move |level, line| {

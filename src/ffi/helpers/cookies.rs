@@ -1,6 +1,6 @@
 //! The cookie callbacks that libssl calls.
 #![allow(missing_docs, unused)]
-use libc::{c_char, c_int, c_uint, c_void, size_t, socklen_t};
+use libc::{c_char, c_int, c_uchar, c_uint, c_void, size_t, socklen_t};
 
 use super::types::*;
 use crate::ffi::guard::guard;
@@ -15,7 +15,7 @@ use openssl_sys::SSL;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
     ssl: *mut SSL,
-    cookie: *mut u8,
+    cookie: *mut c_uchar,
     cookie_len: *mut c_uint,
 ) -> c_int {
     guard(0, || 0)
@@ -27,6 +27,10 @@ pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
 /// See the header.
 #[cfg(not(dv_omit = "dtls_verify_cookie_callback"))]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(ssl: *mut SSL, cookie: *const u8, cookie_len: c_uint) -> c_int {
+pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(
+    ssl: *mut SSL,
+    cookie: *const c_uchar,
+    cookie_len: c_uint,
+) -> c_int {
     guard(0, || 0)
 }
