@@ -189,5 +189,5 @@ build/dv_dtls.pc: dv_dtls.pc.in build/paths build/native-libs
 
 # The examples find the library beside them, wherever build/ is.
 build/%: c-examples/%.c $(wildcard c-examples/*.h) $(HEADER) build/libdv_dtls.so
-	$(CC) $(CFLAGS) -std=c11 -D_GNU_SOURCE $(WARNINGS) -Iinclude $(SSL_CFLAGS) -o $@ $< $(LDFLAGS) \
+	$(CC) $(CFLAGS) -std=gnu11 $(WARNINGS) -Iinclude $(SSL_CFLAGS) -o $@ $< $(LDFLAGS) \
 	    -Lbuild -Wl,-rpath,'$$ORIGIN' -ldv_dtls $(SSL_LIBS)
