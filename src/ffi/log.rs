@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use libc::{c_char, c_int, c_void};
 
-use super::guard::guard;
+use crate::guard::guard;
 use crate::log::{Level, listen};
 
 /// A call failed because of what the program or the operator gave.
