@@ -85,11 +85,9 @@ test-long: all certs
 	$(CARGO) test --locked --release --workspace -- --ignored
 
 ## certs: the test certificates, in certs/out, when they are missing
-certs: certs/out/ca.pem
-
-certs/out/ca.pem:
+certs:
 	@scripts/ensure-packages.sh certs
-	certs/make-certs.sh
+	@certs/make-certs.sh
 
 ## header: rewrite include/dv_dtls.h from src/ffi
 header:
@@ -116,10 +114,12 @@ bench: lib certs
 	@scripts/ensure-packages.sh bench
 	$(CARGO) bench --locked
 
-## fuzz: each fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
+## fuzz: each fuzz target for FUZZ_SECONDS (60)
+FUZZ_SECONDS ?= 60
 fuzz:
-	@for target in $$($(CARGO) +nightly fuzz list); do \
-	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	@scripts/ensure-packages.sh build
+	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+	    fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
 
 ## install: header, libraries and dv_dtls.pc under DESTDIR and PREFIX (also LIBDIR, INCLUDEDIR, PCDIR)
 install: lib build/dv_dtls.pc

@@ -1,4 +1,4 @@
-//! Build script: the soname of the shared library, and include/dv_dtls.h.
+//! Build script: the soname of the shared library, the version of OpenSSL, and include/dv_dtls.h.
 //!
 //! The header is made from src/ffi with cbindgen and compared with the committed one. What `DV_HEADER` says happens when
 //! they differ: `update` rewrites the committed one, `check` fails, anything else warns. Nothing is written into the tree
@@ -8,8 +8,15 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libdv_dtls.so.0");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    openssl_version();
     #[cfg(feature = "header")]
     header::compare_with_committed();
+}
+
+/// Tells the library which OpenSSL it is built against, for the comparison with the one that is loaded.
+fn openssl_version() {
+    let number = std::env::var("DEP_OPENSSL_VERSION_NUMBER").expect("openssl-sys tells its dependents the version");
+    println!("cargo::rustc-env=DV_OPENSSL_VERSION_NUMBER={number}");
 }
 
 #[cfg(feature = "header")]
@@ -113,6 +120,9 @@ mod header {
             let declared = text.lines().filter_map(|line| line.strip_prefix(kind));
             config.export.include.extend(declared.map(|rest| rest.split([' ', ';', '(']).next().unwrap().to_owned()));
         }
+        // Hooks of the project's own tests.
+        let hooks = text.split("fn ").skip(1).filter(|rest| rest.starts_with("dv_test_"));
+        config.export.exclude.extend(hooks.map(|rest| rest.split('(').next().unwrap().to_owned()));
         let mut body = Vec::new();
         cbindgen::Builder::new()
             .with_config(config)
