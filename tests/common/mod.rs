@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// What a static link needs beside the archive; `rustc --print native-static-libs` names them.
-const NATIVE_LIBRARIES: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
-
 /// The package's root.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,7 +29,7 @@ impl Link {
     }
 }
 
-/// The directory with libdv_dtls.so.0 and libdv_dtls.a: `DV_LIBDIR`, or else build/, brought up to date by `make`.
+/// The directory with libdv_dtls.so and libdv_dtls.a: `DV_LIBDIR`, or else build/, brought up to date by `make`.
 pub fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| match std::env::var_os("DV_LIBDIR") {
@@ -79,7 +76,12 @@ pub fn link(object: &Path, program: &Path, how: Link) {
             rpath.push(library());
             cc.arg("-L").arg(library()).arg("-ldv_dtls").arg(rpath).args(["-lssl", "-lcrypto"])
         }
-        Link::Static => cc.arg(library().join("libdv_dtls.a")).args(["-lssl", "-lcrypto"]).args(NATIVE_LIBRARIES),
+        Link::Static => {
+            // `make` writes down what rustc says the archive needs beside it.
+            let beside = library().join("native-libs");
+            let beside = std::fs::read_to_string(&beside).unwrap_or_else(|e| panic!("{}: {e}", beside.display()));
+            cc.arg(library().join("libdv_dtls.a")).args(["-lssl", "-lcrypto"]).args(beside.split_whitespace())
+        }
     };
     succeed(&mut cc);
 }
