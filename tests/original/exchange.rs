@@ -145,7 +145,8 @@ impl Process {
     fn start(mut command: Command, input: Stdio) -> Process {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let log = directory().join(format!("{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
-        let file = File::create(&log).unwrap_or_else(|e| panic!("{}: {e}", log.display()));
+        let mut file = File::create(&log).unwrap_or_else(|e| panic!("{}: {e}", log.display()));
+        writeln!(file, "{command:?}").expect("written");
         command.stdin(input).stdout(file.try_clone().expect("a descriptor")).stderr(file);
         Process { child: command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
     }

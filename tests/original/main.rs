@@ -10,6 +10,7 @@ mod exchange;
 mod piece;
 mod program;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
@@ -50,10 +51,15 @@ fn main() {
         }
     }
     for unit in 0..UNITS.len() {
-        for (verb, taken) in [("keep", Taken::AllBut(unit)), ("take", Taken::Only(unit))] {
+        for (verb, taken) in [("keep", Taken::all_but(unit)), ("take", Taken::only(unit))] {
             let name = format!("one_helper::{verb}_{}", UNITS[unit].0);
             add(name, Box::new(move |document| one_helper(document, taken)));
         }
+    }
+    let forward: Vec<usize> = (0..UNITS.len()).collect();
+    let backward: Vec<usize> = (0..UNITS.len()).rev().collect();
+    for (order, units) in [("forward", forward), ("backward", backward), ("shuffled", shuffled())] {
+        add(format!("migration::{order}"), Box::new(move |document| migration(document, &units)));
     }
     add("hash::is_the_originals".into(), Box::new(piece::hash_is_the_originals));
     add("layout::is_the_originals".into(), Box::new(piece::layout_is_the_originals));
@@ -63,9 +69,9 @@ fn main() {
 
 /// Whose helpers client and server use.
 const PAIRS: [(&str, Taken, Taken); 3] = [
-    ("library_client_and_library_server", Taken::All, Taken::All),
-    ("original_client_and_library_server", Taken::None, Taken::All),
-    ("library_client_and_original_server", Taken::All, Taken::None),
+    ("library_client_and_library_server", Taken::ALL, Taken::ALL),
+    ("original_client_and_library_server", Taken::NONE, Taken::ALL),
+    ("library_client_and_original_server", Taken::ALL, Taken::NONE),
 ];
 
 /// The cutting: every helper and both mains are found, and what both listings have is the same in both.
@@ -102,7 +108,7 @@ fn mains(document: &Document, client: Taken, server: Taken, link: Link, identity
 /// The main leaves `addrlen` at 16 after an IPv4 datagram, so that of the next IPv6 peer only half of the address arrives;
 /// that hello is dropped, and its repetition is served.
 fn s_client(document: &Document, link: Link, identity: Identity) {
-    let mut server = Server::start(&Program::server(Taken::All, link).build(document), identity);
+    let mut server = Server::start(&Program::server(Taken::ALL, link).build(document), identity);
     for (before, at) in [server.ipv6, server.ipv4, server.ipv6].into_iter().enumerate() {
         server.serve_s_client(at).complete(&server);
         assert_eq!(server.requests(), before + 1, "{}", server.output());
@@ -134,4 +140,25 @@ fn one_helper(document: &Document, taken: Taken) {
             server.saw_go(exchanges);
         }
     }
+}
+
+/// A program that goes over to the library unit by unit, in this order: it works after each step.
+fn migration(document: &Document, order: &[usize]) {
+    let mut taken = Taken::NONE;
+    for &unit in order {
+        taken = taken.and(unit);
+        let program = Program::both(taken, Link::Shared).build(document);
+        let mut server = Server::start(&program, Identity::Ecdsa);
+        server.serve(&program, "ca.pem").complete(&server);
+        server.saw_go(1);
+    }
+    assert_eq!(taken, Taken::ALL);
+}
+
+/// The units in an order of chance; what fails is named by the program's path in the message.
+fn shuffled() -> Vec<usize> {
+    let random = RandomState::new();
+    let mut units: Vec<usize> = (0..UNITS.len()).collect();
+    units.sort_by_key(|unit| random.hash_one(unit));
+    units
 }

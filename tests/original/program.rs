@@ -39,28 +39,39 @@ pub fn helpers() -> impl Iterator<Item = &'static str> {
     UNITS.iter().flat_map(|(_, functions)| functions.iter().copied())
 }
 
-/// Which helpers a program takes from the library. The others are its own.
+/// Which units a program takes from the library, one bit each. The others are its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Taken {
-    None,
-    All,
-    /// All but this unit.
-    AllBut(usize),
-    /// This unit alone.
-    Only(usize),
-}
+pub struct Taken(u16);
 
 impl Taken {
-    /// Whether the library's `helper` is used. The library's `conn_new` goes only with the library's table.
-    pub fn contains(self, helper: &str) -> bool {
-        let (table, conn_new) = (TABLE.contains(&helper), helper == CONN_NEW);
-        match self {
-            Taken::None => false,
-            Taken::All => true,
-            Taken::AllBut(unit) => !(UNITS[unit].1.contains(&helper) || conn_new && UNITS[unit].1 == TABLE),
-            Taken::Only(unit) => UNITS[unit].1.contains(&helper) || table && UNITS[unit].1 == [CONN_NEW],
-        }
+    pub const NONE: Taken = Taken(0);
+    pub const ALL: Taken = Taken((1 << UNITS.len()) - 1);
+
+    /// This unit alone; the library's `conn_new` needs the library's table beside it.
+    pub fn only(unit: usize) -> Taken {
+        Taken::NONE.and(unit)
     }
+
+    /// All but this unit; who keeps his table keeps his `conn_new`.
+    pub fn all_but(unit: usize) -> Taken {
+        let conn_new = if UNITS[unit].1 == TABLE { 1 << unit_of(CONN_NEW) } else { 0 };
+        Taken(Taken::ALL.0 & !(1 << unit) & !conn_new)
+    }
+
+    /// One unit more.
+    pub fn and(self, unit: usize) -> Taken {
+        let table = if UNITS[unit].1 == [CONN_NEW] { 1 << unit_of(TABLE[0]) } else { 0 };
+        Taken(self.0 | 1 << unit | table)
+    }
+
+    /// Whether the library's `helper` is used.
+    pub fn contains(self, helper: &str) -> bool {
+        self.0 & 1 << unit_of(helper) != 0
+    }
+}
+
+fn unit_of(helper: &str) -> usize {
+    UNITS.iter().position(|(_, functions)| functions.contains(&helper)).unwrap_or_else(|| panic!("{helper}?"))
 }
 
 /// A program: whose helpers, which of the two mains, linked how.
@@ -88,15 +99,15 @@ impl Program {
     /// The C source.
     pub fn source(&self, document: &Document) -> String {
         let mut c = String::new();
-        if self.taken == Taken::None {
+        if self.taken == Taken::NONE {
             c += "#define PROGRAM_IS_ORIGINAL\n";
         }
         c += "#include \"prelude.h\"\n";
-        if self.taken == Taken::All {
+        if self.taken == Taken::ALL {
             c += "#include <dv_dtls.h>\n";
         }
         for item in self.items(document) {
-            if item.name == "\"list.h\"" && self.taken != Taken::None {
+            if item.name == "\"list.h\"" && self.taken != Taken::NONE {
                 let _ = writeln!(c, "{}\n{}", item.text, self.include_beside_own());
             } else {
                 let _ = writeln!(c, "{}\n", item.text);
@@ -117,7 +128,7 @@ impl Program {
     fn items<'a>(&self, document: &'a Document) -> Vec<&'a Item> {
         let mut items: Vec<&Item> = Vec::new();
         let client_main = item(&document.client, CLIENT_MAIN);
-        if self.taken == Taken::None && self.mains == [CLIENT_MAIN] {
+        if self.taken == Taken::NONE && self.mains == [CLIENT_MAIN] {
             items.extend(&document.client);
             // The listing of the client calls it, that of the server defines it.
             items.insert(items.len() - 1, item(&document.server, "dv_openssl_get_verify_result"));
@@ -129,8 +140,8 @@ impl Program {
                 items.extend(self.mains.contains(&SERVER_MAIN).then_some(item));
             } else if match item.kind {
                 Kind::Function => !self.taken.contains(&item.name),
-                Kind::Type => self.taken == Taken::None,
-                Kind::Directive | Kind::Object => self.taken != Taken::All,
+                Kind::Type => self.taken == Taken::NONE,
+                Kind::Directive | Kind::Object => self.taken != Taken::ALL,
             } {
                 items.push(item);
             }
@@ -162,7 +173,7 @@ impl Program {
         });
         let program = object.with_extension(self.link.name());
         once(&program).get_or_init(|| match self.taken {
-            Taken::None => common::link_without_library(&object, &program),
+            Taken::NONE => common::link_without_library(&object, &program),
             _ => common::link(&object, &program, self.link),
         });
         program
@@ -175,12 +186,7 @@ impl Program {
             [SERVER_MAIN] => "server",
             _ => "both",
         };
-        match self.taken {
-            Taken::None => format!("original_{mains}"),
-            Taken::All => format!("library_{mains}"),
-            Taken::AllBut(unit) => format!("keep_{}_{mains}", UNITS[unit].0),
-            Taken::Only(unit) => format!("take_{}_{mains}", UNITS[unit].0),
-        }
+        format!("{mains}_{:04x}", self.taken.0)
     }
 }
 
