@@ -17,6 +17,8 @@
 
 pub mod engine;
 mod ffi;
+mod fork;
+mod guard;
 mod log;
 mod net;
 mod tls;

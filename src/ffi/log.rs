@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use libc::{c_char, c_int, c_void};
 
-use super::guard::guard;
+use crate::guard::guard;
 use crate::log::{Level, listen};
 
 /// Receives one log line. `level` is one of DV_LOG_*; `line` is NUL-terminated text, valid during the call.

@@ -2,7 +2,7 @@
 
 use libc::{c_char, c_uint};
 
-use super::guard::guard;
+use crate::guard::guard;
 
 /// The version as text, such as "0.1.0".
 #[unsafe(no_mangle)]

@@ -9,18 +9,21 @@ use openssl_sys::{BIO, SSL, SSL_CTX};
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}
 
-pub const DTLS_CTRL_SET_LINK_MTU: c_int = 120;
+pub const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
 pub const SSL_CTRL_MODE: c_int = 33;
 pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
+
+pub const SSL_R_COOKIE_GEN_CALLBACK_FAILURE: c_int = 400;
+pub const SSL_R_NO_VERIFY_COOKIE_CALLBACK: c_int = 403;
+
+pub const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 
 pub const BIO_CTRL_RESET: c_int = 1;
 pub const BIO_CTRL_EOF: c_int = 2;
 pub const BIO_CTRL_PUSH: c_int = 6;
 pub const BIO_CTRL_POP: c_int = 7;
 pub const BIO_CTRL_PENDING: c_int = 10;
-pub const BIO_CTRL_FLUSH: c_int = 11;
 pub const BIO_CTRL_WPENDING: c_int = 13;
-pub const BIO_CTRL_DGRAM_QUERY_MTU: c_int = 40;
 pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
 pub const BIO_CTRL_DGRAM_SET_PEER: c_int = 44;
 pub const BIO_CTRL_DGRAM_GET_PEER: c_int = 46;
@@ -28,6 +31,19 @@ pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
 pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
+    pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
+    /// As in `openssl_sys`, but for a function that is unsafe to call.
+    #[link_name = "SSL_CTX_set_cookie_generate_cb"]
+    pub fn set_cookie_generate_cb(
+        ctx: *mut SSL_CTX,
+        cb: Option<unsafe extern "C" fn(*mut SSL, *mut u8, *mut c_uint) -> c_int>,
+    );
+    /// As in `openssl_sys`, but for a function that is unsafe to call.
+    #[link_name = "SSL_CTX_set_cookie_verify_cb"]
+    pub fn set_cookie_verify_cb(
+        ctx: *mut SSL_CTX,
+        cb: Option<unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> c_int>,
+    );
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
     pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
@@ -43,6 +59,10 @@ unsafe extern "C" {
         len: size_t,
         port: libc::c_ushort,
     ) -> c_int;
+    pub fn BIO_ADDR_family(addr: *const BIO_ADDR) -> c_int;
+    pub fn BIO_ADDR_rawaddress(addr: *const BIO_ADDR, to: *mut c_void, len: *mut size_t) -> c_int;
+    pub fn BIO_ADDR_rawport(addr: *const BIO_ADDR) -> libc::c_ushort;
+    pub fn BIO_get_new_index() -> c_int;
     pub fn BIO_method_type(bio: *const BIO) -> c_int;
     pub fn BIO_ctrl(bio: *mut BIO, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
 }

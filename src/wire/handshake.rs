@@ -41,4 +41,24 @@ impl<'a> Fragment<'a> {
         let message_seq = u16::from_be_bytes([h[4], h[5]]);
         Some((Fragment { message_type: h[0], length, message_seq, offset, body: &whole[HEADER_LEN..] }, rest))
     }
+
+    /// The header that stands in front of `body` on the wire.
+    pub fn header(&self) -> [u8; HEADER_LEN] {
+        let u24 = |n: usize| [(n >> 16) as u8, (n >> 8) as u8, n as u8];
+        let mut header = [self.message_type; HEADER_LEN];
+        header[1..4].copy_from_slice(&u24(self.length));
+        header[4..6].copy_from_slice(&self.message_seq.to_be_bytes());
+        header[6..9].copy_from_slice(&u24(self.offset));
+        header[9..].copy_from_slice(&u24(self.body.len()));
+        header
+    }
+}
+
+/// The fragments in an epoch-0 handshake record's `fragment`, in order; ends at the first that is none.
+pub fn fragments(mut bytes: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    std::iter::from_fn(move || {
+        let (fragment, rest) = Fragment::parse(bytes)?;
+        bytes = rest;
+        Some(fragment)
+    })
 }

@@ -3,7 +3,9 @@
 //! Nothing here allocates, keeps state or trusts a length. RFC 6347 rules, RFC 5246 where it refers to it.
 #![forbid(unsafe_code)]
 
+pub mod datagrams;
 pub mod handshake;
 pub mod hello;
 pub mod hello_verify;
 pub mod record;
+pub mod refragment;

@@ -3,7 +3,7 @@
 use libc::{c_char, c_int, c_uint, c_void, size_t, socklen_t};
 
 use super::types::*;
-use crate::ffi::guard::guard;
+use crate::guard::guard;
 
 /// Nothing to do.
 ///

@@ -1,0 +1,117 @@
+//! Rust values that hang on an SSL or an SSL_CTX and are freed with it.
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use libc::{c_int, c_long, c_void};
+use openssl_sys::*;
+
+use crate::guard::guard;
+
+/// What values can hang on.
+pub trait Holder {
+    /// CRYPTO_EX_INDEX_*.
+    const CLASS: c_int;
+    /// SSL_get_ex_data and the like.
+    ///
+    /// # Safety
+    /// `holder` is live.
+    unsafe fn get(holder: *const Self, index: c_int) -> *mut c_void;
+    /// SSL_set_ex_data and the like.
+    ///
+    /// # Safety
+    /// `holder` is live.
+    unsafe fn set(holder: *mut Self, index: c_int, value: *mut c_void) -> bool;
+}
+
+impl Holder for SSL {
+    const CLASS: c_int = CRYPTO_EX_INDEX_SSL;
+    unsafe fn get(holder: *const SSL, index: c_int) -> *mut c_void {
+        // SAFETY: the caller vouches for the SSL.
+        unsafe { SSL_get_ex_data(holder, index) }
+    }
+    unsafe fn set(holder: *mut SSL, index: c_int, value: *mut c_void) -> bool {
+        // SAFETY: the caller vouches for the SSL.
+        unsafe { SSL_set_ex_data(holder, index, value) == 1 }
+    }
+}
+
+impl Holder for SSL_CTX {
+    const CLASS: c_int = CRYPTO_EX_INDEX_SSL_CTX;
+    unsafe fn get(holder: *const SSL_CTX, index: c_int) -> *mut c_void {
+        // SAFETY: the caller vouches for the SSL_CTX.
+        unsafe { SSL_CTX_get_ex_data(holder, index) }
+    }
+    unsafe fn set(holder: *mut SSL_CTX, index: c_int, value: *mut c_void) -> bool {
+        // SAFETY: the caller vouches for the SSL_CTX.
+        unsafe { SSL_CTX_set_ex_data(holder, index, value) == 1 }
+    }
+}
+
+/// One place on each `H` where a `T` can hang. Make it a `static`: the number behind it is taken once and never given back.
+pub struct Slot<H, T> {
+    index: OnceLock<c_int>,
+    holds: PhantomData<fn(H) -> T>,
+}
+
+impl<H: Holder, T: 'static> Slot<H, T> {
+    pub const fn new() -> Slot<H, T> {
+        Slot { index: OnceLock::new(), holds: PhantomData }
+    }
+
+    fn index(&self) -> c_int {
+        *self.index.get_or_init(|| {
+            // SAFETY: a plain call; the free function takes what `set` puts there.
+            unsafe { CRYPTO_get_ex_new_index(H::CLASS, 0, std::ptr::null_mut(), None, None, Some(free::<T>)) }
+        })
+    }
+
+    /// What hangs there.
+    ///
+    /// # Safety
+    /// `holder` is live for as long as the reference is used, and one thread uses it at a time.
+    pub unsafe fn get<'a>(&self, holder: *const H) -> Option<&'a T> {
+        // SAFETY: the caller vouches for the holder; what hangs there was put by `set` as a Box<T>.
+        unsafe { H::get(holder, self.index()).cast::<T>().as_ref() }
+    }
+
+    /// Hangs `value` there, in the place of what hung there; says whether that worked.
+    ///
+    /// # Safety
+    /// `holder` is live, one thread uses it at a time, and nothing that `get` gave is still in use.
+    pub unsafe fn set(&self, holder: *mut H, value: T) -> bool {
+        // SAFETY: the caller vouches for the holder; a box that hangs there came from an earlier call.
+        unsafe {
+            let old = H::get(holder, self.index());
+            let new = Box::into_raw(Box::new(value));
+            if H::set(holder, self.index(), new.cast()) {
+                free_box::<T>(old);
+                true
+            } else {
+                free_box::<T>(new.cast());
+                false
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `value` is NULL or a Box<T> that nobody else will free.
+unsafe fn free_box<T>(value: *mut c_void) {
+    if !value.is_null() {
+        // SAFETY: by contract.
+        drop(unsafe { Box::from_raw(value.cast::<T>()) });
+    }
+}
+
+unsafe extern "C" fn free<T>(
+    _holder: *mut c_void,
+    value: *mut c_void,
+    _all: *mut CRYPTO_EX_DATA,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) {
+    // SAFETY: libcrypto calls this once for each holder that is freed, with what `set` put there, or NULL.
+    guard((), || unsafe { free_box::<T>(value) });
+}

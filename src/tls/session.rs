@@ -1,0 +1,444 @@
+//! One SSL over the datagram BIO: the handshake, and application records under OpenSSL's protection.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::net::SocketAddr;
+use std::ptr::{self, NonNull};
+
+use foreign_types::ForeignTypeRef;
+use libc::{c_int, c_long, c_uint};
+use openssl::error::{Error, ErrorStack};
+use openssl::ssl::{SslContextRef, SslRef};
+use openssl_sys::*;
+
+use super::bio::{self, Inbound, Outbound};
+use super::ex_data::Slot;
+use super::sys::*;
+use crate::guard::guard;
+use crate::wire::datagrams::Datagrams;
+use crate::wire::record::FRAGMENT_MAX;
+
+/// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
+pub const PAYLOAD_MIN: usize = 256 - 48;
+
+/// How often libssl's own timer may run out before it is stopped: at the thirteenth time libssl gives up for good.
+const EXPIRIES_MAX: u32 = 10;
+
+/// What a session is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    /// Bytes of UDP payload of the largest datagram.
+    pub payload: usize,
+    /// Bytes of the peer's certificate chain that are taken in.
+    pub max_certificate_chain: u32,
+    /// Wait before the first repetition of a flight, in microseconds, and the longest wait.
+    pub first_timeout: u64,
+    pub longest_timeout: u64,
+}
+
+/// How far a handshake is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    Finished,
+    Waiting,
+    Failed(ErrorStack),
+}
+
+/// What a protected record turned out to be.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// A message, pushed to the messages.
+    Message,
+    /// Nothing for the program: not authentic, a replay, or part of a handshake.
+    Nothing,
+    CloseNotify,
+    Failed(ErrorStack),
+}
+
+/// Whose cookie callback a context has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    Ours,
+    Theirs,
+    Nobody,
+}
+
+/// What libssl's callbacks need to know of an SSL, hung on it.
+#[derive(Default)]
+struct Mark {
+    /// Our own stateless stage has verified the cookie of this SSL's hello.
+    cookie_proven: Cell<bool>,
+    /// In a probe: one of our callbacks was called.
+    asked: Cell<bool>,
+    first_timeout: Cell<c_uint>,
+    longest_timeout: Cell<c_uint>,
+    expiries: Cell<c_uint>,
+}
+
+static MARK: Slot<SSL, Mark> = Slot::new();
+
+/// An SSL with a pair of datagram BIOs.
+///
+/// It owns the SSL, unless [`Session::lend_ssl`] gave it away: then whoever has it frees it, and this session must be
+/// dropped or left alone from that moment on.
+pub struct Session {
+    ssl: NonNull<SSL>,
+    inbound: NonNull<Inbound>,
+    outbound: NonNull<Outbound>,
+    owned: bool,
+    buffers_released: bool,
+}
+
+// SAFETY: an SSL may be used by any thread, one at a time, and `&mut self` sees to that.
+unsafe impl Send for Session {}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: the session owns the SSL, which owns the BIOs.
+            unsafe { SSL_free(self.ssl.as_ptr()) };
+        }
+    }
+}
+
+impl Session {
+    /// A server's side.
+    pub fn accept(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
+        let session = Session::new(context, peer, with)?;
+        // SAFETY: the SSL is live.
+        unsafe { SSL_set_accept_state(session.ssl.as_ptr()) };
+        Ok(session)
+    }
+
+    /// A client's side. [`Session::handshake`] with an empty record writes the first hello.
+    pub fn connect(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
+        let mut session = Session::new(context, peer, with)?;
+        // SAFETY: the SSL is live.
+        unsafe { SSL_set_connect_state(session.ssl.as_ptr()) };
+        session.outbound().begin_handshake(0);
+        Ok(session)
+    }
+
+    fn new(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
+        let rbio = bio::new_inbound(Inbound::new(Some(peer)));
+        let wbio = bio::new_outbound(Outbound::new(with.payload));
+        let mark = Mark {
+            first_timeout: Cell::new(c_uint::try_from(with.first_timeout).unwrap_or(c_uint::MAX)),
+            longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),
+            ..Mark::default()
+        };
+        // SAFETY: the context is live. The SSL owns the BIOs once they are set; until then they are freed here.
+        unsafe {
+            let ssl = SSL_new(context.as_ptr());
+            let (Some(ssl), Some(inbound), Some(outbound)) =
+                (NonNull::new(ssl), bio::inbound_state(rbio), bio::outbound_state(wbio))
+            else {
+                BIO_free_all(rbio);
+                BIO_free_all(wbio);
+                SSL_free(ssl);
+                return Err(ErrorStack::get());
+            };
+            let session = Session { ssl, inbound, outbound, owned: true, buffers_released: false };
+            let ssl = ssl.as_ptr();
+            SSL_set_bio(ssl, rbio, wbio);
+            if !MARK.set(ssl, mark) {
+                return Err(ErrorStack::get());
+            }
+            SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION);
+            SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
+            SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
+            DTLS_set_timer_cb(ssl, Some(timer));
+            session.set_payload(with.payload);
+            Ok(session)
+        }
+    }
+
+    /// The SSL, for what the program may read from it.
+    pub fn ssl(&self) -> &SslRef {
+        // SAFETY: the SSL is live as long as the session is used.
+        unsafe { SslRef::from_ptr(self.ssl.as_ptr()) }
+    }
+
+    /// The SSL, for what is to be set before the handshake.
+    pub fn ssl_mut(&mut self) -> &mut SslRef {
+        // SAFETY: as in `ssl`, and nobody else has it.
+        unsafe { SslRef::from_ptr_mut(self.ssl.as_ptr()) }
+    }
+
+    /// Gives the SSL to somebody else, who frees it.
+    pub fn lend_ssl(&mut self) -> NonNull<SSL> {
+        self.owned = false;
+        self.ssl
+    }
+
+    /// What came in by the hand of a C caller.
+    pub fn inbound(&mut self) -> &mut Inbound {
+        // SAFETY: the state lives as long as the BIO, the BIO as long as the SSL, and libssl is not running.
+        unsafe { self.inbound.as_mut() }
+    }
+
+    /// What has to leave.
+    pub fn outbound(&mut self) -> &mut Outbound {
+        // SAFETY: as in `inbound`.
+        unsafe { self.outbound.as_mut() }
+    }
+
+    /// Shows libssl a hello whose cookie is known to be good, alone in its record: DTLSv1_listen of 3.2 and later would
+    /// take in whatever an attacker glued behind it. The handshake goes on with [`Session::handshake`].
+    pub fn listen(&mut self, hello_record: &[u8], sequence: u64) -> bool {
+        if let Some(mark) = self.mark() {
+            mark.cookie_proven.set(true);
+        }
+        let listened = self.dtlsv1_listen(hello_record);
+        self.outbound().begin_handshake(sequence);
+        listened
+    }
+
+    /// Shows libssl a hello of our own, to see which cookie callback it calls.
+    pub fn probe(&mut self, hello_record: &[u8]) -> Probe {
+        let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
+        asked(self);
+        self.dtlsv1_listen(hello_record);
+        let errors = ErrorStack::get();
+        if asked(self) {
+            return Probe::Ours;
+        }
+        let missing = |error: &Error| {
+            matches!(error.reason_code(), SSL_R_COOKIE_GEN_CALLBACK_FAILURE | SSL_R_NO_VERIFY_COOKIE_CALLBACK)
+        };
+        if errors.errors().iter().any(missing) { Probe::Nobody } else { Probe::Theirs }
+    }
+
+    fn dtlsv1_listen(&mut self, hello_record: &[u8]) -> bool {
+        self.lend(hello_record);
+        // SAFETY: the SSL is live; the address is made and freed here.
+        let listened = unsafe {
+            let address = BIO_ADDR_new();
+            let listened = !address.is_null() && DTLSv1_listen(self.ssl.as_ptr(), address) == 1;
+            BIO_ADDR_free(address);
+            listened
+        };
+        self.inbound().take_back();
+        listened
+    }
+
+    fn mark(&self) -> Option<&Mark> {
+        // SAFETY: the SSL is live.
+        unsafe { MARK.get(self.ssl.as_ptr()) }
+    }
+
+    /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake.
+    pub fn handshake(&mut self, record: &[u8]) -> Progress {
+        self.outbound().mark();
+        self.lend(record);
+        // SAFETY: the SSL is live.
+        let (result, error) = unsafe {
+            ERR_clear_error();
+            let result = SSL_do_handshake(self.ssl.as_ptr());
+            (result, SSL_get_error(self.ssl.as_ptr(), result))
+        };
+        self.inbound().take_back();
+        match (result, error) {
+            (1, _) => Progress::Finished,
+            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Progress::Failed(ErrorStack::get()),
+            _ => Progress::Waiting,
+        }
+    }
+
+    /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
+    pub fn awaits_finished(&self) -> bool {
+        // SAFETY: the SSL is live and the text static. Its numbers for states differ between versions, its texts do not.
+        unsafe { CStr::from_ptr(SSL_state_string(self.ssl.as_ptr())) == c"TRCCS" }
+    }
+
+    /// Whether flights need libssl to be repeated: they hold a Finished that the peer must answer, and the copy of a
+    /// record that the peer has seen is a replay to it. [`Session::handle_timeout`] makes new records.
+    pub fn repeats_by_libssl(&self) -> bool {
+        // SAFETY: the SSL is live.
+        unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_finished(&self) -> bool {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_is_init_finished(self.ssl.as_ptr()) == 1 }
+    }
+
+    /// Lets libssl write its last flight again. Its timer was set by us to the same time as ours; where the wall clock,
+    /// which it goes by, was set back, nothing is written.
+    pub fn handle_timeout(&mut self) -> bool {
+        self.outbound().mark();
+        // SAFETY: the SSL is live.
+        unsafe {
+            ERR_clear_error();
+            SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut());
+        }
+        self.outbound().waits()
+    }
+
+    /// Opens one protected record.
+    pub fn open(&mut self, record: &[u8], messages: &mut Datagrams) -> Opened {
+        self.acquire_buffers();
+        self.lend(record);
+        let (mut result, mut error) = (0, 0);
+        // A message is never longer than its record.
+        let len = messages.push_with(record.len().min(FRAGMENT_MAX), |room| {
+            // SAFETY: the SSL is live, the room is as long as is said.
+            unsafe {
+                ERR_clear_error();
+                result = SSL_read(self.ssl.as_ptr(), room.as_mut_ptr().cast(), room.len() as c_int);
+                if result <= 0 {
+                    error = SSL_get_error(self.ssl.as_ptr(), result);
+                }
+            }
+            (result > 0).then_some(result as usize)
+        });
+        self.inbound().take_back();
+        match error {
+            _ if len => Opened::Message,
+            SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
+            SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(ErrorStack::get()),
+            _ => Opened::Nothing,
+        }
+    }
+
+    /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
+    pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
+        self.acquire_buffers();
+        // SAFETY: the SSL is live, the message is as long as is said.
+        let written = unsafe {
+            ERR_clear_error();
+            SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int)
+        };
+        if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
+    }
+
+    /// Bytes of the longest message that fits in a datagram, once the handshake is over.
+    pub fn message_max(&self) -> usize {
+        // SAFETY: the SSL is live.
+        unsafe { DTLS_get_data_mtu(self.ssl.as_ptr()) }
+    }
+
+    /// Writes a close_notify alert.
+    pub fn shutdown(&mut self) {
+        self.acquire_buffers();
+        // SAFETY: the SSL is live.
+        unsafe {
+            ERR_clear_error();
+            SSL_shutdown(self.ssl.as_ptr());
+            ERR_clear_error();
+        }
+    }
+
+    /// Datagrams have at most `payload` bytes from now on, those of the last flight too.
+    pub fn set_payload_max(&mut self, payload: usize) {
+        self.set_payload(payload);
+        self.outbound().set_mtu(payload);
+    }
+
+    /// Gives back the 33 KB that an idle SSL of OpenSSL 3.0 holds. A direct SSL_write by the program would crash then.
+    pub fn release_buffers(&mut self) {
+        if !self.buffers_released {
+            // SAFETY: the SSL is live; with data waiting libssl refuses and says so.
+            self.buffers_released = unsafe { SSL_free_buffers(self.ssl.as_ptr()) == 1 };
+        }
+    }
+
+    #[inline]
+    fn acquire_buffers(&mut self) {
+        if self.buffers_released {
+            // SAFETY: the SSL is live.
+            self.buffers_released = unsafe { SSL_alloc_buffers(self.ssl.as_ptr()) != 1 };
+        }
+    }
+
+    fn lend(&mut self, record: &[u8]) {
+        if !record.is_empty() {
+            self.inbound().lend(record);
+        }
+    }
+
+    fn set_payload(&self, payload: usize) {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_set_mtu(self.ssl.as_ptr(), payload.max(PAYLOAD_MIN) as c_long) };
+    }
+}
+
+/// # Safety
+/// `ssl` is live.
+unsafe fn repeats_by_libssl(ssl: *mut SSL) -> bool {
+    // SAFETY: by contract.
+    unsafe { SSL_is_server(ssl) == 0 || SSL_session_reused(ssl) == 1 }
+}
+
+/// Sets libssl's timer. Where we repeat the flights ourselves it must not run out: libssl sends one message a datagram
+/// and goes by the wall clock.
+unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
+    guard(c_uint::MAX, || {
+        // SAFETY: libssl calls this with a live SSL.
+        let Some(mark) = (unsafe { MARK.get(ssl) }) else { return c_uint::MAX };
+        // SAFETY: as above.
+        if !unsafe { repeats_by_libssl(ssl) } {
+            return c_uint::MAX;
+        }
+        if last == 0 {
+            mark.expiries.set(0);
+            return mark.first_timeout.get();
+        }
+        mark.expiries.set(mark.expiries.get() + 1);
+        if mark.expiries.get() > EXPIRIES_MAX {
+            return c_uint::MAX;
+        }
+        last.saturating_mul(2).min(mark.longest_timeout.get())
+    })
+}
+
+/// Who asks one of our cookie callbacks.
+pub enum Asked {
+    /// A probe, which only wants to know whether it is set.
+    ByProbe,
+    /// A session whose cookie our stateless stage has verified.
+    Proven,
+    /// A C caller who runs DTLSv1_listen or SSL_accept himself.
+    ByProgram,
+}
+
+/// For our cookie callbacks: who wants to know.
+///
+/// # Safety
+/// `ssl` is live.
+pub unsafe fn cookie_asked(ssl: *mut SSL) -> Asked {
+    // SAFETY: by contract.
+    match unsafe { MARK.get(ssl) } {
+        None => Asked::ByProgram,
+        Some(mark) if mark.cookie_proven.get() => Asked::Proven,
+        Some(mark) => {
+            mark.asked.set(true);
+            Asked::ByProbe
+        }
+    }
+}
+
+/// The address that the inbound BIO of `ssl` gives for its peer: family, address and port as bytes.
+///
+/// # Safety
+/// `ssl` is live.
+pub unsafe fn peer_bytes(ssl: *mut SSL) -> Option<Vec<u8>> {
+    // SAFETY: the address is made and freed here; it is asked for its length before it is copied.
+    unsafe {
+        let address = BIO_ADDR_new();
+        let mut bytes = None;
+        if !address.is_null() && BIO_ctrl(SSL_get_rbio(ssl), BIO_CTRL_DGRAM_GET_PEER, 0, address.cast()) > 0 {
+            let mut len = 0;
+            if BIO_ADDR_rawaddress(address, ptr::null_mut(), &mut len) == 1 && len <= 16 {
+                let mut raw = vec![0; len];
+                BIO_ADDR_rawaddress(address, raw.as_mut_ptr().cast(), &mut len);
+                raw.push(BIO_ADDR_family(address) as u8);
+                raw.extend_from_slice(&BIO_ADDR_rawport(address).to_ne_bytes());
+                bytes = Some(raw);
+            }
+        }
+        BIO_ADDR_free(address);
+        bytes
+    }
+}
