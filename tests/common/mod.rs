@@ -46,15 +46,12 @@ pub fn header() -> PathBuf {
     std::env::var_os("DV_INCLUDEDIR").map_or_else(|| root().join("include"), PathBuf::from)
 }
 
-/// The directory with the test certificates, made by certs/make-certs.sh when they are missing.
+/// The directory with the test certificates; the script does nothing when it has made them already.
 pub fn certificates() -> &'static Path {
     static CERTIFICATES: OnceLock<PathBuf> = OnceLock::new();
     CERTIFICATES.get_or_init(|| {
-        let out = root().join("certs/out");
-        if !out.join("ca.pem").exists() {
-            succeed(&mut Command::new(root().join("certs/make-certs.sh")));
-        }
-        out
+        succeed(&mut Command::new(root().join("certs/make-certs.sh")));
+        root().join("certs/out")
     })
 }
 

@@ -10,7 +10,7 @@ int main(int argc, char **argv)
     struct sockaddr_in at = {.sin_family = AF_INET};
     struct sockaddr_in6 at6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     char *address = "127.0.0.1", *certificate = NULL, *key = NULL, *ca = NULL, *mode = argc > 1 ? argv[1] : "";
-    int option = 0, port = 7838, ipv6 = 0;
+    int option = 0, port = 7838, ipv6 __attribute__((unused)) = 0;
 
     optind = 2;
     while ((option = getopt(argc, argv, "a:p:c:k:P:6")) != -1) {
