@@ -6,3 +6,10 @@ pub mod cookie;
 pub mod ex_data;
 pub mod session;
 pub mod sys;
+
+/// `len` random bytes, from OpenSSL's generator.
+pub fn random(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    openssl::rand::rand_bytes(&mut bytes).expect("OpenSSL has no random bytes");
+    bytes
+}
