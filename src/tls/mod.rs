@@ -1,11 +1,15 @@
 //! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO.
 
 pub mod bio;
+pub mod cause;
+pub mod certificate;
 pub mod context;
 pub mod cookie;
 pub mod ex_data;
+pub mod peer;
 pub mod session;
 pub mod sys;
+pub mod version;
 
 /// `len` random bytes, from OpenSSL's generator.
 pub fn random(len: usize) -> Vec<u8> {
