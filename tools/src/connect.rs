@@ -170,6 +170,8 @@ impl Run<'_> {
         match client.handshake() {
             Step::Done => {
                 self.outcome.took.push(attempt.began.elapsed());
+                // Late copies stay where they are: nobody reads this socket before it has another task.
+                self.poll.remove(attempt.link.socket());
                 let done = self.attempts[index].take().and_then(|attempt| attempt.client);
                 self.outcome.clients.extend(done);
                 self.outcome.indices.push(index);

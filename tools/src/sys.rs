@@ -38,6 +38,19 @@ impl Poll {
         Ok(())
     }
 
+    /// Reports `socket` no more.
+    pub fn remove(&self, socket: &impl AsRawFd) {
+        // SAFETY: the call reads nothing but its numbers.
+        unsafe {
+            libc::epoll_ctl(
+                self.epoll.as_raw_fd(),
+                libc::EPOLL_CTL_DEL,
+                socket.as_raw_fd(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
     /// The tokens of what can be read, after at most `wait`.
     pub fn wait(&mut self, wait: Duration) -> io::Result<impl Iterator<Item = usize> + use<>> {
         // Rounded up: a wait that ends a little before the deadline would be taken up again and again.
