@@ -2,9 +2,10 @@
 
 mod samples;
 
+use dv_dtls::wire::datagrams::{Datagrams, renumber};
 use dv_dtls::wire::handshake::{Fragment, fragments};
 use dv_dtls::wire::record::{self, records};
-use dv_dtls::wire::refragment::{Datagrams, LIMIT_MIN, refragment, renumber};
+use dv_dtls::wire::refragment::{LIMIT_MIN, refragment};
 use proptest::prelude::*;
 use samples::Random;
 
