@@ -62,7 +62,6 @@ unsafe extern "C" {
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
     pub fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
-    pub fn SSL_CTX_up_ref(ctx: *mut SSL_CTX) -> c_int;
     pub fn SSL_CTX_use_cert_and_key(
         ctx: *mut SSL_CTX,
         x509: *mut X509,
