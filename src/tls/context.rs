@@ -11,7 +11,7 @@ use openssl::stack::Stack;
 use openssl::x509::{X509, X509Name};
 use openssl_sys::{SSL, SSL_CTX, X509_STORE_CTX};
 
-use super::cause::{Cause, with_clean_queue};
+use super::cause::{Cause, quoted, with_clean_queue};
 use super::certificate::Contents;
 use super::ex_data::Slot;
 use super::sys;
@@ -49,7 +49,7 @@ pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {
                 && openssl_sys::SSL_CTX_set_cipher_list(ctx.as_ptr(), list) == 1
                 && set_groups_and_version(|cmd, n, at| openssl_sys::SSL_CTX_ctrl(ctx.as_ptr(), cmd, n, at))
         };
-        if set { Ok(()) } else { Err(Cause::openssl().about(format_args!("cipher list {ciphers:?}"))) }
+        if set { Ok(()) } else { Err(Cause::openssl().about(format_args!("cipher list {}", quoted(ciphers)))) }
     })
 }
 
@@ -67,7 +67,7 @@ pub fn set_verify(ctx: &SslContextRef, mode: c_int, callback: VerifyCallback, ca
         return Err(format!("mode {mode:#x} is not made of SSL_VERIFY_*").into());
     }
     with_clean_queue(|| {
-        let trust = Trust::load(mode, ca).map_err(|cause| cause.about(format_args!("CA file {ca:?}")))?;
+        let trust = Trust::load(mode, ca).map_err(|cause| cause.about(format_args!("CA file {}", quoted(ca))))?;
         trust.give_to(ctx, callback)
     })?;
     permit_handshakes(ctx);
