@@ -10,3 +10,10 @@ pub mod peer;
 pub mod session;
 pub mod sys;
 pub mod version;
+
+/// `len` random bytes, from OpenSSL's generator.
+pub fn random(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    openssl::rand::rand_bytes(&mut bytes).expect("OpenSSL has no random bytes");
+    bytes
+}

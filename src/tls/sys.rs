@@ -3,14 +3,13 @@
 
 #![allow(non_camel_case_types)]
 
-use libc::{c_char, c_int, c_long, c_uint, c_void, size_t};
+use libc::{c_char, c_int, c_uint, c_void, size_t};
 use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CTX, X509, X509_CRL, X509_STORE, stack_st_X509};
 
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}
 
 pub const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
-pub const SSL_CTRL_MODE: c_int = 33;
 pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 
 /// Asked of a security callback: may this protocol version be used?
@@ -36,16 +35,10 @@ pub const SSL_R_NO_VERIFY_COOKIE_CALLBACK: c_int = 403;
 pub const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 
 pub const BIO_CTRL_RESET: c_int = 1;
-pub const BIO_CTRL_EOF: c_int = 2;
-pub const BIO_CTRL_PUSH: c_int = 6;
-pub const BIO_CTRL_POP: c_int = 7;
 pub const BIO_CTRL_PENDING: c_int = 10;
-pub const BIO_CTRL_WPENDING: c_int = 13;
 pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
-pub const BIO_CTRL_DGRAM_SET_PEER: c_int = 44;
 pub const BIO_CTRL_DGRAM_GET_PEER: c_int = 46;
 pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
-pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
     pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
@@ -103,5 +96,4 @@ unsafe extern "C" {
     pub fn BIO_ADDR_rawport(addr: *const BIO_ADDR) -> libc::c_ushort;
     pub fn BIO_get_new_index() -> c_int;
     pub fn BIO_method_type(bio: *const BIO) -> c_int;
-    pub fn BIO_ctrl(bio: *mut BIO, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
 }
