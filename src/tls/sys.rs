@@ -14,9 +14,6 @@ pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 
 /// Asked of a security callback: may this protocol version be used?
 pub const SSL_SECOP_VERSION: c_int = 9;
-/// The part of a security callback's `op` that tells what the question is about, and its value for ciphers.
-pub const SSL_SECOP_OTHER_TYPE: c_int = 0xffff0000_u32 as c_int;
-pub const SSL_SECOP_OTHER_CIPHER: c_int = 1 << 16;
 
 /// What PEM_X509_INFO_read_bio makes of one object; the members behind these two are never looked at.
 #[repr(C)]
