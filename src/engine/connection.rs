@@ -215,6 +215,7 @@ impl Connection {
 
     /// Takes a datagram of the peer. Its messages are pushed to `messages`, what must leave waits in [`Connection::transmit`].
     pub fn receive(&mut self, now: u64, datagram: &[u8], messages: &mut Datagrams, counters: &Counters) {
+        self.catch_up(now);
         for record in records(datagram) {
             self.receive_record(now, &record, messages, counters);
         }
@@ -332,13 +333,7 @@ impl Connection {
         match self.session.handshake(record) {
             Progress::Waiting => {}
             Progress::Finished => {
-                self.state = State::Established;
-                self.heard = now;
-                self.used = now;
-                self.message_max = self.session.message_max();
-                self.flight.due = NEVER;
-                self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
-                self.session.outbound().end_handshake();
+                self.establish(now);
                 return;
             }
             Progress::Failed(why) => {
@@ -353,6 +348,23 @@ impl Connection {
             flight.timeout = flight.first_timeout;
             flight.timeouts = 0;
             flight.due = now.saturating_add(flight.timeout);
+        }
+    }
+
+    fn establish(&mut self, now: u64) {
+        self.state = State::Established;
+        self.heard = now;
+        self.used = now;
+        self.message_max = self.session.message_max();
+        self.flight.due = NEVER;
+        self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
+        self.session.outbound().end_handshake();
+    }
+
+    /// A C caller may have finished the handshake himself, with SSL_read and the like.
+    fn catch_up(&mut self, now: u64) {
+        if self.state == State::Handshaking && self.session.is_finished() {
+            self.establish(now);
         }
     }
 
@@ -443,6 +455,7 @@ impl Connection {
 
     /// Protects a message; the datagram waits in [`Connection::transmit`].
     pub fn send(&mut self, now: u64, message: &[u8], counters: &Counters) -> Result<(), SendError> {
+        self.catch_up(now);
         if self.state != State::Established {
             return Err(SendError::NotEstablished);
         }
@@ -464,9 +477,10 @@ impl Connection {
     }
 
     /// Says goodbye, where somebody would understand it, and ends the connection.
-    pub fn close(&mut self) {
-        let told = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
-        if told && !self.is_forked() {
+    pub fn close(&mut self, now: u64) {
+        self.catch_up(now);
+        let heard = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
+        if heard && !self.is_forked() {
             self.session.shutdown();
         }
         self.end(CloseReason::Local);
@@ -503,6 +517,7 @@ impl Connection {
 
     /// Does what is due.
     pub fn advance(&mut self, now: u64, counters: &Counters) {
+        self.catch_up(now);
         match self.state {
             State::Handshaking if now >= self.handshake_deadline => {
                 counters.handshakes_timed_out.add(1);
@@ -512,7 +527,7 @@ impl Connection {
             State::Established => {
                 if now >= self.heard.saturating_add(self.idle_timeout) {
                     counters.idle_timed_out.add(1);
-                    self.close();
+                    self.close(now);
                     self.state = State::Closed(CloseReason::IdleTimeout);
                     return;
                 }
@@ -576,9 +591,19 @@ impl Connection {
         self.message_max
     }
 
-    /// The session, for what the program may ask of it.
-    pub(crate) fn session(&mut self) -> &mut Session {
-        &mut self.session
+    /// What the program may ask of the session: peer certificate, cipher, exporter and so on.
+    pub fn ssl(&self) -> &SslRef {
+        self.session.ssl()
+    }
+
+    /// Gives the SSL to a C caller, who frees it, and this connection with it.
+    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.session.lend_ssl()
+    }
+
+    /// The oldest datagram that a C caller wrote to the inbound BIO.
+    pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
+        self.session.inbound().pop()
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
@@ -597,7 +622,7 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
 }
 
 /// Bytes of UDP payload in an IP packet of `mtu` bytes to `peer`.
-fn payload(mtu: u16, peer: SocketAddr) -> usize {
+pub fn payload(mtu: u16, peer: SocketAddr) -> usize {
     let headers = if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 };
     usize::from(mtu) - headers
 }

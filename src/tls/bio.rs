@@ -29,8 +29,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(peer: Option<SocketAddr>) -> Inbound {
-        Inbound { peer, ..Inbound::default() }
+    pub fn new(peer: SocketAddr) -> Inbound {
+        Inbound { peer: Some(peer), ..Inbound::default() }
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -83,11 +83,12 @@ pub struct Outbound {
     sequence: Option<u64>,
     /// The largest datagram, in bytes of UDP payload.
     mtu: usize,
+    peer: Option<SocketAddr>,
 }
 
 impl Outbound {
-    pub fn new(mtu: usize) -> Outbound {
-        Outbound { mtu, ..Outbound::default() }
+    pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
+        Outbound { mtu, peer: Some(peer), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
@@ -114,11 +115,6 @@ impl Outbound {
         self.left -= gone;
         self.flight = 0;
         self.sequence = None;
-    }
-
-    /// Whether the last flight is still there to be sent again.
-    pub fn keeps_flight(&self) -> bool {
-        self.flight > 0
     }
 
     /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
@@ -152,14 +148,19 @@ impl Outbound {
     /// The next datagram that has to leave; it counts as gone from now on.
     pub fn pop(&mut self) -> Option<&[u8]> {
         if !self.waits() {
-            self.datagrams.truncate(self.flight);
-            self.left = self.flight;
+            self.settle();
             return None;
         }
         self.left += 1;
         self.open = false;
         let from = std::mem::take(&mut self.left_bytes);
         self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
+    }
+
+    /// Everything has left: what is not kept goes.
+    fn settle(&mut self) {
+        self.datagrams.truncate(self.flight);
+        self.left = self.flight;
     }
 
     /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
@@ -228,6 +229,11 @@ impl Outbound {
             }
         }
         self.open = false;
+        if !self.waits() {
+            // A C caller who reads here drives the handshake himself: nobody else tells where a flight ends.
+            self.new_flight = true;
+            self.settle();
+        }
         (len > 0).then_some(len)
     }
 }
@@ -339,7 +345,7 @@ impl Port for Outbound {
         Some(&mut self.mtu)
     }
     fn peer(&self) -> Option<SocketAddr> {
-        None
+        self.peer
     }
 }
 

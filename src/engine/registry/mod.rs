@@ -1,0 +1,353 @@
+//! Who is connected: the table of peers, the limits, and who has been idle longest.
+//!
+//! Entries live in a slab and are named by [`Id`], a number that notices when its holder is gone. An index with a keyed hash
+//! leads from a peer's address to the oldest entry with that address; younger ones (a client that restarts on its port,
+//! RFC 6347 4.2.8) wait behind it in the order in which they came. Established connections hang in two lists by idleness:
+//! one of all and one of their source. Every operation takes constant time, but for the moments when the table grows.
+//!
+//! Memory is bounded by the entries: about a hundred bytes for each beside its value, in tables whose size is that of the
+//! fullest moment. The indices shrink as entries go, the slabs when the last one is gone.
+
+mod address;
+mod index;
+mod list;
+mod slab;
+mod sources;
+
+use std::net::SocketAddr;
+
+use self::address::Peer;
+use self::index::Index;
+use self::list::{Links, List};
+pub use self::slab::Id;
+use self::slab::{NOWHERE, Slab};
+use self::sources::Sources;
+use super::settings::Settings;
+
+/// Connections that are looked at, in each of three ways, to find one that can be given up.
+const CANDIDATES: usize = 64;
+
+/// How much there may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, handshakes in progress included.
+    pub connections: u32,
+    /// Handshakes in progress.
+    pub handshakes: u32,
+    /// Connections from one source, handshakes in progress included.
+    pub connections_per_source: u32,
+    /// Handshakes in progress from one source.
+    pub handshakes_per_source: u32,
+}
+
+impl From<&Settings> for Limits {
+    fn from(settings: &Settings) -> Limits {
+        Limits {
+            connections: settings.max_connections,
+            handshakes: settings.max_handshakes,
+            connections_per_source: settings.max_connections_per_source,
+            handshakes_per_source: settings.max_handshakes_per_source,
+        }
+    }
+}
+
+/// Why no handshake may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too many handshakes are in progress.
+    Handshakes,
+    /// The peer's source has too many handshakes in progress, or too many connections.
+    Source,
+    /// The table is full: the [`Registry::victim`] has to go first.
+    Connections,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A handshake in progress.
+    Handshaking,
+    /// A connection whose handshake has finished.
+    Established,
+    /// A connection that the program made itself: it counts for no limit and is never given up.
+    Foreign,
+}
+
+struct Entry<T> {
+    peer: Peer,
+    kind: Kind,
+    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once.
+    same_peer: Links,
+    /// All established connections by idleness.
+    idle: Links,
+    /// Those of the same source by idleness.
+    idle_in_source: Links,
+    source: u32,
+    value: T,
+}
+
+impl<T> Entry<T> {
+    fn idle(&mut self) -> &mut Links {
+        &mut self.idle
+    }
+
+    fn idle_in_source(&mut self) -> &mut Links {
+        &mut self.idle_in_source
+    }
+}
+
+/// The table of peers; see the [module](self).
+pub struct Registry<T> {
+    limits: Limits,
+    entries: Slab<Entry<T>>,
+    /// The oldest entry of each peer.
+    by_peer: Index<3, Id>,
+    sources: Sources,
+    idle: List,
+    handshakes: u32,
+    established: u32,
+}
+
+impl<T> Registry<T> {
+    /// An empty table.
+    pub fn new(limits: Limits) -> Registry<T> {
+        Registry {
+            limits,
+            entries: Slab::new(),
+            by_peer: Index::new(),
+            sources: Sources::new(),
+            idle: List::EMPTY,
+            handshakes: 0,
+            established: 0,
+        }
+    }
+
+    /// The limits that hold.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Sets other limits. Nobody is given up by that: [`Registry::admit`] refuses until there is room.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The oldest entry with this peer.
+    #[inline]
+    pub fn find(&self, peer: SocketAddr) -> Option<Id> {
+        self.by_peer.get(&Peer::from(peer).0)
+    }
+
+    /// [`Registry::find`] for each of the peers of a batch of datagrams, handed to `found` in their order. At sizes that no
+    /// cache holds this takes a fraction of the time.
+    pub fn find_all(&self, peers: impl Iterator<Item = SocketAddr>, found: impl FnMut(Option<Id>)) {
+        self.by_peer.get_all(peers.map(|peer| Peer::from(peer).0), found);
+    }
+
+    /// The next younger entry with the same peer.
+    pub fn next(&self, id: Id) -> Option<Id> {
+        let newer = self.entries.get(id)?.same_peer.newer;
+        (newer != NOWHERE).then(|| self.entries.id(newer))
+    }
+
+    /// What was inserted under `id`.
+    #[inline]
+    pub fn get(&self, id: Id) -> Option<&T> {
+        self.entries.get(id).map(|entry| &entry.value)
+    }
+
+    /// What was inserted under `id`, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+        self.entries.get_mut(id).map(|entry| &mut entry.value)
+    }
+
+    /// The peer of `id`, with flow label 0.
+    pub fn peer(&self, id: Id) -> Option<SocketAddr> {
+        self.entries.get(id).map(|entry| entry.peer.into())
+    }
+
+    /// What `id` is by now.
+    pub fn kind(&self, id: Id) -> Option<Kind> {
+        self.entries.get(id).map(|entry| entry.kind)
+    }
+
+    /// Whether a handshake with this peer may begin now.
+    ///
+    /// A connection that it would replace does not count against the source: a client that restarts is let in where it was.
+    pub fn admit(&self, peer: SocketAddr) -> Result<(), Refusal> {
+        if self.handshakes >= self.limits.handshakes {
+            return Err(Refusal::Handshakes);
+        }
+        let replaced = self.find(peer).and_then(|oldest| self.kind(oldest)) == Some(Kind::Established);
+        let source = self.sources.find(peer.into());
+        let (handshakes, established) = source.map_or((0, 0), |source| (source.handshakes, source.established));
+        if handshakes >= self.limits.handshakes_per_source
+            || handshakes + established - u32::from(replaced) >= self.limits.connections_per_source
+        {
+            return Err(Refusal::Source);
+        }
+        if self.connections() >= self.limits.connections { Err(Refusal::Connections) } else { Ok(()) }
+    }
+
+    /// Adds an entry, behind those with the same peer. The limits are the caller's to ask for ([`Registry::admit`]).
+    pub fn insert(&mut self, peer: SocketAddr, value: T, kind: Kind) -> Id {
+        let source = match kind {
+            Kind::Handshaking => self.sources.enter(peer.into(), false),
+            Kind::Established => self.sources.enter(peer.into(), true),
+            Kind::Foreign => NOWHERE,
+        };
+        let peer = Peer::from(peer);
+        let (same_peer, idle, idle_in_source) = (Links::NONE, Links::NONE, Links::NONE);
+        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source, value });
+        match self.by_peer.get(&peer.0).map(Id::place) {
+            None => {
+                self.entries[place].same_peer.older = place;
+                self.by_peer.set(&peer.0, self.entries.id(place));
+            }
+            Some(oldest) => {
+                let youngest = std::mem::replace(&mut self.entries[oldest].same_peer.older, place);
+                self.entries[youngest].same_peer.newer = place;
+                self.entries[place].same_peer.older = youngest;
+            }
+        }
+        match kind {
+            Kind::Handshaking => self.handshakes += 1,
+            Kind::Established => self.link_idle(place),
+            Kind::Foreign => {}
+        }
+        self.entries.id(place)
+    }
+
+    /// The handshake has finished: what was [`Kind::Handshaking`] is from now on a connection, just used.
+    pub fn establish(&mut self, id: Id) {
+        if let Some(entry) = self.entries.get_mut(id)
+            && entry.kind == Kind::Handshaking
+        {
+            entry.kind = Kind::Established;
+            self.sources.establish(entry.source);
+            self.handshakes -= 1;
+            self.link_idle(id.place());
+        }
+    }
+
+    /// This connection was just used. Costs nothing when it is the one that was used last.
+    #[inline]
+    pub fn touch(&mut self, id: Id) {
+        let Some(entry) = self.entries.get(id) else { return };
+        if entry.kind != Kind::Established || self.idle.newest == id.place() {
+            return;
+        }
+        // Without a newer neighbour it is the newest of its source already, often the only one.
+        if entry.idle_in_source.newer != NOWHERE {
+            let source = entry.source;
+            self.sources[source].idle.renew(&mut self.entries, id.place(), Entry::idle_in_source);
+        }
+        self.idle.renew(&mut self.entries, id.place(), Entry::idle);
+    }
+
+    /// Takes an entry out; the next younger one with its peer, if any, takes its place.
+    pub fn remove(&mut self, id: Id) -> Option<T> {
+        let place = self.entries.place(id)?;
+        self.unlink_same_peer(place);
+        let Entry { kind, source, .. } = self.entries[place];
+        match kind {
+            Kind::Handshaking => {
+                self.handshakes -= 1;
+                self.sources.leave(source, false);
+            }
+            Kind::Established => {
+                self.established -= 1;
+                self.idle.unlink(&mut self.entries, place, Entry::idle);
+                self.sources[source].idle.unlink(&mut self.entries, place, Entry::idle_in_source);
+                self.sources.leave(source, true);
+            }
+            Kind::Foreign => {}
+        }
+        self.entries.remove(place).map(|entry| entry.value)
+    }
+
+    /// Who has to go when the table is full: the longest idle connection of the fullest source; see
+    /// [`Registry::victim_where`].
+    pub fn victim(&self) -> Option<Id> {
+        self.victim_where(|_, _| true)
+    }
+
+    /// The same among the connections that `may_go`.
+    ///
+    /// Looked at are, at most 64 each: where several sources are equally full, those of theirs that are among the longest
+    /// idle of all; then the connections of the source that has been so full longest; at last the longest idle of all, so
+    /// that there is a victim although the fullest source's connections may not go. So the answer is exact while one source
+    /// is fullest, and while no source has more than one connection.
+    pub fn victim_where(&self, mut may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+        let longest_idle = || self.idle.iter(&self.entries, |entry| &entry.idle).take(CANDIDATES);
+        let fullest = self.sources.fullest();
+        let of_the_fullest = (!fullest.is_empty())
+            .then(|| self.sources[fullest.oldest].idle.iter(&self.entries, |entry| &entry.idle_in_source))
+            .into_iter()
+            .flatten()
+            .take(CANDIDATES);
+        let tied = fullest.oldest != fullest.newest;
+        longest_idle()
+            .filter(|place| tied && self.sources.is_fullest(self.entries[*place].source))
+            .chain(of_the_fullest)
+            .chain(longest_idle())
+            .map(|place| (self.entries.id(place), &self.entries[place].value))
+            .find_map(|(id, value)| may_go(id, value).then_some(id))
+    }
+
+    /// Connections that count for the limits, handshakes in progress included.
+    pub fn connections(&self) -> u32 {
+        self.handshakes + self.established
+    }
+
+    /// Handshakes in progress.
+    pub fn handshakes(&self) -> u32 {
+        self.handshakes
+    }
+
+    /// Connections whose handshake has finished.
+    pub fn established(&self) -> u32 {
+        self.established
+    }
+
+    /// All entries, the foreign ones too.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
+        self.entries.iter().map(|(id, entry)| (id, &entry.value))
+    }
+
+    fn link_idle(&mut self, place: u32) {
+        self.established += 1;
+        let source = self.entries[place].source;
+        self.idle.push(&mut self.entries, place, Entry::idle);
+        self.sources[source].idle.push(&mut self.entries, place, Entry::idle_in_source);
+    }
+
+    fn unlink_same_peer(&mut self, place: u32) {
+        let Entry { peer, same_peer: Links { older, newer }, .. } = self.entries[place];
+        let is_oldest = self.entries[older].same_peer.newer == NOWHERE;
+        if !is_oldest {
+            self.entries[older].same_peer.newer = newer;
+        } else if newer == NOWHERE {
+            return self.by_peer.remove(&peer.0);
+        } else {
+            self.by_peer.set(&peer.0, self.entries.id(newer));
+        }
+        // The neighbour behind has another one before it; for the oldest that is the youngest.
+        let behind = if newer == NOWHERE { self.by_peer.get(&peer.0).map(Id::place) } else { Some(newer) };
+        self.entries[behind.expect("a peer with entries is indexed")].same_peer.older = older;
+    }
+}
+
+#[cfg(test)]
+mod tests;
