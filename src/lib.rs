@@ -17,6 +17,7 @@
 
 pub mod engine;
 mod ffi;
+mod fork;
 mod guard;
 mod log;
 mod net;

@@ -64,11 +64,30 @@ impl CookieJar {
     ///
     /// The next bucket counts too: the server that made the cookie may be ahead of this one.
     pub fn verify(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> bool {
-        let Some((&[low_byte], mac)) = hello.cookie.split_first_chunk::<1>() else { return false };
+        self.bucket_of(now, hello.cookie)
+            .is_some_and(|(bucket, mac)| self.mac(bucket, peer, hello).verify_slice(mac).is_ok())
+    }
+
+    /// In which bucket that is good now a cookie was made, if in any, and its MAC.
+    fn bucket_of<'a>(&self, now: u64, cookie: &'a [u8]) -> Option<(u64, &'a [u8])> {
+        let (&[low_byte], mac) = cookie.split_first_chunk::<1>()?;
         let current = self.bucket(now);
-        let taken = [current.wrapping_sub(1), current, current + 1];
-        let Some(bucket) = taken.into_iter().find(|&bucket| bucket as u8 == low_byte) else { return false };
-        self.mac(bucket, peer, hello).verify_slice(mac).is_ok()
+        let good = [current.wrapping_sub(1), current, current + 1];
+        good.into_iter().find(|&bucket| bucket as u8 == low_byte).map(|bucket| (bucket, mac))
+    }
+
+    /// A cookie for whatever `subject` says, for libssl's own cookie exchange, which shows no hello.
+    pub fn issue_for(&mut self, now: u64, subject: &[u8]) -> [u8; COOKIE_LEN] {
+        let bucket = self.bucket(now);
+        let mut cookie = [bucket as u8; COOKIE_LEN];
+        cookie[1..].copy_from_slice(&self.mac_of(bucket, &[SUBJECT_OF_LIBSSL], subject).finalize().into_bytes());
+        cookie
+    }
+
+    /// Whether `cookie` is one that [`CookieJar::issue_for`] gave for this subject, not too long ago.
+    pub fn verify_for(&mut self, now: u64, subject: &[u8], cookie: &[u8]) -> bool {
+        self.bucket_of(now, cookie)
+            .is_some_and(|(bucket, mac)| self.mac_of(bucket, &[SUBJECT_OF_LIBSSL], subject).verify_slice(mac).is_ok())
     }
 
     fn bucket(&self, now: u64) -> u64 {
@@ -76,12 +95,17 @@ impl CookieJar {
     }
 
     fn mac(&mut self, bucket: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> Hmac<Sha1> {
+        self.mac_of(bucket, &[], Subject::new(peer, hello).as_bytes())
+    }
+
+    fn mac_of(&mut self, bucket: u64, kind: &[u8], subject: &[u8]) -> Hmac<Sha1> {
         let key = &mut self.keys[(bucket % 3) as usize];
         if key.bucket != bucket {
             *key = BucketKey::derive(&self.secret, bucket);
         }
         let mut mac = key.keyed.clone();
-        mac.update(Subject::new(peer, hello).as_bytes());
+        mac.update(kind);
+        mac.update(subject);
         mac
     }
 }
@@ -93,7 +117,7 @@ impl Drop for CookieJar {
             *key = BucketKey::derive(&[], 0);
         }
         // Keeps the compiler from leaving out writes to what nobody reads again.
-        black_box((&self.secret, &self.keys.each_ref().map(|key| &key.keyed)));
+        black_box(&*self);
     }
 }
 
@@ -109,6 +133,9 @@ impl BucketKey {
 fn hmac(key: &[u8]) -> Hmac<Sha1> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
+
+/// What a subject begins with that is not a hello's, which begins with 4 or 6.
+const SUBJECT_OF_LIBSSL: u8 = 0;
 
 const SUBJECT_MAX: usize = 1 + 16 + 4 + 2 + 2 + 32 + 1 + SESSION_ID_MAX;
 

@@ -1,6 +1,7 @@
 //! Who is connected and what happens next. Bytes and time are arguments: nothing here touches a socket or a clock.
 #![forbid(unsafe_code)]
 
+pub mod connection;
 pub mod cookie;
 pub mod gate;
 pub mod registry;

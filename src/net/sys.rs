@@ -1,1 +1,129 @@
 //! The system calls: the one file of this room with `unsafe`.
+
+use std::ffi::{CStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::ptr;
+use std::sync::Once;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use libc::{c_int, sockaddr, socklen_t};
+
+use crate::fork;
+
+/// Microseconds of the monotonic clock, to some milliseconds: the vDSO answers without reading a hardware clock.
+pub fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// What [`now`] lacks to Unix time, in microseconds.
+pub fn unix_offset() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (unix.as_micros() as u64).saturating_sub(now())
+}
+
+/// Sends one datagram.
+///
+/// # Safety
+/// `to` points to `len` readable bytes.
+pub unsafe fn send_to(fd: c_int, datagram: &[u8], flags: c_int, to: *const sockaddr, len: socklen_t) -> io::Result<()> {
+    // SAFETY: the datagram is a slice, the caller vouches for the address.
+    let sent = unsafe { libc::sendto(fd, datagram.as_ptr().cast(), datagram.len(), flags, to, len) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Watches `fd` for input. A descriptor that is watched already stays as it is: only the kernel knows, as a number may
+/// have been closed and given out again.
+///
+/// `event` receives what is watched for, with the descriptor in `data.fd`; NULL is fine.
+///
+/// # Safety
+/// `event` is NULL or writable.
+pub unsafe fn epoll_add(epfd: c_int, event: *mut libc::epoll_event, fd: c_int) -> io::Result<()> {
+    let mut own = libc::epoll_event { events: 0, u64: 0 };
+    let event = if event.is_null() { &raw mut own } else { event };
+    // SAFETY: `event` is the caller's or our own, writable either way; its `u64` stands for the union that `data.fd` is
+    // the first bytes of. The kernel only reads it.
+    let added = unsafe {
+        (*event).events = libc::EPOLLIN as u32;
+        ptr::write_unaligned((&raw mut (*event).u64).cast::<c_int>(), fd);
+        libc::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, fd, event)
+    };
+    match io::Error::last_os_error() {
+        _ if added == 0 => Ok(()),
+        error if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// A descriptor together with what it stands for: numbers are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    fd: c_int,
+    device: libc::dev_t,
+    inode: libc::ino_t,
+}
+
+impl Descriptor {
+    /// What `fd` stands for now, if it is open.
+    pub fn of(fd: c_int) -> Option<Descriptor> {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: fstat fills what it is given when it returns 0.
+        unsafe {
+            (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| {
+                let stat = stat.assume_init();
+                Descriptor { fd, device: stat.st_dev, inode: stat.st_ino }
+            })
+        }
+    }
+
+    /// The number, while it still stands for the same thing.
+    pub fn fd(&self) -> Option<c_int> {
+        (Descriptor::of(self.fd) == Some(*self)).then_some(self.fd)
+    }
+}
+
+/// An environment variable, unless the process runs with more rights than its user.
+pub fn environment(name: &CStr) -> Option<OsString> {
+    unsafe extern "C" {
+        fn secure_getenv(name: *const libc::c_char) -> *mut libc::c_char;
+    }
+    // SAFETY: the name is NUL-terminated; the value is copied before anybody can change the environment from this thread.
+    unsafe {
+        let value = secure_getenv(name.as_ptr());
+        (!value.is_null()).then(|| OsString::from_vec(CStr::from_ptr(value).to_bytes().to_vec()))
+    }
+}
+
+/// Sets errno, by which the helpers tell why they failed.
+pub fn set_errno(errno: c_int) {
+    // SAFETY: every thread has an errno of its own.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// A number that no other living thread has.
+pub fn thread() -> u64 {
+    thread_local! { static HERE: u8 = const { 0 }; }
+    HERE.with(|here| here as *const u8 as u64)
+}
+
+/// Lets [`fork::generation`] change in children from now on.
+pub fn watch_forks() {
+    static ONCE: Once = Once::new();
+    unsafe extern "C" fn forked() {
+        fork::forked();
+    }
+    // SAFETY: the handler only adds to an atomic; the library stays loaded.
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forked));
+    });
+}
+
+/// Writes a line to the operator's terminal: only where he has asked for the log with an environment variable.
+pub fn write_stderr(line: &str) {
+    // SAFETY: the line is a slice. What could not be written is lost: there is nobody to tell.
+    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+}

@@ -63,16 +63,18 @@ impl Inbound {
     }
 }
 
-/// What libssl wrote: datagrams that wait to leave, behind those of the last flight that have left already.
+/// What libssl wrote: the datagrams of the last flight, kept to be sent again, then those that only wait to leave.
 #[derive(Default)]
 pub struct Outbound {
     datagrams: Datagrams,
-    /// How many of them have left, and how many bytes of the next one (a C caller may read it in pieces).
+    /// How many datagrams, from the first on, belong to the last flight.
+    flight: usize,
+    /// How many have left, and how many bytes of the next one (a C caller may read it in pieces).
     left: usize,
     left_bytes: usize,
-    /// During the handshake the datagrams of the last flight stay, to be sent again.
-    keep: bool,
-    /// The next write begins a new flight: the last one is not needed any more.
+    /// The handshake goes on: what is written belongs to a flight.
+    in_flight: bool,
+    /// What is written next begins a new flight: the last one is not needed any more.
     new_flight: bool,
     /// Whether the last datagram may grow: the call into libssl that runs now has begun it.
     open: bool,
@@ -88,9 +90,9 @@ impl Outbound {
         Outbound { mtu, ..Outbound::default() }
     }
 
-    /// Numbers records of epoch 0 from `sequence` on, and keeps each flight until the next one begins.
+    /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
     pub fn begin_handshake(&mut self, sequence: u64) {
-        self.keep = true;
+        self.in_flight = true;
         self.sequence = Some(sequence);
     }
 
@@ -99,27 +101,42 @@ impl Outbound {
         self.new_flight = true;
     }
 
+    /// The handshake is over. Its last flight stays until [`Outbound::forget_flight`].
+    pub fn end_handshake(&mut self) {
+        self.in_flight = false;
+    }
+
+    /// The last flight has arrived.
+    pub fn forget_flight(&mut self) {
+        let gone = self.flight.min(self.left);
+        self.datagrams.drop_first(gone);
+        self.datagrams.shrink();
+        self.left -= gone;
+        self.flight = 0;
+        self.sequence = None;
+    }
+
     /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
     fn push(&mut self, write: &[u8]) {
-        if self.new_flight {
-            self.new_flight = false;
-            self.drop_left();
+        if self.in_flight && std::mem::take(&mut self.new_flight) {
+            self.datagrams.drop_first(self.left);
+            self.left = 0;
         }
-        let before = self.datagrams.len();
-        let begins = self.datagrams.total_len();
+        let (count, bytes) = (self.datagrams.len(), self.datagrams.total_len());
         if self.open {
             self.datagrams.pack(write, &[], self.mtu);
         } else {
             self.datagrams.push(write);
         }
         if let Some(sequence) = &mut self.sequence {
-            let joined = self.datagrams.len() == before;
-            let from = if joined { before - 1 } else { before };
-            let skip = begins - self.datagrams.begin(from);
-            renumber(&mut self.datagrams.tail_mut(from)[skip..], sequence);
+            let last = self.datagrams.len() - 1;
+            let joined = if last < count { bytes - self.datagrams.begin(last) } else { 0 };
+            renumber(&mut self.datagrams.tail_mut(last)[joined..], sequence);
         }
-        // Application data is one datagram a message, however small.
-        self.open = self.keep;
+        if self.in_flight {
+            self.flight = self.datagrams.len();
+            self.open = true;
+        }
     }
 
     /// Whether a datagram waits to leave.
@@ -129,21 +146,23 @@ impl Outbound {
 
     /// The next datagram that has to leave; it counts as gone from now on.
     pub fn pop(&mut self) -> Option<&[u8]> {
-        let datagram = self.datagrams.get(self.left)?;
+        if !self.waits() {
+            self.settle();
+            return None;
+        }
         self.left += 1;
         self.open = false;
-        Some(&datagram[std::mem::take(&mut self.left_bytes)..])
+        let from = std::mem::take(&mut self.left_bytes);
+        self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
     }
 
-    /// Forgets what has left, unless it is kept to be sent again.
-    pub fn sent(&mut self) {
-        if !self.keep && !self.waits() {
-            self.datagrams.clear();
-            self.left = 0;
-        }
+    /// Everything has left: what is not kept goes.
+    fn settle(&mut self) {
+        self.datagrams.truncate(self.flight);
+        self.left = self.flight;
     }
 
-    /// How many datagrams there are: for [`Outbound::written_since`] and [`Outbound::take_back`].
+    /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
     pub fn mark(&mut self) -> usize {
         self.open = false;
         self.datagrams.len()
@@ -162,40 +181,30 @@ impl Outbound {
     /// The datagrams of the last flight wait to leave once more, epoch 0 with new numbers, packed as they were.
     /// Gives whether there are any.
     pub fn resend(&mut self) -> bool {
+        if self.flight == 0 {
+            return false;
+        }
+        if !self.waits() {
+            self.datagrams.truncate(self.flight);
+        }
         if let Some(sequence) = &mut self.sequence {
             self.datagrams.renumber(sequence);
         }
         self.left = 0;
         self.left_bytes = 0;
-        self.waits()
+        true
     }
 
     /// From now on datagrams have at most `mtu` bytes, those of the last flight too.
     pub fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
-        if self.datagrams.iter().any(|datagram| datagram.len() > mtu) {
+        if self.in_flight && self.datagrams.iter().any(|datagram| datagram.len() > mtu) {
             let mut smaller = Datagrams::new();
             refragment(&self.datagrams, mtu, &mut smaller);
-            self.left = smaller.len();
+            self.flight = smaller.len();
+            self.left = if self.waits() { 0 } else { self.flight };
             self.datagrams = smaller;
         }
-    }
-
-    /// The last flight has arrived: it is not needed any more, and neither are numbers of our own.
-    pub fn forget_flight(&mut self) {
-        self.keep = false;
-        self.drop_left();
-        self.datagrams.shrink();
-    }
-
-    /// Whether the last flight is still there to be sent again.
-    pub fn keeps_flight(&self) -> bool {
-        self.keep && !self.datagrams.is_empty()
-    }
-
-    fn drop_left(&mut self) {
-        self.datagrams.drop_first(self.left);
-        self.left = 0;
     }
 
     /// For a C caller: as many whole datagrams as fit, back to back; a piece of the first where not even that fits.
@@ -209,17 +218,21 @@ impl Outbound {
                 len += datagram.len();
                 self.left += 1;
                 self.left_bytes = 0;
-            } else if len == 0 {
-                out.copy_from_slice(&datagram[..room]);
-                len = room;
-                self.left_bytes += room;
-                break;
             } else {
+                if len == 0 {
+                    out.copy_from_slice(&datagram[..room]);
+                    len = room;
+                    self.left_bytes += room;
+                }
                 break;
             }
         }
         self.open = false;
-        self.sent();
+        if !self.waits() {
+            // A C caller who reads here drives the handshake himself: nobody else tells where a flight ends.
+            self.new_flight = true;
+            self.settle();
+        }
         (len > 0).then_some(len)
     }
 }
@@ -324,7 +337,8 @@ impl Port for Outbound {
         self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
     }
     fn reset(&mut self) {
-        *self = Outbound { keep: self.keep, sequence: self.sequence, ..Outbound::new(self.mtu) };
+        self.left = self.datagrams.len();
+        self.left_bytes = 0;
     }
     fn mtu(&mut self) -> Option<&mut usize> {
         Some(&mut self.mtu)

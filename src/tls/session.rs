@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_long, c_uint};
-use openssl::error::ErrorStack;
+use openssl::error::{Error, ErrorStack};
 use openssl::ssl::{SslContextRef, SslRef};
 use openssl_sys::*;
 
@@ -55,14 +55,21 @@ pub enum Opened {
     Failed(ErrorStack),
 }
 
+/// Whose cookie callback a context has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    Ours,
+    Theirs,
+    Nobody,
+}
+
 /// What libssl's callbacks need to know of an SSL, hung on it.
 #[derive(Default)]
 struct Mark {
     /// Our own stateless stage has verified the cookie of this SSL's hello.
     cookie_proven: Cell<bool>,
-    /// In a probe: which of our callbacks were called.
-    generated: Cell<bool>,
-    verified: Cell<bool>,
+    /// In a probe: one of our callbacks was called.
+    asked: Cell<bool>,
     first_timeout: Cell<c_uint>,
     longest_timeout: Cell<c_uint>,
     expiries: Cell<c_uint>,
@@ -179,20 +186,45 @@ impl Session {
     /// Shows libssl a hello whose cookie is known to be good, alone in its record: DTLSv1_listen of 3.2 and later would
     /// take in whatever an attacker glued behind it. The handshake goes on with [`Session::handshake`].
     pub fn listen(&mut self, hello_record: &[u8], sequence: u64) -> bool {
+        if let Some(mark) = self.mark() {
+            mark.cookie_proven.set(true);
+        }
+        let listened = self.dtlsv1_listen(hello_record);
+        self.outbound().begin_handshake(sequence);
+        listened
+    }
+
+    /// Shows libssl a hello of our own, to see which cookie callback it calls.
+    pub fn probe(&mut self, hello_record: &[u8]) -> Probe {
+        let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
+        asked(self);
+        self.dtlsv1_listen(hello_record);
+        let errors = ErrorStack::get();
+        if asked(self) {
+            return Probe::Ours;
+        }
+        let missing = |error: &Error| {
+            matches!(error.reason_code(), SSL_R_COOKIE_GEN_CALLBACK_FAILURE | SSL_R_NO_VERIFY_COOKIE_CALLBACK)
+        };
+        if errors.errors().iter().any(missing) { Probe::Nobody } else { Probe::Theirs }
+    }
+
+    fn dtlsv1_listen(&mut self, hello_record: &[u8]) -> bool {
+        self.lend(hello_record);
         // SAFETY: the SSL is live; the address is made and freed here.
         let listened = unsafe {
-            if let Some(mark) = MARK.get(self.ssl.as_ptr()) {
-                mark.cookie_proven.set(true);
-            }
             let address = BIO_ADDR_new();
-            self.inbound().lend(hello_record);
             let listened = !address.is_null() && DTLSv1_listen(self.ssl.as_ptr(), address) == 1;
-            self.inbound().take_back();
             BIO_ADDR_free(address);
             listened
         };
-        self.outbound().begin_handshake(sequence);
+        self.inbound().take_back();
         listened
+    }
+
+    fn mark(&self) -> Option<&Mark> {
+        // SAFETY: the SSL is live.
+        unsafe { MARK.get(self.ssl.as_ptr()) }
     }
 
     /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake.
@@ -224,6 +256,12 @@ impl Session {
     pub fn repeats_by_libssl(&self) -> bool {
         // SAFETY: the SSL is live.
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
+    }
+
+    /// Whether the handshake is over.
+    pub fn is_finished(&self) -> bool {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_is_init_finished(self.ssl.as_ptr()) == 1 }
     }
 
     /// Lets libssl write its last flight again. Its timer was set by us to the same time as ours; where the wall clock,
@@ -355,44 +393,52 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
     })
 }
 
-/// What our cookie callbacks know of an SSL without looking at the cookie.
+/// Who asks one of our cookie callbacks.
 pub enum Asked {
-    /// It is a probe, which wanted to know whether this callback is set.
+    /// A probe, which only wants to know whether it is set.
     ByProbe,
-    /// Our stateless stage has verified the cookie.
+    /// A session whose cookie our stateless stage has verified.
     Proven,
-    /// Nothing: a C caller runs DTLSv1_listen or SSL_accept himself.
-    Nothing,
+    /// A C caller who runs DTLSv1_listen or SSL_accept himself.
+    ByProgram,
 }
 
-/// For our cookie-generating callback.
+/// For our cookie callbacks: who wants to know.
 ///
 /// # Safety
 /// `ssl` is live.
-pub unsafe fn asked_to_generate(ssl: *mut SSL) -> Asked {
-    // SAFETY: by contract.
-    unsafe { asked(ssl, |mark| &mark.generated) }
-}
-
-/// For our cookie-verifying callback.
-///
-/// # Safety
-/// `ssl` is live.
-pub unsafe fn asked_to_verify(ssl: *mut SSL) -> Asked {
-    // SAFETY: by contract.
-    unsafe { asked(ssl, |mark| &mark.verified) }
-}
-
-/// # Safety
-/// `ssl` is live.
-unsafe fn asked(ssl: *mut SSL, which: fn(&Mark) -> &Cell<bool>) -> Asked {
+pub unsafe fn cookie_asked(ssl: *mut SSL) -> Asked {
     // SAFETY: by contract.
     match unsafe { MARK.get(ssl) } {
-        None => Asked::Nothing,
+        None => Asked::ByProgram,
         Some(mark) if mark.cookie_proven.get() => Asked::Proven,
         Some(mark) => {
-            which(mark).set(true);
+            mark.asked.set(true);
             Asked::ByProbe
         }
+    }
+}
+
+/// The address that the inbound BIO of `ssl` gives for its peer: family, address and port as bytes.
+///
+/// # Safety
+/// `ssl` is live.
+pub unsafe fn peer_bytes(ssl: *mut SSL) -> Option<Vec<u8>> {
+    // SAFETY: the address is made and freed here; it is asked for its length before it is copied.
+    unsafe {
+        let address = BIO_ADDR_new();
+        let mut bytes = None;
+        if !address.is_null() && BIO_ctrl(SSL_get_rbio(ssl), BIO_CTRL_DGRAM_GET_PEER, 0, address.cast()) > 0 {
+            let mut len = 0;
+            if BIO_ADDR_rawaddress(address, ptr::null_mut(), &mut len) == 1 && len <= 16 {
+                let mut raw = vec![0; len];
+                BIO_ADDR_rawaddress(address, raw.as_mut_ptr().cast(), &mut len);
+                raw.push(BIO_ADDR_family(address) as u8);
+                raw.extend_from_slice(&BIO_ADDR_rawport(address).to_ne_bytes());
+                bytes = Some(raw);
+            }
+        }
+        BIO_ADDR_free(address);
+        bytes
     }
 }

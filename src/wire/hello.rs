@@ -57,6 +57,31 @@ impl<'a> ClientHello<'a> {
     }
 }
 
+/// A first hello and one with a cookie, which ask libssl for nothing but its cookie callbacks.
+pub const PROBE_WITHOUT_COOKIE: [u8; PROBE_LEN] = probe(0);
+/// See [`PROBE_WITHOUT_COOKIE`].
+pub const PROBE_WITH_COOKIE: [u8; PROBE_LEN + 8] = probe(8);
+
+const PROBE_LEN: usize = DATAGRAM_MIN + 4 + 2;
+
+/// A ClientHello of one suite, with zeros for random and cookie.
+const fn probe<const LEN: usize>(cookie_len: u8) -> [u8; LEN] {
+    let mut hello = [0; LEN];
+    let body = record::HEADER_LEN + handshake::HEADER_LEN;
+    hello[0] = content_type::HANDSHAKE;
+    (hello[1], hello[2]) = (0xfe, 0xfd);
+    hello[12] = (LEN - record::HEADER_LEN) as u8;
+    hello[13] = message_type::CLIENT_HELLO;
+    (hello[16], hello[24]) = ((LEN - body) as u8, (LEN - body) as u8);
+    hello[18] = (cookie_len > 0) as u8;
+    (hello[body], hello[body + 1]) = (0xfe, 0xfd);
+    hello[body + 35] = cookie_len;
+    // One suite, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, and no compression.
+    (hello[LEN - 5], hello[LEN - 4], hello[LEN - 3]) = (2, 0xc0, 0x2b);
+    hello[LEN - 2] = 1;
+    hello
+}
+
 /// The first record of `datagram`, where it is the beginning of a ClientHello and nothing else: DTLSv1_listen takes no
 /// more than one fragment in that record and no message_seq above 1.
 #[inline]

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Runs a fuzz target for some seconds: fuzz/run.sh hello 600
+#
+# Does what `cargo +nightly fuzz run` does, with the stable compiler. New inputs go to target/corpus, what fails to
+# artifacts; keep of them what is worth it under corpus, which the ordinary tests replay.
+set -eu
+cd "$(dirname "$0")"
+target=${1:?usage: fuzz/run.sh TARGET SECONDS}
+seconds=${2:-60}
+host=$(rustc -vV | sed -n 's/^host: //p')
+
+RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cdebug-assertions -Ccodegen-units=1 \
+-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares" \
+    cargo build --release --quiet --bin "$target" --target "$host"
+
+mkdir -p "target/corpus/$target" "artifacts/$target"
+exec "target/$host/release/$target" "target/corpus/$target" "corpus/$target" "-artifact_prefix=artifacts/$target/" \
+    "-max_total_time=$seconds" -timeout=10 -print_final_stats=1

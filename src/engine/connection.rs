@@ -1,0 +1,628 @@
+//! The life of one connection: handshake, application data, close. Sans-IO: datagrams and time go in, datagrams wait to
+//! leave, messages come out.
+//!
+//! What an outsider could forge is sorted out before libssl sees it: records of the wrong epoch, alerts in clear, records
+//! that come before their keys. libssl would survive most of that, but not all, and not in every version.
+
+use std::net::SocketAddr;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslContextRef, SslRef};
+
+use super::settings::Settings;
+use super::stats::Counters;
+use crate::fork;
+use crate::tls::session::{Opened, Parameters, Progress, Session};
+use crate::wire::datagrams::Datagrams;
+use crate::wire::handshake::{Fragment, message_type};
+use crate::wire::hello::ClientHello;
+use crate::wire::record::{Record, content_type, records};
+
+/// The time that never comes, in microseconds.
+pub const NEVER: u64 = u64::MAX;
+
+/// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
+/// be several datagrams, and the network may double them.
+const REPEAT_SPACING: u64 = 50_000;
+
+/// Flights sent again because the peer repeated his, at most: what he sends in clear may be forged.
+const REPEATS_MAX: u32 = 64;
+
+/// How long the last flight is kept for a peer that has not got it: twice the maximum segment lifetime (RFC 6347 4.2.4).
+const LAST_FLIGHT_KEPT: u64 = 240_000_000;
+
+/// Records that wait for their keys, and all their bytes.
+const HELD_RECORDS: usize = 16;
+const HELD_BYTES: usize = 16 * 1024;
+
+/// A connection that has been idle this long gives its buffers back, where that is wanted.
+const RELEASE_AFTER: u64 = 1_000_000;
+
+/// Sizes of IP packets to step down to, and how many timeouts of one flight are one step.
+const SMALLER_MTUS: [u16; 2] = [576, 256];
+const TIMEOUTS_PER_STEP: u32 = 4;
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The handshake goes on.
+    Handshaking,
+    /// Messages can be sent.
+    Established,
+    /// It is over.
+    Closed(CloseReason),
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer sent close_notify.
+    ByPeer,
+    /// The program closed it.
+    Local,
+    /// The handshake failed, or the peer sent a fatal alert.
+    Failed,
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// Nothing was heard for too long.
+    IdleTimeout,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The handshake is not finished, or the connection is closed.
+    NotEstablished,
+    /// The message does not fit in a datagram.
+    TooLong {
+        /// Bytes of the longest message.
+        max: usize,
+    },
+    /// This process is a fork of the one that made the connection.
+    Forked,
+    /// libssl failed.
+    Failed,
+}
+
+/// How a connection begins.
+pub enum Accepted {
+    /// It does: the answer waits to leave.
+    Begun(Box<Connection>),
+    /// libssl, asked with cookie callbacks of the program's own, wants to see a cookie first.
+    Answer(Vec<u8>),
+    /// It does not.
+    Refused,
+}
+
+/// One connection.
+pub struct Connection {
+    session: Session,
+    peer: SocketAddr,
+    state: State,
+    why: Option<ErrorStack>,
+    /// Of the hello that began it. A repetition has the same, a restarted client another.
+    client_random: [u8; 32],
+    server: bool,
+    held: Vec<Box<[u8]>>,
+    flight: Flight,
+    handshake_deadline: u64,
+    idle_timeout: u64,
+    /// When the peer was heard last, and when the connection was used last.
+    heard: u64,
+    used: u64,
+    release: bool,
+    released: bool,
+    message_max: usize,
+    born: u32,
+}
+
+/// When our last flight was sent, and when it is sent again.
+struct Flight {
+    sent: u64,
+    due: u64,
+    first_timeout: u64,
+    longest_timeout: u64,
+    timeout: u64,
+    timeouts: u32,
+    repeats: u32,
+    kept_until: u64,
+}
+
+impl Connection {
+    /// Begins a server's side with the hello at the start of `datagram`.
+    ///
+    /// `listen`: the hello must bear a cookie; it was verified by [`super::gate`], or else the context has cookie
+    /// callbacks of the program's own, which decide now. Without it the handshake begins with any hello.
+    pub fn accept(
+        context: &SslContextRef,
+        settings: &Settings,
+        peer: SocketAddr,
+        hello: &ClientHello<'_>,
+        datagram: &[u8],
+        listen: bool,
+        now: u64,
+    ) -> Accepted {
+        let Ok(session) = Session::accept(context, peer, &parameters(settings, peer)) else { return Accepted::Refused };
+        let mut connection = Connection::new(session, settings, peer, now);
+        connection.server = true;
+        connection.client_random = *hello.random;
+        let (first, _) = datagram.split_at(hello.record_len);
+        if !listen {
+            connection.session.outbound().begin_handshake(hello.record_sequence);
+            connection.step(first, now);
+        } else if connection.session.listen(first, hello.record_sequence) {
+            connection.step(&[], now);
+        } else {
+            return match connection.session.outbound().pop() {
+                Some(answer) if answer.len() <= datagram.len() => Accepted::Answer(answer.to_vec()),
+                _ => Accepted::Refused,
+            };
+        }
+        Accepted::Begun(Box::new(connection))
+    }
+
+    /// Begins a client's side; `prepare` sets the server's name and the like. The first hello waits to leave.
+    pub fn connect(
+        context: &SslContextRef,
+        settings: &Settings,
+        peer: SocketAddr,
+        now: u64,
+        prepare: impl FnOnce(&mut SslRef) -> Result<(), ErrorStack>,
+    ) -> Result<Connection, ErrorStack> {
+        let mut session = Session::connect(context, peer, &parameters(settings, peer))?;
+        prepare(session.ssl_mut())?;
+        let mut connection = Connection::new(session, settings, peer, now);
+        connection.step(&[], now);
+        match connection.why.take() {
+            Some(why) => Err(why),
+            None => Ok(connection),
+        }
+    }
+
+    fn new(session: Session, settings: &Settings, peer: SocketAddr, now: u64) -> Connection {
+        let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(NEVER);
+        Connection {
+            session,
+            peer,
+            state: State::Handshaking,
+            why: None,
+            client_random: [0; 32],
+            server: false,
+            held: Vec::new(),
+            flight: Flight {
+                sent: now,
+                due: NEVER,
+                first_timeout: micros(settings.first_timeout),
+                longest_timeout: micros(settings.longest_timeout),
+                timeout: 0,
+                timeouts: 0,
+                repeats: 0,
+                kept_until: NEVER,
+            },
+            handshake_deadline: now.saturating_add(micros(settings.handshake_timeout)),
+            idle_timeout: match micros(settings.idle_timeout) {
+                0 => NEVER,
+                timeout => timeout,
+            },
+            heard: now,
+            used: now,
+            release: settings.release_buffers,
+            released: false,
+            message_max: 0,
+            born: fork::generation(),
+        }
+    }
+
+    /// Takes a datagram of the peer. Its messages are pushed to `messages`, what must leave waits in [`Connection::transmit`].
+    pub fn receive(&mut self, now: u64, datagram: &[u8], messages: &mut Datagrams, counters: &Counters) {
+        self.catch_up(now);
+        for record in records(datagram) {
+            self.receive_record(now, &record, messages, counters);
+        }
+    }
+
+    /// Takes one record of a datagram. Gives whether it was the peer's beyond doubt: authentic, in an established connection.
+    pub fn receive_record(
+        &mut self,
+        now: u64,
+        record: &Record<'_>,
+        messages: &mut Datagrams,
+        counters: &Counters,
+    ) -> bool {
+        match self.state {
+            State::Handshaking => {
+                self.handshake_record(now, record, counters);
+                self.open_held(now, messages, counters);
+                false
+            }
+            State::Established => self.established_record(now, record, messages, counters),
+            State::Closed(_) => false,
+        }
+    }
+
+    fn handshake_record(&mut self, now: u64, record: &Record<'_>, counters: &Counters) {
+        match (record.epoch, record.content_type) {
+            (0, content_type::HANDSHAKE) => {
+                let Some((fragment, _)) = Fragment::parse(record.fragment()) else {
+                    counters.records_dropped.add(1);
+                    return;
+                };
+                if self.server && fragment.message_type == message_type::CLIENT_HELLO && self.flight.due != NEVER {
+                    self.repeat(now, counters);
+                    return;
+                }
+                self.step(record.bytes, now);
+            }
+            // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again.
+            (0, content_type::CHANGE_CIPHER_SPEC) => {
+                self.step(record.bytes, now);
+                if !self.session.awaits_finished() {
+                    self.hold(record, counters);
+                }
+            }
+            // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
+            (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
+                self.hold(record, counters);
+            }
+            // An alert in clear may be anybody's.
+            _ => counters.records_dropped.add(1),
+        }
+        self.step_held(now);
+    }
+
+    fn hold(&mut self, record: &Record<'_>, counters: &Counters) {
+        let bytes: usize = self.held.iter().map(|held| held.len()).sum();
+        let ccs = record.content_type == content_type::CHANGE_CIPHER_SPEC;
+        if self.state != State::Handshaking
+            || self.held.len() == HELD_RECORDS
+            || bytes + record.bytes.len() > HELD_BYTES
+            || ccs && self.held.iter().any(|held| held[0] == content_type::CHANGE_CIPHER_SPEC)
+        {
+            counters.records_dropped.add(1);
+            return;
+        }
+        self.held.push(record.bytes.into());
+    }
+
+    /// Shows libssl the held records whose time has come: a ChangeCipherSpec at any time, since it refuses it politely, and
+    /// handshake records of the next epoch behind it.
+    fn step_held(&mut self, now: u64) {
+        if self.held.is_empty() || self.state != State::Handshaking {
+            return;
+        }
+        let is_ccs = |held: &Box<[u8]>| held[0] == content_type::CHANGE_CIPHER_SPEC;
+        if let Some(at) = self.held.iter().position(is_ccs) {
+            if !self.session.awaits_finished() {
+                let ccs = self.held.remove(at);
+                self.step(&ccs, now);
+                if !self.session.awaits_finished() {
+                    self.held.insert(at, ccs);
+                    return;
+                }
+            } else {
+                self.held.remove(at);
+            }
+        }
+        let mut at = 0;
+        while at < self.held.len() && self.state == State::Handshaking && self.session.awaits_finished() {
+            // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
+            if self.held[at][0] == content_type::HANDSHAKE {
+                let record = self.held.remove(at);
+                self.step(&record, now);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Opens what was held until the handshake was over.
+    fn open_held(&mut self, now: u64, messages: &mut Datagrams, counters: &Counters) {
+        if self.state == State::Handshaking || self.held.is_empty() {
+            return;
+        }
+        for held in std::mem::take(&mut self.held) {
+            if let Some((record, _)) = Record::parse(&held) {
+                self.receive_record(now, &record, messages, counters);
+            }
+        }
+    }
+
+    /// One step of libssl's handshake.
+    fn step(&mut self, record: &[u8], now: u64) {
+        self.session.outbound().expect_new_flight();
+        match self.session.handshake(record) {
+            Progress::Waiting => {}
+            Progress::Finished => {
+                self.establish(now);
+                return;
+            }
+            Progress::Failed(why) => {
+                self.end(CloseReason::Failed);
+                self.why = Some(why);
+                return;
+            }
+        }
+        if self.session.outbound().waits() {
+            let flight = &mut self.flight;
+            flight.sent = now;
+            flight.timeout = flight.first_timeout;
+            flight.timeouts = 0;
+            flight.due = now.saturating_add(flight.timeout);
+        }
+    }
+
+    fn establish(&mut self, now: u64) {
+        self.state = State::Established;
+        self.heard = now;
+        self.used = now;
+        self.message_max = self.session.message_max();
+        self.flight.due = NEVER;
+        self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
+        self.session.outbound().end_handshake();
+    }
+
+    /// A C caller may have finished the handshake himself, with SSL_read and the like.
+    fn catch_up(&mut self, now: u64) {
+        if self.state == State::Handshaking && self.session.is_finished() {
+            self.establish(now);
+        }
+    }
+
+    /// The peer repeats his flight, so ours is lost, or was slow.
+    fn repeat(&mut self, now: u64, counters: &Counters) {
+        let flight = &mut self.flight;
+        if flight.repeats < REPEATS_MAX && now >= flight.sent.saturating_add(REPEAT_SPACING) {
+            flight.repeats += 1;
+            flight.sent = now;
+            self.session.outbound().resend();
+            counters.flights_resent_on_repeat.add(1);
+        }
+    }
+
+    fn established_record(
+        &mut self,
+        now: u64,
+        record: &Record<'_>,
+        messages: &mut Datagrams,
+        counters: &Counters,
+    ) -> bool {
+        if record.epoch != 1 {
+            counters.records_dropped.add(1);
+            return false;
+        }
+        let authentic = match record.content_type {
+            content_type::APPLICATION_DATA => self.open(record, messages),
+            content_type::ALERT => self.open(record, messages),
+            content_type::HANDSHAKE => self.open_handshake(now, record, messages, counters),
+            _ => {
+                counters.records_dropped.add(1);
+                false
+            }
+        };
+        if authentic {
+            self.heard = now;
+            self.used = now;
+            self.released = false;
+            if record.content_type == content_type::APPLICATION_DATA && self.flight.kept_until != NEVER {
+                self.forget_flight();
+            }
+            if matches!(self.state, State::Closed(CloseReason::ByPeer)) {
+                counters.closed_by_peer.add(1);
+            }
+        }
+        authentic
+    }
+
+    fn open(&mut self, record: &Record<'_>, messages: &mut Datagrams) -> bool {
+        match self.session.open(record.bytes, messages) {
+            Opened::Message => true,
+            Opened::Nothing => false,
+            Opened::CloseNotify => {
+                self.end(CloseReason::ByPeer);
+                true
+            }
+            Opened::Failed(why) => {
+                self.end(CloseReason::Failed);
+                self.why = Some(why);
+                true
+            }
+        }
+    }
+
+    /// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight
+    /// message by message: ours is packed. Or it asks for a renegotiation, which libssl refuses with an alert.
+    fn open_handshake(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> bool {
+        let mark = self.session.outbound().mark();
+        let authentic = self.open(record, messages);
+        match self.session.outbound().written_since(mark) {
+            None => authentic,
+            Some(content_type::ALERT) => true,
+            Some(_) => {
+                self.session.outbound().take_back(mark);
+                if self.session.outbound().resend() {
+                    self.flight.sent = now;
+                    counters.flights_resent_on_repeat.add(1);
+                }
+                true
+            }
+        }
+    }
+
+    fn forget_flight(&mut self) {
+        self.flight.kept_until = NEVER;
+        self.session.outbound().forget_flight();
+    }
+
+    /// Protects a message; the datagram waits in [`Connection::transmit`].
+    pub fn send(&mut self, now: u64, message: &[u8], counters: &Counters) -> Result<(), SendError> {
+        self.catch_up(now);
+        if self.state != State::Established {
+            return Err(SendError::NotEstablished);
+        }
+        if self.is_forked() {
+            return Err(SendError::Forked);
+        }
+        if message.len() > self.message_max {
+            counters.messages_too_long.add(1);
+            return Err(SendError::TooLong { max: self.message_max });
+        }
+        self.session.seal(message).map_err(|why| {
+            self.why = Some(why);
+            SendError::Failed
+        })?;
+        self.used = now;
+        self.released = false;
+        counters.messages_out.add(1);
+        Ok(())
+    }
+
+    /// Says goodbye, where somebody would understand it, and ends the connection.
+    pub fn close(&mut self, now: u64) {
+        self.catch_up(now);
+        let heard = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
+        if heard && !self.is_forked() {
+            self.session.shutdown();
+        }
+        self.end(CloseReason::Local);
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if !matches!(self.state, State::Closed(_)) {
+            self.state = State::Closed(reason);
+        }
+        self.flight.due = NEVER;
+        self.held = Vec::new();
+    }
+
+    /// The next datagram that has to leave.
+    pub fn transmit(&mut self) -> Option<&[u8]> {
+        if self.is_forked() {
+            return None;
+        }
+        self.session.outbound().pop()
+    }
+
+    /// When [`Connection::advance`] wants to be called, at the latest.
+    pub fn deadline(&self) -> u64 {
+        match self.state {
+            State::Handshaking => self.flight.due.min(self.handshake_deadline),
+            State::Established => {
+                let idle = self.heard.saturating_add(self.idle_timeout);
+                let release = if self.release && !self.released { self.used + RELEASE_AFTER } else { NEVER };
+                idle.min(release).min(self.flight.kept_until)
+            }
+            State::Closed(_) => NEVER,
+        }
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, now: u64, counters: &Counters) {
+        self.catch_up(now);
+        match self.state {
+            State::Handshaking if now >= self.handshake_deadline => {
+                counters.handshakes_timed_out.add(1);
+                self.end(CloseReason::HandshakeTimeout);
+            }
+            State::Handshaking if now >= self.flight.due => self.time_out(now, counters),
+            State::Established => {
+                if now >= self.heard.saturating_add(self.idle_timeout) {
+                    counters.idle_timed_out.add(1);
+                    self.close(now);
+                    self.state = State::Closed(CloseReason::IdleTimeout);
+                    return;
+                }
+                if now >= self.flight.kept_until {
+                    self.forget_flight();
+                }
+                if self.release && !self.released && now >= self.used + RELEASE_AFTER {
+                    self.session.release_buffers();
+                    self.released = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
+    fn time_out(&mut self, now: u64, counters: &Counters) {
+        let flight = &mut self.flight;
+        flight.timeouts += 1;
+        flight.timeout = flight.timeout.saturating_mul(2).min(flight.longest_timeout);
+        flight.due = now.saturating_add(flight.timeout);
+        flight.sent = now;
+        let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
+        if flight.timeouts % TIMEOUTS_PER_STEP == 0 && step <= SMALLER_MTUS.len() {
+            self.session.set_payload_max(payload(SMALLER_MTUS[step - 1], self.peer));
+            counters.mtu_stepped_down.add(1);
+        }
+        if !(self.session.repeats_by_libssl() && self.session.handle_timeout()) {
+            self.session.outbound().resend();
+        }
+        counters.flights_resent_on_timeout.add(1);
+    }
+
+    /// Where the connection is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What libssl said of a failure.
+    pub fn why(&self) -> Option<&ErrorStack> {
+        self.why.as_ref()
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether `hello` is the one that began this connection, again.
+    pub fn is_begun_by(&self, hello: &ClientHello<'_>) -> bool {
+        self.server && self.client_random == *hello.random
+    }
+
+    /// When the connection was used last.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Bytes of the longest message that can be sent.
+    pub fn message_max(&self) -> usize {
+        self.message_max
+    }
+
+    /// What the program may ask of the session: peer certificate, cipher, exporter and so on.
+    pub fn ssl(&self) -> &SslRef {
+        self.session.ssl()
+    }
+
+    /// Gives the SSL to a C caller, who frees it, and this connection with it.
+    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.session.lend_ssl()
+    }
+
+    /// The oldest datagram that a C caller wrote to the inbound BIO.
+    pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
+        self.session.inbound().pop()
+    }
+
+    /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
+    pub fn is_forked(&self) -> bool {
+        self.born != fork::generation()
+    }
+}
+
+fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
+    Parameters {
+        payload: payload(settings.mtu, peer),
+        max_certificate_chain: settings.max_certificate_chain,
+        first_timeout: settings.first_timeout.as_micros() as u64,
+        longest_timeout: settings.longest_timeout.as_micros() as u64,
+    }
+}
+
+/// Bytes of UDP payload in an IP packet of `mtu` bytes to `peer`.
+pub fn payload(mtu: u16, peer: SocketAddr) -> usize {
+    let headers = if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 };
+    usize::from(mtu) - headers
+}

@@ -1,0 +1,94 @@
+//! Whose cookie callbacks an SSL_CTX has.
+//!
+//! libssl has no getter for them. So it is asked once for each context: with two hellos, one without and one with a
+//! cookie, on an SSL that is thrown away after that. Our callbacks recognise it and leave a mark.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use foreign_types::ForeignTypeRef;
+use libc::c_uint;
+use openssl::ssl::SslContextRef;
+use openssl_sys::*;
+
+use super::ex_data::Slot;
+use super::session::{Parameters, Probe, Session};
+use super::sys::{set_cookie_generate_cb, set_cookie_verify_cb};
+use crate::wire::hello;
+
+pub type Generate = unsafe extern "C" fn(*mut SSL, *mut u8, *mut c_uint) -> libc::c_int;
+pub type Verify = unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> libc::c_int;
+
+/// Who makes and checks the cookies of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// This library: a hello can be answered without libssl.
+    Ours,
+    /// The program, with callbacks of its own.
+    Theirs,
+}
+
+/// OpenSSL's default for the number of sessions that a context keeps for clients without tickets.
+const SESSION_CACHE_DEFAULT: i64 = 1024 * 20;
+
+/// Sessions that a context keeps for clients without tickets, where the program has not set another number. Each is a
+/// kilobyte or more, and stays when its connection is gone.
+pub const SESSION_CACHE: i64 = 256;
+
+static COOKIES: Slot<SSL_CTX, Cookies> = Slot::new();
+
+/// For the slot: threads may share a context. Not held while libssl runs.
+static LOOKING: Mutex<()> = Mutex::new(());
+
+/// Who makes the cookies of `context`. Where nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify`
+/// are installed. `peer` is whoever the program's callbacks shall believe to be asked by.
+///
+pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
+    let raw = context.as_ptr();
+    let look = || LOOKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // SAFETY: the context is live, and whoever looks at the slot holds the lock.
+    unsafe {
+        let looking = look();
+        if let Some(&known) = COOKIES.get(raw) {
+            return known;
+        }
+        drop(looking);
+        let found = match probe(context, peer) {
+            (Probe::Ours, Probe::Ours) => Cookies::Ours,
+            (Probe::Nobody, Probe::Nobody) => {
+                set_cookie_generate_cb(raw, Some(generate));
+                set_cookie_verify_cb(raw, Some(verify));
+                Cookies::Ours
+            }
+            _ => Cookies::Theirs,
+        };
+        let _looking = look();
+        COOKIES.set(raw, found);
+        found
+    }
+}
+
+/// Whether a server with this context answers a first hello with a cookie.
+pub fn exchanges_cookies(context: &SslContextRef) -> bool {
+    // SAFETY: the context is live.
+    unsafe { SSL_CTX_get_options(context.as_ptr()) & SSL_OP_COOKIE_EXCHANGE != 0 }
+}
+
+/// Keeps the sessions that a context remembers from growing to OpenSSL's default number.
+pub fn bound_session_cache(context: &SslContextRef) {
+    let raw = context.as_ptr();
+    // SAFETY: the context is live.
+    unsafe {
+        if SSL_CTX_sess_get_cache_size(raw) == SESSION_CACHE_DEFAULT {
+            SSL_CTX_sess_set_cache_size(raw, SESSION_CACHE);
+        }
+    }
+}
+
+fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {
+    let parameters = Parameters { payload: 1200, max_certificate_chain: 0, first_timeout: 0, longest_timeout: 0 };
+    let Ok(mut session) = Session::accept(context, peer, &parameters) else { return (Probe::Theirs, Probe::Theirs) };
+    let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE);
+    let verify = session.probe(&hello::PROBE_WITH_COOKIE);
+    (generate, verify)
+}

@@ -1,0 +1,31 @@
+//! The inputs that the fuzz targets have kept, through the same functions.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../fuzz/bodies/demux.rs"]
+mod demux;
+#[path = "../fuzz/bodies/hello.rs"]
+mod hello;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut inputs: Vec<_> = fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{} is empty", corpus.display());
+    for input in inputs {
+        // Seen only when the input fails.
+        println!("{}", input.display());
+        run(&fs::read(&input).unwrap());
+    }
+}
+
+#[test]
+fn hellos() {
+    replay("hello", hello::run);
+}
+
+#[test]
+fn flights() {
+    replay("demux", demux::run);
+}
