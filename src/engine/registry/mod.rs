@@ -5,8 +5,10 @@
 //! RFC 6347 4.2.8) wait behind it in the order in which they came. Established connections hang in two lists by idleness:
 //! one of all and one of their source. Every operation takes constant time, but for the moments when the table grows.
 //!
-//! Memory is bounded by the entries: about a hundred bytes for each beside its value, in tables whose size is that of the
-//! fullest moment. The indices shrink as entries go, the slabs when the last one is gone.
+//! Memory is bounded by the entries: 130 to 180 bytes for each beside its value while the table fills, and about as much for
+//! its source if it has that to itself. The indices shrink as entries go; the slabs keep the size of the fullest moment until
+//! the last entry is gone. A newcomer for whom the index doubles waits for all keys to be hashed again: some 2 ms at 82,000
+//! peers, 45 ms at 655,000 (`benches/registry.rs`).
 
 mod address;
 mod index;
