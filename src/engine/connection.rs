@@ -66,6 +66,10 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// Nothing was heard for too long.
     IdleTimeout,
+    /// The peer has begun anew and finished a second handshake from the same address.
+    Restarted,
+    /// It made room for another connection.
+    Evicted,
 }
 
 /// Why a message was not sent.
@@ -501,6 +505,19 @@ impl Connection {
         self.session.outbound().pop()
     }
 
+    /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
+    pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        if self.is_forked() {
+            return None;
+        }
+        self.session.outbound().pop_segments(max, bytes_max)
+    }
+
+    /// Bytes that wait to leave.
+    pub(crate) fn waiting(&mut self) -> usize {
+        self.session.outbound().waiting()
+    }
+
     /// When [`Connection::advance`] wants to be called, at the latest.
     pub fn deadline(&self) -> u64 {
         match self.state {
@@ -578,6 +595,11 @@ impl Connection {
     /// Whether `hello` is the one that began this connection, again.
     pub fn is_begun_by(&self, hello: &ClientHello<'_>) -> bool {
         self.server && self.client_random == *hello.random
+    }
+
+    /// Whether this is a server's side.
+    pub fn is_server(&self) -> bool {
+        self.server
     }
 
     /// When the connection was used last.

@@ -161,6 +161,32 @@ impl Outbound {
         self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
     }
 
+    /// The next datagrams that have to leave, back to back, and the length of the first: those that follow it are as long,
+    /// but for the last, which may be shorter. At most `max` of them, and `bytes_max` bytes if they are more than one.
+    pub fn pop_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        let begin = self.datagrams.begin(self.left) + self.left_bytes;
+        let segment = self.pop()?.len();
+        let mut end = begin + segment;
+        for _ in 1..max {
+            let Some(next) = self.datagrams.get(self.left) else { break };
+            let len = next.len();
+            if len > segment || end + len - begin > bytes_max {
+                break;
+            }
+            end += len;
+            self.left += 1;
+            if len < segment {
+                break;
+            }
+        }
+        Some((self.datagrams.slice(begin..end), segment))
+    }
+
+    /// Bytes that wait to leave.
+    pub fn waiting(&self) -> usize {
+        self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
+    }
+
     /// Everything has left: what is not kept goes.
     fn settle(&mut self) {
         self.datagrams.truncate(self.flight);
@@ -339,7 +365,7 @@ impl Port for Outbound {
         true
     }
     fn pending(&self) -> usize {
-        self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
+        self.waiting()
     }
     fn reset(&mut self) {
         self.left = self.datagrams.len();
