@@ -166,19 +166,19 @@ impl Connection {
     }
 
     /// Begins a client's side; `prepare` sets the server's name and the like. The first hello waits to leave.
-    pub fn connect(
+    pub fn connect<E: From<ErrorStack>>(
         context: &SslContextRef,
         settings: &Settings,
         peer: SocketAddr,
         now: u64,
-        prepare: impl FnOnce(&mut SslRef) -> Result<(), ErrorStack>,
-    ) -> Result<Connection, ErrorStack> {
+        prepare: impl FnOnce(&mut SslRef) -> Result<(), E>,
+    ) -> Result<Connection, E> {
         let mut session = Session::connect(context, peer, &parameters(settings, peer))?;
         prepare(session.ssl_mut())?;
         let mut connection = Connection::new(session, settings, peer, now);
         connection.step(&[], now);
         match connection.why.take() {
-            Some(why) => Err(why),
+            Some(why) => Err(why.into()),
             None => Ok(connection),
         }
     }
@@ -607,9 +607,19 @@ impl Connection {
         self.used
     }
 
+    /// Whether messages could be sent at some time, be the connection closed since.
+    pub fn was_established(&self) -> bool {
+        self.message_max > 0
+    }
+
     /// Bytes of the longest message that can be sent.
     pub fn message_max(&self) -> usize {
         self.message_max
+    }
+
+    /// What protects the records, for what the program may ask of it.
+    pub(crate) fn protection(&self) -> &Session {
+        &self.session
     }
 
     /// The session, for what the program may ask of it.
