@@ -86,9 +86,8 @@ impl CookieJar {
 
     /// Whether `cookie` is one that [`CookieJar::issue_for`] gave for this subject, not too long ago.
     pub fn verify_for(&mut self, now: u64, subject: &[u8], cookie: &[u8]) -> bool {
-        self.bucket_of(now, cookie).is_some_and(|(bucket, mac)| {
-            self.mac_of(bucket, &[SUBJECT_OF_LIBSSL], subject).verify_slice(mac).is_ok()
-        })
+        self.bucket_of(now, cookie)
+            .is_some_and(|(bucket, mac)| self.mac_of(bucket, &[SUBJECT_OF_LIBSSL], subject).verify_slice(mac).is_ok())
     }
 
     fn bucket(&self, now: u64) -> u64 {

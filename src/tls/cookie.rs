@@ -3,15 +3,18 @@
 //! libssl has no getter for them. So it is asked once for each context: with two hellos, one without and one with a
 //! cookie, on an SSL that is thrown away after that. Our callbacks recognise it and leave a mark.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
 
-use libc::c_uint;
+use foreign_types::ForeignTypeRef;
+use libc::{c_int, c_uint};
 use openssl::ssl::SslContextRef;
 use openssl_sys::*;
 
 use super::ex_data::Slot;
-use super::session::{Parameters, Probe, Session};
+use super::session::{Asked, Parameters, Probe, Session, cookie_asked};
 use super::sys::{set_cookie_generate_cb, set_cookie_verify_cb};
+use crate::guard::guard;
 use crate::wire::hello;
 
 pub type Generate = unsafe extern "C" fn(*mut SSL, *mut u8, *mut c_uint) -> libc::c_int;
@@ -35,19 +38,22 @@ pub const SESSION_CACHE: i64 = 256;
 
 static COOKIES: Slot<SSL_CTX, Cookies> = Slot::new();
 
+/// For the slot: threads may share a context. Not held while libssl runs.
+static LOOKING: Mutex<()> = Mutex::new(());
+
 /// Who makes the cookies of `context`. Where nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify`
 /// are installed. `peer` is whoever the program's callbacks shall believe to be asked by.
 ///
-/// # Safety
-/// One thread at a time uses the context here.
-pub unsafe fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
-    use foreign_types::ForeignTypeRef;
+pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
     let raw = context.as_ptr();
-    // SAFETY: the context is live.
+    let look = || LOOKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // SAFETY: the context is live, and whoever looks at the slot holds the lock.
     unsafe {
+        let looking = look();
         if let Some(&known) = COOKIES.get(raw) {
             return known;
         }
+        drop(looking);
         let found = match probe(context, peer) {
             (Probe::Ours, Probe::Ours) => Cookies::Ours,
             (Probe::Nobody, Probe::Nobody) => {
@@ -57,12 +63,45 @@ pub unsafe fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Gener
             }
             _ => Cookies::Theirs,
         };
-        if SSL_CTX_ctrl(raw, SSL_CTRL_GET_SESS_CACHE_SIZE, 0, std::ptr::null_mut()) == SESSION_CACHE_DEFAULT {
-            SSL_CTX_ctrl(raw, SSL_CTRL_SET_SESS_CACHE_SIZE, SESSION_CACHE, std::ptr::null_mut());
-        }
+        let _looking = look();
         COOKIES.set(raw, found);
         found
     }
+}
+
+/// Whether a server with this context answers a first hello with a cookie.
+pub fn exchanges_cookies(context: &SslContextRef) -> bool {
+    // SAFETY: the context is live.
+    unsafe { SSL_CTX_get_options(context.as_ptr()) & SSL_OP_COOKIE_EXCHANGE != 0 }
+}
+
+/// Keeps the sessions that a context remembers from growing to OpenSSL's default number.
+pub fn bound_session_cache(context: &SslContextRef) {
+    let raw = context.as_ptr();
+    // SAFETY: the context is live.
+    unsafe {
+        if SSL_CTX_sess_get_cache_size(raw) == SESSION_CACHE_DEFAULT {
+            SSL_CTX_sess_set_cache_size(raw, SESSION_CACHE);
+        }
+    }
+}
+
+/// Lets libssl take the hellos whose cookies our stateless stage has verified. Says whether it can: not where the program has
+/// cookie callbacks of its own.
+pub fn trust_the_gate(context: &SslContextRef) -> bool {
+    unsafe extern "C" fn generate(ssl: *mut SSL, _cookie: *mut u8, _len: *mut c_uint) -> c_int {
+        // SAFETY: libssl calls this with a live SSL. Nobody but a probe asks: the gate makes the cookies.
+        guard(0, || unsafe {
+            cookie_asked(ssl);
+            0
+        })
+    }
+    unsafe extern "C" fn verify(ssl: *mut SSL, _cookie: *const u8, _len: c_uint) -> c_int {
+        // SAFETY: as above.
+        guard(0, || c_int::from(matches!(unsafe { cookie_asked(ssl) }, Asked::Proven)))
+    }
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    cookies(context, nobody, generate, verify) == Cookies::Ours
 }
 
 fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {

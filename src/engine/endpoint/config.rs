@@ -6,9 +6,6 @@ use std::hint::black_box;
 use super::Error;
 use crate::engine::settings::Settings;
 
-/// The smallest [`Settings::mtu`]: libssl works with no less.
-pub const MTU_MIN: u16 = 256;
-
 /// How an endpoint is to behave. The defaults are those of a server that is open to the world.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -39,8 +36,9 @@ impl Default for Config {
 
 impl Config {
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.settings.mtu < MTU_MIN {
-            return Err(Error::Invalid(format!("an mtu of {} bytes: at least {MTU_MIN} are needed", self.settings.mtu)));
+        let least = Settings::MTU_MIN;
+        if self.settings.mtu < least {
+            return Err(Error::Invalid(format!("an mtu of {} bytes: at least {least} are needed", self.settings.mtu)));
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use libc::{c_void, sockaddr, sockaddr_in, sockaddr_in6};
 pub const DV_OK: libc::c_int = 0;
 /// Failure.
 pub const DV_ERROR: libc::c_int = -1;
+/// What dv_dtls_read() returns for a connection that is over.
+pub(super) const DV_CLOSED: libc::c_int = -2;
 /// The largest UDP payload that a receive buffer needs to hold, in bytes.
 pub const DTLS_RECORD_MAX_LEN: libc::c_int = 65535 - 8;
 
