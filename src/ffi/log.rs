@@ -7,11 +7,33 @@ use libc::{c_char, c_int, c_void};
 use crate::guard::guard;
 use crate::log::{Level, listen};
 
-/// Receives one log line. `level` is one of DV_LOG_*; `line` is NUL-terminated text, valid during the call.
+/// A call failed because of what the program or the operator gave.
+pub const DV_LOG_ERROR: c_int = 1;
+/// Something was refused or given up that somebody may miss.
+pub const DV_LOG_WARN: c_int = 2;
+/// Connections come and go.
+pub const DV_LOG_INFO: c_int = 3;
+/// Single datagrams.
+pub const DV_LOG_DEBUG: c_int = 4;
+
+/// Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the call, and the pointer
+/// that was given with the callback. It may call any function of the library.
 #[allow(non_camel_case_types)]
 pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
 
-/// Sets what receives the log lines of `level` and more important ones; NULL turns the log off.
+/// Sets what receives the log: lines of `level` and more important ones.
+///
+/// Lines come at the end of the call that caused them, on its thread, when the library holds no lock. What happens inside
+/// the callback adds no lines.
+///
+/// - `level`: the least important level that is wanted, one of DV_LOG_*; 0 turns the log off
+/// - `callback`: what receives the lines; NULL turns the log off
+/// - `user`: handed to the callback as it is; may be NULL
+///
+/// Ownership: `callback` and `user` must stay good until another callback is set and no call into the library runs on
+/// another thread any more.
+///
+/// Threads: may be called at any time. The callback is called on every thread that uses the library, on several at once.
 ///
 /// # Safety
 /// `callback` must stay callable with `user`, from any thread that calls this library, until another one is set.
@@ -26,10 +48,10 @@ pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_fn, 
         let user = User(user);
         let level = match level {
             i32::MIN..=0 => None,
-            1 => Some(Level::Error),
-            2 => Some(Level::Warn),
-            3 => Some(Level::Info),
-            4.. => Some(Level::Debug),
+            DV_LOG_ERROR => Some(Level::Error),
+            DV_LOG_WARN => Some(Level::Warn),
+            DV_LOG_INFO => Some(Level::Info),
+            DV_LOG_DEBUG.. => Some(Level::Debug),
         };
         let sink = callback.map(|callback| -> crate::log::Sink {
             Box::new(move |level, line| {

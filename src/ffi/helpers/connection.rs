@@ -103,11 +103,17 @@ pub unsafe fn send_waiting(
 
 /// Sends what waits in `wbio` to `key`, one sendto() a datagram.
 ///
-/// `wbio`: the `wbio` of a connection of the library, or a memory BIO that libssl wrote DTLS records to; these are cut at
-/// record boundaries into datagrams of at most the MTU. `fd`: a UDP socket. `key`: the peer. `addrlen`: the length of its
-/// address; the length that its family has is used where this one is wrong.
+/// What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the MTU.
 ///
-/// Returns 0 when all was sent, -1 when nothing waited or an error occurred (errno tells which; what waited is gone).
+/// - `wbio`: the `wbio` of a connection, or a memory BIO
+/// - `fd`: a UDP socket
+/// - `key`: the peer's address
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Returns 0 when all was sent, or -1 when nothing waited or an error occurred.
+///
+/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or else that of sendto();
+/// what waited is gone then.
 ///
 /// Threads: one at a time for a BIO.
 ///
@@ -171,15 +177,19 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
 /// nothing is kept (RFC 6347 4.2.1); anything else from a stranger is dropped. The hello that brings the cookie back makes
 /// the connection. Without the option any ClientHello makes one. The first flight is sent before this returns.
 ///
-/// `ctx`: an SSL_CTX for servers. `buf`, `len`: the datagram, in bytes. `fd`: the UDP socket. `key`, `addrlen`: the peer.
+/// - `ctx`: an SSL_CTX for servers
+/// - `buf`: the datagram
+/// - `len`: its length in bytes
+/// - `fd`: the UDP socket that it came through
+/// - `key`: the peer's address
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
 ///
-/// Returns the connection, or NULL: answered, dropped, refused at a limit, or failed (the log tells).
+/// Returns the connection, or NULL: the datagram was answered or dropped, or a limit or a failure stood against it (the
+/// log and the statistics tell).
 ///
-/// Ownership: the connection is in the table and the caller frees it with dv_dtls_conn_free(). The library may give it up
+/// Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). The library may give it up
 /// at a deadline or a limit: then it is not in the table any more and its `ssl`, `rbio` and `wbio` are NULL, but the
 /// struct stays readable until it is freed.
-///
-/// Threads: any; the connection is used by one thread at a time from then on.
 ///
 /// # Safety
 /// The pointers are NULL or valid; `buf` has `len` bytes.
@@ -226,9 +236,10 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 
 /// Frees a connection: takes it out of the table, frees its SSL and the struct. NULL is fine.
 ///
-/// `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
-/// malloc() or calloc() and whose SSL he made. If its `list` member hangs in a list of the caller's, it is unlinked there.
-/// Sends nothing: see dv_dtls_shutdown().
+/// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
+///
+/// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
+///   malloc() or calloc() and whose SSL he made
 ///
 /// Threads: the one that uses the connection.
 ///
@@ -284,12 +295,22 @@ unsafe fn unlink(node: *mut dv_list_node) {
 /// may hold several records: their messages are queued (at most 64, then the newest is dropped and counted) and come out
 /// one a call, before what arrives later. A message longer than `out_len` is cut, as recvfrom() does.
 ///
-/// `conn`: the connection. `in_buf`, `in_len`: the datagram, in bytes; NULL takes the next queued message without one.
-/// `fd`: the UDP socket. `out_buf`, `out_len`: where the message goes. `addrlen`: the length of the peer's address.
-///
-/// Returns the bytes of the message; 0: the handshake goes on, or there is no message yet; -2: the peer has closed the
-/// connection, or has restarted and a new one has taken its place, or the library has given it up: free it; -1: an error.
 /// A forged or broken record never ends an established connection.
+///
+/// - `conn`: the connection
+/// - `in_buf`: the datagram; NULL takes the next queued message without one
+/// - `in_len`: its length in bytes
+/// - `fd`: the UDP socket that it came through
+/// - `out_buf`: receives the message
+/// - `out_len`: how many bytes there is room for
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Returns the length of the message in bytes; 0 when the handshake goes on or no message is there yet; -2 when the peer has
+/// closed the connection, or has restarted so that a new one takes its place, or the library has given it up: free it; -1
+/// for an error.
+///
+/// Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a fatal alert (the log has
+/// the cause), ENOTCONN in the child of a fork.
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -452,11 +473,18 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
 
 /// Sends one message: one record, one datagram.
 ///
-/// `conn`: the connection. `in_buf`, `in_len`: the message, in bytes. `fd`: the UDP socket. `out_buf`, `out_len`: not used.
-/// `addrlen`: the length of the peer's address.
+/// - `conn`: the connection
+/// - `in_buf`: the message
+/// - `in_len`: its length in bytes, at least 1
+/// - `fd`: the UDP socket
+/// - `out_buf`: not used
+/// - `out_len`: not used
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
 ///
-/// Returns `in_len`, or -1 with errno: EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the
-/// handshake goes on, ENOTCONN when the connection is over, EINVAL for an empty message or a NULL, or sendto()'s.
+/// Returns `in_len`, or -1.
+///
+/// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
+/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, or else that of sendto().
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -534,8 +562,9 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
 
 /// Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand it.
 ///
-/// `conn`: the connection; it stays to be freed with dv_dtls_conn_free(). `fd`: the UDP socket. `addrlen`: the length of
-/// the peer's address.
+/// - `conn`: the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
+/// - `fd`: the UDP socket
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
 ///
 /// Threads: one at a time for a connection.
 ///

@@ -4,7 +4,7 @@
 //! the cookies, over the hello as well. Where a program runs DTLSv1_listen() or SSL_accept() itself, libssl shows no hello:
 //! the cookie is made over the peer's address, or, where the BIO knows none, over a random value that hangs on the SSL.
 
-use libc::{c_int, c_uint};
+use libc::{c_int, c_uchar, c_uint};
 use openssl_sys::SSL;
 
 use super::shared::shared;
@@ -19,9 +19,13 @@ static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
 
 /// Makes a cookie of 21 bytes for the peer that `ssl` listens to. For SSL_CTX_set_cookie_generate_cb().
 ///
-/// `ssl`: the SSL. `cookie`: at least 21 bytes (libssl gives 255). `cookie_len`: receives the length.
+/// - `ssl`: the SSL
+/// - `cookie`: receives the cookie; at least 21 bytes (libssl gives 255)
+/// - `cookie_len`: receives the length of the cookie in bytes
 ///
-/// Returns 1, or 0 for a NULL. Threads: any, one at a time for an SSL.
+/// Returns 1, or 0 for a NULL.
+///
+/// Threads: any, one at a time for an SSL.
 ///
 /// # Safety
 /// The pointers are NULL or valid.
@@ -29,7 +33,7 @@ static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
     ssl: *mut SSL,
-    cookie: *mut u8,
+    cookie: *mut c_uchar,
     cookie_len: *mut c_uint,
 ) -> c_int {
     guard(0, || {
@@ -49,16 +53,23 @@ pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
 
 /// Checks a cookie that dv_dtls_generate_cookie_callback() made. For SSL_CTX_set_cookie_verify_cb().
 ///
-/// `ssl`: the SSL. `cookie`, `cookie_len`: what the peer returned, in bytes.
+/// - `ssl`: the SSL
+/// - `cookie`: what the peer returned
+/// - `cookie_len`: its length in bytes
 ///
-/// Returns 1 when it was made for this peer and not too long ago (at least four minutes), else 0. Threads: any, one at a
-/// time for an SSL.
+/// Returns 1 when it was made for this peer and not too long ago (it is good for four minutes at least), else 0.
+///
+/// Threads: any, one at a time for an SSL.
 ///
 /// # Safety
 /// The pointers are NULL or valid.
 #[cfg(not(dv_omit = "dtls_verify_cookie_callback"))]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(ssl: *mut SSL, cookie: *const u8, cookie_len: c_uint) -> c_int {
+pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(
+    ssl: *mut SSL,
+    cookie: *const c_uchar,
+    cookie_len: c_uint,
+) -> c_int {
     guard(0, || {
         if ssl.is_null() || cookie.is_null() {
             return 0;

@@ -13,6 +13,7 @@ use crate::net::sys;
 /// Says how long the calling thread may sleep until something is due for its connections: pass it to epoll_wait().
 ///
 /// Returns milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
+///
 /// Threads: each has its own answer.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_next_timeout() -> c_int {
@@ -26,7 +27,7 @@ pub extern "C" fn dv_dtls_next_timeout() -> c_int {
 /// take too long and connections that are idle for too long. Call it when dv_dtls_next_timeout() has passed; every other
 /// helper does a part of it too.
 ///
-/// Returns how many connections were looked after. Threads: any.
+/// Returns how many connections were looked after.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
     const ROUNDS: usize = 64;
@@ -38,11 +39,13 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 }
 
 /// Sets the secret that cookies are made with, for several processes or machines that answer for each other. Without it
-/// each process has a random one; DV_COOKIE_SECRET_FILE names a file for a program that cannot be changed.
+/// each process has a random one; the environment variable DV_COOKIE_SECRET_FILE names a file for a program that cannot be
+/// changed. Cookies made with the old secret are not good any more. The clocks of the machines may be a minute apart.
 ///
-/// `secret`, `len`: at least 16 bytes, of which a copy is made. The clocks of the machines may be a minute apart.
+/// - `secret`: the secret, of which a copy is made
+/// - `len`: its length in bytes, at least 16
 ///
-/// Returns DV_OK or DV_ERROR. Threads: any. Cookies made with the old secret are not good any more.
+/// Returns DV_OK, or DV_ERROR for a NULL or too short a secret.
 ///
 /// # Safety
 /// `secret` is NULL or has `len` bytes.

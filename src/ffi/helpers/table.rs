@@ -13,9 +13,8 @@ use crate::guard::guard;
 use crate::log::log;
 use crate::net::sys;
 
-/// Prepares the table. Never needed: the table is there when it is first used. Harmless at any time: no connection is lost.
-///
-/// Threads: any.
+/// Prepares the table. Never needed, as the table is there when it is first used, and harmless at any time: no connection
+/// is lost.
 #[cfg(not(dv_omit = "dtls_conn_table_init"))]
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_conn_table_init() {
@@ -29,9 +28,9 @@ pub extern "C" fn dv_dtls_conn_table_init() {
 ///
 /// The table does not use it, since whoever chooses his address can aim at it. It is there for programs that do.
 ///
-/// `key`: a key, cleared before the address was written into it. NULL gives 0.
+/// - `key`: a key that was cleared before the address was written into it; NULL gives 0
 ///
-/// Returns a number from 0 to 65534. Threads: any.
+/// Returns a number from 0 to 65534.
 ///
 /// # Safety
 /// `key` is NULL or valid.
@@ -52,10 +51,10 @@ pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uin
 
 /// Puts a connection into the table under its `key`.
 ///
-/// `conn`: one that the caller allocated, or one of dv_dtls_conn_new() (which is in the table from the start) after
-/// dv_dtls_conn_del(). It stays the caller's. Where others have the same key, conn_find gives the oldest of them.
+/// A connection of dv_dtls_conn_new() is there from the start. Where several have the same key, dv_dtls_conn_find() gives
+/// the oldest of them. The connection stays the caller's.
 ///
-/// Threads: any.
+/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
 ///
 /// # Safety
 /// `conn` is NULL or valid until it is taken out.
@@ -96,9 +95,7 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 
 /// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.
 ///
-/// `conn`: the connection; it stays the caller's. NULL, or one that is not in the table, is fine.
-///
-/// Threads: any.
+/// - `conn`: the connection, which stays the caller's; NULL, or one that is not in the table, is fine
 ///
 /// # Safety
 /// `conn` is NULL or valid.
@@ -114,12 +111,12 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 
 /// Finds the connection of a peer. What is due is done before.
 ///
-/// `key`: the peer's address. NULL finds nothing.
+/// - `key`: the peer's address; NULL finds nothing
 ///
-/// Returns the connection, or NULL. It is the table's or the caller's as before; it stays readable until
-/// dv_dtls_conn_free(), also when the library gives it up meanwhile.
+/// Returns the connection, or NULL.
 ///
-/// Threads: any; what is found is used by one thread at a time.
+/// Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when the library gives it
+/// up meanwhile.
 ///
 /// # Safety
 /// `key` is NULL or valid.

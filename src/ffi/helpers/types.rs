@@ -3,12 +3,15 @@
 use libc::{c_void, sockaddr, sockaddr_in, sockaddr_in6};
 
 /// Success.
+#[cfg(not(dv_omit = "DV_OK"))]
 pub const DV_OK: libc::c_int = 0;
 /// Failure.
+#[cfg(not(dv_omit = "DV_ERROR"))]
 pub const DV_ERROR: libc::c_int = -1;
 /// What dv_dtls_read() returns for a connection that is over.
 pub(super) const DV_CLOSED: libc::c_int = -2;
 /// The largest UDP payload that a receive buffer needs to hold, in bytes.
+#[cfg(not(dv_omit = "DTLS_RECORD_MAX_LEN"))]
 pub const DTLS_RECORD_MAX_LEN: libc::c_int = 65535 - 8;
 
 /// A link of an intrusive list. Its place belongs to the caller: the library's own table does not use it.
@@ -22,7 +25,12 @@ pub struct dv_list_node {
     pub prev: *mut dv_list_node,
 }
 
+/// What the list member of [`dv_udp_conn_t`] is: in C a macro, which a program may define as a list link of its own.
+#[allow(non_camel_case_types)]
+pub type DV_LIST_NODE = dv_list_node;
+
 /// The address of a peer, and the key of a connection. Clear all of it before an address is written into it.
+#[cfg(not(dv_omit = "types"))]
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
@@ -36,11 +44,12 @@ pub union dv_udp_conn_key_t {
 }
 
 /// A connection.
+#[cfg(not(dv_omit = "types"))]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct dv_udp_conn_t {
     /// For the caller's own lists.
-    pub list: dv_list_node,
+    pub list: DV_LIST_NODE,
     /// The peer's address.
     pub key: dv_udp_conn_key_t,
     /// The SSL of the connection, or NULL once the library has given it up.

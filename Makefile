@@ -1,0 +1,193 @@
+# dv_dtls for C: builds, tests and installs the library like any other C library. `make help` lists the targets.
+# Everything is made in build/; only cargo has its own folder beside it.
+
+CARGO      ?= cargo
+CC         ?= cc
+CFLAGS     ?= -O2 -g
+PKG_CONFIG ?= pkg-config
+OBJCOPY    ?= $(if $(TARGET),$(TARGET)-)objcopy
+INSTALL    ?= install
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+PCDIR      ?= $(LIBDIR)/pkgconfig
+DESTDIR    ?=
+
+# A Rust target triple, for cross compilation (together with CC, OBJCOPY and PKG_CONFIG); empty: this machine.
+TARGET     ?=
+
+VERSION    := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+# Raised by hand, and only when a program that was linked before would no longer run.
+SOVERSION  := 0
+SONAME     := libdv_dtls.so.$(SOVERSION)
+SHARED     := libdv_dtls.so.$(SOVERSION).$(shell echo '$(VERSION)' | cut -d. -f2-)
+
+CARGO_TARGET_DIR ?= target
+RUST_FLAGS := --locked --release --lib $(if $(TARGET),--target $(TARGET))
+RUST_LIB   := $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release/libdv_dtls.a
+SOURCES    := $(shell find src -name '*.rs') build.rs Cargo.toml Cargo.lock cbindgen.toml
+HEADER     := include/dv_dtls.h
+
+EXAMPLES   := $(patsubst c-examples/%.c,build/%,$(wildcard c-examples/dtls_*.c))
+WARNINGS   := -Wall -Wextra -Wpedantic -Werror
+SSL_CFLAGS  = $(shell $(PKG_CONFIG) --cflags libssl libcrypto)
+SSL_LIBS    = $(shell $(PKG_CONFIG) --libs libssl libcrypto)
+
+export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
+DV_LIBDIR     := $(abspath build)
+DV_INCLUDEDIR := $(abspath include)
+
+.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-valgrind test-long \
+        certs header check check-header check-symbols bench fuzz clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+## all: the shared and the static library, dv_dtls.pc and the C examples, in build/ (the default)
+all: lib examples build/dv_dtls.pc
+
+## lib: the shared and the static library only
+lib: build/$(SHARED) build/$(SONAME) build/libdv_dtls.so build/libdv_dtls.a
+
+## examples: the C examples only
+examples: $(EXAMPLES)
+
+## demo: start the example server, run the example client against it over IPv4 and IPv6, say what happened
+demo: all certs
+	@scripts/demo.sh
+
+## test: every test, Rust and C, against the shared and the static library
+test: all certs
+	@scripts/ensure-packages.sh test
+	@scripts/test.sh
+
+## test-rust: the Rust tests only
+test-rust: lib certs
+	$(CARGO) test --locked --workspace
+
+## test-c: the programs of tests/c only, each against the shared and the static library
+test-c: lib certs
+	@scripts/test-c.sh shared static
+
+## test-asan: the programs of tests/c with AddressSanitizer in the C and the Rust code, and UBSan in the C code
+test-asan: certs
+	@scripts/ensure-packages.sh build
+	@scripts/test-c.sh asan
+
+## test-valgrind: the programs of tests/c under valgrind's memcheck
+test-valgrind: lib certs
+	@scripts/ensure-packages.sh valgrind
+	@scripts/test-c.sh valgrind
+
+## test-long: the tests that take minutes (those that Rust calls ignored)
+test-long: all certs
+	@scripts/ensure-packages.sh test
+	$(CARGO) test --locked --release --workspace -- --ignored
+
+## certs: the test certificates, in certs/out, when they are missing
+certs:
+	@scripts/ensure-packages.sh certs
+	@certs/make-certs.sh
+
+## header: rewrite include/dv_dtls.h from src/ffi
+header:
+	DV_HEADER=update $(CARGO) build --locked
+
+## check: format, clippy, header, exported symbols, documentation; changes nothing
+check: check-header check-symbols
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+## check-header: the header is what src/ffi says, and documents everything
+check-header:
+	@scripts/ensure-packages.sh build
+	DV_HEADER=check $(CARGO) build --locked
+	scripts/check-header-docs.sh $(HEADER)
+
+## check-symbols: the shared library exports what the header declares, versioned, and nothing else
+check-symbols: lib
+	scripts/check-symbols.sh build/$(SHARED) build/libdv_dtls.a $(HEADER)
+
+## bench: the benchmarks
+bench: lib certs
+	@scripts/ensure-packages.sh bench
+	$(CARGO) bench --locked
+
+## fuzz: each fuzz target for FUZZ_SECONDS (60)
+FUZZ_SECONDS ?= 60
+fuzz:
+	@scripts/ensure-packages.sh build
+	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+	    fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
+
+## install: header, libraries and dv_dtls.pc under DESTDIR and PREFIX (also LIBDIR, INCLUDEDIR, PCDIR)
+install: lib build/dv_dtls.pc
+	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PCDIR)'
+	$(INSTALL) -m 644 $(HEADER) '$(DESTDIR)$(INCLUDEDIR)/dv_dtls.h'
+	$(INSTALL) -m 644 build/libdv_dtls.a '$(DESTDIR)$(LIBDIR)/libdv_dtls.a'
+	$(INSTALL) -m 755 build/$(SHARED) '$(DESTDIR)$(LIBDIR)/$(SHARED)'
+	ln -sf $(SHARED) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libdv_dtls.so'
+	$(INSTALL) -m 644 build/dv_dtls.pc '$(DESTDIR)$(PCDIR)/dv_dtls.pc'
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ] && command -v ldconfig >/dev/null; then ldconfig; fi
+
+## uninstall: remove what install put there
+uninstall:
+	rm -f '$(DESTDIR)$(INCLUDEDIR)/dv_dtls.h' '$(DESTDIR)$(PCDIR)/dv_dtls.pc' '$(DESTDIR)$(LIBDIR)/libdv_dtls.a' \
+	    '$(DESTDIR)$(LIBDIR)/libdv_dtls.so' '$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(SHARED)'
+
+## clean: remove build/ and what cargo made
+clean:
+	rm -rf build
+	$(CARGO) clean
+
+## help: this list
+help:
+	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= DESTDIR=]'; echo
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+build:
+	mkdir -p build
+
+# One pass of rustc makes the archive and says which system libraries std needs beside it.
+build/native-libs: $(SOURCES) | build
+	@scripts/ensure-packages.sh build
+	@echo '$(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib'
+	@$(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib -- --print native-static-libs 2>build/cargo.log \
+	    || { cat build/cargo.log >&2; exit 1; }
+	@sed -n 's/^note: native-static-libs: //p' build/cargo.log | sed 's/-lssl\|-lcrypto//g; s/^ *//' >$@
+	@test -s $@ || { echo 'rustc did not name the native libraries; see build/cargo.log' >&2; exit 1; }
+
+# The symbols are weak so that a program may define a helper of its own beside the archive's.
+build/libdv_dtls.a: build/native-libs
+	$(OBJCOPY) --strip-debug --wildcard --weaken-symbol='dv_*' $(RUST_LIB) $@
+
+# Linked by hand and not by rustc, because rustc's own version script leaves no room for symbol versions. Each declared
+# function is asked for with -u; what none of them needs is dropped.
+build/$(SHARED): build/native-libs libdv_dtls.map $(HEADER)
+	$(CC) -shared -o $@ $$(scripts/header-functions.sh $(HEADER) | sed 's/^/-Wl,-u,/') $(RUST_LIB) \
+	    -Wl,-soname,$(SONAME) -Wl,--version-script=libdv_dtls.map -Wl,-Bsymbolic -Wl,--gc-sections -Wl,--strip-debug \
+	    -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete $(LDFLAGS) $(SSL_LIBS) $$(cat build/native-libs)
+
+build/$(SONAME): build/$(SHARED)
+	ln -sf $(SHARED) $@
+
+build/libdv_dtls.so: build/$(SONAME)
+	ln -sf $(SONAME) $@
+
+# The paths are those of the `make` that runs, so that `make install PREFIX=/usr` after a plain `make` is right.
+.PHONY: paths
+paths:
+build/paths: paths | build
+	@echo '$(PREFIX) $(LIBDIR) $(INCLUDEDIR)' | cmp -s - $@ || echo '$(PREFIX) $(LIBDIR) $(INCLUDEDIR)' >$@
+
+build/dv_dtls.pc: dv_dtls.pc.in build/paths build/native-libs
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' -e "s|@LIBS_PRIVATE@|$$(cat build/native-libs)|" \
+	    -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
+	    -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' $< >$@
+
+# The examples find the library beside them, wherever build/ is.
+build/%: c-examples/%.c $(wildcard c-examples/*.h) $(HEADER) build/libdv_dtls.so
+	$(CC) $(CFLAGS) -std=gnu11 $(WARNINGS) -Iinclude $(SSL_CFLAGS) -o $@ $< $(LDFLAGS) \
+	    -Lbuild -Wl,-rpath,'$$ORIGIN' -ldv_dtls $(SSL_LIBS)

@@ -1,0 +1,127 @@
+/*
+ * What the two examples share: exit codes, reading an address and a number, and showing text. Nothing of it is DTLS.
+ */
+#ifndef DV_EXAMPLE_H
+#define DV_EXAMPLE_H
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <dv_dtls.h>
+#include <openssl/err.h>
+
+#define DEFAULT_ADDRESS "127.0.0.1"
+#define DEFAULT_PORT    "7838"
+#define DEFAULT_CA      "certs/out/ca.pem"
+#define DEFAULT_CERT    "certs/out/server-ecdsa.pem"
+#define DEFAULT_KEY     "certs/out/server-ecdsa.key"
+
+/* Forward secrecy and authenticated encryption, whatever kind of key the server's certificate has. */
+#define CIPHERS         "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+enum exit_code {
+    EXIT_DONE = 0,          /* everything went as asked */
+    EXIT_SETUP = 1,         /* a file, a socket or an option of OpenSSL could not be had */
+    EXIT_USAGE = 2,         /* the command line is wrong */
+    EXIT_HANDSHAKE = 3,     /* no session: nobody there, or a certificate that is not good */
+    EXIT_UNANSWERED = 4     /* a session, but a message was not answered */
+};
+
+/* dv_set_log_callback: the library itself prints nothing. */
+static inline void show_log(int level, const char *line, void *user)
+{
+    static const char *const names[] = { "?", "error", "warning", "info", "debug" };
+
+    (void)user;
+    fprintf(stderr, "[%s] %s\n", names[level >= 1 && level <= 4 ? level : 0], line);
+}
+
+/* Says what failed, with OpenSSL's own words where it has any. */
+static inline void complain(const char *what)
+{
+    unsigned long error = ERR_get_error();
+
+    if (error == 0) {
+        fprintf(stderr, "%s\n", what);
+    } else {
+        const char *reason = ERR_reason_error_string(error);
+
+        fprintf(stderr, "%s: %s\n", what, reason != NULL ? reason : "unknown error");
+    }
+    ERR_clear_error();
+}
+
+/* Reads an IPv4 or IPv6 address, or a host name, and a port. */
+static inline int read_address(const char *host, const char *port, struct sockaddr_storage *address)
+{
+    struct addrinfo hints;
+    struct addrinfo *found = NULL;
+    int error = 0;
+
+    memset(&hints, 0, sizeof(hints));
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_DGRAM;
+    hints.ai_flags = AI_NUMERICSERV;
+    error = getaddrinfo(host, port, &hints, &found);
+    if (error != 0) {
+        fprintf(stderr, "%s port %s: %s\n", host, port, gai_strerror(error));
+        return -1;
+    }
+    memset(address, 0, sizeof(*address));
+    memcpy(address, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return 0;
+}
+
+static inline socklen_t address_length(const void *address)
+{
+    const struct sockaddr *any = address;
+
+    return any->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+}
+
+/* The address as text, in a buffer that the next call uses again. */
+static inline const char *address_text(const void *address)
+{
+    static char text[NI_MAXHOST + NI_MAXSERV + sizeof(" port ")];
+    char host[NI_MAXHOST] = "?";
+    char port[NI_MAXSERV] = "?";
+
+    getnameinfo(address, address_length(address), host, sizeof(host), port, sizeof(port),
+                NI_NUMERICHOST | NI_NUMERICSERV);
+    snprintf(text, sizeof(text), "%s port %s", host, port);
+    return text;
+}
+
+/* Reads a whole number between least and most; -1 when it is none. */
+static inline long read_number(const char *text, long least, long most)
+{
+    char *end = NULL;
+    long number = 0;
+
+    errno = 0;
+    number = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
+        return -1;
+    }
+    return number;
+}
+
+/* Prints a message that came from the network: whatever is in it, it does not reach the terminal's controls. */
+static inline void print_message(const char *who, const char *what, const char *message, int len)
+{
+    int i = 0;
+
+    printf("%s %s %d bytes: ", who, what, len);
+    for (i = 0; i < len; i++) {
+        putchar(isprint((unsigned char)message[i]) ? message[i] : '.');
+    }
+    putchar('\n');
+}
+
+#endif

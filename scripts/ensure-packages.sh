@@ -1,0 +1,59 @@
+#!/bin/sh
+# ensure-packages.sh build|certs|test|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
+# asks no password; otherwise one line names it, with the command that installs it. What only widens the tests (another
+# compiler) is asked for in the same way, but goes on without.
+set -eu
+
+have() { command -v "$1" >/dev/null 2>&1; }
+missing=
+optional=yes
+# need PACKAGE COMMAND...: the package is missing when the command fails.
+need() {
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 && return
+    missing="$missing $package"
+    optional=no
+}
+want() {
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+need_build() {
+    need gcc have "${CC:-cc}"
+    need libc6-dev test -e /usr/include/stdio.h
+    need binutils have objcopy
+    need pkg-config have "${PKG_CONFIG:-pkg-config}"
+    need libssl-dev "${PKG_CONFIG:-pkg-config}" --exists 'libssl >= 3.0' libcrypto
+}
+
+case ${1:-build} in
+build) need_build ;;
+certs) need openssl have openssl ;;
+test)
+    need_build
+    need openssl have openssl
+    want g++ have g++
+    want clang have clang
+    ;;
+valgrind) need_build; need valgrind have valgrind ;;
+bench) need_build; need openssl have openssl; need valgrind have valgrind ;;
+*) echo "usage: $0 build|certs|test|valgrind|bench" >&2; exit 2 ;;
+esac
+
+have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }
+[ -n "$missing" ] || exit 0
+
+# shellcheck disable=SC2086 # a list of words
+install() { "$@" apt-get update -q && "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing; }
+if have apt-get && [ "$(id -u)" = 0 ]; then
+    echo "installing$missing"
+    install env && exit 0
+elif have apt-get && have sudo && sudo -n true 2>/dev/null; then
+    echo "installing$missing (through sudo)"
+    install sudo && exit 0
+fi
+echo "missing:$missing; install with: sudo apt-get install$missing" >&2
+[ "$optional" = yes ]
