@@ -19,6 +19,9 @@ use crate::wire::refragment::refragment;
 /// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
 const QUEUE_MAX: usize = 64;
 
+/// Bytes of headers around a payload, at most.
+const IPV6_UDP_HEADERS: c_long = 40 + 8;
+
 /// What libssl reads: the record that is being received, then what a C caller wrote.
 #[derive(Default)]
 pub struct Inbound {
@@ -452,6 +455,8 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 }
                 // libssl asks the BIO only where SSL_OP_NO_QUERY_MTU is not set; a C caller's own SSL may.
                 BIO_CTRL_DGRAM_QUERY_MTU | BIO_CTRL_DGRAM_GET_FALLBACK_MTU => port.mtu().map_or(0, |m| *m as c_long),
+                // libssl works with packets of 256 bytes and more: without this it would not write the payload of one.
+                BIO_CTRL_DGRAM_GET_MTU_OVERHEAD => IPV6_UDP_HEADERS,
                 BIO_CTRL_DGRAM_SET_MTU => {
                     if let (Some(mtu), Ok(num)) = (port.mtu(), usize::try_from(num)) {
                         *mtu = num;
