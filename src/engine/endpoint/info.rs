@@ -9,6 +9,7 @@ use super::{Error, Seat};
 use crate::engine::connection::State;
 use crate::tls::cause::Cause;
 use crate::tls::peer;
+use crate::tls::resumption::Resumption;
 
 /// What is known about a session, while it lives and until the event behind its [`Event::Closed`](super::Event::Closed) is
 /// taken. What the handshake has settled can be read from [`Event::Opened`](super::Event::Opened) on.
@@ -78,6 +79,11 @@ impl<'a> Info<'a> {
     /// Whether an earlier session was resumed, without certificates.
     pub fn is_resumed(&self) -> bool {
         self.ssl().session_reused()
+    }
+
+    /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
+    pub fn resumption(&self) -> Option<Resumption> {
+        Resumption::of(self.ssl()).filter(|_| self.0.opened)
     }
 
     /// The identity that the client gave with a pre-shared key.

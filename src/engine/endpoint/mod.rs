@@ -5,20 +5,21 @@
 //! [`Endpoint::event`]s and sends what [`Endpoint::transmit`] gives.
 
 mod config;
+mod connect;
 mod error;
 mod event;
 mod info;
 mod outbox;
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::iter::successors;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use openssl::ssl::{SslContext, SslVerifyMode};
+use openssl::ssl::SslContext;
 
 pub use self::config::{Config, CookieSecret};
+pub use self::connect::Connect;
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
@@ -34,7 +35,7 @@ use super::settings::Settings;
 use super::stats::{Counters, Stats};
 use super::timers::TimerQueue;
 use crate::fork;
-use crate::tls::{self, cookie, peer};
+use crate::tls::{self, cookie};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, records};
 
@@ -242,7 +243,8 @@ impl Endpoint {
         self.seats.establish(session);
         let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
         if connection.is_server() {
-            let of_a_client = |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.connection.is_server());
+            let of_a_client =
+                |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.connection.is_server());
             let older = self.sessions_with(connection.peer()).take_while(|other| *other != session);
             for replaced in older.filter(of_a_client).collect::<Vec<_>>() {
                 self.finish(replaced, CloseReason::Restarted);
@@ -332,20 +334,11 @@ impl Endpoint {
         }
     }
 
-    /// Begins a handshake with the server at `to`; [`Event::Opened`] tells when it has finished.
-    ///
-    /// `name`: the DNS name or IP address that the server's certificate must carry; a DNS name is told to the server (SNI).
-    /// Without a name any certificate will do that the context trusts. `from`: the address of ours to send from.
-    pub fn connect(
-        &mut self,
-        now: u64,
-        to: SocketAddr,
-        from: Option<IpAddr>,
-        name: Option<&str>,
-    ) -> Result<Session, Error> {
+    /// Begins a handshake with a server; [`Event::Opened`] tells when it has finished.
+    pub fn connect(&mut self, now: u64, connect: &Connect<'_>) -> Result<Session, Error> {
         self.now = self.now.max(now);
         self.refuse_in_a_child()?;
-        let to = without_flow_label(to);
+        let to = without_flow_label(connect.to);
         let ours = |session: Session| self.seats.get(session).is_some_and(|seat| !seat.connection.is_server());
         if self.sessions_with(to).any(ours) {
             return Err(Error::Busy);
@@ -353,18 +346,11 @@ impl Endpoint {
         if self.seats.len() >= self.config.settings.max_connections as usize {
             return Err(Error::Limit);
         }
-        let name = name.map(CString::new).transpose().map_err(|_| Error::Invalid("a name with a NUL in it".into()))?;
         let verify = self.config.verify_server;
-        let connection = Connection::connect(&self.context, &self.config.settings, to, self.now, |ssl| {
-            if verify {
-                ssl.set_verify(SslVerifyMode::PEER);
-            }
-            match &name {
-                Some(name) => peer::set_name(ssl, name).map_err(|cause| Error::Invalid(cause.to_string())),
-                None => Ok(()),
-            }
-        })?;
-        let seat = Seat { known: true, ..Seat::new(Box::new(connection), from) };
+        let settings = &self.config.settings;
+        let connection =
+            Connection::connect(&self.context, settings, to, self.now, |ssl| connect.prepare(ssl, verify))?;
+        let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
         let session = self.seats.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
         self.settle(session, self.inbox.count());
