@@ -105,6 +105,15 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     Ok(())
 }
 
+/// The identity that the client gave with a pre-shared key.
+pub fn psk_identity(ssl: &SslRef) -> Option<&[u8]> {
+    // SAFETY: the SSL is alive and so is the text, which belongs to its session; NULL means that there is none.
+    unsafe {
+        let identity = openssl_sys::SSL_get_psk_identity(ssl.as_ptr());
+        (!identity.is_null()).then(|| CStr::from_ptr(identity).to_bytes())
+    }
+}
+
 /// What is wrong with the chain that a verify callback is told about.
 ///
 /// # Safety

@@ -39,6 +39,7 @@ pub const BIO_CTRL_PENDING: c_int = 10;
 pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
 pub const BIO_CTRL_DGRAM_GET_PEER: c_int = 46;
 pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
+pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
     pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
