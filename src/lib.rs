@@ -24,4 +24,9 @@ mod net;
 mod tls;
 pub mod wire;
 
+pub use engine::connection::{CloseReason, State};
+pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};
+pub use engine::settings::Settings;
+pub use engine::stats::Stats;
 pub use ffi::*;
+pub use tls::resumption::Resumption;

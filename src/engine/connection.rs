@@ -66,6 +66,10 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// Nothing was heard for too long.
     IdleTimeout,
+    /// The peer has begun anew and finished a second handshake from the same address.
+    Restarted,
+    /// It made room for another connection.
+    Evicted,
 }
 
 /// Why a message was not sent.
@@ -162,19 +166,19 @@ impl Connection {
     }
 
     /// Begins a client's side; `prepare` sets the server's name and the like. The first hello waits to leave.
-    pub fn connect(
+    pub fn connect<E: From<ErrorStack>>(
         context: &SslContextRef,
         settings: &Settings,
         peer: SocketAddr,
         now: u64,
-        prepare: impl FnOnce(&mut SslRef) -> Result<(), ErrorStack>,
-    ) -> Result<Connection, ErrorStack> {
+        prepare: impl FnOnce(&mut SslRef) -> Result<(), E>,
+    ) -> Result<Connection, E> {
         let mut session = Session::connect(context, peer, &parameters(settings, peer))?;
         prepare(session.ssl_mut())?;
         let mut connection = Connection::new(session, settings, peer, now);
         connection.step(&[], now);
         match connection.why.take() {
-            Some(why) => Err(why),
+            Some(why) => Err(why.into()),
             None => Ok(connection),
         }
     }
@@ -502,6 +506,19 @@ impl Connection {
         self.session.outbound().pop()
     }
 
+    /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
+    pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        if self.is_forked() {
+            return None;
+        }
+        self.session.outbound().pop_segments(max, bytes_max)
+    }
+
+    /// Bytes that wait to leave.
+    pub(crate) fn waiting(&mut self) -> usize {
+        self.session.outbound().waiting()
+    }
+
     /// When [`Connection::advance`] wants to be called, at the latest.
     pub fn deadline(&self) -> u64 {
         match self.state {
@@ -581,9 +598,19 @@ impl Connection {
         self.server && self.client_random == *hello.random
     }
 
+    /// Whether this is a server's side.
+    pub fn is_server(&self) -> bool {
+        self.server
+    }
+
     /// When the connection was used last.
     pub fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Whether messages could be sent at some time, be the connection closed since.
+    pub fn was_established(&self) -> bool {
+        self.message_max > 0
     }
 
     /// Bytes of the longest message that can be sent.

@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod cookie;
+pub mod endpoint;
 pub mod gate;
 pub mod registry;
 pub mod settings;

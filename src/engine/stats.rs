@@ -47,7 +47,7 @@ counters! {
     strangers_dropped,
     /// ClientHellos without a valid cookie: answered with a HelloVerifyRequest.
     hellos_answered,
-    /// ClientHellos whose first fragment does not reach over the cookie: dropped.
+    /// ClientHellos whose first fragment does not reach over the cookie, or makes no sense up to there: dropped.
     hellos_too_short,
     /// Cookies that did not verify.
     cookies_refused,
@@ -65,12 +65,16 @@ counters! {
     refused_source,
     /// Connections refused because of max_connections, with nobody to make room.
     refused_connections,
+    /// Handshakes refused because too much waited for the program to read it.
+    refused_unread,
     /// Connections given up to make room for another.
     evicted,
     /// Connections closed because nothing was heard of them.
     idle_timed_out,
     /// Connections replaced by a new handshake from the same address (RFC 6347 4.2.8).
     restarted,
+    /// Handshakes given up because another one of the same peer took their place.
+    superseded,
     /// Connections closed by their peer.
     closed_by_peer,
     /// Flights sent again because a timer ran out.
@@ -89,6 +93,8 @@ counters! {
     messages_dropped,
     /// Messages refused because they do not fit in a datagram.
     messages_too_long,
+    /// Datagrams to send that were dropped because too many waited to leave.
+    datagrams_dropped,
     /// Records dropped without a look inside: alerts in clear, wrong epochs, cut short.
     records_dropped,
     /// Structs of given-up connections that nobody freed and that were freed to bound them.

@@ -19,6 +19,9 @@ use crate::wire::refragment::refragment;
 /// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
 const QUEUE_MAX: usize = 64;
 
+/// Bytes of headers around a payload, at most.
+const IPV6_UDP_HEADERS: c_long = 40 + 8;
+
 /// What libssl reads: the record that is being received, then what a C caller wrote.
 #[derive(Default)]
 pub struct Inbound {
@@ -29,8 +32,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(peer: Option<SocketAddr>) -> Inbound {
-        Inbound { peer, ..Inbound::default() }
+    pub fn new(peer: SocketAddr) -> Inbound {
+        Inbound { peer: Some(peer), ..Inbound::default() }
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -83,11 +86,12 @@ pub struct Outbound {
     sequence: Option<u64>,
     /// The largest datagram, in bytes of UDP payload.
     mtu: usize,
+    peer: Option<SocketAddr>,
 }
 
 impl Outbound {
-    pub fn new(mtu: usize) -> Outbound {
-        Outbound { mtu, ..Outbound::default() }
+    pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
+        Outbound { mtu, peer: Some(peer), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
@@ -154,6 +158,32 @@ impl Outbound {
         self.open = false;
         let from = std::mem::take(&mut self.left_bytes);
         self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
+    }
+
+    /// The next datagrams that have to leave, back to back, and the length of the first: those that follow it are as long,
+    /// but for the last, which may be shorter. At most `max` of them, and `bytes_max` bytes if they are more than one.
+    pub fn pop_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        let begin = self.datagrams.begin(self.left) + self.left_bytes;
+        let segment = self.pop()?.len();
+        let mut end = begin + segment;
+        for _ in 1..max {
+            let Some(next) = self.datagrams.get(self.left) else { break };
+            let len = next.len();
+            if len > segment || end + len - begin > bytes_max {
+                break;
+            }
+            end += len;
+            self.left += 1;
+            if len < segment {
+                break;
+            }
+        }
+        Some((self.datagrams.slice(begin..end), segment))
+    }
+
+    /// Bytes that wait to leave.
+    pub fn waiting(&self) -> usize {
+        self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
     }
 
     /// Everything has left: what is not kept goes.
@@ -334,7 +364,7 @@ impl Port for Outbound {
         true
     }
     fn pending(&self) -> usize {
-        self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
+        self.waiting()
     }
     fn reset(&mut self) {
         self.left = self.datagrams.len();
@@ -344,7 +374,7 @@ impl Port for Outbound {
         Some(&mut self.mtu)
     }
     fn peer(&self) -> Option<SocketAddr> {
-        None
+        self.peer
     }
 }
 
@@ -426,6 +456,8 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 }
                 // libssl asks the BIO only where SSL_OP_NO_QUERY_MTU is not set; a C caller's own SSL may.
                 BIO_CTRL_DGRAM_QUERY_MTU | BIO_CTRL_DGRAM_GET_FALLBACK_MTU => port.mtu().map_or(0, |m| *m as c_long),
+                // libssl works with packets of 256 bytes and more: without this it would not write the payload of one.
+                BIO_CTRL_DGRAM_GET_MTU_OVERHEAD => IPV6_UDP_HEADERS,
                 BIO_CTRL_DGRAM_SET_MTU => {
                     if let (Some(mtu), Ok(num)) = (port.mtu(), usize::try_from(num)) {
                         *mtu = num;

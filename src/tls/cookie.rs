@@ -3,17 +3,18 @@
 //! libssl has no getter for them. So it is asked once for each context: with two hellos, one without and one with a
 //! cookie, on an SSL that is thrown away after that. Our callbacks recognise it and leave a mark.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 
 use foreign_types::ForeignTypeRef;
-use libc::c_uint;
+use libc::{c_int, c_uint};
 use openssl::ssl::SslContextRef;
 use openssl_sys::*;
 
 use super::ex_data::Slot;
-use super::session::{Parameters, Probe, Session};
+use super::session::{Asked, Parameters, Probe, Session, cookie_asked};
 use super::sys::{set_cookie_generate_cb, set_cookie_verify_cb};
+use crate::guard::guard;
 use crate::wire::hello;
 
 pub type Generate = unsafe extern "C" fn(*mut SSL, *mut u8, *mut c_uint) -> libc::c_int;
@@ -83,6 +84,24 @@ pub fn bound_session_cache(context: &SslContextRef) {
             SSL_CTX_sess_set_cache_size(raw, SESSION_CACHE);
         }
     }
+}
+
+/// Lets libssl take the hellos whose cookies our stateless stage has verified. Says whether it can: not where the program has
+/// cookie callbacks of its own.
+pub fn trust_the_gate(context: &SslContextRef) -> bool {
+    unsafe extern "C" fn generate(ssl: *mut SSL, _cookie: *mut u8, _len: *mut c_uint) -> c_int {
+        // SAFETY: libssl calls this with a live SSL. Nobody but a probe asks: the gate makes the cookies.
+        guard(0, || unsafe {
+            cookie_asked(ssl);
+            0
+        })
+    }
+    unsafe extern "C" fn verify(ssl: *mut SSL, _cookie: *const u8, _len: c_uint) -> c_int {
+        // SAFETY: as above.
+        guard(0, || c_int::from(matches!(unsafe { cookie_asked(ssl) }, Asked::Proven)))
+    }
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    cookies(context, nobody, generate, verify) == Cookies::Ours
 }
 
 fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {

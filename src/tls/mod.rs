@@ -7,6 +7,7 @@ pub mod context;
 pub mod cookie;
 pub mod ex_data;
 pub mod peer;
+pub mod resumption;
 pub mod session;
 pub mod sys;
 pub mod version;

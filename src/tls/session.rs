@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_long, c_uint};
 use openssl::error::{Error, ErrorStack};
-use openssl::ssl::{SslContextRef, SslRef};
+use openssl::ssl::{Ssl, SslContextRef, SslRef};
 use openssl_sys::*;
 
 use super::bio::{self, Inbound, Outbound};
@@ -120,8 +121,8 @@ impl Session {
     }
 
     fn new(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
-        let rbio = bio::new_inbound(Inbound::new(Some(peer)));
-        let wbio = bio::new_outbound(Outbound::new(with.payload));
+        let rbio = bio::new_inbound(Inbound::new(peer));
+        let wbio = bio::new_outbound(Outbound::new(with.payload, peer));
         let mark = Mark {
             first_timeout: Cell::new(c_uint::try_from(with.first_timeout).unwrap_or(c_uint::MAX)),
             longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),
@@ -129,17 +130,17 @@ impl Session {
         };
         // SAFETY: the context is live. The SSL owns the BIOs once they are set; until then they are freed here.
         unsafe {
-            let ssl = SSL_new(context.as_ptr());
-            let (Some(ssl), Some(inbound), Some(outbound)) =
-                (NonNull::new(ssl), bio::inbound_state(rbio), bio::outbound_state(wbio))
+            // Not SSL_new: callbacks of a Rust program find their closures by what the crate hangs on the SSL.
+            let (Ok(ssl), Some(inbound), Some(outbound)) =
+                (Ssl::new(context), bio::inbound_state(rbio), bio::outbound_state(wbio))
             else {
                 BIO_free_all(rbio);
                 BIO_free_all(wbio);
-                SSL_free(ssl);
                 return Err(ErrorStack::get());
             };
-            let session = Session { ssl, inbound, outbound, owned: true, buffers_released: false };
-            let ssl = ssl.as_ptr();
+            let ssl = ManuallyDrop::new(ssl).as_ptr();
+            let session =
+                Session { ssl: NonNull::new_unchecked(ssl), inbound, outbound, owned: true, buffers_released: false };
             SSL_set_bio(ssl, rbio, wbio);
             if !MARK.set(ssl, mark) {
                 return Err(ErrorStack::get());

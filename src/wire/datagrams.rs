@@ -84,6 +84,11 @@ impl Datagrams {
         number.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
+    /// These bytes of all of them back to back.
+    pub fn slice(&self, bytes: std::ops::Range<usize>) -> &[u8] {
+        &self.bytes[bytes]
+    }
+
     /// How many bytes are in all of them.
     pub fn total_len(&self) -> usize {
         self.bytes.len()

@@ -1,0 +1,97 @@
+//! What has happened, waiting to be told to the program.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::Session;
+use crate::engine::connection::CloseReason;
+use crate::wire::datagrams::Datagrams;
+
+/// What has happened to a session. Each one that is opened is closed once, whoever does it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The handshake has finished: messages can be sent.
+    Opened {
+        /// The session.
+        session: Session,
+    },
+    /// A message has come.
+    Message {
+        /// The session that it belongs to.
+        session: Session,
+    },
+    /// The session is over. It can be asked for what it was until the next event is taken.
+    Closed {
+        /// The session.
+        session: Session,
+        /// Why it is over.
+        reason: CloseReason,
+    },
+}
+
+impl Event {
+    /// The session that the event is about.
+    pub fn session(&self) -> Session {
+        match *self {
+            Event::Opened { session } | Event::Message { session } | Event::Closed { session, .. } => session,
+        }
+    }
+}
+
+/// Messages that were taken and still stand in the buffer, before those behind them are moved to its beginning.
+const TAKEN_AT_MOST: usize = 256;
+
+/// Events in their order, and the messages of all sessions in one buffer, in the order of their events.
+#[derive(Default)]
+pub(super) struct Inbox {
+    events: VecDeque<Event>,
+    messages: Datagrams,
+    taken: usize,
+}
+
+impl Inbox {
+    pub(super) fn push(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Where a connection puts the messages that it opens; [`Inbox::count`] before and after tells how many.
+    pub(super) fn messages(&mut self) -> &mut Datagrams {
+        if self.taken == self.messages.len() {
+            self.messages.clear();
+            self.taken = 0;
+        } else if self.taken >= TAKEN_AT_MOST.max(self.messages.len() / 2) {
+            self.messages.drop_first(self.taken);
+            self.taken = 0;
+        }
+        &mut self.messages
+    }
+
+    /// Messages in the buffer.
+    pub(super) fn count(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Forgets the messages behind the first `count`, whose events were not pushed.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.messages.truncate(count);
+    }
+
+    /// Bytes that wait for the program.
+    pub(super) fn waiting(&self) -> usize {
+        self.messages.total_len() - self.messages.begin(self.taken) + self.events.len() * size_of::<Event>()
+    }
+
+    /// The next event and, of a message, where its bytes stand until a connection is shown a record.
+    pub(super) fn pop(&mut self) -> Option<(Event, Range<usize>)> {
+        let event = self.events.pop_front()?;
+        let begin = self.messages.begin(self.taken);
+        if matches!(event, Event::Message { .. }) {
+            self.taken += 1;
+        }
+        Some((event, begin..self.messages.begin(self.taken)))
+    }
+
+    pub(super) fn bytes(&self, of: Range<usize>) -> &[u8] {
+        self.messages.slice(of)
+    }
+}

@@ -1,0 +1,110 @@
+//! What is known about a session.
+
+use std::net::{IpAddr, SocketAddr};
+
+use openssl::ssl::{NameType, SslRef};
+use openssl::x509::{X509, X509VerifyResult};
+
+use super::{Error, Seat};
+use crate::engine::connection::State;
+use crate::tls::cause::Cause;
+use crate::tls::peer;
+use crate::tls::resumption::Resumption;
+
+/// What is known about a session, while it lives and until the event behind its [`Event::Closed`](super::Event::Closed) is
+/// taken. What the handshake has settled can be read from [`Event::Opened`](super::Event::Opened) on.
+pub struct Info<'a>(pub(super) &'a Seat);
+
+impl<'a> Info<'a> {
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.0.connection.peer()
+    }
+
+    /// The address of ours that the peer speaks to.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.0.local
+    }
+
+    /// The number that the program has attached.
+    pub fn user(&self) -> u64 {
+        self.0.user
+    }
+
+    /// Whether we are the server of this session.
+    pub fn is_server(&self) -> bool {
+        self.0.connection.is_server()
+    }
+
+    /// Handshaking, established or closed.
+    pub fn state(&self) -> State {
+        self.0.connection.state()
+    }
+
+    /// What OpenSSL says about a session that has failed.
+    pub fn failure(&self) -> Option<String> {
+        self.0.connection.why().map(|why| Cause::from(why.clone()).to_string())
+    }
+
+    /// Bytes of the longest message that can be sent.
+    pub fn message_max(&self) -> usize {
+        self.0.connection.message_max()
+    }
+
+    /// The peer's certificate. [`Info::verify_result`] tells whether it is good.
+    pub fn peer_certificate(&self) -> Option<X509> {
+        self.ssl().peer_certificate()
+    }
+
+    /// What the check of the peer's certificate came to. `OK` also where there was none to check.
+    pub fn verify_result(&self) -> X509VerifyResult {
+        self.ssl().verify_result()
+    }
+
+    /// The application protocol that was agreed on (ALPN).
+    pub fn alpn(&self) -> Option<&'a [u8]> {
+        self.ssl().selected_alpn_protocol()
+    }
+
+    /// The server name that the client asked for (SNI).
+    pub fn server_name(&self) -> Option<&'a str> {
+        self.ssl().servername(NameType::HOST_NAME)
+    }
+
+    /// OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
+    pub fn cipher(&self) -> Option<&'static str> {
+        self.ssl().current_cipher().map(|cipher| cipher.name())
+    }
+
+    /// Whether an earlier session was resumed, without certificates.
+    pub fn is_resumed(&self) -> bool {
+        self.ssl().session_reused()
+    }
+
+    /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
+    pub fn resumption(&self) -> Option<Resumption> {
+        Resumption::of(self.ssl()).filter(|_| self.0.opened)
+    }
+
+    /// The identity that the client gave with a pre-shared key.
+    pub fn psk_identity(&self) -> Option<&'a [u8]> {
+        peer::psk_identity(self.ssl())
+    }
+
+    /// OpenSSL's name of the SRTP protection profile (RFC 5764), such as "SRTP_AEAD_AES_128_GCM".
+    pub fn srtp_profile(&self) -> Option<&'static str> {
+        self.ssl().selected_srtp_profile().map(|profile| profile.name())
+    }
+
+    /// Fills `out` with key material for another protocol (RFC 5705).
+    pub fn export(&self, label: &str, context: Option<&[u8]>, out: &mut [u8]) -> Result<(), Error> {
+        if !self.0.opened {
+            return Err(Error::NotEstablished);
+        }
+        Ok(self.ssl().export_keying_material(out, label, context)?)
+    }
+
+    fn ssl(&self) -> &'a SslRef {
+        self.0.connection.ssl()
+    }
+}

@@ -1,0 +1,543 @@
+//! The sans-IO door: datagrams and time go in; datagrams, events and the next deadline come out.
+//!
+//! Nothing is called back. A program gives each datagram to [`Endpoint::receive`] and calls [`Endpoint::advance`] when
+//! [`Endpoint::deadline`] has come; after either of them, and after what it does itself (connect, send, close), it takes the
+//! [`Endpoint::event`]s and sends what [`Endpoint::transmit`] gives.
+
+mod config;
+mod connect;
+mod error;
+mod event;
+mod info;
+mod outbox;
+
+use std::collections::HashMap;
+use std::iter::successors;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use openssl::ssl::SslContext;
+
+pub use self::config::{Config, CookieSecret};
+pub use self::connect::Connect;
+pub use self::error::Error;
+pub use self::event::Event;
+use self::event::Inbox;
+pub use self::info::Info;
+use self::outbox::Outbox;
+pub use self::outbox::Transmit;
+use super::connection::{Accepted, CloseReason, Connection, SendError, State};
+use super::cookie::CookieJar;
+use super::gate::{self, Verdict};
+pub use super::registry::Id as Session;
+use super::registry::{Kind, Limits, Refusal, Registry};
+use super::settings::Settings;
+use super::stats::{Counters, Stats};
+use super::timers::TimerQueue;
+use crate::fork;
+use crate::tls::{self, cookie};
+use crate::wire::hello::ClientHello;
+use crate::wire::record::{Record, records};
+
+/// Connections with one peer address at once: an established one, and handshakes that want to take its place. An observer
+/// can replay hellos whose cookies are still good, so one such handshake does not push out another at once.
+const PER_PEER: usize = 4;
+
+/// Deadlines that one call of [`Endpoint::advance`] looks after.
+const DUE_AT_ONCE: usize = 256;
+
+/// Bytes that can be sent at once with UDP_SEGMENT.
+const SEGMENTS_BYTES: usize = 65_000;
+
+/// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
+///
+/// Times are microseconds of a monotonic clock of the program's choice. See the [module](self) for the order of the calls.
+pub struct Endpoint {
+    context: SslContext,
+    config: Config,
+    jar: CookieJar,
+    seats: Registry<Seat>,
+    /// Those that are over and whose end the program has not been told, or only just now (`told`).
+    ended: HashMap<Session, Seat>,
+    told: Option<Session>,
+    timers: TimerQueue,
+    inbox: Inbox,
+    outbox: Outbox,
+    counters: Counters,
+    now: u64,
+    born: u32,
+}
+
+/// A connection and what the endpoint knows about it.
+struct Seat {
+    connection: Box<Connection>,
+    /// Our address that the peer spoke to.
+    local: Option<IpAddr>,
+    user: u64,
+    /// The program knows this session: it is open, or the program has made it.
+    known: bool,
+    opened: bool,
+    /// It stands in the queue of those with something to send.
+    ready: bool,
+    messages_waiting: u16,
+    /// Of [`Outbox::waiting`].
+    bytes_waiting: usize,
+}
+
+impl Endpoint {
+    /// An endpoint whose sessions are made with `context`, which must be one for DTLS. What the sessions need of it (keys,
+    /// certificates, verify mode, ALPN and so on) is set before.
+    pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
+        config.check()?;
+        if config.accept && !cookie::trust_the_gate(&context) {
+            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        }
+        crate::net::sys::watch_forks();
+        let jar = match &config.cookie_secret {
+            Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
+            None => CookieJar::new(&tls::random(32), 0),
+        };
+        Ok(Endpoint {
+            context,
+            jar,
+            seats: Registry::new(Limits::from(&config.settings)),
+            config: Config { cookie_secret: None, ..config },
+            ended: HashMap::new(),
+            told: None,
+            timers: TimerQueue::new(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            counters: Counters::default(),
+            now: 0,
+            born: fork::generation(),
+        })
+    }
+
+    /// Takes a datagram that came at `now` from the peer `from` to our address `to`, where that is known.
+    pub fn receive(&mut self, now: u64, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
+        self.now = self.now.max(now);
+        self.counters.datagrams_in.add(1);
+        if self.is_forked() {
+            return;
+        }
+        let from = without_flow_label(from);
+        let mut chain = [None; PER_PEER + 1];
+        chain.iter_mut().zip(self.sessions_with(from)).for_each(|(slot, session)| *slot = Some(session));
+        match ClientHello::parse(datagram) {
+            // Another hello than the one that we know is another handshake, beside what is there (RFC 6347 4.2.8).
+            Some(hello) => match chain.into_iter().flatten().find(|session| self.is_begun_by(*session, &hello)) {
+                Some(session) => self.deliver(datagram, &[Some(session)]),
+                None => self.stranger(datagram, from, to),
+            },
+            None if chain[0].is_none() => self.stranger(datagram, from, to),
+            None => self.deliver(datagram, &chain),
+        }
+    }
+
+    /// Shows each record to the connections with its sender, the oldest first, until one says that it is its own. A
+    /// handshake in progress cannot say so in clear, so all of them see what may be theirs.
+    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>]) {
+        for record in records(datagram) {
+            let _ = chain.iter().flatten().any(|session| self.show(*session, &record));
+        }
+    }
+
+    fn show(&mut self, session: Session, record: &Record<'_>) -> bool {
+        let Some(seat) = self.seats.get_mut(session) else { return false };
+        let messages = self.inbox.messages();
+        let before = messages.len();
+        let authentic = seat.connection.receive_record(self.now, record, messages, &self.counters);
+        if authentic {
+            self.seats.touch(session);
+        }
+        self.settle(session, before);
+        authentic
+    }
+
+    /// A datagram that belongs to no connection.
+    fn stranger(&mut self, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
+        if !self.config.accept {
+            self.counters.strangers_dropped.add(1);
+            return;
+        }
+        match gate::examine(&mut self.jar, self.now, &from, datagram, &self.counters) {
+            Verdict::Drop => {}
+            Verdict::Answer(answer) => self.push_loose(from, to, answer.as_bytes()),
+            Verdict::Proven(hello) => self.accept(&hello, datagram, from, to),
+        }
+    }
+
+    fn accept(&mut self, hello: &ClientHello<'_>, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
+        if !self.make_room(from) {
+            return;
+        }
+        let settings = &self.config.settings;
+        match Connection::accept(&self.context, settings, from, hello, datagram, true, self.now) {
+            Accepted::Begun(connection) => {
+                self.counters.handshakes_begun.add(1);
+                let session = self.seats.insert(from, Seat::new(connection, to), Kind::Handshaking);
+                self.settle(session, self.inbox.count());
+            }
+            Accepted::Answer(_) | Accepted::Refused => self.counters.handshakes_failed.add(1),
+        }
+    }
+
+    /// Whether a handshake with this peer may begin; somebody else may have to go for it.
+    fn make_room(&mut self, peer: SocketAddr) -> bool {
+        if self.inbox.waiting() > self.config.max_waiting_bytes {
+            self.counters.refused_unread.add(1);
+            return false;
+        }
+        if self.sessions_with(peer).count() >= PER_PEER {
+            let handshake = |session: &Session| self.seats.kind(*session) == Some(Kind::Handshaking);
+            let oldest = self.sessions_with(peer).find(handshake);
+            match oldest {
+                Some(oldest) => self.finish(oldest, CloseReason::Restarted),
+                None => {
+                    self.counters.refused_source.add(1);
+                    return false;
+                }
+            }
+        }
+        match self.seats.admit(peer) {
+            Ok(()) => return true,
+            Err(Refusal::Handshakes) => self.counters.refused_handshakes.add(1),
+            Err(Refusal::Source) => self.counters.refused_source.add(1),
+            Err(Refusal::Connections) => match self.seats.victim() {
+                Some(victim) => {
+                    self.counters.evicted.add(1);
+                    self.end(victim, CloseReason::Evicted);
+                    return true;
+                }
+                None => self.counters.refused_connections.add(1),
+            },
+        }
+        false
+    }
+
+    /// Looks at what has become of a connection that was just used. `before`: messages in the inbox before that.
+    fn settle(&mut self, session: Session, before: usize) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        if seat.connection.was_established() && !seat.opened {
+            seat.known = true;
+            seat.opened = true;
+            self.open(session);
+        }
+        self.announce(session, before);
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        match seat.connection.state() {
+            // close_notify is answered in kind (RFC 5246 7.2.1).
+            State::Closed(reason @ CloseReason::ByPeer) => self.end(session, reason),
+            State::Closed(reason) => self.finish(session, reason),
+            _ => {
+                self.timers.set(session, seat.connection.deadline());
+                self.note_waiting(session);
+            }
+        }
+    }
+
+    /// The handshake has finished. Only now does a client that began anew lose the connection that it had before, and
+    /// handshakes that it, or somebody in its name, began meanwhile.
+    fn open(&mut self, session: Session) {
+        self.counters.handshakes_finished.add(1);
+        self.seats.establish(session);
+        let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
+        if connection.is_server() {
+            let of_a_client =
+                |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.connection.is_server());
+            let older = self.sessions_with(connection.peer()).take_while(|other| *other != session);
+            for replaced in older.filter(of_a_client).collect::<Vec<_>>() {
+                self.finish(replaced, CloseReason::Restarted);
+            }
+        }
+        self.inbox.push(Event::Opened { session });
+    }
+
+    /// Queues the events of the messages that came in, as far as there is room.
+    fn announce(&mut self, session: Session, before: usize) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let (count, most) = (self.inbox.count(), self.config.settings.max_queued_messages);
+        for number in before..count {
+            if seat.messages_waiting >= most || self.inbox.waiting() > self.config.max_waiting_bytes {
+                self.inbox.truncate(number);
+                self.counters.messages_dropped.add((count - number) as u64);
+                break;
+            }
+            seat.messages_waiting += 1;
+            self.inbox.push(Event::Message { session });
+            self.counters.messages_in.add(1);
+        }
+    }
+
+    fn note_waiting(&mut self, session: Session) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let waiting = seat.connection.waiting();
+        self.outbox.waiting = self.outbox.waiting - seat.bytes_waiting + waiting;
+        seat.bytes_waiting = waiting;
+        if waiting > 0 && !seat.ready {
+            seat.ready = true;
+            self.outbox.ready.push_back(session);
+        }
+    }
+
+    /// Says goodbye to the peer and ends the session.
+    fn end(&mut self, session: Session, reason: CloseReason) {
+        if let Some(seat) = self.seats.get_mut(session) {
+            seat.connection.close(self.now);
+        }
+        self.finish(session, reason);
+    }
+
+    /// The connection is over: what it still had to say leaves without it.
+    fn finish(&mut self, session: Session, reason: CloseReason) {
+        self.timers.cancel(session);
+        let Some(mut seat) = self.seats.remove(session) else { return };
+        self.outbox.waiting -= seat.bytes_waiting;
+        match reason {
+            CloseReason::Restarted if seat.opened => self.counters.restarted.add(1),
+            CloseReason::Restarted => self.counters.superseded.add(1),
+            CloseReason::Failed if !seat.opened => self.counters.handshakes_failed.add(1),
+            _ => {}
+        }
+        // A peer that has new keys has no use for what the old ones protect.
+        let peer = seat.connection.peer();
+        while reason != CloseReason::Restarted
+            && let Some(datagram) = seat.connection.transmit()
+        {
+            push_loose(&mut self.outbox, &self.config, &self.counters, peer, seat.local, datagram);
+        }
+        if seat.known {
+            self.inbox.push(Event::Closed { session, reason });
+            self.ended.insert(session, seat);
+        }
+    }
+
+    fn push_loose(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
+        push_loose(&mut self.outbox, &self.config, &self.counters, to, from, datagram);
+    }
+
+    /// When [`Endpoint::advance`] is to be called, at the latest; `u64::MAX`: nothing will be due.
+    pub fn deadline(&self) -> u64 {
+        self.timers.next()
+    }
+
+    /// Does what is due at `now`. It takes a bounded time: where very much is due, [`Endpoint::deadline`] is still not later
+    /// than `now`, and another call does more.
+    pub fn advance(&mut self, now: u64) {
+        self.now = self.now.max(now);
+        for _ in 0..DUE_AT_ONCE {
+            let Some((session, _)) = self.timers.pop_due(self.now) else { break };
+            if let Some(seat) = self.seats.get_mut(session) {
+                seat.connection.advance(self.now, &self.counters);
+                self.settle(session, self.inbox.count());
+            }
+        }
+    }
+
+    /// Begins a handshake with a server; [`Event::Opened`] tells when it has finished.
+    pub fn connect(&mut self, now: u64, connect: &Connect<'_>) -> Result<Session, Error> {
+        self.now = self.now.max(now);
+        self.refuse_in_a_child()?;
+        let to = without_flow_label(connect.to);
+        let ours = |session: Session| self.seats.get(session).is_some_and(|seat| !seat.connection.is_server());
+        if self.sessions_with(to).any(ours) {
+            return Err(Error::Busy);
+        }
+        if self.seats.len() >= self.config.settings.max_connections as usize {
+            return Err(Error::Limit);
+        }
+        let verify = self.config.verify_server;
+        let settings = &self.config.settings;
+        let connection =
+            Connection::connect(&self.context, settings, to, self.now, |ssl| connect.prepare(ssl, verify))?;
+        let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
+        let session = self.seats.insert(to, seat, Kind::Foreign);
+        self.counters.handshakes_begun.add(1);
+        self.settle(session, self.inbox.count());
+        Ok(session)
+    }
+
+    /// Sends one message: one record, in one datagram of its own.
+    pub fn send(&mut self, session: Session, message: &[u8]) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
+        let Some(seat) = self.seats.get_mut(session) else {
+            return Err(if self.ended.contains_key(&session) { Error::NotEstablished } else { Error::Stale });
+        };
+        if message.is_empty() {
+            return Err(Error::Invalid("an empty message".into()));
+        }
+        if self.outbox.waiting + message.len() > self.config.max_waiting_bytes {
+            return Err(Error::Again);
+        }
+        seat.connection.send(self.now, message, &self.counters).map_err(|error| match error {
+            SendError::NotEstablished => Error::NotEstablished,
+            SendError::TooLong { max } => Error::TooLong { max },
+            SendError::Forked => Error::Forked,
+            SendError::Failed => Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()),
+        })?;
+        self.timers.set(session, seat.connection.deadline());
+        self.seats.touch(session);
+        self.note_waiting(session);
+        Ok(())
+    }
+
+    /// Ends a session: the peer is sent a close_notify, and [`Event::Closed`] follows.
+    pub fn close(&mut self, session: Session) -> Result<(), Error> {
+        self.seat(session)?;
+        self.end(session, CloseReason::Local);
+        Ok(())
+    }
+
+    /// What has happened next. The bytes of a message replace what was in `message`.
+    pub fn event(&mut self, message: &mut Vec<u8>) -> Option<Event> {
+        let (event, bytes) = self.next_event()?;
+        message.clear();
+        message.extend_from_slice(self.inbox.bytes(bytes));
+        Some(event)
+    }
+
+    /// The same without a copy: where the bytes of a message stand, for [`Endpoint::message`].
+    pub(crate) fn next_event(&mut self) -> Option<(Event, Range<usize>)> {
+        if let Some(told) = self.told.take() {
+            self.ended.remove(&told);
+        }
+        let (event, bytes) = self.inbox.pop()?;
+        match event {
+            Event::Opened { .. } => {}
+            Event::Message { session } => {
+                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
+                seat.into_iter().for_each(|seat| seat.messages_waiting -= 1);
+            }
+            Event::Closed { session, .. } => self.told = Some(session),
+        }
+        Some((event, bytes))
+    }
+
+    /// What [`Endpoint::next_event`] has pointed to; it stands there until the next datagram is received.
+    pub(crate) fn message(&self, bytes: Range<usize>) -> &[u8] {
+        self.inbox.bytes(bytes)
+    }
+
+    /// What has to leave next: one datagram, or up to `max_segments` datagrams of one length to one peer, for a program that
+    /// can send them with one call (UDP_SEGMENT, at most 64).
+    pub fn transmit(&mut self, max_segments: usize) -> Option<Transmit<'_>> {
+        if self.is_forked() {
+            return None;
+        }
+        while let Some(&session) = self.outbox.ready.front() {
+            match self.seats.get_mut(session) {
+                Some(seat) if seat.bytes_waiting > 0 => break,
+                // Asked once more, the connection forgets what it need not keep.
+                Some(seat) => seat.ready = seat.connection.transmit().is_some(),
+                None => {}
+            }
+            self.outbox.ready.pop_front();
+        }
+        let transmit = match self.outbox.ready.front().and_then(|session| self.seats.get_mut(*session)) {
+            Some(Seat { connection, local, bytes_waiting, .. }) => {
+                let to = connection.peer();
+                let (bytes, segment) = connection.transmit_segments(max_segments, SEGMENTS_BYTES)?;
+                *bytes_waiting -= bytes.len();
+                self.outbox.waiting -= bytes.len();
+                let segment_size = (segment < bytes.len()).then_some(segment);
+                Transmit { to, from: *local, segment_size, bytes }
+            }
+            None => self.outbox.pop()?,
+        };
+        self.counters.datagrams_out.add(transmit.datagrams().count() as u64);
+        Some(transmit)
+    }
+
+    /// What is known about a session; see [`Info`].
+    pub fn info(&self, session: Session) -> Result<Info<'_>, Error> {
+        self.seat(session).map(Info)
+    }
+
+    /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
+    pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
+        let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
+        seat.map(|seat| seat.user = user).ok_or(Error::Stale)
+    }
+
+    /// The sessions that are open or will be, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> {
+        self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| session)
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        stats.add(&self.counters);
+        stats
+    }
+
+    /// How many handshakes with clients are in progress.
+    pub fn handshakes(&self) -> usize {
+        self.seats.handshakes() as usize
+    }
+
+    /// The settings that hold.
+    pub fn settings(&self) -> &Settings {
+        &self.config.settings
+    }
+
+    fn seat(&self, session: Session) -> Result<&Seat, Error> {
+        self.seats.get(session).or_else(|| self.ended.get(&session)).ok_or(Error::Stale)
+    }
+
+    /// The oldest first.
+    fn sessions_with(&self, peer: SocketAddr) -> impl Iterator<Item = Session> {
+        successors(self.seats.find(peer), |session| self.seats.next(*session))
+    }
+
+    fn is_begun_by(&self, session: Session, hello: &ClientHello<'_>) -> bool {
+        self.seats.get(session).is_some_and(|seat| seat.connection.is_begun_by(hello))
+    }
+
+    fn is_forked(&self) -> bool {
+        self.born != fork::generation()
+    }
+
+    fn refuse_in_a_child(&self) -> Result<(), Error> {
+        if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+}
+
+impl Seat {
+    fn new(connection: Box<Connection>, local: Option<IpAddr>) -> Seat {
+        Seat {
+            connection,
+            local,
+            user: 0,
+            known: false,
+            opened: false,
+            ready: false,
+            messages_waiting: 0,
+            bytes_waiting: 0,
+        }
+    }
+}
+
+/// Queues a datagram that no connection keeps.
+fn push_loose(
+    outbox: &mut Outbox,
+    config: &Config,
+    counters: &Counters,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    datagram: &[u8],
+) {
+    if outbox.waiting + datagram.len() > config.max_waiting_bytes {
+        counters.datagrams_dropped.add(1);
+        return;
+    }
+    outbox.push(to, from, datagram);
+}
+
+/// The flow label of IPv6 is no part of who somebody is.
+fn without_flow_label(mut address: SocketAddr) -> SocketAddr {
+    if let SocketAddr::V6(v6) = &mut address {
+        v6.set_flowinfo(0);
+    }
+    address
+}

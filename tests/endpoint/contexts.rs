@@ -1,0 +1,65 @@
+//! SSL_CTXs for both sides.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Once;
+
+use dv_dtls::{Config, Settings};
+use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
+
+/// A file that certs/make-certs.sh makes.
+pub fn cert(name: &str) -> PathBuf {
+    static MADE: Once = Once::new();
+    let certs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("certs");
+    MADE.call_once(|| {
+        let made = Command::new(certs.join("make-certs.sh")).status().expect("make-certs.sh starts");
+        assert!(made.success(), "make-certs.sh failed");
+    });
+    certs.join("out").join(name)
+}
+
+pub fn server() -> SslContext {
+    server_with("server-ecdsa", |_| {})
+}
+
+pub fn server_with(name: &str, set: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+    context.set_certificate_chain_file(cert(&format!("{name}.pem"))).unwrap();
+    context.set_private_key_file(cert(&format!("{name}.key")), SslFiletype::PEM).unwrap();
+    set(&mut context);
+    context.build()
+}
+
+pub fn client() -> SslContext {
+    client_with(|_| {})
+}
+
+pub fn client_with(set: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+    context.set_ca_file(cert("ca.pem")).unwrap();
+    set(&mut context);
+    context.build()
+}
+
+/// A client's context that shows a certificate.
+pub fn client_with_certificate() -> SslContext {
+    client_with(|context| {
+        context.set_certificate_chain_file(cert("client.pem")).unwrap();
+        context.set_private_key_file(cert("client.key"), SslFiletype::PEM).unwrap();
+    })
+}
+
+/// A server's context that wants a certificate.
+pub fn server_with_client_verification() -> SslContext {
+    server_with("server-ecdsa", |context| {
+        context.set_ca_file(cert("ca.pem")).unwrap();
+        context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+        context.set_session_id_context(b"test").unwrap();
+    })
+}
+
+pub fn settings(change: impl FnOnce(&mut Settings)) -> Config {
+    let mut config = Config::default();
+    change(&mut config.settings);
+    config
+}
