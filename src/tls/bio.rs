@@ -29,8 +29,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(peer: Option<SocketAddr>) -> Inbound {
-        Inbound { peer, ..Inbound::default() }
+    pub fn new(peer: SocketAddr) -> Inbound {
+        Inbound { peer: Some(peer), ..Inbound::default() }
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -87,8 +87,8 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    pub fn new(mtu: usize, peer: Option<SocketAddr>) -> Outbound {
-        Outbound { mtu, peer, ..Outbound::default() }
+    pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
+        Outbound { mtu, peer: Some(peer), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
