@@ -112,16 +112,18 @@ static inline long read_number(const char *text, long least, long most)
     return number;
 }
 
-/* Prints a message that came from the network: whatever is in it, it does not reach the terminal's controls. */
+#define SHOWN_MAX 60
+
+/* Prints the beginning of a message. It came from the network: whatever is in it does not reach the terminal's controls. */
 static inline void print_message(const char *who, const char *what, const char *message, int len)
 {
     int i = 0;
 
     printf("%s %s %d bytes: ", who, what, len);
-    for (i = 0; i < len; i++) {
+    for (i = 0; i < len && i < SHOWN_MAX; i++) {
         putchar(isprint((unsigned char)message[i]) ? message[i] : '.');
     }
-    putchar('\n');
+    puts(len > SHOWN_MAX ? "..." : "");
 }
 
 #endif
