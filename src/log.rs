@@ -43,6 +43,13 @@ pub fn listen(level: Option<Level>, sink: Option<Sink>) {
     WANTED.store(wanted, Ordering::Relaxed);
 }
 
+/// The same, unless the program has set something itself.
+pub fn listen_by_default(level: Level, sink: Sink) {
+    if SINK.lock().unwrap_or_else(|e| e.into_inner()).is_none() {
+        listen(Some(level), Some(sink));
+    }
+}
+
 /// Whether anybody wants lines of this level.
 #[inline]
 pub fn wanted(level: Level) -> bool {

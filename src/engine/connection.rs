@@ -477,9 +477,10 @@ impl Connection {
     }
 
     /// Says goodbye, where somebody would understand it, and ends the connection.
-    pub fn close(&mut self) {
-        let told = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
-        if told && !self.is_forked() {
+    pub fn close(&mut self, now: u64) {
+        self.catch_up(now);
+        let heard = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
+        if heard && !self.is_forked() {
             self.session.shutdown();
         }
         self.end(CloseReason::Local);
@@ -526,7 +527,7 @@ impl Connection {
             State::Established => {
                 if now >= self.heard.saturating_add(self.idle_timeout) {
                     counters.idle_timed_out.add(1);
-                    self.close();
+                    self.close(now);
                     self.state = State::Closed(CloseReason::IdleTimeout);
                     return;
                 }
@@ -590,9 +591,19 @@ impl Connection {
         self.message_max
     }
 
-    /// The session, for what the program may ask of it.
-    pub(crate) fn session(&mut self) -> &mut Session {
-        &mut self.session
+    /// What the program may ask of the session: peer certificate, cipher, exporter and so on.
+    pub fn ssl(&self) -> &SslRef {
+        self.session.ssl()
+    }
+
+    /// Gives the SSL to a C caller, who frees it, and this connection with it.
+    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.session.lend_ssl()
+    }
+
+    /// The oldest datagram that a C caller wrote to the inbound BIO.
+    pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
+        self.session.inbound().pop()
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
@@ -611,7 +622,7 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
 }
 
 /// Bytes of UDP payload in an IP packet of `mtu` bytes to `peer`.
-fn payload(mtu: u16, peer: SocketAddr) -> usize {
+pub fn payload(mtu: u16, peer: SocketAddr) -> usize {
     let headers = if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 };
     usize::from(mtu) - headers
 }

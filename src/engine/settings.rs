@@ -31,6 +31,11 @@ pub struct Settings {
     pub release_buffers: bool,
 }
 
+impl Settings {
+    /// The smallest MTU that libssl works with.
+    pub const MTU_MIN: u16 = 256;
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {

@@ -1,17 +1,58 @@
 //! Which library this is.
 
-use libc::{c_char, c_uint};
+use libc::{c_char, c_int, c_uint};
 
+use super::helpers::types::{DV_ERROR, DV_OK};
 use crate::guard::guard;
+use crate::log::log;
+use crate::tls::version::runtime_matches;
 
-/// The version as text, such as "0.1.0".
+const NUMBER: c_uint = number(env!("CARGO_PKG_VERSION_MAJOR")) << 16
+    | number(env!("CARGO_PKG_VERSION_MINOR")) << 8
+    | number(env!("CARGO_PKG_VERSION_PATCH"));
+
+const fn number(digits: &str) -> c_uint {
+    match c_uint::from_str_radix(digits, 10) {
+        // A byte has room for it.
+        Ok(part @ 0..=255) => part,
+        _ => panic!("a part of the version is larger than 255"),
+    }
+}
+
+/// Gives the version of this library as text, such as "0.1.0".
+///
+/// Returns a text that nobody frees.
+///
+/// Ownership: the text is the library's and lives as long as the library.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_version() -> *const c_char {
     guard(std::ptr::null(), || concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast())
 }
 
-/// The version as a number: major * 65536 + minor * 256 + patch.
+/// Gives the version of this library as a number.
+///
+/// Returns major * 65536 + minor * 256 + patch.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_version_num() -> c_uint {
-    guard(0, || 0x000100)
+    guard(0, || NUMBER)
+}
+
+/// Tells whether a program that was written for one version of this library can run with this one and with the OpenSSL
+/// that is loaded. A program that calls it first gets a clear answer where it would otherwise get strange errors.
+///
+/// - `least`: the oldest version that will do, as dv_version_num() gives it; 0 asks about OpenSSL only
+///
+/// Returns DV_OK, or DV_ERROR when this library is older than `least`, or when OpenSSL has another major version than the
+/// one that this library was built against. Every function that needs OpenSSL fails then too, with the same line in the
+/// log.
+#[unsafe(no_mangle)]
+pub extern "C" fn dv_check_version(least: c_uint) -> c_int {
+    guard(DV_ERROR, || {
+        if NUMBER < least {
+            let (major, minor, patch) = (least >> 16, least >> 8 & 255, least & 255);
+            log!(Error, "dv_dtls {major}.{minor}.{patch} is wanted, but this is {}", env!("CARGO_PKG_VERSION"));
+            return DV_ERROR;
+        }
+        if runtime_matches() { DV_OK } else { DV_ERROR }
+    })
 }

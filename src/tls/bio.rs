@@ -116,11 +116,6 @@ impl Outbound {
         self.sequence = None;
     }
 
-    /// Whether the last flight is still there to be sent again.
-    pub fn keeps_flight(&self) -> bool {
-        self.flight > 0
-    }
-
     /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
     fn push(&mut self, write: &[u8]) {
         if self.in_flight && std::mem::take(&mut self.new_flight) {

@@ -4,7 +4,9 @@
 //! cookie, on an SSL that is thrown away after that. Our callbacks recognise it and leave a mark.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 
+use foreign_types::ForeignTypeRef;
 use libc::c_uint;
 use openssl::ssl::SslContextRef;
 use openssl_sys::*;
@@ -35,19 +37,22 @@ pub const SESSION_CACHE: i64 = 256;
 
 static COOKIES: Slot<SSL_CTX, Cookies> = Slot::new();
 
+/// For the slot: threads may share a context. Not held while libssl runs.
+static LOOKING: Mutex<()> = Mutex::new(());
+
 /// Who makes the cookies of `context`. Where nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify`
 /// are installed. `peer` is whoever the program's callbacks shall believe to be asked by.
 ///
-/// # Safety
-/// One thread at a time uses the context here.
-pub unsafe fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
-    use foreign_types::ForeignTypeRef;
+pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
     let raw = context.as_ptr();
-    // SAFETY: the context is live.
+    let look = || LOOKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // SAFETY: the context is live, and whoever looks at the slot holds the lock.
     unsafe {
+        let looking = look();
         if let Some(&known) = COOKIES.get(raw) {
             return known;
         }
+        drop(looking);
         let found = match probe(context, peer) {
             (Probe::Ours, Probe::Ours) => Cookies::Ours,
             (Probe::Nobody, Probe::Nobody) => {
@@ -57,11 +62,26 @@ pub unsafe fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Gener
             }
             _ => Cookies::Theirs,
         };
-        if SSL_CTX_ctrl(raw, SSL_CTRL_GET_SESS_CACHE_SIZE, 0, std::ptr::null_mut()) == SESSION_CACHE_DEFAULT {
-            SSL_CTX_ctrl(raw, SSL_CTRL_SET_SESS_CACHE_SIZE, SESSION_CACHE, std::ptr::null_mut());
-        }
+        let _looking = look();
         COOKIES.set(raw, found);
         found
+    }
+}
+
+/// Whether a server with this context answers a first hello with a cookie.
+pub fn exchanges_cookies(context: &SslContextRef) -> bool {
+    // SAFETY: the context is live.
+    unsafe { SSL_CTX_get_options(context.as_ptr()) & SSL_OP_COOKIE_EXCHANGE != 0 }
+}
+
+/// Keeps the sessions that a context remembers from growing to OpenSSL's default number.
+pub fn bound_session_cache(context: &SslContextRef) {
+    let raw = context.as_ptr();
+    // SAFETY: the context is live.
+    unsafe {
+        if SSL_CTX_sess_get_cache_size(raw) == SESSION_CACHE_DEFAULT {
+            SSL_CTX_sess_set_cache_size(raw, SESSION_CACHE);
+        }
     }
 }
 

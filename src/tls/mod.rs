@@ -1,8 +1,19 @@
 //! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO.
 
 pub mod bio;
+pub mod cause;
+pub mod certificate;
 pub mod context;
 pub mod cookie;
 pub mod ex_data;
+pub mod peer;
 pub mod session;
 pub mod sys;
+pub mod version;
+
+/// `len` random bytes, from OpenSSL's generator.
+pub fn random(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    openssl::rand::rand_bytes(&mut bytes).expect("OpenSSL has no random bytes");
+    bytes
+}

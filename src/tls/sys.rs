@@ -3,32 +3,45 @@
 
 #![allow(non_camel_case_types)]
 
-use libc::{c_int, c_long, c_uint, c_void, size_t};
-use openssl_sys::{BIO, SSL, SSL_CTX};
+use libc::{c_char, c_int, c_long, c_uint, c_void, size_t};
+use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CTX, X509, X509_CRL, X509_STORE, stack_st_X509};
 
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}
 
 pub const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
-pub const SSL_CTRL_MODE: c_int = 33;
 pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 
+/// Asked of a security callback: may this protocol version be used?
+pub const SSL_SECOP_VERSION: c_int = 9;
+/// The part of a security callback's `op` that tells what the question is about, and its value for ciphers.
+pub const SSL_SECOP_OTHER_TYPE: c_int = 0xffff0000_u32 as c_int;
+pub const SSL_SECOP_OTHER_CIPHER: c_int = 1 << 16;
+
+/// What PEM_X509_INFO_read_bio makes of one object; the members behind these two are never looked at.
+#[repr(C)]
+pub struct X509_INFO {
+    pub x509: *mut X509,
+    pub crl: *mut X509_CRL,
+}
+
+/// STACK_OF(X509_INFO).
+pub enum stack_st_X509_INFO {}
+
+pub type pem_password_cb = unsafe extern "C" fn(*mut c_char, c_int, c_int, *mut c_void) -> c_int;
+
+pub type security_cb =
+    unsafe extern "C" fn(*const SSL, *const SSL_CTX, c_int, c_int, c_int, *mut c_void, *mut c_void) -> c_int;
 pub const SSL_R_COOKIE_GEN_CALLBACK_FAILURE: c_int = 400;
 pub const SSL_R_NO_VERIFY_COOKIE_CALLBACK: c_int = 403;
 
 pub const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 
 pub const BIO_CTRL_RESET: c_int = 1;
-pub const BIO_CTRL_EOF: c_int = 2;
-pub const BIO_CTRL_PUSH: c_int = 6;
-pub const BIO_CTRL_POP: c_int = 7;
 pub const BIO_CTRL_PENDING: c_int = 10;
-pub const BIO_CTRL_WPENDING: c_int = 13;
 pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
-pub const BIO_CTRL_DGRAM_SET_PEER: c_int = 44;
 pub const BIO_CTRL_DGRAM_GET_PEER: c_int = 46;
 pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
-pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
     pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
@@ -50,6 +63,28 @@ unsafe extern "C" {
     pub fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_CTX_up_ref(ctx: *mut SSL_CTX) -> c_int;
+    pub fn SSL_CTX_use_cert_and_key(
+        ctx: *mut SSL_CTX,
+        x509: *mut X509,
+        pkey: *mut EVP_PKEY,
+        chain: *mut stack_st_X509,
+        replace: c_int,
+    ) -> c_int;
+    pub fn SSL_CTX_get_default_passwd_cb(ctx: *mut SSL_CTX) -> Option<pem_password_cb>;
+    pub fn SSL_CTX_get_default_passwd_cb_userdata(ctx: *mut SSL_CTX) -> *mut c_void;
+    pub fn SSL_CTX_set_security_callback(ctx: *mut SSL_CTX, cb: Option<security_cb>);
+    pub fn SSL_CTX_get_security_callback(ctx: *const SSL_CTX) -> Option<security_cb>;
+    pub fn SSL_in_before(ssl: *const SSL) -> c_int;
+    pub fn X509_STORE_add_crl(store: *mut X509_STORE, crl: *mut X509_CRL) -> c_int;
+    pub fn X509_INFO_free(info: *mut X509_INFO);
+    pub fn PEM_X509_INFO_read_bio(
+        bio: *mut BIO,
+        into: *mut stack_st_X509_INFO,
+        cb: Option<pem_password_cb>,
+        user: *mut c_void,
+    ) -> *mut stack_st_X509_INFO;
+    pub fn PEM_def_callback(buf: *mut c_char, size: c_int, writing: c_int, user: *mut c_void) -> c_int;
+    pub fn OPENSSL_cleanse(at: *mut c_void, len: size_t);
     pub fn BIO_ADDR_new() -> *mut BIO_ADDR;
     pub fn BIO_ADDR_free(addr: *mut BIO_ADDR);
     pub fn BIO_ADDR_rawmake(
@@ -64,5 +99,4 @@ unsafe extern "C" {
     pub fn BIO_ADDR_rawport(addr: *const BIO_ADDR) -> libc::c_ushort;
     pub fn BIO_get_new_index() -> c_int;
     pub fn BIO_method_type(bio: *const BIO) -> c_int;
-    pub fn BIO_ctrl(bio: *mut BIO, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
 }

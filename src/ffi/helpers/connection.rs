@@ -1,16 +1,124 @@
-//! A connection: made, read, written, shut down, freed.
-#![allow(missing_docs, unused)]
-use libc::{c_char, c_int, c_uint, c_void, size_t, socklen_t};
+//! A connection: made from a hello, read, written, shut down, freed.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, ENOTCONN, c_char, c_int, c_void, size_t, socklen_t};
+use openssl::ssl::SslContext;
+use openssl_sys::{BIO, SSL, SSL_free, SSL_get_rbio, SSL_get_wbio};
+
+use super::accept::{Begun, begin, restart};
+use super::shared::{Local, STATE, local, shared};
 use super::types::*;
+use super::{address, due, foreign};
+use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
+use crate::engine::registry::Id;
+use crate::engine::stats::Counters;
+use crate::fork;
 use crate::guard::guard;
+use crate::log::log;
+use crate::net::sys::{self, Descriptor};
+use crate::tls::bio;
+use crate::wire::datagrams::Datagrams;
+use crate::wire::hello::ClientHello;
 
-use openssl_sys::BIO;
+/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it.
+pub struct State {
+    pub connection: RefCell<Connection>,
+    /// The context that it began with: a server name may have led the SSL to another one since.
+    pub context: SslContext,
+    /// Where it is in the table, while it is there.
+    pub id: Cell<Option<Id>>,
+    /// The thread that used it last.
+    pub thread: AtomicU64,
+    /// The socket that its datagrams come through, for what leaves later.
+    pub descriptor: Cell<Option<Descriptor>>,
+    /// Messages that came with others in one datagram and wait for the next read.
+    pub queue: RefCell<VecDeque<Box<[u8]>>>,
+    /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
+    pub successor: Cell<bool>,
+    /// The new one has proven itself.
+    pub superseded: Cell<bool>,
+    pub born: u32,
+}
 
-/// Sends.
+impl Drop for State {
+    /// The SSL is being freed, perhaps by the caller with SSL_free: nobody may do what is due for it any more.
+    fn drop(&mut self) {
+        let (Some(id), true) = (self.id.get(), self.born == fork::generation()) else { return };
+        if let Some(entry) = shared().settled(id).get_mut(id) {
+            entry.alive = false;
+        }
+    }
+}
+
+impl State {
+    /// From now on this thread does what is due for the connection.
+    fn claim(&self, local: &Local, now: u64) {
+        let here = sys::thread();
+        if self.thread.load(Ordering::Relaxed) == here {
+            return;
+        }
+        if let Some(id) = self.id.get() {
+            if let Some(entry) = shared().settled(id).get_mut(id) {
+                entry.thread = here;
+            }
+            local.timers.borrow_mut().set(id, now);
+        }
+        self.thread.store(here, Ordering::Relaxed);
+    }
+
+    /// The socket that datagrams come through now, looked up again where they came through another number before.
+    pub fn note_descriptor(&self, fd: c_int, anew: bool) {
+        if anew || self.descriptor.get().is_none() {
+            self.descriptor.set(Descriptor::of(fd));
+        }
+    }
+}
+
+/// Sends what waits. The first error is given, but what comes after it is sent all the same: it is UDP.
 ///
 /// # Safety
-/// See the header.
+/// `key` holds a peer's address.
+pub unsafe fn send_waiting(
+    connection: &mut Connection,
+    key: &dv_udp_conn_key_t,
+    fd: c_int,
+    flags: c_int,
+    local: &Local,
+) -> io::Result<()> {
+    let length = address::length(&connection.peer());
+    let mut result = Ok(());
+    while let Some(datagram) = connection.transmit() {
+        // SAFETY: the key is a sockaddr of that length.
+        let sent = unsafe { sys::send_to(fd, datagram, flags, (&raw const *key).cast(), length) };
+        local.counters.datagrams_out.add(1);
+        result = result.and(sent);
+    }
+    result
+}
+
+/// Sends what waits in `wbio` to `key`, one sendto() a datagram.
+///
+/// What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the MTU.
+///
+/// - `wbio`: the `wbio` of a connection, or a memory BIO
+/// - `fd`: a UDP socket
+/// - `key`: the peer's address
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Returns 0 when all was sent, or -1 when nothing waited or an error occurred.
+///
+/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or else that of sendto();
+/// what waited is gone then.
+///
+/// Threads: one at a time for a BIO.
+///
+/// # Safety
+/// The pointers are NULL or valid.
 #[cfg(not(dv_omit = "dtls_msg_send"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_msg_send(
@@ -19,13 +127,72 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
     key: *mut dv_udp_conn_key_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        let _ = addrlen;
+        if wbio.is_null() || key.is_null() {
+            log!(Error, "dv_dtls_msg_send: wbio or key is NULL");
+            return fail(EINVAL);
+        }
+        // SAFETY: the caller vouches for the pointers.
+        let key = unsafe { &*key };
+        let Some(peer) = address::peer(key) else {
+            log!(Error, "dv_dtls_msg_send: the key holds no IPv4 or IPv6 address");
+            return fail(EINVAL);
+        };
+        let local = local();
+        // SAFETY: as above; the state lives as long as the BIO.
+        let sent = match unsafe { bio::outbound_state(wbio) } {
+            // SAFETY: as above, and libssl is not running.
+            Some(mut outbound) => unsafe {
+                let outbound = outbound.as_mut();
+                let mut waiting = Datagrams::new();
+                while let Some(datagram) = outbound.pop() {
+                    waiting.push(datagram);
+                }
+                outbound.expect_new_flight();
+                waiting
+            },
+            // SAFETY: as above.
+            None => unsafe { foreign::datagrams(wbio, shared().settings().mtu, peer) },
+        };
+        if sent.is_empty() {
+            return fail(EAGAIN);
+        }
+        for datagram in sent.iter() {
+            local.counters.datagrams_out.add(1);
+            // SAFETY: the key is a sockaddr of that length.
+            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(&peer)) };
+            if let Err(error) = sent {
+                log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
+                return fail(error.raw_os_error().unwrap_or(EIO));
+            }
+        }
+        DV_OK
+    })
 }
 
-/// Makes.
+/// Looks at a datagram of a peer that conn_find does not know, and makes a connection when the time has come.
+///
+/// With SSL_OP_COOKIE_EXCHANGE on `ctx`, a ClientHello without a valid cookie is answered with a HelloVerifyRequest and
+/// nothing is kept (RFC 6347 4.2.1); anything else from a stranger is dropped. The hello that brings the cookie back makes
+/// the connection. Without the option any ClientHello makes one. The first flight is sent before this returns.
+///
+/// - `ctx`: an SSL_CTX for servers
+/// - `buf`: the datagram
+/// - `len`: its length in bytes
+/// - `fd`: the UDP socket that it came through
+/// - `key`: the peer's address
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Returns the connection, or NULL: the datagram was answered or dropped, or a limit or a failure stood against it (the
+/// log and the statistics tell).
+///
+/// Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). The library may give it up
+/// at a deadline or a limit: then it is not in the table any more and its `ssl`, `rbio` and `wbio` are NULL, but the
+/// struct stays readable until it is freed.
 ///
 /// # Safety
-/// See the header.
+/// The pointers are NULL or valid; `buf` has `len` bytes.
 #[cfg(not(dv_omit = "dtls_conn_new"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_new(
@@ -36,23 +203,119 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
     key: *mut dv_udp_conn_key_t,
     addrlen: socklen_t,
 ) -> *mut dv_udp_conn_t {
-    guard(std::ptr::null_mut(), || std::ptr::null_mut())
+    guard(ptr::null_mut(), || {
+        let _ = addrlen;
+        if ctx.is_null() || buf.is_null() || key.is_null() {
+            log!(Error, "dv_dtls_conn_new: ctx, buf or key is NULL");
+            sys::set_errno(EINVAL);
+            return ptr::null_mut();
+        }
+        let (local, now) = (local(), sys::now());
+        due::run(&local, now, ptr::null_mut());
+        local.counters.datagrams_in.add(1);
+        // SAFETY: the caller vouches for the pointers.
+        let (datagram, key) = unsafe { (std::slice::from_raw_parts(buf.cast::<u8>(), len), &*key) };
+        let Some(peer) = address::peer(key) else {
+            local.counters.strangers_dropped.add(1);
+            return ptr::null_mut();
+        };
+        // SAFETY: as above.
+        let context = unsafe { super::accept::context(ctx) };
+        // SAFETY: as above.
+        match unsafe { begin(&local, now, &context, datagram, fd, key, peer) } {
+            Begun::Connection(conn) => {
+                // SAFETY: it was made just now.
+                let state = unsafe { STATE.get((*conn).ssl.cast()) };
+                local.last.set(state.and_then(|state| state.id.get()));
+                conn
+            }
+            Begun::Nothing => ptr::null_mut(),
+        }
+    })
 }
 
-/// Frees.
+/// Frees a connection: takes it out of the table, frees its SSL and the struct. NULL is fine.
+///
+/// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
+///
+/// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
+///   malloc() or calloc() and whose SSL he made
+///
+/// Threads: the one that uses the connection.
 ///
 /// # Safety
-/// See the header.
+/// `conn` is NULL or valid and is not used any more.
 #[cfg(not(dv_omit = "dtls_conn_free"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
-    guard((), || ())
+    guard((), || {
+        if conn.is_null() {
+            return;
+        }
+        shared().remove(conn);
+        // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
+        unsafe {
+            if (*conn).ssl.is_null() {
+                shared().forget_given_up(conn);
+            }
+            unlink(&raw mut (*conn).list);
+            SSL_free((*conn).ssl.cast());
+            libc::free(conn.cast());
+        }
+        let local = local();
+        due::run(&local, sys::now(), ptr::null_mut());
+    });
 }
 
-/// Reads.
+/// Takes `node` out of the list that it hangs in, if any.
 ///
 /// # Safety
-/// See the header.
+/// `node` is valid; its links are NULL, poison, or valid.
+unsafe fn unlink(node: *mut dv_list_node) {
+    // Lists like the Linux kernel's put small numbers into the links of what they have unlinked.
+    const POISON_MAX: usize = 4096;
+    // SAFETY: by contract; the neighbours are only written to when they really are neighbours.
+    unsafe {
+        let (next, prev) = ((*node).next, (*node).prev);
+        if (next as usize) < POISON_MAX || (prev as usize) < POISON_MAX {
+            return;
+        }
+        if (*next).prev == node && (*prev).next == node {
+            (*next).prev = prev;
+            (*prev).next = next;
+        }
+        (*node).next = ptr::null_mut();
+        (*node).prev = ptr::null_mut();
+    }
+}
+
+/// Takes a datagram of the peer and gives the next message.
+///
+/// During the handshake the datagram moves it on, and what the library has to say is sent before this returns. A datagram
+/// may hold several records: their messages are queued (at most 64, then the newest is dropped and counted) and come out
+/// one a call, before what arrives later. A message longer than `out_len` is cut, as recvfrom() does.
+///
+/// A forged or broken record never ends an established connection.
+///
+/// - `conn`: the connection
+/// - `in_buf`: the datagram; NULL takes the next queued message without one
+/// - `in_len`: its length in bytes
+/// - `fd`: the UDP socket that it came through
+/// - `out_buf`: receives the message
+/// - `out_len`: how many bytes there is room for
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Returns the length of the message in bytes; 0 when the handshake goes on or no message is there yet; -2 when the peer has
+/// closed the connection, or has restarted so that a new one takes its place, or the library has given it up: free it; -1
+/// for an error.
+///
+/// Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a fatal alert (the log has
+/// the cause), ENOTCONN in the child of a fork.
+///
+/// Threads: one at a time for a connection.
+///
+/// # Safety
+/// The pointers are NULL or valid for as many bytes as is said.
 #[cfg(not(dv_omit = "dtls_read"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_read(
@@ -64,13 +327,169 @@ pub unsafe extern "C" fn dv_dtls_read(
     out_len: size_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        let _ = addrlen;
+        if conn.is_null() || out_buf.is_null() || out_len == 0 {
+            log!(Error, "dv_dtls_read: conn or out_buf is NULL, or out_len is 0");
+            return fail(EINVAL);
+        }
+        let (local, now) = (local(), sys::now());
+        due::run(&local, now, conn);
+        // SAFETY: the caller vouches for the pointers.
+        unsafe {
+            let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
+            let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
+            if (*conn).ssl.is_null() {
+                return DV_CLOSED;
+            }
+            match STATE.get((*conn).ssl.cast()) {
+                Some(state) => read(&local, now, conn, state, datagram, fd, out),
+                None => foreign::read(conn, datagram, fd, out),
+            }
+        }
+    })
 }
 
-/// Writes.
+/// # Safety
+/// `conn` is valid and `state` is its.
+unsafe fn read(
+    local: &Local,
+    now: u64,
+    conn: *mut dv_udp_conn_t,
+    state: &State,
+    datagram: &[u8],
+    fd: c_int,
+    out: &mut [u8],
+) -> c_int {
+    state.claim(local, now);
+    if !datagram.is_empty() {
+        local.counters.datagrams_in.add(1);
+    }
+    // SAFETY: the caller vouches for the struct.
+    let key = unsafe { &(*conn).key };
+    let mut messages = local.messages.borrow_mut();
+    messages.clear();
+    let (before, phase, deadline);
+    {
+        let mut connection = state.connection.borrow_mut();
+        if connection.is_forked() {
+            return fail(ENOTCONN);
+        }
+        before = connection.state();
+        let (connection, counters) = (&mut *connection, &local.counters);
+        let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
+        // SAFETY: as above.
+        unsafe {
+            match hello {
+                Some(hello) => restart(local, now, state, &hello, datagram, fd, key),
+                None if state.successor.get() => {
+                    super::accept::share(local, now, state, connection, datagram, fd, &mut messages);
+                }
+                None => connection.receive(now, datagram, &mut messages, counters),
+            }
+            // What the caller wrote to rbio with his own hand comes after what he wrote before.
+            while let Some(written) = connection.take_inbound() {
+                connection.receive(now, &written, &mut messages, counters);
+            }
+            if let Err(error) = send_waiting(connection, key, fd, 0, local) {
+                log!(Warn, "dv_dtls_read: sendto {}: {error}", connection.peer());
+            }
+        }
+        (phase, deadline) = (connection.state(), connection.deadline());
+    }
+    if before != phase {
+        moved(local, state, before, phase);
+        state.note_descriptor(fd, true);
+    }
+    due::rearm(local, now, state, phase, deadline);
+    let delivered = deliver(state, &messages, out, &local.counters);
+    drop(messages);
+    if let Some(len) = delivered {
+        if let Some(id) = state.id.get() {
+            shared().registry().touch(id);
+        }
+        return len;
+    }
+    if state.superseded.get() {
+        return DV_CLOSED;
+    }
+    match phase {
+        Phase::Handshaking | Phase::Established => 0,
+        Phase::Closed(CloseReason::Failed) => {
+            let connection = state.connection.borrow();
+            let why = connection.why().map(|why| why.to_string()).unwrap_or_default();
+            log!(Info, "{}: connection failed: {why}", connection.peer());
+            fail(EIO)
+        }
+        Phase::Closed(_) => DV_CLOSED,
+    }
+}
+
+/// The connection has come to another point of its life.
+pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
+    let Some(id) = state.id.get() else { return };
+    if from == Phase::Handshaking {
+        match to {
+            Phase::Closed(CloseReason::Failed) => local.counters.handshakes_failed.add(1),
+            Phase::Closed(CloseReason::HandshakeTimeout) => {}
+            _ => {
+                local.counters.handshakes_finished.add(1);
+                shared().registry().establish(id);
+            }
+        }
+    }
+}
+
+/// Gives the oldest message that waits, and queues the others.
+fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
+    const QUEUE_MAX: usize = 64;
+    let mut queue = state.queue.borrow_mut();
+    if queue.is_empty() && messages.is_empty() {
+        return None;
+    }
+    let mut fresh = messages.iter();
+    let mut give = |message: &[u8]| {
+        let len = message.len().min(out.len());
+        if len < message.len() {
+            counters.messages_cut.add(1);
+        }
+        counters.messages_in.add(1);
+        out[..len].copy_from_slice(&message[..len]);
+        Some(len as c_int)
+    };
+    let given = match queue.pop_front() {
+        Some(oldest) => give(&oldest),
+        None => fresh.next().and_then(&mut give),
+    };
+    for message in fresh {
+        if queue.len() < QUEUE_MAX {
+            queue.push_back(message.into());
+        } else {
+            counters.messages_dropped.add(1);
+        }
+    }
+    given
+}
+
+/// Sends one message: one record, one datagram.
+///
+/// - `conn`: the connection
+/// - `in_buf`: the message
+/// - `in_len`: its length in bytes, at least 1
+/// - `fd`: the UDP socket
+/// - `out_buf`: not used
+/// - `out_len`: not used
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Returns `in_len`, or -1.
+///
+/// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
+/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, or else that of sendto().
+///
+/// Threads: one at a time for a connection.
 ///
 /// # Safety
-/// See the header.
+/// The pointers are NULL or valid for as many bytes as is said.
 #[cfg(not(dv_omit = "dtls_write"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_write(
@@ -82,15 +501,144 @@ pub unsafe extern "C" fn dv_dtls_write(
     out_len: size_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        let _ = (out_buf, out_len);
+        if conn.is_null() || in_buf.is_null() || in_len == 0 {
+            log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0");
+            return fail(EINVAL);
+        }
+        let (local, now) = (local(), sys::now());
+        due::run(&local, now, conn);
+        // SAFETY: the caller vouches for the pointers.
+        unsafe {
+            if (*conn).ssl.is_null() {
+                return fail(ENOTCONN);
+            }
+            let message = std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len);
+            let Some(state) = STATE.get((*conn).ssl.cast()) else { return foreign::write(conn, message, fd, addrlen) };
+            state.claim(&local, now);
+            let mut connection = state.connection.borrow_mut();
+            if state.superseded.get() {
+                return fail(ENOTCONN);
+            }
+            let before = connection.state();
+            if let Err(error) = connection.send(now, message, &local.counters) {
+                return refuse(&connection, error, in_len);
+            }
+            if let Err(error) = send_waiting(&mut connection, &(*conn).key, fd, 0, &local) {
+                log!(Warn, "dv_dtls_write: sendto {}: {error}", connection.peer());
+                return fail(error.raw_os_error().unwrap_or(EIO));
+            }
+            let (phase, deadline) = (connection.state(), connection.deadline());
+            drop(connection);
+            if before != phase {
+                moved(&local, state, before, phase);
+            }
+            due::rearm(&local, now, state, phase, deadline);
+        }
+        in_len as c_int
+    })
 }
 
-/// Shuts down.
+fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
+    let peer = connection.peer();
+    match error {
+        SendError::TooLong { max } => {
+            log!(Error, "dv_dtls_write: {len} bytes to {peer}, but the MTU leaves room for {max}");
+            fail(EMSGSIZE)
+        }
+        SendError::NotEstablished if connection.state() == Phase::Handshaking => fail(EAGAIN),
+        SendError::NotEstablished => fail(ENOTCONN),
+        SendError::Forked => {
+            log!(Error, "dv_dtls_write: {peer}: the connection belongs to the process that forked this one");
+            fail(ENOTCONN)
+        }
+        SendError::Failed => {
+            log!(Error, "dv_dtls_write: {peer}: {}", connection.why().map(|why| why.to_string()).unwrap_or_default());
+            fail(EIO)
+        }
+    }
+}
+
+/// Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand it.
+///
+/// - `conn`: the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
+/// - `fd`: the UDP socket
+/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+///
+/// Threads: one at a time for a connection.
 ///
 /// # Safety
-/// See the header.
+/// `conn` is NULL or valid.
 #[cfg(not(dv_omit = "dtls_shutdown"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, addrlen: socklen_t) {
-    guard((), || ())
+    guard((), || {
+        let _ = addrlen;
+        if conn.is_null() {
+            return;
+        }
+        let (local, now) = (local(), sys::now());
+        due::run(&local, now, conn);
+        // SAFETY: the caller vouches for the struct.
+        unsafe {
+            if (*conn).ssl.is_null() {
+                return;
+            }
+            let Some(state) = STATE.get((*conn).ssl.cast::<SSL>()) else {
+                return foreign::shutdown(conn, fd);
+            };
+            // The peer has a new connection and would not understand the old one's alert.
+            if state.superseded.get() {
+                return;
+            }
+            state.claim(&local, now);
+            let mut connection = state.connection.borrow_mut();
+            connection.close(now);
+            let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
+            let phase = connection.state();
+            drop(connection);
+            due::rearm(&local, now, state, phase, u64::MAX);
+        }
+    });
+}
+
+/// What the library keeps of a connection, made into a struct for C: the SSL belongs to it from then on.
+pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
+    let mut connection = connection;
+    // SAFETY: the struct is plain old data, all zeros are valid, and calloc gives it whole or not at all.
+    unsafe {
+        let conn = libc::calloc(1, size_of::<dv_udp_conn_t>()).cast::<dv_udp_conn_t>();
+        if conn.is_null() {
+            return conn;
+        }
+        let ssl = connection.lend_ssl().as_ptr();
+        (*conn).key = *key;
+        (*conn).ssl = ssl.cast();
+        (*conn).rbio = SSL_get_rbio(ssl).cast();
+        (*conn).wbio = SSL_get_wbio(ssl).cast();
+        let state = State {
+            connection: RefCell::new(connection),
+            context,
+            id: Cell::new(None),
+            thread: AtomicU64::new(sys::thread()),
+            descriptor: Cell::new(None),
+            queue: RefCell::default(),
+            successor: Cell::new(false),
+            superseded: Cell::new(false),
+            born: fork::generation(),
+        };
+        if STATE.set(ssl, state) {
+            return conn;
+        }
+        SSL_free(ssl);
+        libc::free(conn.cast());
+        ptr::null_mut()
+    }
+}
+
+/// Sets errno and gives DV_ERROR.
+pub fn fail(errno: c_int) -> c_int {
+    sys::set_errno(errno);
+    DV_ERROR
 }

@@ -1,77 +1,229 @@
-//! Helpers that set up an SSL_CTX, look at a certificate check, and watch a socket.
-#![allow(missing_docs, unused)]
-use libc::{c_char, c_int, c_uint, c_void, size_t, socklen_t};
+//! Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
+
+use std::ffi::CStr;
+
+use foreign_types::ForeignTypeRef;
+use libc::{c_char, c_int, c_void};
+use openssl::ssl::{SslContextRef, SslRef};
+use openssl_sys::X509_STORE_CTX;
 
 use super::types::*;
 use crate::guard::guard;
+use crate::log::log;
+use crate::net;
+use crate::tls::cause::Cause;
+use crate::tls::version::runtime_matches;
+use crate::tls::{certificate, context, peer};
 
-use openssl_sys::X509_STORE_CTX;
-
-/// Sets the cipher list.
+/// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the version.
+///
+/// - `ctx`: the SSL_CTX
+/// - `ciphers`: a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"
+///
+/// Returns DV_OK, or DV_ERROR; the context is as it was then.
+///
+/// Errors: a list in which OpenSSL knows no cipher, or one longer than 16384 bytes.
 ///
 /// # Safety
-/// See the header.
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `ciphers` is NULL or ends with NUL.
 #[cfg(not(dv_omit = "openssl_ctx_set_ciphers"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_ctx_set_ciphers(ctx: *mut c_void, ciphers: *mut c_char) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        status("dv_openssl_ctx_set_ciphers", || {
+            // SAFETY: the caller's promise.
+            let (ctx, ciphers) = unsafe { (context_from(ctx)?, text_from(ciphers, "ciphers")?) };
+            context::set_ciphers(ctx, ciphers)
+        })
+    })
 }
 
-/// Verify callback.
+/// Passes on OpenSSL's judgement on the peer's chain: a chain that is not good fails the handshake, and the log says why.
+/// dv_openssl_set_verify makes it the verify callback of the context.
+///
+/// - `ok`: OpenSSL's judgement
+/// - `store`: what the judgement is about
+///
+/// Returns `ok`.
 ///
 /// # Safety
-/// See the header.
+/// `store` is NULL or what OpenSSL gives a verify callback.
 #[cfg(not(dv_omit = "openssl_callback"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_callback(ok: c_int, store: *mut X509_STORE_CTX) -> c_int {
-    guard(0, || 0)
+    guard(0, || {
+        if ok == 0 && !store.is_null() {
+            // SAFETY: the caller's promise.
+            log!(Warn, "dv_openssl_callback: {}", unsafe { peer::chain_error(store) });
+        }
+        ok
+    })
 }
 
-/// Sets the verify mode and the CA file.
+/// Sets how the peer's certificate is checked, and the CA certificates that it is checked against, which are added to those
+/// that the context trusts already. A server names the CAs of the last call to its clients.
+///
+/// The session id context is set too: a session is resumed only under the mode and the CA file that it was made under.
+///
+/// - `ctx`: the SSL_CTX
+/// - `mode`: SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
+/// - `peer_cf`: a PEM file of CA certificates, and of revocation lists if there are any
+///
+/// Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the context fails,
+/// whatever the mode, until a call succeeds.
 ///
 /// # Safety
-/// See the header.
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `peer_cf` is NULL or ends with NUL.
 #[cfg(not(dv_omit = "openssl_set_verify"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_set_verify(ctx: *mut c_void, mode: c_int, peer_cf: *mut c_char) {
-    guard((), || ())
+    guard((), || {
+        // Success takes this back; whatever else happens leaves it so.
+        // SAFETY: the caller's promise.
+        if let Ok(ctx) = unsafe { context_from(ctx) } {
+            context::refuse_handshakes(ctx);
+        }
+        status("dv_openssl_set_verify", || {
+            // SAFETY: the caller's promise.
+            let (ctx, peer_cf) = unsafe { (context_from(ctx)?, text_from(peer_cf, "peer_cf")?) };
+            context::set_verify(ctx, mode, dv_openssl_callback, peer_cf)
+        });
+    });
 }
 
-/// Whether the peer is verified.
+/// Tells whether the peer is who it has to be.
+///
+/// - `s`: the SSL
+///
+/// Returns DV_OK when the handshake is finished, the peer's chain and name are good, whatever the verify mode, and there
+/// is a certificate if the mode has SSL_VERIFY_FAIL_IF_NO_PEER_CERT; otherwise DV_ERROR. OpenSSL's error queue is as it was.
 ///
 /// # Safety
-/// See the header.
+/// `s` is NULL or an SSL that nobody else uses meanwhile.
 #[cfg(not(dv_omit = "openssl_get_verify_result"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_get_verify_result(s: *mut c_void) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        status("dv_openssl_get_verify_result", || {
+            // SAFETY: the caller's promise.
+            peer::verdict(unsafe { ssl_from(s)? })
+        })
+    })
 }
 
-/// Loads certificate chain and key.
+/// Gives a context its own certificate, with the chain and the key. A second certificate with another type of key stands
+/// beside the first, one with the same type replaces it.
+///
+/// Nobody is asked for a password: an encrypted key needs a password callback (SSL_CTX_set_default_passwd_cb) on the
+/// context.
+///
+/// - `ctx`: the SSL_CTX
+/// - `cert`: a PEM file with the certificate, then the rest of the chain in the order in which it is sent
+/// - `key`: a PEM file with the private key of the first certificate
+///
+/// Returns 0, or -1; the context is as it was then.
+///
+/// Errors: a file that cannot be read, has no certificate or key in it, or is larger than 16 MiB; a key that does not belong to the
+/// certificate; one that OpenSSL's security level refuses.
 ///
 /// # Safety
-/// See the header.
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `cert` and `key` are NULL or end with NUL.
 #[cfg(not(dv_omit = "ssl_certificate"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char, key: *mut c_char) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        status("dv_ssl_certificate", || {
+            // SAFETY: the caller's promise.
+            let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
+            certificate::use_certificate(ctx, cert, key)
+        })
+    })
 }
 
-/// Watches a socket.
+/// Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
+///
+/// - `epfd`: the epoll descriptor
+/// - `ev`: receives what is watched for, with the descriptor in `data.fd`; may be NULL
+/// - `fd`: the descriptor to watch
+///
+/// Errors: what the kernel refuses is logged.
 ///
 /// # Safety
-/// See the header.
+/// `ev` is NULL or writable.
 #[cfg(not(dv_omit = "add_epoll_event"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_add_epoll_event(epfd: c_int, ev: *mut libc::epoll_event, fd: c_int) {
-    guard((), || ())
+    guard((), || {
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { net::sys::epoll_add(epfd, ev, fd) } {
+            log!(Error, "dv_add_epoll_event: descriptor {fd}, epoll descriptor {epfd}: {error}");
+        }
+    });
 }
 
-/// Says which DNS name or IP address the peer's certificate must carry.
+/// Says which name or address the certificate of the server must carry, and tells a server the name (SNI). A client calls
+/// it on an SSL before SSL_connect; without it, any certificate of the CA will do.
+///
+/// - `s`: the SSL
+/// - `name`: a DNS name such as "server.example.org", or an IPv4 or IPv6 address
+///
+/// Returns DV_OK, or DV_ERROR; the SSL is as it was then. A later name takes the place of an earlier one.
+///
+/// Errors: a name that is neither, or longer than 255 bytes; an SSL whose handshake has begun.
 ///
 /// # Safety
-/// See the header.
+/// `s` is NULL or an SSL that nobody else uses meanwhile; `name` is NULL or ends with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_set_peer_name(s: *mut c_void, name: *const c_char) -> c_int {
-    guard(DV_ERROR, || DV_ERROR)
+    guard(DV_ERROR, || {
+        status("dv_openssl_set_peer_name", || {
+            // SAFETY: the caller's promise.
+            let (ssl, name) = unsafe { (ssl_from(s)?, text_from(name, "name")?) };
+            peer::set_name(ssl, name)
+        })
+    })
+}
+
+/// Runs what needs OpenSSL; its error becomes a log line and DV_ERROR.
+fn status(function: &str, body: impl FnOnce() -> Result<(), Cause>) -> c_int {
+    if !runtime_matches() {
+        return DV_ERROR;
+    }
+    match body() {
+        Ok(()) => DV_OK,
+        Err(cause) => {
+            log!(Error, "{function}: {cause}");
+            DV_ERROR
+        }
+    }
+}
+
+/// # Safety
+/// `ctx` is NULL or an SSL_CTX that lives for `'a`.
+unsafe fn context_from<'a>(ctx: *mut c_void) -> Result<&'a SslContextRef, Cause> {
+    if ctx.is_null() {
+        return Err("ctx is NULL".into());
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { SslContextRef::from_ptr(ctx.cast()) })
+}
+
+/// # Safety
+/// `ssl` is NULL or an SSL that lives for `'a` and that nobody else uses meanwhile.
+unsafe fn ssl_from<'a>(ssl: *mut c_void) -> Result<&'a mut SslRef, Cause> {
+    if ssl.is_null() {
+        return Err("the SSL is NULL".into());
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { SslRef::from_ptr_mut(ssl.cast()) })
+}
+
+/// # Safety
+/// `text` is NULL or ends with NUL within `'a`.
+unsafe fn text_from<'a>(text: *const c_char, name: &str) -> Result<&'a CStr, Cause> {
+    if text.is_null() {
+        return Err(format!("{name} is NULL").into());
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { CStr::from_ptr(text) })
 }

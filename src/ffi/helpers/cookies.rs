@@ -1,16 +1,34 @@
-//! The cookie callbacks that libssl calls.
-#![allow(missing_docs, unused)]
-use libc::{c_char, c_int, c_uchar, c_uint, c_void, size_t, socklen_t};
+//! The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and SSL_CTX_set_cookie_verify_cb().
+//!
+//! Under dv_dtls_conn_new() they are only asked whether they are there: the library's own stateless stage makes and checks
+//! the cookies, over the hello as well. Where a program runs DTLSv1_listen() or SSL_accept() itself, libssl shows no hello:
+//! the cookie is made over the peer's address, or, where the BIO knows none, over a random value that hangs on the SSL.
 
-use super::types::*;
-use crate::guard::guard;
-
+use libc::{c_int, c_uchar, c_uint};
 use openssl_sys::SSL;
 
-/// Makes a cookie.
+use super::shared::shared;
+use crate::guard::guard;
+use crate::net::sys;
+use crate::tls;
+use crate::tls::ex_data::Slot;
+use crate::tls::session::{Asked, cookie_asked, peer_bytes};
+
+/// Stands for the peer's address where nobody knows it: the cookie is good for this SSL only.
+static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
+
+/// Makes a cookie of 21 bytes for the peer that `ssl` listens to. For SSL_CTX_set_cookie_generate_cb().
+///
+/// - `ssl`: the SSL
+/// - `cookie`: receives the cookie; at least 21 bytes (libssl gives 255)
+/// - `cookie_len`: receives the length of the cookie in bytes
+///
+/// Returns 1, or 0 for a NULL.
+///
+/// Threads: any, one at a time for an SSL.
 ///
 /// # Safety
-/// See the header.
+/// The pointers are NULL or valid.
 #[cfg(not(dv_omit = "dtls_generate_cookie_callback"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
@@ -18,13 +36,33 @@ pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
     cookie: *mut c_uchar,
     cookie_len: *mut c_uint,
 ) -> c_int {
-    guard(0, || 0)
+    guard(0, || {
+        if ssl.is_null() || cookie.is_null() || cookie_len.is_null() {
+            return 0;
+        }
+        // SAFETY: the caller vouches for the pointers.
+        unsafe {
+            cookie_asked(ssl);
+            let made = shared().jar().issue_for(sys::now(), &subject(ssl));
+            std::ptr::copy_nonoverlapping(made.as_ptr(), cookie, made.len());
+            *cookie_len = made.len() as c_uint;
+        }
+        1
+    })
 }
 
-/// Checks a cookie.
+/// Checks a cookie that dv_dtls_generate_cookie_callback() made. For SSL_CTX_set_cookie_verify_cb().
+///
+/// - `ssl`: the SSL
+/// - `cookie`: what the peer returned
+/// - `cookie_len`: its length in bytes
+///
+/// Returns 1 when it was made for this peer and not too long ago (it is good for four minutes at least), else 0.
+///
+/// Threads: any, one at a time for an SSL.
 ///
 /// # Safety
-/// See the header.
+/// The pointers are NULL or valid.
 #[cfg(not(dv_omit = "dtls_verify_cookie_callback"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(
@@ -32,5 +70,35 @@ pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(
     cookie: *const c_uchar,
     cookie_len: c_uint,
 ) -> c_int {
-    guard(0, || 0)
+    guard(0, || {
+        if ssl.is_null() || cookie.is_null() {
+            return 0;
+        }
+        // SAFETY: the caller vouches for the pointers.
+        unsafe {
+            match cookie_asked(ssl) {
+                Asked::ByProbe => 0,
+                Asked::Proven => 1,
+                Asked::ByProgram => {
+                    let cookie = std::slice::from_raw_parts(cookie, cookie_len as usize);
+                    c_int::from(shared().jar().verify_for(sys::now(), &subject(ssl), cookie))
+                }
+            }
+        }
+    })
+}
+
+/// # Safety
+/// `ssl` is live.
+unsafe fn subject(ssl: *mut SSL) -> Vec<u8> {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(peer) = peer_bytes(ssl) {
+            return peer;
+        }
+        if STAND_IN.get(ssl).is_none() {
+            STAND_IN.set(ssl, tls::random(32));
+        }
+        STAND_IN.get(ssl).cloned().unwrap_or_default()
+    }
 }

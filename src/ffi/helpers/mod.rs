@@ -3,14 +3,25 @@
 //! The `cfg(not(dv_omit = ...))` on each function is never set: it only makes cbindgen write the guard that lets a C file
 //! keep its own version (`#define DV_OMIT_<NAME>` before the include).
 
-pub mod connection;
-pub mod context;
-pub mod cookies;
-pub mod table;
-pub mod types;
+mod accept;
+mod address;
+mod connection;
+mod context;
+mod cookies;
+mod due;
+mod environment;
+mod foreign;
+mod operate;
+mod refusals;
+mod shared;
+mod table;
+mod types;
 
-pub use connection::*;
+pub use connection::{
+    dv_dtls_conn_free, dv_dtls_conn_new, dv_dtls_msg_send, dv_dtls_read, dv_dtls_shutdown, dv_dtls_write,
+};
 pub use context::*;
 pub use cookies::*;
+pub use operate::*;
 pub use table::*;
 pub use types::*;

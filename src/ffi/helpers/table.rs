@@ -1,56 +1,136 @@
-//! The table of connections.
-#![allow(missing_docs, unused)]
-use libc::{c_char, c_int, c_uint, c_void, size_t, socklen_t};
+//! The table of connections, by the peer's address.
 
+use libc::c_uint;
+use md5::{Digest, Md5};
+
+use super::connection::State;
+use super::shared::{Entry, STATE, local, shared};
 use super::types::*;
+use super::{address, due};
+use crate::engine::connection::State as Phase;
+use crate::engine::registry::Kind;
 use crate::guard::guard;
+use crate::log::log;
+use crate::net::sys;
 
-/// Nothing to do.
-///
-/// # Safety
-/// See the header.
+/// Prepares the table. Never needed, as the table is there when it is first used, and harmless at any time: no connection
+/// is lost.
 #[cfg(not(dv_omit = "dtls_conn_table_init"))]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_conn_table_init() {
-    guard((), || ())
+pub extern "C" fn dv_dtls_conn_table_init() {
+    guard((), || {
+        shared();
+    });
 }
 
-/// The hash.
+/// A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one by exclusive or,
+/// modulo 65535.
+///
+/// The table does not use it, since whoever chooses his address can aim at it. It is there for programs that do.
+///
+/// - `key`: a key that was cleared before the address was written into it; NULL gives 0
+///
+/// Returns a number from 0 to 65534.
 ///
 /// # Safety
-/// See the header.
+/// `key` is NULL or valid.
 #[cfg(not(dv_omit = "dtls_conn_hash"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uint {
-    guard(0, || 0)
+    const SIZE: usize = size_of::<dv_udp_conn_key_t>();
+    guard(0, || {
+        if key.is_null() {
+            return 0;
+        }
+        // SAFETY: the caller vouches for the key, and that all of it was written to.
+        let bytes = unsafe { &*key.cast::<[u8; SIZE]>() };
+        let digest: [u8; 16] = Md5::digest(bytes).into();
+        digest.as_chunks::<4>().0.iter().fold(0, |folded, word| folded ^ u32::from_ne_bytes(*word)) % 65535
+    })
 }
 
-/// Adds.
+/// Puts a connection into the table under its `key`.
+///
+/// A connection of dv_dtls_conn_new() is there from the start. Where several have the same key, dv_dtls_conn_find() gives
+/// the oldest of them. The connection stays the caller's.
+///
+/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
 ///
 /// # Safety
-/// See the header.
+/// `conn` is NULL or valid until it is taken out.
 #[cfg(not(dv_omit = "dtls_conn_add"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
-    guard((), || ())
+    guard((), || {
+        // SAFETY: the caller vouches for the struct.
+        let Some(peer) = (unsafe { conn.as_ref() }).and_then(|conn| address::peer(&conn.key)) else {
+            log!(Error, "dv_dtls_conn_add: conn is NULL or its key holds no address");
+            return;
+        };
+        if shared().id_of(conn).is_some() {
+            return;
+        }
+        // SAFETY: as above; a connection that is added has an SSL that is alive, or none.
+        let state = unsafe { state(conn) };
+        let kind = match state.map(|state| state.connection.borrow().state()) {
+            None => Kind::Foreign,
+            Some(Phase::Handshaking) => Kind::Handshaking,
+            Some(_) => Kind::Established,
+        };
+        let entry = Entry { conn, thread: sys::thread(), alive: state.is_some(), working: false };
+        let id = shared().registry().insert(peer, entry, kind);
+        if let Some(state) = state {
+            state.id.set(Some(id));
+            local().timers.borrow_mut().set(id, sys::now());
+        }
+    });
 }
 
-/// Removes.
+/// # Safety
+/// `conn` is valid.
+unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
+    // SAFETY: by contract.
+    unsafe { if (*conn).ssl.is_null() { None } else { STATE.get((*conn).ssl.cast()) } }
+}
+
+/// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.
+///
+/// - `conn`: the connection, which stays the caller's; NULL, or one that is not in the table, is fine
 ///
 /// # Safety
-/// See the header.
+/// `conn` is NULL or valid.
 #[cfg(not(dv_omit = "dtls_conn_del"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
-    guard((), || ())
+    guard((), || {
+        if !conn.is_null() {
+            shared().remove(conn);
+        }
+    });
 }
 
-/// Finds.
+/// Finds the connection of a peer. What is due is done before.
+///
+/// - `key`: the peer's address; NULL finds nothing
+///
+/// Returns the connection, or NULL.
+///
+/// Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when the library gives it
+/// up meanwhile.
 ///
 /// # Safety
-/// See the header.
+/// `key` is NULL or valid.
 #[cfg(not(dv_omit = "dtls_conn_find"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
-    guard(std::ptr::null_mut(), || std::ptr::null_mut())
+    guard(std::ptr::null_mut(), || {
+        let local = local();
+        due::run(&local, sys::now(), std::ptr::null_mut());
+        // SAFETY: the caller vouches for the key.
+        let peer = unsafe { key.as_ref() }.and_then(address::peer);
+        let registry = shared().registry();
+        let found = peer.and_then(|peer| registry.find(peer));
+        local.last.set(found);
+        found.and_then(|id| registry.get(id)).map_or(std::ptr::null_mut(), |entry| entry.conn)
+    })
 }

@@ -8,6 +8,8 @@ pub const DV_OK: libc::c_int = 0;
 /// Failure.
 #[cfg(not(dv_omit = "DV_ERROR"))]
 pub const DV_ERROR: libc::c_int = -1;
+/// What dv_dtls_read() returns for a connection that is over.
+pub(super) const DV_CLOSED: libc::c_int = -2;
 /// The largest UDP payload that a receive buffer needs to hold, in bytes.
 #[cfg(not(dv_omit = "DTLS_RECORD_MAX_LEN"))]
 pub const DTLS_RECORD_MAX_LEN: libc::c_int = 65535 - 8;

@@ -1,0 +1,254 @@
+//! How connections begin: from a stranger's hello, or from the hello of a peer who is connected already and has restarted.
+
+use foreign_types::ForeignTypeRef;
+use libc::{c_int, c_void};
+use openssl::ssl::{SslContext, SslContextRef};
+
+use super::connection::{State, into_struct, moved, send_waiting};
+use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback};
+use super::shared::{Entry, Local, STATE, shared};
+use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
+use super::{address, due};
+use crate::engine::connection::{Accepted, Connection, State as Phase};
+use crate::engine::gate::{self, Verdict};
+use crate::engine::registry::{Kind, Refusal};
+use crate::log::log;
+use crate::net::sys;
+use crate::tls::cookie::{Cookies, bound_session_cache, cookies, exchanges_cookies};
+use crate::wire::datagrams::Datagrams;
+use crate::wire::hello::ClientHello;
+use crate::wire::record::records;
+
+/// What a hello led to.
+pub enum Begun {
+    /// A connection, in the table.
+    Connection(*mut dv_udp_conn_t),
+    /// An answer, or nothing at all.
+    Nothing,
+}
+
+/// The caller's SSL_CTX, with a reference of our own.
+///
+/// # Safety
+/// `ctx` is a live SSL_CTX.
+pub unsafe fn context(ctx: *mut c_void) -> SslContext {
+    // SAFETY: by contract.
+    unsafe { SslContextRef::from_ptr(ctx.cast()).to_owned() }
+}
+
+/// Begins a connection with the datagram of a stranger, or answers it, or drops it.
+///
+/// # Safety
+/// `key` holds `peer`.
+pub unsafe fn begin(
+    local: &Local,
+    now: u64,
+    context: &SslContextRef,
+    datagram: &[u8],
+    fd: c_int,
+    key: &dv_udp_conn_key_t,
+    peer: std::net::SocketAddr,
+) -> Begun {
+    let exchange = exchanges_cookies(context);
+    let answer = |answer: &[u8]| {
+        local.counters.datagrams_out.add(1);
+        // SAFETY: the key is a sockaddr of that length.
+        let sent = unsafe { sys::send_to(fd, answer, 0, (&raw const *key).cast(), address::length(&peer)) };
+        if let Err(error) = sent {
+            log!(Debug, "dv_dtls_conn_new: sendto {peer}: {error}");
+        }
+    };
+    let (generate, verify) = (dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback);
+    let ours = exchange && cookies(context, peer, generate, verify) == Cookies::Ours;
+    let hello = if ours {
+        match gate::examine(&mut shared().jar(), now, &peer, datagram, &local.counters) {
+            Verdict::Drop => return Begun::Nothing,
+            Verdict::Answer(verify) => {
+                answer(verify.as_bytes());
+                return Begun::Nothing;
+            }
+            Verdict::Proven(hello) => hello,
+        }
+    } else if let Some(hello) = ClientHello::parse(datagram) {
+        hello
+    } else {
+        local.counters.strangers_dropped.add(1);
+        return Begun::Nothing;
+    };
+    // Where libssl asks the program's own callbacks, it is they who decide whether this costs anything.
+    if let Err(why) = admit(local, now, peer) {
+        local.refusals.note(now, why, &local.counters);
+        return Begun::Nothing;
+    }
+    bound_session_cache(context);
+    let settings = shared().settings();
+    let mut connection = match Connection::accept(context, &settings, peer, &hello, datagram, exchange, now) {
+        Accepted::Begun(connection) => *connection,
+        Accepted::Answer(verify) => {
+            local.counters.hellos_answered.add(1);
+            answer(&verify);
+            return Begun::Nothing;
+        }
+        Accepted::Refused => {
+            local.counters.strangers_dropped.add(1);
+            return Begun::Nothing;
+        }
+    };
+    local.counters.handshakes_begun.add(1);
+    let mut messages = Datagrams::new();
+    connection.receive(now, &datagram[hello.record_len..], &mut messages, &local.counters);
+    // SAFETY: by contract.
+    let sent = unsafe { send_waiting(&mut connection, key, fd, 0, local) };
+    if let Err(error) = sent {
+        log!(Warn, "dv_dtls_conn_new: sendto {peer}: {error}");
+    }
+    if let Phase::Closed(_) = connection.state() {
+        let why = connection.why().map(|why| why.to_string()).unwrap_or_default();
+        log!(Info, "{peer}: handshake failed: {why}");
+        local.counters.handshakes_failed.add(1);
+        return Begun::Nothing;
+    }
+    let deadline = connection.deadline();
+    let conn = into_struct(connection, context.to_owned(), key);
+    // SAFETY: it was made just now.
+    let Some(state) = (!conn.is_null()).then(|| unsafe { STATE.get((*conn).ssl.cast()) }).flatten() else {
+        log!(Error, "dv_dtls_conn_new: out of memory");
+        return Begun::Nothing;
+    };
+    let entry = Entry { conn, thread: sys::thread(), alive: true, working: false };
+    let id = shared().registry().insert(peer, entry, Kind::Handshaking);
+    state.id.set(Some(id));
+    state.note_descriptor(fd, true);
+    due::rearm(local, now, state, Phase::Handshaking, deadline);
+    Begun::Connection(conn)
+}
+
+/// Whether a handshake with `peer` may begin; makes room in a full table.
+fn admit(local: &Local, now: u64, peer: std::net::SocketAddr) -> Result<(), Refusal> {
+    let first = shared().registry().admit(peer);
+    if first != Err(Refusal::Connections) || !due::evict(local, now) {
+        return first;
+    }
+    shared().registry().admit(peer)
+}
+
+/// A peer who is connected says hello again: he has restarted, or somebody pretends to be him (RFC 6347 4.2.8). His new
+/// connection stands behind the old one until its handshake has finished.
+///
+/// # Safety
+/// `key` holds the peer of `state`.
+pub unsafe fn restart(
+    local: &Local,
+    now: u64,
+    state: &State,
+    hello: &ClientHello<'_>,
+    datagram: &[u8],
+    fd: c_int,
+    key: &dv_udp_conn_key_t,
+) {
+    // SAFETY: by contract.
+    unsafe {
+        if let Some(successor) = successor(state) {
+            let Some(of_successor) = STATE.get((*successor).ssl.cast()) else { return };
+            if of_successor.connection.borrow().is_begun_by(hello) {
+                let mut messages = Datagrams::new();
+                return advance_successor(local, now, state, of_successor, datagram, fd, key, &mut messages);
+            }
+        }
+        let Some(peer) = address::peer(key) else { return };
+        if let Begun::Connection(conn) = begin(local, now, &state.context, datagram, fd, key, peer) {
+            // He has restarted twice: only the last one matters.
+            if let Some(earlier) = successor(state)
+                && earlier != conn
+            {
+                due::give_up(earlier);
+                free_unseen(earlier);
+            }
+            state.successor.set(true);
+        }
+    }
+}
+
+/// Frees a struct that no caller has ever seen.
+///
+/// # Safety
+/// It was given up just now.
+unsafe fn free_unseen(conn: *mut dv_udp_conn_t) {
+    shared().forget_given_up(conn);
+    // SAFETY: by contract.
+    unsafe { libc::free(conn.cast()) };
+}
+
+/// The connection that stands behind this one.
+fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
+    if !state.successor.get() {
+        return None;
+    }
+    let registry = shared().registry();
+    let next = state.id.get().and_then(|id| registry.next(id)).and_then(|id| registry.get(id)).map(|entry| entry.conn);
+    state.successor.set(next.is_some());
+    next
+}
+
+/// Shares a datagram between an old connection and the new one behind it: what is in clear is the new one's, what the old
+/// one can open is its own, the rest may be the new one's.
+///
+/// # Safety
+/// `old` is borrowed from `state`.
+pub unsafe fn share(
+    local: &Local,
+    now: u64,
+    state: &State,
+    old: &mut Connection,
+    datagram: &[u8],
+    fd: c_int,
+    messages: &mut Datagrams,
+) {
+    let Some(successor) = successor(state) else {
+        return old.receive(now, datagram, messages, &local.counters);
+    };
+    // SAFETY: it is in the table, so it is live, and this thread made it.
+    let Some(of_successor) = (unsafe { STATE.get((*successor).ssl.cast()) }) else { return };
+    let mut for_successor = Datagrams::new();
+    for record in records(datagram) {
+        if record.epoch == 0 || !old.receive_record(now, &record, messages, &local.counters) {
+            // SAFETY: as above.
+            unsafe {
+                let key = &(*successor).key;
+                advance_successor(local, now, state, of_successor, record.bytes, fd, key, &mut for_successor);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `key` holds the peer.
+#[allow(clippy::too_many_arguments)]
+unsafe fn advance_successor(
+    local: &Local,
+    now: u64,
+    state: &State,
+    of_successor: &State,
+    datagram: &[u8],
+    fd: c_int,
+    key: &dv_udp_conn_key_t,
+    messages: &mut Datagrams,
+) {
+    let mut connection = of_successor.connection.borrow_mut();
+    let before = connection.state();
+    messages.clear();
+    connection.receive(now, datagram, messages, &local.counters);
+    // SAFETY: by contract.
+    let _ = unsafe { send_waiting(&mut connection, key, fd, 0, local) };
+    let (phase, deadline) = (connection.state(), connection.deadline());
+    drop(connection);
+    if before != phase {
+        moved(local, of_successor, before, phase);
+    }
+    due::rearm(local, now, of_successor, phase, deadline);
+    of_successor.queue.borrow_mut().extend(messages.iter().map(Box::from));
+    if phase == Phase::Established {
+        state.superseded.set(true);
+        local.counters.restarted.add(1);
+    }
+}

@@ -1,0 +1,142 @@
+//! What falls due: flights that nobody answered, handshakes that take too long, idle connections.
+//!
+//! The helpers have no thread of their own. Each call first does a bounded amount of what is due for the connections that
+//! its thread used last; when nothing is, that is one comparison.
+
+use libc::MSG_DONTWAIT;
+
+use super::connection::{State, send_waiting};
+use super::shared::{Local, STATE, local, shared};
+use super::types::dv_udp_conn_t;
+use crate::engine::connection::State as Phase;
+use crate::engine::registry::Id;
+use crate::net::sys;
+
+/// Connections that one call looks after.
+const AT_MOST: usize = 16;
+
+/// How long a connection that is over stays for its owner to notice, in microseconds.
+const LINGER: u64 = 5_000_000;
+
+/// How soon a connection that must not be given up yet is looked at again.
+const LATER: u64 = 1_000_000;
+
+/// Does what is due by `now`, and gives how much that was. `about` is the connection that the call is about: it is not
+/// given up now, and neither is the one that this thread found or made last.
+pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
+    if now < local.timers.borrow().next() {
+        return 0;
+    }
+    let mut done = 0;
+    while done < AT_MOST {
+        let Some((id, _)) = local.timers.borrow_mut().pop_due(now) else { break };
+        done += 1;
+        if let Some(work) = Work::begin(id) {
+            let spared = work.conn == about || local.last.get() == Some(id);
+            // SAFETY: the entry says that the SSL is alive, that this thread used it last, and now that it works on it.
+            unsafe { advance(local, now, &work, spared) };
+        }
+    }
+    done
+}
+
+/// The right to touch a connection that no call of its owner is about.
+struct Work {
+    id: Id,
+    conn: *mut dv_udp_conn_t,
+}
+
+impl Work {
+    fn begin(id: Id) -> Option<Work> {
+        let mut registry = shared().registry();
+        let entry =
+            registry.get_mut(id).filter(|entry| entry.alive && !entry.working && entry.thread == sys::thread())?;
+        entry.working = true;
+        Some(Work { id, conn: entry.conn })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Some(entry) = shared().registry().get_mut(self.id) {
+            entry.working = false;
+        }
+    }
+}
+
+/// # Safety
+/// The connection of `work` is alive and no other thread touches it.
+unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
+    // SAFETY: by contract.
+    let Some(state) = (unsafe { STATE.get((*work.conn).ssl.cast()) }) else { return };
+    // Borrowed: a callback of libssl has called a helper, in the middle of a call about this connection.
+    let Ok(mut connection) = state.connection.try_borrow_mut() else {
+        local.timers.borrow_mut().set(work.id, now + LATER);
+        return;
+    };
+    connection.advance(now, &local.counters);
+    if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
+        // SAFETY: the struct is live.
+        let _ = unsafe { send_waiting(&mut connection, &(*work.conn).key, fd, MSG_DONTWAIT, local) };
+    }
+    let next = match connection.state() {
+        Phase::Closed(_) if spared => now + LATER,
+        Phase::Closed(_) => {
+            drop(connection);
+            // SAFETY: by contract; nothing of the connection is borrowed any more.
+            return unsafe { give_up(work.conn) };
+        }
+        _ => connection.deadline(),
+    };
+    local.timers.borrow_mut().set(work.id, next);
+}
+
+/// When the connection wants to be looked after next.
+pub fn rearm(local: &Local, now: u64, state: &State, phase: Phase, deadline: u64) {
+    if let Some(id) = state.id.get() {
+        let deadline = if matches!(phase, Phase::Closed(_)) { now + LINGER } else { deadline };
+        local.timers.borrow_mut().set(id, deadline);
+    }
+}
+
+/// Makes room in the full table: the longest idle connection of the fullest source that this thread may touch goes.
+pub fn evict(local: &Local, now: u64) -> bool {
+    let here = sys::thread();
+    let last = local.last.get();
+    let may_go =
+        |id, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && Some(id) != last;
+    let victim = shared().registry().victim_where(may_go);
+    let Some(work) = victim.and_then(Work::begin) else { return false };
+    // SAFETY: as in `run`.
+    unsafe {
+        let Some(state) = STATE.get((*work.conn).ssl.cast()) else { return false };
+        let Ok(mut connection) = state.connection.try_borrow_mut() else { return false };
+        connection.close(now);
+        if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
+            let _ = send_waiting(&mut connection, &(*work.conn).key, fd, MSG_DONTWAIT, local);
+        }
+        drop(connection);
+        give_up(work.conn);
+    }
+    local.counters.evicted.add(1);
+    true
+}
+
+/// The library gives a connection up: it leaves the table, its SSL is freed, the struct stays for its owner.
+///
+/// # Safety
+/// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed.
+pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
+    shared().remove(conn);
+    // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
+    unsafe {
+        let ssl = std::mem::replace(&mut (*conn).ssl, std::ptr::null_mut());
+        (*conn).rbio = std::ptr::null_mut();
+        (*conn).wbio = std::ptr::null_mut();
+        openssl_sys::SSL_free(ssl.cast());
+        if let Some(oldest) = shared().keep_given_up(conn) {
+            local().counters.abandoned_freed.add(1);
+            libc::free(oldest.cast());
+        }
+    }
+}

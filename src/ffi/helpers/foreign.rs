@@ -1,0 +1,112 @@
+//! Connections that a C caller made himself, with an SSL over plain memory BIOs.
+
+use std::net::SocketAddr;
+
+use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, c_int, socklen_t};
+use openssl_sys::*;
+
+use super::address;
+use super::connection::{dv_dtls_msg_send, fail};
+use super::shared::shared;
+use super::types::*;
+use crate::engine::connection::payload;
+use crate::tls::sys::*;
+use crate::wire::datagrams::Datagrams;
+use crate::wire::record::records;
+
+/// What a record adds to a message at most: header, and IV, MAC and padding of the CBC suites. libssl is not asked, as it
+/// assumes the smallest MTU where the caller has set none, and would refuse what always went through.
+const RECORD_OVERHEAD_MAX: usize = 13 + 16 + 48 + 16;
+
+/// What waits in a memory BIO, cut at record boundaries into datagrams of at most the MTU.
+///
+/// # Safety
+/// `wbio` is a live BIO.
+pub unsafe fn datagrams(wbio: *mut BIO, mtu: u16, peer: SocketAddr) -> Datagrams {
+    let mut datagrams = Datagrams::new();
+    // SAFETY: by contract; as much is read as is said to wait.
+    let bytes = unsafe {
+        let waiting = BIO_ctrl(wbio, BIO_CTRL_PENDING, 0, std::ptr::null_mut());
+        let mut bytes = vec![0; usize::try_from(waiting).unwrap_or(0)];
+        let read = BIO_read(wbio, bytes.as_mut_ptr().cast(), bytes.len() as c_int);
+        bytes.truncate(usize::try_from(read).unwrap_or(0));
+        bytes
+    };
+    let mut rest = &bytes[..];
+    for record in records(&bytes) {
+        datagrams.pack(record.bytes, &[], payload(mtu, peer));
+        rest = &rest[record.bytes.len()..];
+    }
+    if !rest.is_empty() {
+        datagrams.push(rest);
+    }
+    datagrams
+}
+
+/// # Safety
+/// `conn` is valid and has an SSL and BIOs.
+pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: &mut [u8]) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        let ssl = (*conn).ssl.cast::<SSL>();
+        if !datagram.is_empty() {
+            BIO_write((*conn).rbio.cast(), datagram.as_ptr().cast(), datagram.len() as c_int);
+        }
+        ERR_clear_error();
+        let len = SSL_read(ssl, out.as_mut_ptr().cast(), out.len() as c_int);
+        let error = SSL_get_error(ssl, len);
+        flush(conn, fd);
+        match error {
+            _ if len > 0 => len,
+            SSL_ERROR_ZERO_RETURN => DV_CLOSED,
+            SSL_ERROR_WANT_READ => 0,
+            _ => fail(EIO),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`read`].
+pub unsafe fn write(conn: *mut dv_udp_conn_t, message: &[u8], fd: c_int, addrlen: socklen_t) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        let ssl = (*conn).ssl.cast::<SSL>();
+        let Some(peer) = address::peer(&(*conn).key) else { return fail(EINVAL) };
+        if message.len() + RECORD_OVERHEAD_MAX > payload(shared().settings().mtu, peer) {
+            return fail(EMSGSIZE);
+        }
+        ERR_clear_error();
+        let written = SSL_write(ssl, message.as_ptr().cast(), message.len() as c_int);
+        if written <= 0 {
+            return fail(if SSL_is_init_finished(ssl) == 1 { EIO } else { EAGAIN });
+        }
+        match dv_dtls_msg_send((*conn).wbio.cast(), fd, &raw mut (*conn).key, addrlen) {
+            DV_OK => written,
+            error => error,
+        }
+    }
+}
+
+/// # Safety
+/// As for [`read`].
+pub unsafe fn shutdown(conn: *mut dv_udp_conn_t, fd: c_int) {
+    // SAFETY: by contract.
+    unsafe {
+        ERR_clear_error();
+        SSL_shutdown((*conn).ssl.cast());
+        ERR_clear_error();
+        flush(conn, fd);
+    }
+}
+
+/// # Safety
+/// As for [`read`].
+unsafe fn flush(conn: *mut dv_udp_conn_t, fd: c_int) {
+    // SAFETY: by contract.
+    unsafe {
+        let wbio = (*conn).wbio.cast();
+        if BIO_ctrl(wbio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) > 0 {
+            dv_dtls_msg_send(wbio, fd, &raw mut (*conn).key, 0);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a call failed, in words for the log.
+
+use std::fmt;
+
+use openssl::error::ErrorStack;
+
+/// Why a call failed, with the words of whoever found out: the kernel, OpenSSL, or this library.
+#[derive(Debug)]
+pub struct Cause(String);
+
+impl Cause {
+    /// What OpenSSL has put into its error queue; empties the queue.
+    pub fn openssl() -> Cause {
+        ErrorStack::get().into()
+    }
+
+    /// Names what the cause is about, such as a file.
+    pub fn about(self, subject: impl fmt::Display) -> Cause {
+        Cause(format!("{subject}: {}", self.0))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for Cause {
+    fn from(words: String) -> Cause {
+        Cause(words)
+    }
+}
+
+impl From<&str> for Cause {
+    fn from(words: &str) -> Cause {
+        Cause(words.to_owned())
+    }
+}
+
+impl From<std::io::Error> for Cause {
+    fn from(error: std::io::Error) -> Cause {
+        Cause(error.to_string())
+    }
+}
+
+impl From<ErrorStack> for Cause {
+    /// OpenSSL's own words, the root of the trouble first.
+    fn from(stack: ErrorStack) -> Cause {
+        let words = stack.errors().iter().map(|error| {
+            let library = error.library().unwrap_or("OpenSSL");
+            let reason = error.reason().unwrap_or("unknown reason");
+            match error.data() {
+                Some(data) if !data.is_empty() => format!("{library}: {reason} ({data})"),
+                _ => format!("{library}: {reason}"),
+            }
+        });
+        let words = words.collect::<Vec<_>>().join("; ");
+        Cause(if words.is_empty() { "OpenSSL gave no reason".to_owned() } else { words })
+    }
+}
+
+/// Runs `call` with an empty OpenSSL error queue and leaves an empty one. What an earlier call left there would be taken
+/// for our cause, and what ours left for the next caller's.
+pub fn with_clean_queue<R>(call: impl FnOnce() -> R) -> R {
+    // SAFETY: clears the error queue of this thread, which always exists.
+    let clear = || unsafe { openssl_sys::ERR_clear_error() };
+    clear();
+    let result = call();
+    clear();
+    result
+}

@@ -1,0 +1,164 @@
+//! Certificates and keys out of PEM files.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::SslContextRef;
+use openssl::stack::Stack;
+use openssl::x509::{X509, X509Crl};
+
+use super::cause::{Cause, with_clean_queue};
+use super::sys;
+
+/// Files of certificates and keys are small; what is larger is something else.
+const FILE_AT_MOST: u64 = 16 << 20;
+
+/// What was in a file. It may have been a private key, so that it does not stay in memory.
+pub struct Contents(Vec<u8>);
+
+impl Contents {
+    /// Reads the whole file.
+    pub fn of(path: &CStr) -> Result<Contents, Cause> {
+        let file = File::open(Path::new(OsStr::from_bytes(path.to_bytes())))?;
+        // Room for all of it at once: a vector that grows leaves copies behind.
+        let expected = file.metadata()?.len().min(FILE_AT_MOST) as usize + 1;
+        let mut contents = Contents(Vec::with_capacity(expected));
+        file.take(FILE_AT_MOST + 1).read_to_end(&mut contents.0)?;
+        match contents.0.len() as u64 {
+            0 => Err("the file is empty".into()),
+            len if len > FILE_AT_MOST => Err(format!("the file is larger than {FILE_AT_MOST} bytes").into()),
+            _ => Ok(contents),
+        }
+    }
+
+    /// The bytes of the file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The certificates and revocation lists in it, in their order. None at all is an error.
+    pub fn certificates(&self) -> Result<Certificates, Cause> {
+        let found = Certificates::parse(&self.0)?;
+        match (found.certificates.is_empty(), self.0[0]) {
+            (false, _) => Ok(found),
+            // What DER of a certificate begins with; PEM is text.
+            (true, 0x30) => Err("no PEM certificate in it; it looks like DER".into()),
+            (true, _) => Err("no PEM certificate in it".into()),
+        }
+    }
+}
+
+impl Drop for Contents {
+    fn drop(&mut self) {
+        // SAFETY: the vector owns `capacity` bytes at that address.
+        unsafe { sys::OPENSSL_cleanse(self.0.as_mut_ptr().cast(), self.0.capacity()) }
+    }
+}
+
+/// What a PEM file holds beside keys.
+#[derive(Default)]
+pub struct Certificates {
+    /// The certificates, in the order of the file.
+    pub certificates: Vec<X509>,
+    /// The revocation lists, in the order of the file.
+    pub revocations: Vec<X509Crl>,
+}
+
+impl Certificates {
+    fn parse(pem: &[u8]) -> Result<Certificates, Cause> {
+        let len = pem.len().try_into().map_err(|_| "the file is too large")?;
+        // SAFETY: the BIO only reads `pem`, which outlives it; the stack and all that is in it are freed here, except the
+        // members that are taken out, whose places are set to NULL so that X509_INFO_free leaves them alone.
+        unsafe {
+            let bio = openssl_sys::BIO_new_mem_buf(pem.as_ptr().cast(), len);
+            if bio.is_null() {
+                return Err(Cause::openssl());
+            }
+            // It asks for no password: a key among the certificates stays as it is.
+            let stack = sys::PEM_X509_INFO_read_bio(bio, ptr::null_mut(), None, ptr::null_mut());
+            openssl_sys::BIO_free_all(bio);
+            if stack.is_null() {
+                return Err(Cause::openssl());
+            }
+            let stack = stack.cast();
+            let mut found = Certificates::default();
+            for i in 0..openssl_sys::OPENSSL_sk_num(stack) {
+                let info = openssl_sys::OPENSSL_sk_value(stack, i).cast::<sys::X509_INFO>();
+                let x509 = ptr::replace(&raw mut (*info).x509, ptr::null_mut());
+                if !x509.is_null() {
+                    found.certificates.push(X509::from_ptr(x509));
+                }
+                let crl = ptr::replace(&raw mut (*info).crl, ptr::null_mut());
+                if !crl.is_null() {
+                    found.revocations.push(X509Crl::from_ptr(crl));
+                }
+                sys::X509_INFO_free(info);
+            }
+            openssl_sys::OPENSSL_sk_free(stack);
+            Ok(found)
+        }
+    }
+}
+
+/// Gives the context a certificate with its chain and key. A second one of another key type stands beside the first; one
+/// of the same key type replaces it. On an error the context is as it was.
+pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> Result<(), Cause> {
+    with_clean_queue(|| {
+        let about_certificate = |cause: Cause| cause.about(format_args!("certificate file {certificate:?}"));
+        let mut chain = Contents::of(certificate)
+            .and_then(|contents| contents.certificates())
+            .map_err(about_certificate)?
+            .certificates
+            .into_iter();
+        let own = chain.next().ok_or("no certificate")?;
+        let mut others = Stack::new()?;
+        for other in chain {
+            others.push(other)?;
+        }
+        let private = private_key(ctx, key).map_err(|cause| cause.about(format_args!("key file {key:?}")))?;
+        // SAFETY: all four are alive during the call, which takes references of its own to what it keeps. It checks
+        // everything, also that key and certificate belong together, before it changes the context.
+        let used =
+            unsafe { sys::SSL_CTX_use_cert_and_key(ctx.as_ptr(), own.as_ptr(), private.as_ptr(), others.as_ptr(), 1) };
+        if used == 1 {
+            return Ok(());
+        }
+        Err(Cause::openssl().about(format_args!("certificate file {certificate:?} with key file {key:?}")))
+    })
+}
+
+/// Reads the key. Only the program's own password callback is asked when it is encrypted, never a person.
+fn private_key(ctx: &SslContextRef, path: &CStr) -> Result<PKey<Private>, Cause> {
+    let contents = Contents::of(path)?;
+    // SAFETY: the context is alive; these only read it.
+    let (callback, user) = unsafe {
+        (sys::SSL_CTX_get_default_passwd_cb(ctx.as_ptr()), sys::SSL_CTX_get_default_passwd_cb_userdata(ctx.as_ptr()))
+    };
+    // Without a callback, user data is the password itself; without either, PEM_def_callback would ask on the terminal.
+    let callback = callback.or((!user.is_null()).then_some(sys::PEM_def_callback as sys::pem_password_cb));
+    let mut unanswered = false;
+    PKey::private_key_from_pem_callback(contents.bytes(), |room| {
+        let Some(callback) = callback else {
+            unanswered = true;
+            return Err(ErrorStack::get());
+        };
+        let size = room.len().try_into().unwrap_or(i32::MAX);
+        // SAFETY: the program set the callback for this use and this user data; it may write `size` bytes of `room`.
+        let written = unsafe { callback(room.as_mut_ptr().cast(), size, 0, user) };
+        match usize::try_from(written) {
+            Ok(written) if written <= room.len() => Ok(written),
+            _ => Err(ErrorStack::get()),
+        }
+    })
+    .map_err(|stack| match unanswered {
+        true => "the key is encrypted, and the context has no password callback".into(),
+        false => stack.into(),
+    })
+}

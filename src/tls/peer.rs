@@ -1,0 +1,119 @@
+//! Who the peer is: the name that its certificate must carry, and the verdict on it.
+
+use std::ffi::CStr;
+use std::net::IpAddr;
+use std::ptr;
+
+use foreign_types::ForeignTypeRef;
+use libc::c_int;
+use openssl::ssl::SslRef;
+use openssl::x509::X509VerifyResult;
+use openssl::x509::verify::X509CheckFlags;
+use openssl_sys::X509_STORE_CTX;
+
+use super::cause::{Cause, with_clean_queue};
+use super::sys;
+
+/// The longest DNS name.
+const NAME_AT_MOST: usize = 255;
+/// The longest part of a DNS name between two dots.
+const LABEL_AT_MOST: usize = 63;
+
+/// What a certificate can be asked to carry.
+#[derive(Debug, PartialEq, Eq)]
+enum Name<'a> {
+    Dns(&'a str),
+    Ip(IpAddr),
+}
+
+impl<'a> Name<'a> {
+    fn parse(name: &'a CStr) -> Result<Name<'a>, &'static str> {
+        if name.count_bytes() > NAME_AT_MOST {
+            return Err("a DNS name has at most 255 characters");
+        }
+        let name = name.to_str().map_err(|_| "neither a DNS name nor an IP address")?;
+        if let Ok(address) = name.parse() {
+            return Ok(Name::Ip(address));
+        }
+        // The dot of the root is in no certificate.
+        let dns = name.strip_suffix('.').unwrap_or(name);
+        let label_fits = |label: &str| {
+            (1..=LABEL_AT_MOST).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if !dns.split('.').all(label_fits) {
+            return Err("neither a DNS name nor an IP address");
+        }
+        // No top-level domain is a number: what looks so is an address with a mistake in it.
+        if dns.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+            return Err("a malformed IP address");
+        }
+        Ok(Name::Dns(dns))
+    }
+}
+
+/// Says which DNS name or IP address the certificate of the server must carry; replaces what was said before. A DNS name is
+/// also told to the server (SNI).
+pub fn set_name(ssl: &mut SslRef, name: &CStr) -> Result<(), Cause> {
+    let wanted = Name::parse(name).map_err(|why| Cause::from(why).about(format_args!("peer name {name:?}")))?;
+    // SAFETY: the SSL is alive.
+    if unsafe { sys::SSL_in_before(ssl.as_ptr()) } == 0 {
+        return Err("the handshake has already begun: the name must be set before".into());
+    }
+    with_clean_queue(|| {
+        let raw = ssl.as_ptr();
+        let param = ssl.param_mut();
+        param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+        match wanted {
+            Name::Dns(dns) => {
+                param.set_host(dns)?;
+                // SAFETY: the parameters belong to the SSL and are alive; NULL takes back the address that was wanted.
+                unsafe { openssl_sys::X509_VERIFY_PARAM_set1_ip(param.as_ptr(), ptr::null(), 0) };
+                ssl.set_hostname(dns)?;
+            }
+            Name::Ip(address) => {
+                param.set_ip(address)?;
+                // SAFETY: as above, for the name. A server is not told an address (RFC 6066 3).
+                unsafe {
+                    openssl_sys::X509_VERIFY_PARAM_set1_host(param.as_ptr(), ptr::null(), 0);
+                    openssl_sys::SSL_ctrl(raw, openssl_sys::SSL_CTRL_SET_TLSEXT_HOSTNAME, 0, ptr::null_mut());
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Whether the peer is who it has to be: the handshake is finished, its certificate is good whatever the mode, and there is
+/// one where the mode wants one.
+pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
+    // Nothing here touches OpenSSL's error queue: the caller may still want to print what his handshake left there.
+    if !ssl.is_init_finished() {
+        return Err("the handshake is not finished".into());
+    }
+    let result = ssl.verify_result();
+    if result != X509VerifyResult::OK {
+        return Err(format!("the peer's certificate is not good: {result} ({})", result.as_raw()).into());
+    }
+    // SAFETY: the SSL is alive. (The crate's verify_mode panics at SSL_VERIFY_CLIENT_ONCE.)
+    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    if mode & openssl_sys::SSL_VERIFY_FAIL_IF_NO_PEER_CERT != 0 && ssl.peer_certificate().is_none() {
+        return Err("the peer sent no certificate".into());
+    }
+    Ok(())
+}
+
+/// What is wrong with the chain that a verify callback is told about.
+///
+/// # Safety
+/// `store` is the argument of a verify callback that runs.
+pub unsafe fn chain_error(store: *mut X509_STORE_CTX) -> String {
+    // SAFETY: the caller's promise; both only read.
+    let (error, depth): (c_int, c_int) =
+        unsafe { (openssl_sys::X509_STORE_CTX_get_error(store), openssl_sys::X509_STORE_CTX_get_error_depth(store)) };
+    // SAFETY: any number is fine, it is only made into words.
+    let result = unsafe { X509VerifyResult::from_raw(error) };
+    format!("the peer's chain is not good at depth {depth}: {result} ({error})")
+}

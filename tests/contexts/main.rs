@@ -1,0 +1,12 @@
+//! The helpers that work on an SSL_CTX and on a peer's certificate, proved by real DTLS handshakes in memory.
+
+// A test calls C functions with what it made itself on the line above.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+mod certificate;
+mod ciphers;
+mod epoll;
+mod peer_name;
+mod support;
+mod verify;
+mod version;
