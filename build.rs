@@ -117,7 +117,8 @@ mod header {
             config.defines.insert(format!("dv_omit = {value}"), omit_macro(value));
         }
         for kind in ["pub struct ", "pub union ", "pub enum ", "pub type "] {
-            let declared = text.lines().filter_map(|line| line.strip_prefix(kind));
+            // What is not named dv_ is not for C.
+            let declared = text.lines().filter_map(|l| l.strip_prefix(kind)).filter(|rest| rest.starts_with("dv_"));
             config.export.include.extend(declared.map(|rest| rest.split([' ', ';', '(']).next().unwrap().to_owned()));
         }
         // Hooks of the project's own tests.
@@ -173,6 +174,16 @@ mod header {
                 continue;
             }
             let mut line = line.to_owned();
+            // cbindgen counts the comment when it looks whether a declaration fits on a line.
+            if line.contains('(') && line.ends_with(',') {
+                let parameters = 1 + lines.clone().take_while(|l| l.ends_with(',')).count();
+                let rest: Vec<&str> = lines.clone().take(parameters).map(str::trim).collect();
+                let joined = format!("{line} {}", rest.join(" "));
+                if joined.len() <= WIDTH {
+                    line = joined;
+                    lines.nth(parameters - 1);
+                }
+            }
             // A negative constant needs its brackets, and C89 takes no comma after the last enumerator.
             if let Some((name, value)) = line.strip_prefix("#define ").and_then(|l| l.split_once(' '))
                 && value.starts_with('-')

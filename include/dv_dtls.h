@@ -157,96 +157,271 @@ typedef struct _dv_udp_conn_t {
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * Helpers that set up an SSL_CTX, look at a certificate check, and watch a socket.
+ * Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_OPENSSL_CTX_SET_CIPHERS)
-/** Sets the cipher list. */
+/**
+ * Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS
+ * 1.2 as the version.
+ *
+ * @param ctx the SSL_CTX
+ * @param ciphers a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"
+ *
+ * @return DV_OK, or DV_ERROR; the context is as it was then.
+ *
+ * Errors: a list in which OpenSSL knows no cipher, or one longer than 16384 bytes.
+ */
 int dv_openssl_ctx_set_ciphers(void *ctx, char *ciphers);
 #endif
 
 #if !defined(DV_OMIT_OPENSSL_CALLBACK)
-/** Verify callback. */
+/**
+ * Passes on OpenSSL's judgement on the peer's chain: a chain that is not good fails the handshake,
+ * and the log says why. dv_openssl_set_verify makes it the verify callback of the context.
+ *
+ * @param ok OpenSSL's judgement
+ * @param store what the judgement is about
+ *
+ * @return ok.
+ */
 int dv_openssl_callback(int ok, X509_STORE_CTX *store);
 #endif
 
 #if !defined(DV_OMIT_OPENSSL_SET_VERIFY)
-/** Sets the verify mode and the CA file. */
+/**
+ * Sets how the peer's certificate is checked, and the CA certificates that it is checked against,
+ * which are added to those that the context trusts already. A server names the CAs of the last call
+ * to its clients.
+ *
+ * The session id context is set too: a session is resumed only under the mode and the CA file that
+ * it was made under.
+ *
+ * @param ctx the SSL_CTX
+ * @param mode SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
+ * @param peer_cf a PEM file of CA certificates, and of revocation lists if there are any
+ *
+ * Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the
+ * context fails, whatever the mode, until a call succeeds.
+ */
 void dv_openssl_set_verify(void *ctx, int mode, char *peer_cf);
 #endif
 
 #if !defined(DV_OMIT_OPENSSL_GET_VERIFY_RESULT)
-/** Whether the peer is verified. */
+/**
+ * Tells whether the peer is who it has to be.
+ *
+ * @param s the SSL
+ *
+ * @return DV_OK when the handshake is finished, the peer's chain and name are good, whatever the
+ *     verify mode, and there is a certificate if the mode has SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+ *     otherwise DV_ERROR. OpenSSL's error queue is as it was.
+ */
 int dv_openssl_get_verify_result(void *s);
 #endif
 
 #if !defined(DV_OMIT_SSL_CERTIFICATE)
-/** Loads certificate chain and key. */
+/**
+ * Gives a context its own certificate, with the chain and the key. A second certificate with
+ * another type of key stands beside the first, one with the same type replaces it.
+ *
+ * Nobody is asked for a password: an encrypted key needs a password callback
+ * (SSL_CTX_set_default_passwd_cb) on the context.
+ *
+ * @param ctx the SSL_CTX
+ * @param cert a PEM file with the certificate, then the rest of the chain in the order in which it
+ *     is sent
+ * @param key a PEM file with the private key of the first certificate
+ *
+ * @return 0, or -1; the context is as it was then.
+ *
+ * Errors: a file that cannot be read, has no certificate or key in it, or is larger than 16 MiB; a
+ * key that does not belong to the certificate; one that OpenSSL's security level refuses.
+ */
 int dv_ssl_certificate(void *ctx, char *cert, char *key);
 #endif
 
 #if !defined(DV_OMIT_ADD_EPOLL_EVENT)
-/** Watches a socket. */
+/**
+ * Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
+ *
+ * @param epfd the epoll descriptor
+ * @param ev receives what is watched for, with the descriptor in data.fd; may be NULL
+ * @param fd the descriptor to watch
+ *
+ * Errors: what the kernel refuses is logged.
+ */
 void dv_add_epoll_event(int epfd, struct epoll_event *ev, int fd);
 #endif
 
-/** Says which DNS name or IP address the peer's certificate must carry. */
+/**
+ * Says which name or address the certificate of the server must carry, and tells a server the name
+ * (SNI). A client calls it on an SSL before SSL_connect; without it, any certificate of the CA will
+ * do.
+ *
+ * @param s the SSL
+ * @param name a DNS name such as "server.example.org", or an IPv4 or IPv6 address
+ *
+ * @return DV_OK, or DV_ERROR; the SSL is as it was then. A later name takes the place of an earlier
+ *     one.
+ *
+ * Errors: a name that is neither, or longer than 255 bytes; an SSL whose handshake has begun.
+ */
 int dv_openssl_set_peer_name(void *s, const char *name);
 
 /* ----------------------------------------------------------------------------------------------
- * The cookie callbacks that libssl calls.
+ * The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and
+ * SSL_CTX_set_cookie_verify_cb().
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_GENERATE_COOKIE_CALLBACK)
-/** Makes a cookie. */
+/**
+ * Makes a cookie of 21 bytes for the peer that ssl listens to. For
+ * SSL_CTX_set_cookie_generate_cb().
+ *
+ * @param ssl the SSL
+ * @param cookie receives the cookie; at least 21 bytes (libssl gives 255)
+ * @param cookie_len receives the length of the cookie in bytes
+ *
+ * @return 1, or 0 for a NULL.
+ *
+ * Threads: any, one at a time for an SSL.
+ */
 int dv_dtls_generate_cookie_callback(SSL *ssl, unsigned char *cookie, unsigned int *cookie_len);
 #endif
 
 #if !defined(DV_OMIT_DTLS_VERIFY_COOKIE_CALLBACK)
-/** Checks a cookie. */
+/**
+ * Checks a cookie that dv_dtls_generate_cookie_callback() made. For SSL_CTX_set_cookie_verify_cb().
+ *
+ * @param ssl the SSL
+ * @param cookie what the peer returned
+ * @param cookie_len its length in bytes
+ *
+ * @return 1 when it was made for this peer and not too long ago (it is good for four minutes at
+ *     least), else 0.
+ *
+ * Threads: any, one at a time for an SSL.
+ */
 int dv_dtls_verify_cookie_callback(SSL *ssl, const unsigned char *cookie, unsigned int cookie_len);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * The table of connections.
+ * The table of connections, by the peer's address.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_CONN_TABLE_INIT)
-/** Nothing to do. */
+/**
+ * Prepares the table. Never needed, as the table is there when it is first used, and harmless at
+ * any time: no connection is lost.
+ */
 void dv_dtls_conn_table_init(void);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_HASH)
-/** The hash. */
+/**
+ * A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one
+ * by exclusive or, modulo 65535.
+ *
+ * The table does not use it, since whoever chooses his address can aim at it. It is there for
+ * programs that do.
+ *
+ * @param key a key that was cleared before the address was written into it; NULL gives 0
+ *
+ * @return a number from 0 to 65534.
+ */
 unsigned int dv_dtls_conn_hash(dv_udp_conn_key_t *key);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_ADD)
-/** Adds. */
+/**
+ * Puts a connection into the table under its key.
+ *
+ * A connection of dv_dtls_conn_new() is there from the start. Where several have the same key,
+ * dv_dtls_conn_find() gives the oldest of them. The connection stays the caller's.
+ *
+ * @param conn a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
+ */
 void dv_dtls_conn_add(dv_udp_conn_t *conn);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_DEL)
-/** Removes. */
+/**
+ * Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed
+ * before.
+ *
+ * @param conn the connection, which stays the caller's; NULL, or one that is not in the table, is
+ *     fine
+ */
 void dv_dtls_conn_del(dv_udp_conn_t *conn);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_FIND)
-/** Finds. */
+/**
+ * Finds the connection of a peer. What is due is done before.
+ *
+ * @param key the peer's address; NULL finds nothing
+ *
+ * @return the connection, or NULL.
+ *
+ * Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when
+ * the library gives it up meanwhile.
+ */
 dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * A connection: made, read, written, shut down, freed.
+ * A connection: made from a hello, read, written, shut down, freed.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_MSG_SEND)
-/** Sends. */
+/**
+ * Sends what waits in wbio to key, one sendto() a datagram.
+ *
+ * What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the
+ * MTU.
+ *
+ * @param wbio the wbio of a connection, or a memory BIO
+ * @param fd a UDP socket
+ * @param key the peer's address
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
+ *
+ * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or
+ * else that of sendto(); what waited is gone then.
+ *
+ * Threads: one at a time for a BIO.
+ */
 int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrlen);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_NEW)
-/** Makes. */
+/**
+ * Looks at a datagram of a peer that conn_find does not know, and makes a connection when the time
+ * has come.
+ *
+ * With SSL_OP_COOKIE_EXCHANGE on ctx, a ClientHello without a valid cookie is answered with a
+ * HelloVerifyRequest and nothing is kept (RFC 6347 4.2.1); anything else from a stranger is
+ * dropped. The hello that brings the cookie back makes the connection. Without the option any
+ * ClientHello makes one. The first flight is sent before this returns.
+ *
+ * @param ctx an SSL_CTX for servers
+ * @param buf the datagram
+ * @param len its length in bytes
+ * @param fd the UDP socket that it came through
+ * @param key the peer's address
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * @return the connection, or NULL: the datagram was answered or dropped, or a limit or a failure
+ *     stood against it (the log and the statistics tell).
+ *
+ * Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). The
+ * library may give it up at a deadline or a limit: then it is not in the table any more and its
+ * ssl, rbio and wbio are NULL, but the struct stays readable until it is freed.
+ */
 dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
                                 char *buf,
                                 size_t len,
@@ -256,12 +431,49 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_FREE)
-/** Frees. */
+/**
+ * Frees a connection: takes it out of the table, frees its SSL and the struct. NULL is fine.
+ *
+ * If its list member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see
+ * dv_dtls_shutdown().
+ *
+ * @param conn a connection of dv_dtls_conn_new(), given up by the library or not, or one that the
+ *     caller allocated with malloc() or calloc() and whose SSL he made
+ *
+ * Threads: the one that uses the connection.
+ */
 void dv_dtls_conn_free(dv_udp_conn_t *conn);
 #endif
 
 #if !defined(DV_OMIT_DTLS_READ)
-/** Reads. */
+/**
+ * Takes a datagram of the peer and gives the next message.
+ *
+ * During the handshake the datagram moves it on, and what the library has to say is sent before
+ * this returns. A datagram may hold several records: their messages are queued (at most 64, then
+ * the newest is dropped and counted) and come out one a call, before what arrives later. A message
+ * longer than out_len is cut, as recvfrom() does.
+ *
+ * A forged or broken record never ends an established connection.
+ *
+ * @param conn the connection
+ * @param in_buf the datagram; NULL takes the next queued message without one
+ * @param in_len its length in bytes
+ * @param fd the UDP socket that it came through
+ * @param out_buf receives the message
+ * @param out_len how many bytes there is room for
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * @return the length of the message in bytes; 0 when the handshake goes on or no message is there
+ *     yet; -2 when the peer has closed the connection, or has restarted so that a new one takes its
+ *     place, or the library has given it up: free it; -1 for an error.
+ *
+ * Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a
+ * fatal alert (the log has the cause), ENOTCONN in the child of a fork.
+ *
+ * Threads: one at a time for a connection.
+ */
 int dv_dtls_read(dv_udp_conn_t *conn,
                  char *in_buf,
                  size_t in_len,
@@ -272,7 +484,26 @@ int dv_dtls_read(dv_udp_conn_t *conn,
 #endif
 
 #if !defined(DV_OMIT_DTLS_WRITE)
-/** Writes. */
+/**
+ * Sends one message: one record, one datagram.
+ *
+ * @param conn the connection
+ * @param in_buf the message
+ * @param in_len its length in bytes, at least 1
+ * @param fd the UDP socket
+ * @param out_buf not used
+ * @param out_len not used
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * @return in_len, or -1.
+ *
+ * Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while
+ * the handshake goes on, ENOTCONN when the connection is over, EINVAL for a NULL or an empty
+ * message, or else that of sendto().
+ *
+ * Threads: one at a time for a connection.
+ */
 int dv_dtls_write(dv_udp_conn_t *conn,
                   char *in_buf,
                   size_t in_len,
@@ -283,19 +514,89 @@ int dv_dtls_write(dv_udp_conn_t *conn,
 #endif
 
 #if !defined(DV_OMIT_DTLS_SHUTDOWN)
-/** Shuts down. */
+/**
+ * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
+ * it.
+ *
+ * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
+ * @param fd the UDP socket
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * Threads: one at a time for a connection.
+ */
 void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
+
+/* ----------------------------------------------------------------------------------------------
+ * For programs that can add a line: time, and what the fleet shares.
+ * ---------------------------------------------------------------------------------------------- */
+
+/**
+ * Says how long the calling thread may sleep until something is due for its connections: pass it to
+ * epoll_wait().
+ *
+ * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
+ *
+ * Threads: each has its own answer.
+ */
+int dv_dtls_next_timeout(void);
+
+/**
+ * Does what is due for the connections that the calling thread used last: sends flights again,
+ * gives up handshakes that take too long and connections that are idle for too long. Call it when
+ * dv_dtls_next_timeout() has passed; every other helper does a part of it too.
+ *
+ * @return how many connections were looked after.
+ */
+int dv_dtls_handle_timeouts(void);
+
+/**
+ * Sets the secret that cookies are made with, for several processes or machines that answer for
+ * each other. Without it each process has a random one; the environment variable
+ * DV_COOKIE_SECRET_FILE names a file for a program that cannot be changed. Cookies made with the
+ * old secret are not good any more. The clocks of the machines may be a minute apart.
+ *
+ * @param secret the secret, of which a copy is made
+ * @param len its length in bytes, at least 16
+ *
+ * @return DV_OK, or DV_ERROR for a NULL or too short a secret.
+ */
+int dv_dtls_set_cookie_secret(const void *secret, size_t len);
 
 /* ----------------------------------------------------------------------------------------------
  * Which library this is.
  * ---------------------------------------------------------------------------------------------- */
 
-/** The version as text, such as "0.1.0". */
+/**
+ * Gives the version of this library as text, such as "0.1.0".
+ *
+ * @return a text that nobody frees.
+ *
+ * Ownership: the text is the library's and lives as long as the library.
+ */
 const char *dv_version(void);
 
-/** The version as a number: major * 65536 + minor * 256 + patch. */
+/**
+ * Gives the version of this library as a number.
+ *
+ * @return major * 65536 + minor * 256 + patch.
+ */
 unsigned int dv_version_num(void);
+
+/**
+ * Tells whether a program that was written for one version of this library can run with this one
+ * and with the OpenSSL that is loaded. A program that calls it first gets a clear answer where it
+ * would otherwise get strange errors.
+ *
+ * @param least the oldest version that will do, as dv_version_num() gives it; 0 asks about OpenSSL
+ *     only
+ *
+ * @return DV_OK, or DV_ERROR when this library is older than least, or when OpenSSL has another
+ *     major version than the one that this library was built against. Every function that needs
+ *     OpenSSL fails then too, with the same line in the log.
+ */
+int dv_check_version(unsigned int least);
 
 /* ----------------------------------------------------------------------------------------------
  * The log, for C.
@@ -335,9 +636,7 @@ typedef void (*dv_log_fn)(int level, const char *line, void *user);
  * Threads: may be called at any time. The callback is called on every thread that uses the library,
  * on several at once.
  */
-void dv_set_log_callback(int level,
-                         dv_log_fn callback,
-                         void *user);
+void dv_set_log_callback(int level, dv_log_fn callback, void *user);
 
 #ifdef __cplusplus
 }

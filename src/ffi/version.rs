@@ -2,7 +2,7 @@
 
 use libc::{c_char, c_int, c_uint};
 
-use super::helpers::types::{DV_ERROR, DV_OK};
+use super::helpers::{DV_ERROR, DV_OK};
 use crate::guard::guard;
 use crate::log::log;
 use crate::tls::version::runtime_matches;
