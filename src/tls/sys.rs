@@ -3,7 +3,7 @@
 
 #![allow(non_camel_case_types)]
 
-use libc::{c_char, c_int, c_long, c_uint, c_void, size_t};
+use libc::{c_char, c_int, c_uint, c_void, size_t};
 use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CTX, X509, X509_CRL, X509_STORE, stack_st_X509};
 
 /// BIO_ADDR of <openssl/bio.h>.

@@ -1,0 +1,121 @@
+//! What the tests that compile C programs share: the built library, the compiler, the certificates, a place for files.
+#![allow(dead_code)] // Each test binary uses a part of it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The package's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// How a program takes the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link {
+    Shared,
+    Static,
+}
+
+impl Link {
+    pub const BOTH: [Link; 2] = [Link::Shared, Link::Static];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Shared => "shared",
+            Link::Static => "static",
+        }
+    }
+}
+
+/// The directory with libdv_dtls.so and libdv_dtls.a: `DV_LIBDIR`, or else build/, brought up to date by `make`.
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| match std::env::var_os("DV_LIBDIR") {
+        Some(given) => PathBuf::from(given),
+        None => {
+            succeed(Command::new("make").args(["--silent", "lib"]).current_dir(root()));
+            root().join("build")
+        }
+    })
+}
+
+/// The directory with dv_dtls.h: `DV_INCLUDEDIR`, or else include/.
+pub fn header() -> PathBuf {
+    std::env::var_os("DV_INCLUDEDIR").map_or_else(|| root().join("include"), PathBuf::from)
+}
+
+/// The directory with the test certificates; the script does nothing when it has made them already.
+pub fn certificates() -> &'static Path {
+    static CERTIFICATES: OnceLock<PathBuf> = OnceLock::new();
+    CERTIFICATES.get_or_init(|| {
+        succeed(&mut Command::new(root().join("certs/make-certs.sh")));
+        root().join("certs/out")
+    })
+}
+
+/// Compiles one C file to an object.
+pub fn compile(source: &Path, object: &Path, options: &[&str]) {
+    let mut cc = compiler();
+    cc.args(["-std=gnu11", "-O1", "-Wall", "-Werror=incompatible-pointer-types"]).args(options);
+    cc.arg("-I").arg(header()).arg("-c").arg(source).arg("-o").arg(object);
+    succeed(&mut cc);
+}
+
+/// Links an object with the library and OpenSSL.
+pub fn link(object: &Path, program: &Path, how: Link) {
+    let mut cc = compiler();
+    cc.arg(object).arg("-o").arg(program);
+    match how {
+        Link::Shared => {
+            let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
+            rpath.push(library());
+            cc.arg("-L").arg(library()).arg("-ldv_dtls").arg(rpath).args(["-lssl", "-lcrypto"])
+        }
+        Link::Static => {
+            // `make` writes down what rustc says the archive needs beside it.
+            let beside = library().join("native-libs");
+            let beside = std::fs::read_to_string(&beside).unwrap_or_else(|e| panic!("{}: {e}", beside.display()));
+            cc.arg(library().join("libdv_dtls.a")).args(["-lssl", "-lcrypto"]).args(beside.split_whitespace())
+        }
+    };
+    succeed(&mut cc);
+}
+
+/// Links an object with OpenSSL alone.
+pub fn link_without_library(object: &Path, program: &Path) {
+    succeed(compiler().arg(object).arg("-o").arg(program).args(["-lssl", "-lcrypto"]));
+}
+
+/// The names beginning with `prefix` that an object uses and does not define.
+pub fn undefined(object: &Path, prefix: &str) -> Vec<String> {
+    let output = succeed(Command::new("nm").args(["--undefined-only", "--format=just-symbols"]).arg(object));
+    let names = String::from_utf8(output.stdout).expect("symbols are text");
+    names.lines().filter(|name| name.starts_with(prefix)).map(String::from).collect()
+}
+
+fn compiler() -> Command {
+    Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
+}
+
+/// Runs a command that has to succeed, and gives what it printed.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// A directory below Cargo's for this test binary's files; emptied at its start.
+pub fn scratch(name: impl AsRef<OsStr>) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.as_ref());
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    path
+}
