@@ -41,6 +41,13 @@ static inline void show_log(int level, const char *line, void *user)
     fprintf(stderr, "[%s] %s\n", names[level >= 1 && level <= 4 ? level : 0], line);
 }
 
+/* Whether the library and the OpenSSL that were loaded are those that this program was compiled for. */
+static inline int library_fits(void)
+{
+    /* The log says what does not fit. */
+    return dv_check_version(DV_VERSION_NUM) == DV_OK && OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1;
+}
+
 /* Says what failed, with OpenSSL's own words where it has any. */
 static inline void complain(const char *what)
 {

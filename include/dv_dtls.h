@@ -13,6 +13,7 @@
  *
  * A server, once:
  *
+ *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: another library than this header's
  *     ctx = SSL_CTX_new(DTLS_server_method());
  *     dv_ssl_certificate(ctx, "server.pem", "server.key");
  *     dv_openssl_ctx_set_ciphers(ctx, "ECDHE+AESGCM");
@@ -20,6 +21,11 @@
  *     SSL_CTX_set_cookie_generate_cb(ctx, dv_dtls_generate_cookie_callback);
  *     SSL_CTX_set_cookie_verify_cb(ctx, dv_dtls_verify_cookie_callback);
  *     dv_add_epoll_event(epfd, &ev, fd);
+ *
+ * then, for ever,
+ *
+ *     n = epoll_wait(epfd, events, EVENTS_MAX, dv_dtls_next_timeout());
+ *     dv_dtls_handle_timeouts();
  *
  * and for each datagram:
  *
@@ -37,9 +43,12 @@
  *     }
  *
  * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next record of the same datagram, until
- * it returns 0. A client sets up its SSL_CTX with the same context helpers, says with
- * dv_openssl_set_peer_name which name the server's certificate must carry, and then uses SSL_connect,
- * SSL_read and SSL_write. c-examples/ has both, ready to run.
+ * it returns 0. A loop that cannot add the two lines about timeouts and waits without a limit works
+ * too: every call does a part of what is due.
+ *
+ * A client sets up its SSL_CTX with the same context helpers, says with dv_openssl_set_peer_name which
+ * name the server's certificate must carry, and then uses SSL_connect, SSL_read and SSL_write.
+ * c-examples/ has both, ready to run.
  *
  * CONVENTIONS, unless a function says otherwise
  *
@@ -53,7 +62,7 @@
  *            thread at a time. The table may be used by all threads. An SSL_CTX is set up by one
  *            thread, before it is used.
  * fork       a child process starts with an empty table.
- * Units      lengths and sizes are bytes; times carry their unit in their name.
+ * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
  * out_buf    it writes into.
  *
