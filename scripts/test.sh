@@ -10,16 +10,16 @@ log=build/test.log
 { scripts/test-c.sh shared static 2>&1 && echo 0 >build/c.status || echo 1 >build/c.status; } | tee -a "$log"
 
 count() { sed -nE "s/^$1.* ([0-9]+) $2.*/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
-failed=0
+passed=0 failed=0
 for side in rust c; do
     case $side in rust) line='test result:' ;; c) line='tests\/c:' ;; esac
-    bad=$(count "$line" failed)
+    good=$(count "$line" passed) bad=$(count "$line" failed)
     # What did not even compile, or died, is in no count.
     if [ "$(cat build/$side.status)" != 0 ] && [ "$bad" = 0 ]; then
         bad=1
     fi
-    failed=$((failed + bad))
+    passed=$((passed + good)) failed=$((failed + bad))
 done
 echo
-echo "$(count '(test result|tests\/c):' passed) passed, $failed failed"
+echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
