@@ -8,6 +8,7 @@
 #   server-chain5-rsa4096.pem .key    RSA-4096, for the same; the file has the whole chain: five certificates with the root
 #   client.pem .key                   P-256, for a client
 #   expired.pem .key                  like server-ecdsa, but its time is over
+#   revoked.pem .key, ca-crl.pem      like server-ecdsa, but revoked, and the CA with the list that says so
 #   wrong-ca.pem .key, other-ca.pem   like server-ecdsa, but of another CA, and that CA
 #   mismatched.key                    a key that belongs to no certificate
 #   encrypted.key                     server-ecdsa's key under the passphrase dv_dtls
@@ -110,7 +111,7 @@ for name in $large; do
     jobs="$jobs $!"
 done
 rsa server-rsa 2048
-for name in ca other-ca server-ecdsa client expired wrong-ca mismatched; do
+for name in ca other-ca server-ecdsa client expired revoked wrong-ca mismatched; do
     p256 "$name"
 done
 for job in $jobs; do
@@ -123,6 +124,7 @@ sign server-ecdsa localhost server ca
 sign server-rsa localhost server ca
 sign client "test client" client ca
 sign expired localhost server ca 20200201000000Z
+sign revoked localhost server ca
 sign wrong-ca localhost server other-ca
 root chain5-root "dv_dtls test chain, root"
 above=chain5-root
@@ -132,6 +134,9 @@ for i in 1 2 3; do
 done
 sign server-chain5-rsa4096 localhost server "$above"
 cat chain5-3.pem chain5-2.pem chain5-1.pem chain5-root.pem >>server-chain5-rsa4096.pem
+run ca -config .lock/config -cert ca.pem -keyfile ca.key -revoke revoked.pem
+run ca -config .lock/config -cert ca.pem -keyfile ca.key -gencrl -crldays 7000 -out .lock/crl
+cat ca.pem .lock/crl >ca-crl.pem
 cat chain5-root.pem >>ca.pem
 rm -f chain5-* ca.key other-ca.key
 

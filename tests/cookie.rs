@@ -108,9 +108,17 @@ fn servers_with_one_secret_take_each_others_cookies() {
             assert!(is_taken(&mut first, on_first + age, PEER, &of_second), "phase {phase}");
         }
     }
-    let mut stranger = CookieJar::new(b"another", UNIX);
-    let of_first = hello_with_cookie(&mut first, 0, PEER);
-    assert!(!is_taken(&mut stranger, 0, PEER, &of_first));
+}
+
+#[test]
+fn servers_with_different_secrets_never_take_each_others_cookies() {
+    let (mut first, mut second) = (CookieJar::new(b"secret", UNIX), CookieJar::new(b"another", UNIX));
+    for bucket in 0..10 {
+        let now = bucket * BUCKET_SECONDS * SECOND;
+        let of_first = hello_with_cookie(&mut first, now, PEER);
+        assert!(is_taken(&mut first, now, PEER, &of_first));
+        assert!(!is_taken(&mut second, now, PEER, &of_first), "after {bucket} rotations");
+    }
 }
 
 #[test]

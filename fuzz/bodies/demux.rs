@@ -1,8 +1,9 @@
 //! Datagrams taken apart into records and fragments, and put together again for another MTU.
 
+use dv_dtls::wire::datagrams::Datagrams;
 use dv_dtls::wire::handshake::{Fragment, HEADER_LEN, fragments};
 use dv_dtls::wire::record::{Record, content_type, records};
-use dv_dtls::wire::refragment::{Datagrams, LIMIT_MIN, refragment};
+use dv_dtls::wire::refragment::{LIMIT_MIN, refragment};
 
 /// What a flight says, however it is cut.
 #[derive(Debug, PartialEq)]

@@ -47,7 +47,7 @@ counters! {
     strangers_dropped,
     /// ClientHellos without a valid cookie: answered with a HelloVerifyRequest.
     hellos_answered,
-    /// ClientHellos whose first fragment does not reach over the cookie: dropped.
+    /// ClientHellos whose first fragment does not reach over the cookie, or makes no sense up to there: dropped.
     hellos_too_short,
     /// Cookies that did not verify.
     cookies_refused,

@@ -1,5 +1,6 @@
 //! Why a call failed, in words for the log.
 
+use std::ffi::CStr;
 use std::fmt;
 
 use openssl::error::ErrorStack;
@@ -57,6 +58,16 @@ impl From<ErrorStack> for Cause {
         });
         let words = words.collect::<Vec<_>>().join("; ");
         Cause(if words.is_empty() { "OpenSSL gave no reason".to_owned() } else { words })
+    }
+}
+
+/// Text of the program in a log line: quoted, on one line, and cut where it is longer than anybody would read.
+pub fn quoted(text: &CStr) -> String {
+    const AT_MOST: usize = 256;
+    let text = text.to_string_lossy();
+    match text.char_indices().nth(AT_MOST) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
 

@@ -14,7 +14,7 @@ use openssl::ssl::SslContextRef;
 use openssl::stack::Stack;
 use openssl::x509::{X509, X509Crl};
 
-use super::cause::{Cause, with_clean_queue};
+use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
 
 /// Files of certificates and keys are small; what is larger is something else.
@@ -111,7 +111,7 @@ impl Certificates {
 /// of the same key type replaces it. On an error the context is as it was.
 pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> Result<(), Cause> {
     with_clean_queue(|| {
-        let about_certificate = |cause: Cause| cause.about(format_args!("certificate file {certificate:?}"));
+        let about_certificate = |cause: Cause| cause.about(format_args!("certificate file {}", quoted(certificate)));
         let mut chain = Contents::of(certificate)
             .and_then(|contents| contents.certificates())
             .map_err(about_certificate)?
@@ -122,7 +122,7 @@ pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> R
         for other in chain {
             others.push(other)?;
         }
-        let private = private_key(ctx, key).map_err(|cause| cause.about(format_args!("key file {key:?}")))?;
+        let private = private_key(ctx, key).map_err(|cause| cause.about(format_args!("key file {}", quoted(key))))?;
         // SAFETY: all four are alive during the call, which takes references of its own to what it keeps. It checks
         // everything, also that key and certificate belong together, before it changes the context.
         let used =
@@ -130,7 +130,11 @@ pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> R
         if used == 1 {
             return Ok(());
         }
-        Err(Cause::openssl().about(format_args!("certificate file {certificate:?} with key file {key:?}")))
+        Err(Cause::openssl().about(format_args!(
+            "certificate file {} with key file {}",
+            quoted(certificate),
+            quoted(key)
+        )))
     })
 }
 

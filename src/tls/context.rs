@@ -11,7 +11,7 @@ use openssl::stack::Stack;
 use openssl::x509::{X509, X509Name};
 use openssl_sys::{SSL, SSL_CTX, X509_STORE_CTX};
 
-use super::cause::{Cause, with_clean_queue};
+use super::cause::{Cause, quoted, with_clean_queue};
 use super::certificate::Contents;
 use super::ex_data::Slot;
 use super::sys;
@@ -49,7 +49,7 @@ pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {
                 && openssl_sys::SSL_CTX_set_cipher_list(ctx.as_ptr(), list) == 1
                 && set_groups_and_version(|cmd, n, at| openssl_sys::SSL_CTX_ctrl(ctx.as_ptr(), cmd, n, at))
         };
-        if set { Ok(()) } else { Err(Cause::openssl().about(format_args!("cipher list {ciphers:?}"))) }
+        if set { Ok(()) } else { Err(Cause::openssl().about(format_args!("cipher list {}", quoted(ciphers)))) }
     })
 }
 
@@ -67,7 +67,7 @@ pub fn set_verify(ctx: &SslContextRef, mode: c_int, callback: VerifyCallback, ca
         return Err(format!("mode {mode:#x} is not made of SSL_VERIFY_*").into());
     }
     with_clean_queue(|| {
-        let trust = Trust::load(mode, ca).map_err(|cause| cause.about(format_args!("CA file {ca:?}")))?;
+        let trust = Trust::load(mode, ca).map_err(|cause| cause.about(format_args!("CA file {}", quoted(ca))))?;
         trust.give_to(ctx, callback)
     })?;
     permit_handshakes(ctx);
@@ -126,13 +126,14 @@ impl Trust {
                 }
             }
         }
-        set_session_id_context(ctx, &self.session_id_context);
         // SAFETY: the context is alive and takes the stack over. The transmute only drops the word `unsafe` from the type
         // that `openssl_sys` declares: libssl calls it with its own arguments, which is what the callback asks for.
         unsafe {
             let callback: extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int = std::mem::transmute(callback);
             openssl_sys::SSL_CTX_set_verify(ctx, self.mode, Some(callback));
             openssl_sys::SSL_CTX_set_verify_depth(ctx, CHAIN_DEPTH);
+            // 32 bytes are the most that libssl takes; it copies them.
+            openssl_sys::SSL_CTX_set_session_id_context(ctx, self.session_id_context.as_ptr(), 32);
             let names = self.names.as_ptr();
             std::mem::forget(self.names);
             openssl_sys::SSL_CTX_set_client_CA_list(ctx, names);
@@ -141,17 +142,12 @@ impl Trust {
     }
 }
 
-fn set_session_id_context(ctx: *mut SSL_CTX, id: &[u8; 32]) {
-    // SAFETY: the context is alive; libssl copies the bytes, and 32 is the most that it takes.
-    unsafe { openssl_sys::SSL_CTX_set_session_id_context(ctx, id.as_ptr(), 32) };
-}
-
 /// The security callback that a context had before [`refuse`] came to stand in front of it.
 static BEFORE_REFUSAL: Slot<SSL_CTX, sys::security_cb> = Slot::new();
 
 /// Makes every handshake fail, of servers and clients alike, with or without certificates, because a program that is told
-/// nothing must not run unprotected: libssl asks the security callback about each version and each cipher, and this one
-/// says no to both.
+/// nothing must not run unprotected: libssl asks the security callback about the protocol version before anything else, and
+/// this one says no. The refusal is for the SSLs that are made from now on; they take the callback with them.
 pub fn refuse_handshakes(ctx: &SslContextRef) {
     if refuses_handshakes(ctx) {
         return;
@@ -163,14 +159,9 @@ pub fn refuse_handshakes(ctx: &SslContextRef) {
         }
         sys::SSL_CTX_set_security_callback(ctx.as_ptr(), Some(refuse));
     }
-    // Nor may a session of better times be resumed, for which a method of one version asks about no version and no cipher.
-    let mut nobodys = [0; 32];
-    // SAFETY: writes 32 bytes. A failure leaves zeros, which no session has either.
-    unsafe { openssl_sys::RAND_bytes(nobodys.as_mut_ptr(), 32) };
-    set_session_id_context(ctx.as_ptr(), &nobodys);
 }
 
-/// Takes back what [`refuse_handshakes`] did, if it did. The session id context has a new value already.
+/// Takes back what [`refuse_handshakes`] did, if it did.
 fn permit_handshakes(ctx: &SslContextRef) {
     // SAFETY: the context is alive, and nobody else uses it.
     unsafe {
@@ -188,8 +179,8 @@ fn refuses_handshakes(ctx: &SslContextRef) -> bool {
     now.is_some_and(|now| ptr::fn_addr_eq(now, refuse as sys::security_cb))
 }
 
-/// The security callback of a context whose handshakes are all refused. Questions about anything but versions and ciphers
-/// go to the callback that was there before, so that a certificate can still be loaded.
+/// The security callback of a context whose handshakes are all refused. Questions about anything but the version go to
+/// the callback that was there before, so that a certificate can still be loaded.
 unsafe extern "C" fn refuse(
     ssl: *const SSL,
     ctx: *const SSL_CTX,
@@ -200,7 +191,7 @@ unsafe extern "C" fn refuse(
     user: *mut c_void,
 ) -> c_int {
     guard(0, || {
-        if op == sys::SSL_SECOP_VERSION || op & sys::SSL_SECOP_OTHER_TYPE == sys::SSL_SECOP_OTHER_CIPHER {
+        if op == sys::SSL_SECOP_VERSION {
             return 0;
         }
         // SAFETY: libssl gives either the SSL, which has a context, or the context itself; the callback before us gets the

@@ -11,7 +11,7 @@ use openssl::x509::X509VerifyResult;
 use openssl::x509::verify::X509CheckFlags;
 use openssl_sys::X509_STORE_CTX;
 
-use super::cause::{Cause, with_clean_queue};
+use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
 
 /// The longest DNS name.
@@ -57,7 +57,7 @@ impl<'a> Name<'a> {
 /// Says which DNS name or IP address the certificate of the server must carry; replaces what was said before. A DNS name is
 /// also told to the server (SNI).
 pub fn set_name(ssl: &mut SslRef, name: &CStr) -> Result<(), Cause> {
-    let wanted = Name::parse(name).map_err(|why| Cause::from(why).about(format_args!("peer name {name:?}")))?;
+    let wanted = Name::parse(name).map_err(|why| Cause::from(why).about(format_args!("peer name {}", quoted(name))))?;
     // SAFETY: the SSL is alive.
     if unsafe { sys::SSL_in_before(ssl.as_ptr()) } == 0 {
         return Err("the handshake has already begun: the name must be set before".into());

@@ -14,9 +14,6 @@ pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 
 /// Asked of a security callback: may this protocol version be used?
 pub const SSL_SECOP_VERSION: c_int = 9;
-/// The part of a security callback's `op` that tells what the question is about, and its value for ciphers.
-pub const SSL_SECOP_OTHER_TYPE: c_int = 0xffff0000_u32 as c_int;
-pub const SSL_SECOP_OTHER_CIPHER: c_int = 1 << 16;
 
 /// What PEM_X509_INFO_read_bio makes of one object; the members behind these two are never looked at.
 #[repr(C)]
@@ -62,7 +59,6 @@ unsafe extern "C" {
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
     pub fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
-    pub fn SSL_CTX_up_ref(ctx: *mut SSL_CTX) -> c_int;
     pub fn SSL_CTX_use_cert_and_key(
         ctx: *mut SSL_CTX,
         x509: *mut X509,

@@ -1,4 +1,4 @@
-//! A flight for a smaller MTU (RFC 6347 4.1.1.1, 4.2.3), and new record numbers for one that is sent again (4.2.4).
+//! A flight for a smaller MTU (RFC 6347 4.1.1.1, 4.2.3).
 
 use super::datagrams::Datagrams;
 use super::handshake::{self, Fragment, fragments};

@@ -71,10 +71,11 @@ pub fn fails(call: impl FnOnce() -> c_int, words: &[&str]) {
     assert!(ErrorStack::get().errors().is_empty());
 }
 
-/// Asserts that a call succeeds and has nothing to say.
+/// Asserts that a call succeeds, has nothing to say, and leaves OpenSSL's queue empty.
 #[track_caller]
 pub fn works(call: impl FnOnce() -> c_int) {
     assert_eq!(logged(call), (DV_OK, String::new()));
+    assert!(ErrorStack::get().errors().is_empty());
 }
 
 /// What a helper takes as `void *`.

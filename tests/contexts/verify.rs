@@ -7,6 +7,7 @@ use dv_dtls::*;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContextBuilder, SslMethod, SslOptions, SslSessionCacheMode};
+use openssl::x509::verify::X509VerifyFlags;
 use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, SSL_VERIFY_NONE, SSL_VERIFY_PEER, X509_STORE_CTX};
 
 use crate::support::*;
@@ -207,8 +208,9 @@ fn methods_of_one_version_are_refused_too_and_resume_nothing() {
     assert_eq!(set_verify(&server, SSL_VERIFY_NONE, "ca.pem"), DV_OK);
     let server = server.build();
     let session = meet(&client, &server).session();
-    let met = meet_again(&client, &server, &session);
+    let mut met = meet_again(&client, &server, &session);
     assert!(met.both_done() && met.client.ssl().session_reused());
+    let session = met.session();
 
     assert_eq!(set_verify(&server, SSL_VERIFY_NONE, "empty.pem"), DV_ERROR);
     assert_ne!(meet_again(&client, &server, &session).server.error(), "");
@@ -251,21 +253,39 @@ fn a_session_is_not_resumed_under_a_stricter_mode() {
     assert_eq!(set_verify(&server, SSL_VERIFY_NONE, "ca.pem"), DV_OK);
     let client = client(SSL_VERIFY_PEER, "ca.pem").build();
     let session = meet(&client, &server).session();
-    assert!(meet_again(&client, &server, &session).server.ssl().session_reused());
+    let mut met = meet_again(&client, &server, &session);
+    assert!(met.server.ssl().session_reused());
+    let session = met.session();
     assert_eq!(set_verify(&server, VERIFY_BOTH, "ca.pem"), DV_OK);
-    assert!(!meet_again(&client, &server, &session).both_done());
+    let met = meet_again(&client, &server, &session);
+    assert!(met.server.error().contains("peer did not return a certificate"), "{}", met.server.error());
+}
+
+#[test]
+fn revocation_lists_among_the_cas_are_taken() {
+    let mut client = client(SSL_VERIFY_PEER, "ca-crl.pem");
+    client.verify_param_mut().set_flags(X509VerifyFlags::CRL_CHECK).unwrap();
+    let client = client.build();
+    let (met, lines) = logged(|| meet(&client, &server("revoked").build()));
+    assert!(!met.both_done());
+    assert!(lines.contains("certificate revoked"), "{lines}");
+    assert!(meet(&client, &server("server-ecdsa").build()).both_done());
 }
 
 #[test]
 fn a_server_names_its_cas_to_the_client() {
     let server = server("server-ecdsa").build();
     let client = client(SSL_VERIFY_PEER, "ca.pem").build();
-    // ca.pem has two CAs; naming it twice makes them no more, and the last file counts.
-    for (file, cas) in [("ca.pem", 2), ("ca.pem", 2), ("other-ca.pem", 1)] {
+    let once = std::fs::read(cert("ca.pem").to_str().unwrap()).unwrap();
+    let twice = std::env::temp_dir().join(format!("dv_dtls-twice-{}.pem", std::process::id()));
+    std::fs::write(&twice, [once.clone(), once].concat()).unwrap();
+    // ca.pem has two CAs, and the last file counts.
+    for (file, cas) in [("ca.pem", 2), ("other-ca.pem", 1), (twice.to_str().unwrap(), 2)] {
         assert_eq!(set_verify(&server, SSL_VERIFY_PEER, file), DV_OK);
         let met = meet(&client, &server);
         assert!(met.both_done());
         let names = unsafe { SSL_get0_peer_CA_list(met.client.ssl().as_ptr()) };
         assert_eq!(unsafe { openssl_sys::OPENSSL_sk_num(names.cast()) }, cas);
     }
+    std::fs::remove_file(twice).unwrap();
 }

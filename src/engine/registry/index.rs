@@ -1,89 +1,97 @@
-//! From a key to its place in a slab: open addressing with a keyed hash.
+//! From a key of a few words to a value: open addressing with a keyed hash.
 //!
-//! A slot is eight bytes: 32 bits of hash and the place. The keys themselves stay in the slab, where the look-up ends anyway.
-//! The upper bits of the hash choose the slot (linear probing, removal shifts back), so that growing needs no key and walks
-//! both tables from front to back. Between a half-filled and a full table the load is 5/16 to 5/8; below 1/8 it shrinks.
+//! A slot holds the whole key, so that a look-up ends where it begins: with a million peers it waits once for memory. Linear
+//! probing; removal shifts back what stands behind. At most 5/8 of the slots are taken, and at least 1/8.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-const LEAST_BITS: u32 = 4;
+const LEAST_SLOTS: usize = 16;
 
-/// Places by the hash of a key of `N` words.
-pub(super) struct Index<const N: usize> {
-    /// SipHash-1-3, with a key of its own for each table.
+/// Keys that [`Index::get_all`] hashes before it looks for the first of them.
+const BATCH: usize = 32;
+
+/// Aligned so that none lies across two cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Slot<const N: usize, V> {
+    key: [u64; N],
+    value: Option<V>,
+}
+
+/// Values by keys of `N` words.
+pub(super) struct Index<const N: usize, V> {
+    /// SipHash-1-3, with a random key for each table: nobody can choose addresses that collide.
     hash: RandomState,
-    /// `hash << 32 | place + 1`; 0 is an empty slot.
-    slots: Vec<u64>,
-    bits: u32,
+    slots: Vec<Slot<N, V>>,
     len: usize,
 }
 
-impl<const N: usize> Index<N> {
-    pub(super) fn new() -> Index<N> {
-        Index { hash: RandomState::new(), slots: vec![0; 1 << LEAST_BITS], bits: LEAST_BITS, len: 0 }
+impl<const N: usize, V: Copy> Index<N, V> {
+    pub(super) fn new() -> Index<N, V> {
+        Index { hash: RandomState::new(), slots: Self::empty(LEAST_SLOTS), len: 0 }
     }
 
-    /// The place that was entered under this key; `is` tells whether the key at a place is the one.
     #[inline]
-    pub(super) fn find(&self, key: &[u64; N], is: impl Fn(u32) -> bool) -> Option<u32> {
-        let tag = self.tag(key);
-        let mut slot = self.home(tag);
+    pub(super) fn get(&self, key: &[u64; N]) -> Option<V> {
+        self.get_from(self.home(key), key)
+    }
+
+    /// Looks for many keys at once. No look-up waits for the one before it: the processor fetches several at a time.
+    pub(super) fn get_all(&self, keys: impl Iterator<Item = [u64; N]>, mut found: impl FnMut(Option<V>)) {
+        let mut keys = keys.map(|key| (self.home(&key), key));
         loop {
-            let (found, place) = open(self.slots[slot])?;
-            if found == tag && is(place) {
-                return Some(place);
+            let mut batch = [(0, [0; N]); BATCH];
+            let count = batch.iter_mut().zip(&mut keys).map(|(entry, key)| *entry = key).count();
+            batch[..count].iter().for_each(|(home, key)| found(self.get_from(*home, key)));
+            if count < BATCH {
+                return;
             }
-            slot = self.after(slot);
         }
     }
 
-    /// Enters a key that is not there yet.
-    pub(super) fn insert(&mut self, key: &[u64; N], place: u32) {
+    /// Adds a key or gives it another value.
+    pub(super) fn set(&mut self, key: &[u64; N], value: V) {
         if (self.len + 1) * 8 > self.slots.len() * 5 {
-            self.resize(self.bits + 1);
+            self.resize(self.slots.len() * 2);
         }
-        self.len += 1;
-        self.put(self.tag(key), place);
+        let slot = self.slot(self.home(key), key);
+        self.len += usize::from(self.slots[slot].value.is_none());
+        self.slots[slot] = Slot { key: *key, value: Some(value) };
     }
 
-    /// Lets the key of `place` lead to `other`.
-    pub(super) fn replace(&mut self, key: &[u64; N], place: u32, other: u32) {
-        let slot = self.slot_of(key, place);
-        self.slots[slot] = close(self.tag(key), other);
-    }
-
-    /// Takes out the key of `place`.
-    pub(super) fn remove(&mut self, key: &[u64; N], place: u32) {
-        let mut hole = self.slot_of(key, place);
+    /// Takes out a key that is there.
+    pub(super) fn remove(&mut self, key: &[u64; N]) {
+        let mut hole = self.slot(self.home(key), key);
         let mut slot = hole;
         loop {
             slot = self.after(slot);
-            let Some((tag, _)) = open(self.slots[slot]) else { break };
+            if self.slots[slot].value.is_none() {
+                break;
+            }
             // What probed its way past the hole moves into it: no look-up may end at a hole too early.
-            if self.distance(self.home(tag), slot) >= self.distance(hole, slot) {
+            let home = self.home(&self.slots[slot].key);
+            if self.distance(home, slot) >= self.distance(hole, slot) {
                 self.slots[hole] = self.slots[slot];
                 hole = slot;
             }
         }
-        self.slots[hole] = 0;
+        self.slots[hole].value = None;
         self.len -= 1;
-        if self.bits > LEAST_BITS && self.len * 8 < self.slots.len() {
-            self.resize(self.bits - 1);
+        if self.slots.len() > LEAST_SLOTS && self.len * 8 < self.slots.len() {
+            self.resize(self.slots.len() / 2);
         }
     }
 
+    fn empty(slots: usize) -> Vec<Slot<N, V>> {
+        vec![Slot { key: [0; N], value: None }; slots]
+    }
+
+    /// Where the search for `key` begins. The upper bits of the hash decide: growing then walks both tables from front to back.
     #[inline]
-    fn tag(&self, key: &[u64; N]) -> u32 {
+    fn home(&self, key: &[u64; N]) -> usize {
         let mut hasher = self.hash.build_hasher();
-        for word in key {
-            hasher.write_u64(*word);
-        }
-        (hasher.finish() >> 32) as u32
-    }
-
-    #[inline]
-    fn home(&self, tag: u32) -> usize {
-        (tag >> (32 - self.bits)) as usize
+        key.iter().for_each(|word| hasher.write_u64(*word));
+        (hasher.finish() >> (u64::BITS - self.slots.len().trailing_zeros())) as usize
     }
 
     #[inline]
@@ -95,41 +103,28 @@ impl<const N: usize> Index<N> {
         to.wrapping_sub(from) & (self.slots.len() - 1)
     }
 
-    /// Where `place` stands, which must be there.
-    fn slot_of(&self, key: &[u64; N], place: u32) -> usize {
-        let tag = self.tag(key);
-        let mut slot = self.home(tag);
-        while self.slots[slot] != close(tag, place) {
+    #[inline]
+    fn get_from(&self, home: usize, key: &[u64; N]) -> Option<V> {
+        self.slots[self.slot(home, key)].value
+    }
+
+    /// The slot of `key`, or the empty one where it would go.
+    #[inline]
+    fn slot(&self, home: usize, key: &[u64; N]) -> usize {
+        let mut slot = home;
+        while self.slots[slot].value.is_some() && self.slots[slot].key != *key {
             slot = self.after(slot);
         }
         slot
     }
 
-    fn put(&mut self, tag: u32, place: u32) {
-        let mut slot = self.home(tag);
-        while self.slots[slot] != 0 {
-            slot = self.after(slot);
-        }
-        self.slots[slot] = close(tag, place);
-    }
-
-    fn resize(&mut self, bits: u32) {
-        self.bits = bits;
-        let old = std::mem::replace(&mut self.slots, vec![0; 1 << bits]);
-        for (tag, place) in old.into_iter().filter_map(open) {
-            self.put(tag, place);
+    fn resize(&mut self, slots: usize) {
+        let old = std::mem::replace(&mut self.slots, Self::empty(slots));
+        for taken in old.into_iter().filter(|slot| slot.value.is_some()) {
+            let slot = self.slot(self.home(&taken.key), &taken.key);
+            self.slots[slot] = taken;
         }
     }
-}
-
-#[inline]
-fn open(slot: u64) -> Option<(u32, u32)> {
-    (slot != 0).then(|| ((slot >> 32) as u32, (slot as u32).wrapping_sub(1)))
-}
-
-#[inline]
-fn close(tag: u32, place: u32) -> u64 {
-    u64::from(tag) << 32 | u64::from(place + 1)
 }
 
 #[cfg(test)]
@@ -140,37 +135,50 @@ mod tests {
     fn finds_what_is_there_through_growth_and_removal() {
         let keys: Vec<[u64; 1]> = (0..5000).map(|i| [i * 7]).collect();
         let mut index = Index::new();
-        for (place, key) in keys.iter().enumerate() {
-            index.insert(key, place as u32);
+        for (value, key) in keys.iter().enumerate() {
+            index.set(key, value);
         }
         assert_eq!(index.slots.len(), 8192);
-        let find = |index: &Index<1>, i: usize| index.find(&keys[i], |place| keys[place as usize] == keys[i]);
         for removed in 0..keys.len() {
-            index.remove(&keys[removed], removed as u32);
-            assert_eq!(find(&index, removed), None);
+            index.remove(&keys[removed]);
+            assert_eq!(index.get(&keys[removed]), None);
             if removed % 97 == 0 {
-                for i in removed + 1..keys.len() {
-                    assert_eq!(find(&index, i), Some(i as u32));
+                for (value, key) in keys.iter().enumerate().skip(removed + 1) {
+                    assert_eq!(index.get(key), Some(value));
                 }
             }
         }
-        assert_eq!((index.len, index.slots.len()), (0, 1 << LEAST_BITS));
-        assert!(index.slots.iter().all(|slot| *slot == 0));
+        assert_eq!((index.len, index.slots.len()), (0, LEAST_SLOTS));
+        assert!(index.slots.iter().all(|slot| slot.value.is_none()));
     }
 
     #[test]
-    fn leads_elsewhere_after_replace() {
+    fn setting_again_replaces() {
         let mut index = Index::new();
-        index.insert(&[1], 5);
-        index.replace(&[1], 5, 9);
-        assert_eq!(index.find(&[1], |_| true), Some(9));
-        index.remove(&[1], 9);
-        assert_eq!(index.find(&[1], |_| true), None);
+        index.set(&[1], 'a');
+        index.set(&[1], 'b');
+        assert_eq!((index.get(&[1]), index.len), (Some('b'), 1));
+    }
+
+    #[test]
+    fn many_at_once_are_found_in_their_order() {
+        let mut index = Index::new();
+        (0..200).step_by(2).for_each(|i| index.set(&[i], i));
+        for count in [0, 1, BATCH as u64 - 1, BATCH as u64, BATCH as u64 + 1, 200] {
+            let mut found = Vec::new();
+            index.get_all((0..count).map(|i| [i]), |value| found.push(value));
+            let expected: Vec<_> = (0..count).map(|i| (i % 2 == 0).then_some(i)).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
     fn two_tables_hash_differently() {
-        let (a, b) = (Index::<3>::new(), Index::<3>::new());
-        assert!((0..8).any(|i| a.tag(&[i, 0, 0]) != b.tag(&[i, 0, 0])));
+        let (mut a, mut b) = (Index::new(), Index::new());
+        for i in 0..1000 {
+            a.set(&[i], ());
+            b.set(&[i], ());
+        }
+        assert!((0..1000).any(|i| a.home(&[i]) != b.home(&[i])));
     }
 }

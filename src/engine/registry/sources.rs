@@ -25,7 +25,7 @@ impl Source {
 /// All sources. One that holds nothing is forgotten, so there are never more than connections.
 pub(super) struct Sources {
     slab: Slab<Source>,
-    index: Index<2>,
+    index: Index<2, u32>,
     /// At n - 1: the sources with n established connections. The last list is never empty: a count changes by one at a time.
     by_count: Vec<List>,
 }
@@ -36,19 +36,15 @@ impl Sources {
     }
 
     pub(super) fn find(&self, key: address::Source) -> Option<&Source> {
-        Some(&self.slab[self.place(key)?])
-    }
-
-    fn place(&self, key: address::Source) -> Option<u32> {
-        self.index.find(&key.0, |place| self.slab[place].key == key)
+        Some(&self.slab[self.index.get(&key.0)?])
     }
 
     /// One more handshake or connection from this source; gives its place.
     pub(super) fn enter(&mut self, key: address::Source, established: bool) -> u32 {
-        let place = self.place(key).unwrap_or_else(|| {
+        let place = self.index.get(&key.0).unwrap_or_else(|| {
             let fresh = Source { key, handshakes: 0, established: 0, idle: List::EMPTY, equals: Links::NONE };
             let place = self.slab.insert(fresh);
-            self.index.insert(&key.0, place);
+            self.index.set(&key.0, place);
             place
         });
         if established {
@@ -74,7 +70,7 @@ impl Sources {
         }
         let source = &self.slab[place];
         if source.handshakes == 0 && source.established == 0 {
-            self.index.remove(&source.key.0, place);
+            self.index.remove(&source.key.0);
             self.slab.remove(place);
         }
     }

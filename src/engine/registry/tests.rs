@@ -61,7 +61,7 @@ fn each_limit_refuses_by_its_name() {
     assert_eq!(table.admit(peer(2, 1)), Ok(()));
     let c = table.insert(peer(2, 1), (), Handshaking);
     assert_eq!(table.admit(peer(3, 1)), Err(Refusal::Handshakes));
-    [a, b, c].map(|id| table.establish(id));
+    [a, b, c].into_iter().for_each(|id| table.establish(id));
     table.insert(peer(1, 3), (), Established);
     assert_eq!(table.admit(peer(1, 4)), Err(Refusal::Source));
     assert_eq!(table.admit(peer(1, 3)), Ok(()), "a restart takes no more than there was");
@@ -82,8 +82,8 @@ fn what_the_program_made_itself_is_not_counted_and_stays() {
     let limits = Limits { connections: 1, handshakes: 1, connections_per_source: 1, handshakes_per_source: 1 };
     let mut table = Registry::new(limits);
     let own = [1, 2, 3].map(|port| table.insert(peer(1, port), (), Foreign));
-    own.map(|id| table.establish(id));
-    own.map(|id| table.touch(id));
+    own.into_iter().for_each(|id| table.establish(id));
+    own.into_iter().for_each(|id| table.touch(id));
     assert_eq!((table.connections(), table.len(), table.sources.len()), (0, 3, 0));
     assert_eq!((table.admit(peer(1, 4)), table.victim()), (Ok(()), None));
 }
@@ -102,9 +102,9 @@ fn the_victim_is_the_longest_idle_of_the_fullest_source() {
     assert_eq!(table.victim(), Some(crowd[2]));
     table.touch(crowd[2]);
     assert_eq!(table.victim(), Some(pair[0]));
-    [crowd[0], crowd[2], pair[1]].map(|id| table.remove(id));
+    [crowd[0], crowd[2], pair[1]].into_iter().for_each(|id| assert!(table.remove(id).is_some()));
     assert_eq!(table.victim(), Some(lone));
-    [lone, pair[0]].map(|id| table.remove(id));
+    [lone, pair[0]].into_iter().for_each(|id| assert!(table.remove(id).is_some()));
     assert_eq!((table.victim(), table.handshakes()), (None, 1));
 }
 

@@ -1,0 +1,33 @@
+/*
+ * Assertions for the C tests: a failed CHECK prints where and goes on; main ends with
+ *
+ *     return check_report("name");
+ */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdio.h>
+
+static int check_count, check_failures;
+
+#define CHECK(condition) check_that((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
+
+static int
+check_that(int holds, const char *condition, const char *file, int line)
+{
+    check_count++;
+    if (!holds) {
+        check_failures++;
+        fprintf(stderr, "%s:%d: %s\n", file, line, condition);
+    }
+    return holds;
+}
+
+static int
+check_report(const char *name)
+{
+    printf("%s: %d of %d checks failed\n", name, check_failures, check_count);
+    return check_failures != 0;
+}
+
+#endif
