@@ -123,8 +123,8 @@ mod header {
         for kind in ["pub struct ", "pub union ", "pub enum ", "pub type "] {
             config.export.include.extend(declared(kind).filter(|name| name.starts_with("dv_")));
         }
-        let for_c = |name: &String| name.starts_with("DV_") || name.starts_with("DTLS_");
-        config.export.exclude.extend(declared("pub const ").filter(|name| !for_c(name)));
+        let constant_for_c = |name: &String| name.starts_with("DV_") || name.starts_with("DTLS_");
+        config.export.exclude.extend(declared("pub const ").filter(|name| !constant_for_c(name)));
         config
             .export
             .exclude
