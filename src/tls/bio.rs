@@ -29,8 +29,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(peer: Option<SocketAddr>) -> Inbound {
-        Inbound { peer, ..Inbound::default() }
+    pub fn new(peer: SocketAddr) -> Inbound {
+        Inbound { peer: Some(peer), ..Inbound::default() }
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -83,11 +83,12 @@ pub struct Outbound {
     sequence: Option<u64>,
     /// The largest datagram, in bytes of UDP payload.
     mtu: usize,
+    peer: Option<SocketAddr>,
 }
 
 impl Outbound {
-    pub fn new(mtu: usize) -> Outbound {
-        Outbound { mtu, ..Outbound::default() }
+    pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
+        Outbound { mtu, peer: Some(peer), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
@@ -344,7 +345,7 @@ impl Port for Outbound {
         Some(&mut self.mtu)
     }
     fn peer(&self) -> Option<SocketAddr> {
-        None
+        self.peer
     }
 }
 

@@ -120,8 +120,8 @@ impl Session {
     }
 
     fn new(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
-        let rbio = bio::new_inbound(Inbound::new(Some(peer)));
-        let wbio = bio::new_outbound(Outbound::new(with.payload));
+        let rbio = bio::new_inbound(Inbound::new(peer));
+        let wbio = bio::new_outbound(Outbound::new(with.payload, peer));
         let mark = Mark {
             first_timeout: Cell::new(c_uint::try_from(with.first_timeout).unwrap_or(c_uint::MAX)),
             longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),

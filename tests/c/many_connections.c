@@ -83,6 +83,7 @@ int main(int argc, char **argv)
     }
     after = heap_in_use();
     sessions = SSL_CTX_sess_number(server.ctx) - sessions;
+    printf("resumed by ticket: %d, by session id: %d\n", kinds[2].resumed, kinds[3].resumed);
     printf("heap after %d: %zu bytes, after %d: %zu bytes, sessions kept since: %ld of at most %ld\n", AT_ONCE, before,
            CONNECTIONS, after, sessions, SSL_CTX_sess_get_cache_size(server.ctx));
 
@@ -90,7 +91,8 @@ int main(int argc, char **argv)
     CHECK(server.closed == CONNECTIONS);
     CHECK(kinds[0].resumed == 0 && kinds[1].resumed == 0);
     CHECK(kinds[2].resumed == CONNECTIONS / 4 - 1 - (AT_ONCE / 4 - 1));
-    CHECK(kinds[3].resumed == kinds[2].resumed);
+    /* By session id, as long as the server's cache still has the session: others push it out from time to time. */
+    CHECK(kinds[3].resumed > kinds[2].resumed / 2 && kinds[3].resumed <= kinds[2].resumed);
     /* OpenSSL's own default is 20480, and 0 means without end. */
     CHECK(SSL_CTX_sess_get_cache_size(server.ctx) > 0 && SSL_CTX_sess_get_cache_size(server.ctx) < 20480);
     CHECK(SSL_CTX_sess_number(server.ctx) <= SSL_CTX_sess_get_cache_size(server.ctx));

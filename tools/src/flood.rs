@@ -1,0 +1,261 @@
+//! `dv-load flood`: cookie-less ClientHellos from many addresses, with or without clients that go on beside them.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::args::{Args, Usage};
+use crate::client::{Client, Profile, Timer, client_hello};
+use crate::connect::nth_address;
+use crate::echo::{Exchange, Tally, Until, connected, exchange};
+use crate::forge::{RECORD_HEADER, renew};
+use crate::process::Process;
+use crate::random::Random;
+use crate::report::{Progress, Report};
+use crate::sys::{self, BATCH, Inbox, Poll};
+
+/// The options of the subcommand.
+pub const HELP: &str = "\
+flood --to ADDR [--rate R | --saturate] [--sources N] [--ports N] [--seconds S | --count N] [--beside K] [--pid PID]
+  ClientHellos without a cookie, each with a random of its own, from N addresses (10000) and N ports (16) of
+  127.0.0.0/8: R of them a second, or with --saturate as many as keep 128 of them unanswered at the server all the
+  time. --beside: K clients exchange 64-byte messages meanwhile, for S seconds (5), once with the flood at a closed port
+  and once with it at the server. --pid: the server's CPU time a hello, and the memory that it gained.
+  Exits with 0 when every hello was answered, or with --beside when no client lost its connection.";
+
+/// A flood of hellos.
+#[derive(Clone, Copy)]
+pub struct Flood {
+    /// Where it goes.
+    pub to: SocketAddrV4,
+    /// Hellos a second; `None` keeps the server's socket filled.
+    pub rate: Option<f64>,
+    /// Source addresses, from 127.0.0.1 on.
+    pub sources: u32,
+    /// Source ports.
+    pub ports: usize,
+    /// How many hellos, at most.
+    pub count: u64,
+    /// How long, at most.
+    pub limit: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Default)]
+pub struct Answers {
+    /// Hellos sent.
+    pub sent: u64,
+    /// HelloVerifyRequests received.
+    pub answered: u64,
+    /// Other datagrams received.
+    pub other: u64,
+    /// Answers that were longer than the hello.
+    pub amplified: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Hellos without an answer that a saturating flood keeps at the server. A socket of the kernel's default size holds
+/// about 270 of them: more would be lost.
+const WINDOW: u64 = 128;
+/// How long a hello counts as under way when nothing comes back.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Flood {
+    /// Floods until the count, the time, or `stop`.
+    pub fn run(&self, stop: &AtomicBool, mut progress: impl FnMut(&Answers)) -> Result<Answers, String> {
+        let hello = client_hello(&Profile::new(None, Timer::Openssl)?)?;
+        let fail = |why: std::io::Error| format!("flood: {why}");
+        let sockets: Vec<UdpSocket> = (0..self.ports)
+            .map(|_| sys::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
+        let mut poll = Poll::new().map_err(fail)?;
+        sockets.iter().enumerate().try_for_each(|(n, socket)| poll.add(socket, n)).map_err(fail)?;
+        let mut hellos = vec![hello.clone(); BATCH];
+        let mut random = Random::new(self.sources as u64);
+        let mut inbox = Inbox::new();
+        let mut answers = Answers::default();
+        let (began, mut heard, mut written_off) = (Instant::now(), Instant::now(), 0);
+        while began.elapsed() < self.limit && !stop.load(Ordering::Relaxed) {
+            let under_way = answers.sent - answers.answered.min(answers.sent) - written_off.min(answers.sent);
+            let due = match self.rate {
+                Some(rate) => ((began.elapsed().as_secs_f64() * rate) as u64).saturating_sub(answers.sent),
+                None => WINDOW.saturating_sub(under_way),
+            };
+            // No address and port comes twice before all have come once: the original answers a peer only once.
+            let sources = u64::from(self.sources);
+            let (round, place) = (answers.sent / sources, answers.sent % sources);
+            let due = due.min(self.count - answers.sent).min(sources - place).min(BATCH as u64) as usize;
+            let mut idle = true;
+            if due > 0 {
+                let datagrams: Vec<(Ipv4Addr, &[u8])> = hellos[..due]
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(n, hello)| {
+                        renew(hello, &mut random);
+                        (nth_address(answers.sent as usize + n, self.sources), hello.as_slice())
+                    })
+                    .collect();
+                let socket = &sockets[round as usize % sockets.len()];
+                let sent = sys::send_from(socket, self.to, &datagrams).map_err(fail)?;
+                answers.sent += sent as u64;
+                idle = sent == 0;
+            }
+            for socket in poll.wait(Duration::ZERO).map_err(fail)? {
+                for (head, len) in inbox.receive(&sockets[socket]).map_err(fail)? {
+                    answers.take(head, len, hello.len());
+                    heard = Instant::now();
+                    idle = false;
+                }
+            }
+            progress(&answers);
+            if heard.elapsed() >= PATIENCE && under_way > 0 {
+                if answers.sent == self.count {
+                    break;
+                }
+                written_off += under_way;
+                heard = Instant::now();
+            }
+            if answers.answered + written_off >= self.count {
+                break;
+            }
+            if idle {
+                // A saturating flood must not sleep through the server's last answers for long.
+                thread::sleep(Duration::from_micros(if self.rate.is_some() { 500 } else { 20 }));
+            }
+        }
+        answers.elapsed = began.elapsed();
+        Ok(answers)
+    }
+}
+
+impl Answers {
+    fn take(&mut self, head: &[u8], len: usize, hello: usize) {
+        const HANDSHAKE: u8 = 22;
+        const HELLO_VERIFY_REQUEST: u8 = 3;
+        if head.first() == Some(&HANDSHAKE) && head.get(RECORD_HEADER) == Some(&HELLO_VERIFY_REQUEST) {
+            self.answered += 1;
+        } else {
+            self.other += 1;
+        }
+        self.amplified += (len > hello) as u64;
+    }
+
+    /// Adds what there is to say.
+    pub fn describe(&self, report: Report) -> Report {
+        report
+            .value("sent", self.sent)
+            .value("answered", self.answered)
+            .value("other_replies", self.other)
+            .value("longer_than_hello", self.amplified)
+            .float("hellos_per_s", self.sent as f64 / self.elapsed.as_secs_f64())
+            .float("elapsed_s", self.elapsed.as_secs_f64())
+    }
+}
+
+/// What clients still got done beside a flood.
+pub struct Beside {
+    /// With the same flood at a closed port.
+    pub closed: Tally,
+    /// With the flood at the server.
+    pub flooded: Tally,
+    /// What the server answered to the flood.
+    pub answers: Answers,
+}
+
+impl Beside {
+    /// The part of the throughput that the clients kept.
+    pub fn kept(&self) -> f64 {
+        self.flooded.rate() / self.closed.rate()
+    }
+}
+
+/// Lets `clients` talk while `flood` goes to a closed port, and then while it goes to their server.
+pub fn beside(flood: Flood, clients: Vec<Client>, progress: &mut Progress) -> Result<(Beside, Vec<Client>), String> {
+    // Bound, looked at and let go: nobody listens there for the next few seconds.
+    let closed =
+        UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(|why| why.to_string())?;
+    let SocketAddr::V4(closed) = closed else { return Err("a closed port of IPv4 is needed".to_owned()) };
+    let (idle, clients, _) = talk(Flood { to: closed, ..flood }, clients, progress)?;
+    let (flooded, clients, answers) = talk(flood, clients, progress)?;
+    Ok((Beside { closed: idle, flooded, answers }, clients))
+}
+
+fn talk(flood: Flood, clients: Vec<Client>, progress: &mut Progress) -> Result<(Tally, Vec<Client>, Answers), String> {
+    let shape = Exchange { size: 64, burst: 1, same: false, timeout: Duration::from_secs(1) };
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flooding =
+            scope.spawn(|| Flood { limit: flood.limit + Duration::from_secs(60), ..flood }.run(&stop, |_| {}));
+        // The flood is to be there before the clients are counted.
+        thread::sleep(Duration::from_millis(300));
+        let talked = exchange(clients, shape, Until::Elapsed(flood.limit), progress);
+        stop.store(true, Ordering::Relaxed);
+        let answers = flooding.join().map_err(|_| "the flood's thread panicked")??;
+        let (tally, clients) = talked?;
+        Ok((tally, clients, answers))
+    })
+}
+
+/// Runs the subcommand.
+pub fn run(mut args: Args) -> Result<bool, Usage> {
+    let SocketAddr::V4(to) = args.loopback("--to")? else {
+        return Err("a flood needs IPv4: there is only one loopback address of IPv6".to_owned());
+    };
+    let saturate = args.flag("--saturate");
+    let rate = args.or("--rate", 20_000.0)?;
+    let count = args.option("--count")?;
+    let flood = Flood {
+        to,
+        rate: (!saturate).then_some(rate),
+        sources: args.or("--sources", 10_000)?,
+        ports: args.or("--ports", 16)?,
+        count: count.unwrap_or(u64::MAX),
+        limit: args.seconds("--seconds", if count.is_some() { 600.0 } else { 5.0 })?,
+    };
+    let bystanders: usize = args.or("--beside", 0)?;
+    let server = args.option("--pid")?.map(Process);
+    let ca: Option<PathBuf> = args.option("--ca")?;
+    args.finish()?;
+    if flood.ports == 0 || flood.sources == 0 {
+        return Err("--ports and --sources are at least 1".to_owned());
+    }
+
+    let mut progress = Progress::new();
+    let mut report = Report::new("flood").value("sources", flood.sources).value("ports", flood.ports);
+    if bystanders > 0 {
+        let profile = Profile::new(ca.as_deref(), Timer::Fast)?;
+        let clients = connected(SocketAddr::V4(to), bystanders, 1, &profile, &mut progress)?;
+        let (beside, clients) = beside(flood, clients, &mut progress)?;
+        drop(progress);
+        let good = clients.len() == bystanders;
+        clients.into_iter().for_each(Client::close);
+        beside
+            .flooded
+            .describe(beside.answers.describe(report.value("beside", bystanders)))
+            .float("messages_per_s_flood_at_closed_port", beside.closed.rate())
+            .float("kept", beside.kept())
+            .value("good", good)
+            .print();
+        return Ok(good);
+    }
+    let measure = || server.map(|server| Ok::<_, String>((server.usage()?, server.memory()?))).transpose();
+    let before = measure()?;
+    let answers = flood.run(&AtomicBool::new(false), |answers| {
+        progress.show(|| format!("hellos: {} sent, {} answered", answers.sent, answers.answered));
+    })?;
+    let after = measure()?;
+    drop(progress);
+    report = answers.describe(report);
+    if let Some(((usage, memory), (used, grown))) = before.zip(after) {
+        report = report
+            .float("server_us_per_hello", (used.cpu - usage.cpu) * 1e6 / answers.answered as f64)
+            .value("server_gained_kb", grown.resident as i64 - memory.resident as i64);
+    }
+    let good = answers.answered == answers.sent && answers.amplified == 0;
+    report.value("good", good).print();
+    Ok(good)
+}
