@@ -11,6 +11,7 @@
 //! peers, 45 ms at 655,000 (`benches/registry.rs`).
 
 mod address;
+mod directory;
 mod index;
 mod list;
 mod slab;
@@ -19,6 +20,7 @@ mod sources;
 use std::net::SocketAddr;
 
 use self::address::Peer;
+pub use self::directory::Directory;
 use self::index::Index;
 use self::list::{Links, List};
 pub use self::slab::Id;
