@@ -150,13 +150,6 @@ impl<T> Registry<T> {
         self.by_peer.get_all(peers.map(|peer| Peer::from(peer).0), found);
     }
 
-    /// What was inserted first under this peer.
-    #[inline]
-    pub fn find_value(&self, peer: SocketAddr) -> Option<(Id, &T)> {
-        let id = self.find(peer)?;
-        Some((id, self.values[id.place() as usize].as_ref()?))
-    }
-
     /// The next younger entry with the same peer.
     pub fn next(&self, id: Id) -> Option<Id> {
         let newer = self.entries.get(id)?.same_peer.newer;
