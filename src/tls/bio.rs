@@ -14,6 +14,7 @@ use openssl_sys::*;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::{Datagrams, renumber};
+use crate::wire::record::records;
 use crate::wire::refragment::refragment;
 
 /// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
@@ -126,6 +127,16 @@ impl Outbound {
             self.datagrams.drop_first(self.left);
             self.left = 0;
         }
+        // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
+        let mut rest = write;
+        while !rest.is_empty() {
+            let (fits, more) = rest.split_at(fitting(rest, self.mtu));
+            self.push_datagram(fits);
+            rest = more;
+        }
+    }
+
+    fn push_datagram(&mut self, write: &[u8]) {
         let (count, bytes) = (self.datagrams.len(), self.datagrams.total_len());
         if self.open {
             self.datagrams.pack(write, &[], self.mtu);
@@ -265,6 +276,18 @@ impl Outbound {
         }
         (len > 0).then_some(len)
     }
+}
+
+/// Bytes of the first record and of those behind it that fit into `mtu` bytes with it.
+fn fitting(bytes: &[u8], mtu: usize) -> usize {
+    if bytes.len() <= mtu {
+        return bytes.len();
+    }
+    let ends = records(bytes).scan(0, |end, record| {
+        *end += record.bytes.len();
+        Some(*end)
+    });
+    ends.enumerate().take_while(|(number, end)| *number == 0 || *end <= mtu).last().map_or(bytes.len(), |(_, end)| end)
 }
 
 /// A new BIO that reads from `inbound`, or NULL.

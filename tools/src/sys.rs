@@ -42,12 +42,7 @@ impl Poll {
     pub fn remove(&self, socket: &impl AsRawFd) {
         // SAFETY: the call reads nothing but its numbers.
         unsafe {
-            libc::epoll_ctl(
-                self.epoll.as_raw_fd(),
-                libc::EPOLL_CTL_DEL,
-                socket.as_raw_fd(),
-                std::ptr::null_mut(),
-            )
+            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, socket.as_raw_fd(), std::ptr::null_mut())
         };
     }
 
