@@ -16,7 +16,7 @@ use crate::tls::session::{Opened, Parameters, Progress, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, content_type, records};
+use crate::wire::record::{self, Record, content_type, records};
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
@@ -117,6 +117,7 @@ pub struct Connection {
     release: bool,
     released: bool,
     message_max: usize,
+    fragment_min: usize,
     born: u32,
 }
 
@@ -213,6 +214,7 @@ impl Connection {
             release: settings.release_buffers,
             released: false,
             message_max: 0,
+            fragment_min: 0,
             born: fork::generation(),
         }
     }
@@ -312,7 +314,9 @@ impl Connection {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
             if self.held[at][0] == content_type::HANDSHAKE {
                 let record = self.held.remove(at);
-                self.step(&record, now);
+                if record.len() >= record::HEADER_LEN + self.session.fragment_min() {
+                    self.step(&record, now);
+                }
             } else {
                 at += 1;
             }
@@ -360,6 +364,7 @@ impl Connection {
         self.heard = now;
         self.used = now;
         self.message_max = self.session.message_max();
+        self.fragment_min = self.session.fragment_min();
         self.flight.due = NEVER;
         self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         self.session.outbound().end_handshake();
@@ -390,7 +395,7 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> bool {
-        if record.epoch != 1 {
+        if record.epoch != 1 || record.fragment().len() < self.fragment_min {
             counters.records_dropped.add(1);
             return false;
         }

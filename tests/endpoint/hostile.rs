@@ -60,6 +60,7 @@ fn an_established_session_survives_forgeries_and_replays() {
         assert!(forgeries.len() > 1000);
         for forgery in &forgeries {
             world.inject(from, node, forgery);
+            if world.nodes[node].endpoint.sessions().count() == 0 { world.settle(); panic!("{node} {:x?} {:?} {:?}", forgery, world.nodes[node].closed(), world.nodes[node].failures); }
         }
     }
     world.pass_time(SECOND);
