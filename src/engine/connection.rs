@@ -153,7 +153,7 @@ impl Connection {
         connection.client_random = *hello.random;
         let (first, _) = datagram.split_at(hello.record_len);
         if !listen {
-            connection.session.outbound().begin_handshake(hello.record_sequence);
+            connection.session.begin_handshake(hello.record_sequence);
             connection.step(first, now);
         } else if connection.session.listen(first, hello.record_sequence) {
             connection.step(&[], now);
@@ -260,12 +260,13 @@ impl Connection {
                 self.step(record.bytes, now);
             }
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again.
-            (0, content_type::CHANGE_CIPHER_SPEC) => {
+            (0, content_type::CHANGE_CIPHER_SPEC) if record.fragment() == [1] => {
                 self.step(record.bytes, now);
                 if !self.session.awaits_finished() {
                     self.hold(record, counters);
                 }
             }
+            (1, content_type::HANDSHAKE) if self.session.awaits_finished() => self.step_protected(record.bytes, now),
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
                 self.hold(record, counters);
@@ -314,9 +315,7 @@ impl Connection {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
             if self.held[at][0] == content_type::HANDSHAKE {
                 let record = self.held.remove(at);
-                if record.len() >= record::HEADER_LEN + self.session.fragment_min() {
-                    self.step(&record, now);
-                }
+                self.step_protected(&record, now);
             } else {
                 at += 1;
             }
@@ -332,6 +331,12 @@ impl Connection {
             if let Some((record, _)) = Record::parse(&held) {
                 self.receive_record(now, &record, messages, counters);
             }
+        }
+    }
+
+    fn step_protected(&mut self, record: &[u8], now: u64) {
+        if record.len() >= record::HEADER_LEN + self.session.fragment_min() {
+            self.step(record, now);
         }
     }
 

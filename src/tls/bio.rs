@@ -30,11 +30,19 @@ pub struct Inbound {
     record: Option<NonNull<[u8]>>,
     queue: VecDeque<Box<[u8]>>,
     peer: Option<SocketAddr>,
+    /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
+    /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
+    sequence: Option<u64>,
 }
 
 impl Inbound {
     pub fn new(peer: SocketAddr) -> Inbound {
         Inbound { peer: Some(peer), ..Inbound::default() }
+    }
+
+    /// From here on records of epoch 0 that are lent are numbered from `sequence` on.
+    pub fn begin_handshake(&mut self, sequence: u64) {
+        self.sequence = Some(sequence);
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -61,7 +69,11 @@ impl Inbound {
         };
         if let Some(record) = self.record.take() {
             // SAFETY: `lend` got it as a slice that outlives the loan, and the loan has not been taken back.
-            return Some(copy(unsafe { record.as_ref() }, out));
+            let len = copy(unsafe { record.as_ref() }, out);
+            if let Some(sequence) = &mut self.sequence {
+                renumber(&mut out[..len], sequence);
+            }
+            return Some(len);
         }
         self.queue.pop_front().map(|datagram| copy(&datagram, out))
     }
