@@ -260,7 +260,7 @@ impl Connection {
                 self.step(record.bytes, now);
             }
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again.
-            (0, content_type::CHANGE_CIPHER_SPEC) if record.fragment() == [1] => {
+            (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
                 self.step(record.bytes, now);
                 if !self.session.awaits_finished() {
                     self.hold(record, counters);
@@ -400,6 +400,11 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> bool {
+        if record.epoch == 0 && is_change_cipher_spec(record) && self.flight.kept_until != NEVER {
+            // The peer repeats his last flight. If he has no new Finished for it any more, nothing else tells.
+            self.repeat(now, counters);
+            return false;
+        }
         if record.epoch != 1 || record.fragment().len() < self.fragment_min {
             counters.records_dropped.add(1);
             return false;
@@ -647,6 +652,11 @@ impl Connection {
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
     }
+}
+
+/// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
+fn is_change_cipher_spec(record: &Record<'_>) -> bool {
+    record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
 }
 
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
