@@ -250,16 +250,16 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 
     let mut progress = Progress::new();
     let clients = connected(to, count, sources, &Profile::new(ca.as_deref(), Timer::Fast)?, &mut progress)?;
-    let before = server.map(Process::usage).transpose()?;
+    let before = server.map(Process::cpu).transpose()?;
     let until = messages.map_or(Until::Elapsed(seconds), Until::Messages);
     let (tally, clients) = exchange(clients, shape, until, &mut progress)?;
-    let after = server.map(Process::usage).transpose()?;
+    let after = server.map(Process::cpu).transpose()?;
     drop(progress);
     clients.into_iter().for_each(Client::close);
     let mut report = Report::new("echo").value("clients", count).value("size", shape.size).value("burst", shape.burst);
     report = tally.describe(report);
     if let Some((before, after)) = before.zip(after) {
-        report = report.float("server_us_per_message", (after.cpu - before.cpu) * 1e6 / tally.answered as f64);
+        report = report.float("server_us_per_message", (after - before) * 1e6 / tally.answered as f64);
     }
     report.value("good", tally.clean()).print();
     Ok(tally.clean())

@@ -242,7 +242,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
             .print();
         return Ok(good);
     }
-    let measure = || server.map(|server| Ok::<_, String>((server.usage()?, server.memory()?))).transpose();
+    let measure = || server.map(|server| Ok::<_, String>((server.cpu()?, server.memory()?))).transpose();
     let before = measure()?;
     let answers = flood.run(&AtomicBool::new(false), |answers| {
         progress.show(|| format!("hellos: {} sent, {} answered", answers.sent, answers.answered));
@@ -250,9 +250,9 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let after = measure()?;
     drop(progress);
     report = answers.describe(report);
-    if let Some(((usage, memory), (used, grown))) = before.zip(after) {
+    if let Some(((cpu, memory), (used, grown))) = before.zip(after) {
         report = report
-            .float("server_us_per_hello", (used.cpu - usage.cpu) * 1e6 / answers.answered as f64)
+            .float("server_us_per_hello", (used - cpu) * 1e6 / answers.answered as f64)
             .value("server_gained_kb", grown.resident as i64 - memory.resident as i64);
     }
     let good = answers.answered == answers.sent && answers.amplified == 0;

@@ -24,7 +24,7 @@ pub fn per_connection(before: Memory, after: Memory, connections: usize) -> (f64
 
 /// Lets each client ask `messages` times; how many answers came, and who is still connected. Few at a time ask: a
 /// socket of the kernel's default size does not hold a message of each of thousands.
-fn ask_all(mut clients: Vec<Client>, messages: u64, progress: &mut Progress) -> Result<(u64, Vec<Client>), String> {
+pub fn ask_all(mut clients: Vec<Client>, messages: u64, progress: &mut Progress) -> Result<(u64, Vec<Client>), String> {
     const AT_ONCE: usize = 64;
     let shape = Exchange { size: 64, burst: 1, same: false, timeout: Duration::from_secs(1) };
     let (mut answered, mut connected) = (0, Vec::with_capacity(clients.len()));

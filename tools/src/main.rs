@@ -6,8 +6,12 @@
 
 mod args;
 mod attack;
+mod bench;
 mod client;
 mod connect;
+#[path = "../../tests/original/document.rs"]
+#[allow(dead_code)] // The tests need more of it.
+mod document;
 mod echo;
 mod flood;
 mod forge;
@@ -20,6 +24,16 @@ mod random;
 mod report;
 mod restart;
 mod sys;
+
+/// What `document` needs of the place that it is included into.
+mod common {
+    use std::path::{Path, PathBuf};
+
+    /// The project's root.
+    pub fn root() -> PathBuf {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).to_owned()
+    }
+}
 
 use std::process::ExitCode;
 
@@ -37,6 +51,7 @@ const COMMANDS: &[Command] = &[
     ("attack", attack::HELP, attack::run),
     ("restart", restart::HELP, restart::run),
     ("proxy", proxy::HELP, proxy::run),
+    ("bench-helpers", bench::HELP, bench::run),
 ];
 
 fn main() -> ExitCode {

@@ -8,15 +8,6 @@ use crate::sys;
 #[derive(Clone, Copy)]
 pub struct Process(pub u32);
 
-/// What a process used up to some moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// CPU time in seconds, user and system together, of all threads.
-    pub cpu: f64,
-    /// The user's part of it; known to a clock tick only.
-    pub user: f64,
-}
-
 /// The memory of a process, in kilobytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
@@ -32,8 +23,8 @@ impl Process {
         fs::read_to_string(&path).map_err(|why| format!("{path}: {why}"))
     }
 
-    /// The CPU time so far.
-    pub fn usage(self) -> Result<Usage, String> {
+    /// CPU time so far in seconds, user and system together, of all threads.
+    pub fn cpu(self) -> Result<f64, String> {
         let stat = self.file("stat")?;
         // The command's name stands in brackets and may hold anything; the fields are counted from behind it.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -42,8 +33,7 @@ impl Process {
         let ticked = (user + system) / sys::clock_ticks();
         // The scheduler's own count is exact to the nanosecond, but threads that have ended are not in it.
         let exact = self.scheduled().unwrap_or(0.0);
-        let cpu = if (exact - ticked).abs() < 0.05 { exact } else { ticked };
-        Ok(Usage { cpu, user: user / sys::clock_ticks() })
+        Ok(if (exact - ticked).abs() < 0.05 { exact } else { ticked })
     }
 
     fn scheduled(self) -> Option<f64> {
@@ -78,10 +68,10 @@ mod tests {
     #[test]
     fn a_busy_process_uses_cpu_and_memory() {
         let me = Process(std::process::id());
-        let (before, memory) = (me.usage().unwrap(), me.memory().unwrap());
+        let (before, memory) = (me.cpu().unwrap(), me.memory().unwrap());
         let ballast = black_box(vec![1u8; 8 << 20]);
         let began = Instant::now();
-        while me.usage().unwrap().cpu < before.cpu + 0.05 {
+        while me.cpu().unwrap() < before + 0.05 {
             assert!(began.elapsed().as_secs() < 20, "a busy loop uses no CPU");
         }
         assert!(me.memory().unwrap().anonymous >= memory.anonymous + 8000);
@@ -90,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_is_an_error() {
-        assert!(Process(u32::MAX).usage().is_err());
+        assert!(Process(u32::MAX).cpu().is_err());
         assert!(Process(u32::MAX).memory().is_err());
     }
 }

@@ -5,8 +5,10 @@
 //! RFC 6347 4.2.8) wait behind it in the order in which they came. Established connections hang in two lists by idleness:
 //! one of all and one of their source. Every operation takes constant time, but for the moments when the table grows.
 //!
-//! Memory is bounded by the entries: about a hundred bytes for each beside its value, in tables whose size is that of the
-//! fullest moment. The indices shrink as entries go, the slabs when the last one is gone.
+//! Memory is bounded by the entries: 130 to 180 bytes for each beside its value while the table fills, and about as much for
+//! its source if it has that to itself. The indices shrink as entries go; the slabs keep the size of the fullest moment until
+//! the last entry is gone. A newcomer for whom the index doubles waits for all keys to be hashed again: some 2 ms at 82,000
+//! peers, 45 ms at 655,000 (`benches/registry.rs`).
 
 mod address;
 mod index;
@@ -73,7 +75,7 @@ pub enum Kind {
     Foreign,
 }
 
-struct Entry<T> {
+struct Entry {
     peer: Peer,
     kind: Kind,
     /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once.
@@ -83,10 +85,9 @@ struct Entry<T> {
     /// Those of the same source by idleness.
     idle_in_source: Links,
     source: u32,
-    value: T,
 }
 
-impl<T> Entry<T> {
+impl Entry {
     fn idle(&mut self) -> &mut Links {
         &mut self.idle
     }
@@ -99,7 +100,9 @@ impl<T> Entry<T> {
 /// The table of peers; see the [module](self).
 pub struct Registry<T> {
     limits: Limits,
-    entries: Slab<Entry<T>>,
+    entries: Slab<Entry>,
+    /// By place, apart from the entries: a look-up by address touches nothing else of a connection.
+    values: Vec<Option<T>>,
     /// The oldest entry of each peer.
     by_peer: Index<3, Id>,
     sources: Sources,
@@ -114,6 +117,7 @@ impl<T> Registry<T> {
         Registry {
             limits,
             entries: Slab::new(),
+            values: Vec::new(),
             by_peer: Index::new(),
             sources: Sources::new(),
             idle: List::EMPTY,
@@ -144,6 +148,13 @@ impl<T> Registry<T> {
         self.by_peer.get_all(peers.map(|peer| Peer::from(peer).0), found);
     }
 
+    /// What was inserted first under this peer.
+    #[inline]
+    pub fn find_value(&self, peer: SocketAddr) -> Option<(Id, &T)> {
+        let id = self.find(peer)?;
+        Some((id, self.values[id.place() as usize].as_ref()?))
+    }
+
     /// The next younger entry with the same peer.
     pub fn next(&self, id: Id) -> Option<Id> {
         let newer = self.entries.get(id)?.same_peer.newer;
@@ -153,13 +164,13 @@ impl<T> Registry<T> {
     /// What was inserted under `id`.
     #[inline]
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.entries.get(id).map(|entry| &entry.value)
+        self.values[self.entries.place(id)? as usize].as_ref()
     }
 
     /// What was inserted under `id`, to change it.
     #[inline]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        self.entries.get_mut(id).map(|entry| &mut entry.value)
+        self.values[self.entries.place(id)? as usize].as_mut()
     }
 
     /// The peer of `id`, with flow label 0.
@@ -199,7 +210,10 @@ impl<T> Registry<T> {
         };
         let peer = Peer::from(peer);
         let (same_peer, idle, idle_in_source) = (Links::NONE, Links::NONE, Links::NONE);
-        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source, value });
+        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source });
+        let at = place as usize;
+        self.values.resize_with(self.values.len().max(at + 1), || None);
+        self.values[at] = Some(value);
         match self.by_peer.get(&peer.0).map(Id::place) {
             None => {
                 self.entries[place].same_peer.older = place;
@@ -264,7 +278,12 @@ impl<T> Registry<T> {
             }
             Kind::Foreign => {}
         }
-        self.entries.remove(place).map(|entry| entry.value)
+        self.entries.remove(place)?;
+        let value = self.values[place as usize].take();
+        if self.entries.holds_nothing() {
+            self.values = Vec::new();
+        }
+        value
     }
 
     /// Who has to go when the table is full: the longest idle connection of the fullest source; see
@@ -292,7 +311,7 @@ impl<T> Registry<T> {
             .filter(|place| tied && self.sources.is_fullest(self.entries[*place].source))
             .chain(of_the_fullest)
             .chain(longest_idle())
-            .map(|place| (self.entries.id(place), &self.entries[place].value))
+            .filter_map(|place| Some((self.entries.id(place), self.values[place as usize].as_ref()?)))
             .find_map(|(id, value)| may_go(id, value).then_some(id))
     }
 
@@ -323,7 +342,7 @@ impl<T> Registry<T> {
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
-        self.entries.iter().map(|(id, entry)| (id, &entry.value))
+        self.entries.iter().filter_map(|(id, _)| Some((id, self.values[id.place() as usize].as_ref()?)))
     }
 
     fn link_idle(&mut self, place: u32) {

@@ -47,6 +47,8 @@ pub struct Shared {
     counters: Mutex<AllCounters>,
     /// Of the process that made it; a child starts with an empty one.
     born: u32,
+    /// What a fork left behind: never touched again, but still reachable, which tells it from a leak.
+    _before: AtomicPtr<Shared>,
 }
 
 #[derive(Default)]
@@ -87,6 +89,7 @@ fn make(known: *mut Shared) -> &'static Shared {
         given_up: Mutex::default(),
         counters: Mutex::default(),
         born: fork::generation(),
+        _before: AtomicPtr::new(known),
     }));
     match SHARED.compare_exchange(known, new, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: it was leaked just now and is never freed.

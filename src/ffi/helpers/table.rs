@@ -129,8 +129,8 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
         let registry = shared().registry();
-        let found = peer.and_then(|peer| registry.find(peer));
-        local.last.set(found);
-        found.and_then(|id| registry.get(id)).map_or(std::ptr::null_mut(), |entry| entry.conn)
+        let found = peer.and_then(|peer| registry.find_value(peer));
+        local.last.set(found.map(|(id, _)| id));
+        found.map_or(std::ptr::null_mut(), |(_, entry)| entry.conn)
     })
 }
