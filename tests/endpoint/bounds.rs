@@ -21,6 +21,12 @@ fn crowd(config: Config, count: u16, same_source: u16) -> (World, usize, Vec<usi
     (world, server, clients)
 }
 
+fn connect_all(world: &mut World, clients: &[usize], server: usize) {
+    for client in clients {
+        world.connect(*client, server);
+    }
+}
+
 #[test]
 fn handshakes_in_all_and_of_one_source() {
     for (same_source, refused) in [(0, (2, 0)), (6, (0, 3))] {
@@ -32,7 +38,7 @@ fn handshakes_in_all_and_of_one_source() {
         // Nobody goes on behind the hello with the cookie.
         let to = world.nodes[server].address;
         world.pass = Box::new(move |(_, t, bytes)| *t != to || bytes[13] == 1);
-        clients.iter().for_each(|client| drop(world.connect(*client, server)));
+        connect_all(&mut world, &clients, server);
         world.pass_time(100 * MS);
         let endpoint = &world.nodes[server].endpoint;
         let stats = endpoint.stats();
@@ -48,7 +54,7 @@ fn handshakes_in_all_and_of_one_source() {
 #[test]
 fn sessions_of_one_source() {
     let (mut world, server, clients) = crowd(settings(|s| s.max_connections_per_source = 3), 5, 5);
-    clients.iter().for_each(|client| drop(world.connect(*client, server)));
+    connect_all(&mut world, &clients, server);
     world.pass_time(10 * SECOND);
     assert_eq!(world.nodes[server].opened().len(), 3);
     assert!(world.nodes[server].endpoint.stats().refused_source >= 2);
@@ -76,7 +82,7 @@ fn a_full_house_of_handshakes_refuses() {
     let (mut world, server, clients) = crowd(settings(|s| s.max_connections = 2), 3, 0);
     let to = world.nodes[server].address;
     world.pass = Box::new(move |(_, t, bytes)| *t != to || bytes[13] == 1);
-    clients.iter().for_each(|client| drop(world.connect(*client, server)));
+    connect_all(&mut world, &clients, server);
     world.pass_time(100 * MS);
     assert_eq!(world.nodes[server].endpoint.stats().refused_connections, 1);
 }

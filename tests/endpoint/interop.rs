@@ -13,11 +13,16 @@ use crate::net::SECOND;
 
 /// The two directions between a plain SSL and an endpoint.
 #[derive(Clone, Default)]
-struct Pipe(Rc<RefCell<(VecDeque<Vec<u8>>, VecDeque<Vec<u8>>)>>);
+struct Pipe {
+    to_plain: Datagrams,
+    from_plain: Datagrams,
+}
+
+type Datagrams = Rc<RefCell<VecDeque<Vec<u8>>>>;
 
 impl Read for Pipe {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let datagram = self.0.borrow_mut().0.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        let datagram = self.to_plain.borrow_mut().pop_front().ok_or(io::ErrorKind::WouldBlock)?;
         out[..datagram.len()].copy_from_slice(&datagram);
         Ok(datagram.len())
     }
@@ -25,7 +30,7 @@ impl Read for Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().1.push_back(datagram.to_vec());
+        self.from_plain.borrow_mut().push_back(datagram.to_vec());
         Ok(datagram.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -53,11 +58,11 @@ impl Pair {
     /// Carries datagrams both ways.
     fn carry(&mut self) {
         let peer = "192.0.2.1:4000".parse().unwrap();
-        while let Some(datagram) = { self.pipe.0.borrow_mut().1.pop_front() } {
+        while let Some(datagram) = { self.pipe.from_plain.borrow_mut().pop_front() } {
             self.endpoint.receive(self.now, &datagram, peer, None);
         }
         while let Some(transmit) = self.endpoint.transmit(1) {
-            self.pipe.0.borrow_mut().0.push_back(transmit.bytes.to_vec());
+            self.pipe.to_plain.borrow_mut().push_back(transmit.bytes.to_vec());
         }
         let mut message = Vec::new();
         while let Some(event) = self.endpoint.event(&mut message) {
