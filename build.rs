@@ -116,13 +116,19 @@ mod header {
         for value in text.split("dv_omit = \"").skip(1).filter_map(|rest| rest.split('"').next()) {
             config.defines.insert(format!("dv_omit = {value}"), omit_macro(value));
         }
+        let name = |declared: &str| declared.split([' ', ':', ';', '(']).next().unwrap().to_owned();
+        let declared = |kind| text.lines().filter_map(move |line| line.trim_start().strip_prefix(kind)).map(name);
+        // cbindgen leaves out types that no function mentions. What is not named dv_ is not for C, nor are the hooks of the
+        // project's own tests.
         for kind in ["pub struct ", "pub union ", "pub enum ", "pub type "] {
-            let declared = text.lines().filter_map(|line| line.strip_prefix(kind));
-            config.export.include.extend(declared.map(|rest| rest.split([' ', ';', '(']).next().unwrap().to_owned()));
+            config.export.include.extend(declared(kind).filter(|name| name.starts_with("dv_")));
         }
-        // Hooks of the project's own tests.
-        let hooks = text.split("fn ").skip(1).filter(|rest| rest.starts_with("dv_test_"));
-        config.export.exclude.extend(hooks.map(|rest| rest.split('(').next().unwrap().to_owned()));
+        let constant_for_c = |name: &String| name.starts_with("DV_") || name.starts_with("DTLS_");
+        config.export.exclude.extend(declared("pub const ").filter(|name| !constant_for_c(name)));
+        config
+            .export
+            .exclude
+            .extend(declared("pub unsafe extern \"C\" fn ").filter(|name| name.starts_with("dv_test_")));
         let mut body = Vec::new();
         cbindgen::Builder::new()
             .with_config(config)
@@ -173,6 +179,16 @@ mod header {
                 continue;
             }
             let mut line = line.to_owned();
+            // cbindgen counts the comment when it looks whether a declaration fits on a line.
+            if line.contains('(') && line.ends_with(',') {
+                let parameters = 1 + lines.clone().take_while(|l| l.ends_with(',')).count();
+                let rest: Vec<&str> = lines.clone().take(parameters).map(str::trim).collect();
+                let joined = format!("{line} {}", rest.join(" "));
+                if joined.len() <= WIDTH {
+                    line = joined;
+                    lines.nth(parameters - 1);
+                }
+            }
             // A negative constant needs its brackets, and C89 takes no comma after the last enumerator.
             if let Some((name, value)) = line.strip_prefix("#define ").and_then(|l| l.split_once(' '))
                 && value.starts_with('-')
@@ -188,58 +204,57 @@ mod header {
         out
     }
 
-    /// A doc comment of docs/header-style.md as a C comment.
+    /// A doc comment in the form of docs/header-style.md, as a C comment.
     fn comment(doc: &[&str], indent: &str) -> String {
-        let mut text = String::new();
-        let mut paragraph = String::new();
-        let (mut verbatim, mut for_rust) = (false, false);
-        let end = |paragraph: &mut String, text: &mut String| {
-            let p = std::mem::take(paragraph);
-            if let Some((name, what)) = p.strip_prefix("- `").and_then(|item| item.split_once("`: ")) {
-                *text += &wrap(&format!("{indent} * @param {name} "), &format!("{indent} *     "), &plain(what));
-            } else if let Some(what) = p.strip_prefix("- ") {
-                *text += &wrap(&format!("{indent} * - "), &format!("{indent} *   "), &plain(what));
-            } else if let Some(what) = p.strip_prefix("Returns ") {
-                *text += &wrap(&format!("{indent} * @return "), &format!("{indent} *     "), &plain(what));
-            } else if !p.is_empty() {
-                *text += &wrap(&format!("{indent} * "), &format!("{indent} * "), &plain(&p));
-            }
-        };
-        for line in doc {
-            if line.starts_with("```") {
-                verbatim = !verbatim;
-            } else if verbatim {
-                *(&mut text) += format!("{indent} *     {line}").trim_end();
-                text.push('\n');
-            } else if line.starts_with("# ") {
-                end(&mut paragraph, &mut text);
-                for_rust = *line == "# Safety";
-                assert!(for_rust, "`{line}`: a heading has no place in a C comment");
-            } else if for_rust {
-            } else if line.trim().is_empty() {
-                end(&mut paragraph, &mut text);
-                text += &format!("{indent} *\n");
-            } else {
-                if line.starts_with("- ") {
-                    end(&mut paragraph, &mut text);
-                }
-                if !paragraph.is_empty() {
-                    paragraph.push(' ');
-                }
-                paragraph += line.trim();
-            }
-        }
-        end(&mut paragraph, &mut text);
-        let blank = format!("{indent} *\n");
-        while let Some(rest) = text.strip_suffix(&blank) {
-            text.truncate(rest.len());
-        }
-        match text.trim_end().split_once(" * ") {
-            Some((_, only)) if !text.trim_end().contains('\n') && indent.len() + only.len() + 7 <= WIDTH => {
+        let margin = format!("{indent} * ");
+        let text: String = blocks(doc).iter().map(|block| rendered(block, &margin)).collect();
+        match text.trim_end().strip_prefix(&margin) {
+            Some(only) if !only.contains('\n') && indent.len() + only.len() + 7 <= WIDTH => {
                 format!("{indent}/** {only} */\n")
             }
             _ => format!("{indent}/**\n{text}{indent} */\n"),
         }
+    }
+
+    /// Each paragraph and each item of a list as one line, each line of code as it is behind a tab, and empty lines.
+    fn blocks(doc: &[&str]) -> Vec<String> {
+        let mut blocks: Vec<String> = Vec::new();
+        let (mut code, mut open) = (false, false);
+        for line in doc.iter().take_while(|line| **line != "# Safety") {
+            assert!(code || !line.starts_with('#'), "`{line}`: a heading has no place in a C comment");
+            if line.starts_with("```") {
+                code = !code;
+                open = false;
+            } else if code {
+                blocks.push(format!("\t{line}"));
+            } else if open && !line.is_empty() && !line.starts_with("- ") {
+                *blocks.last_mut().unwrap() += &format!(" {}", line.trim());
+            } else {
+                open = !line.is_empty();
+                blocks.push(line.trim().to_owned());
+            }
+        }
+        while blocks.last().is_some_and(String::is_empty) {
+            blocks.pop();
+        }
+        blocks
+    }
+
+    fn rendered(block: &str, margin: &str) -> String {
+        if let Some(code) = block.strip_prefix('\t') {
+            return format!("{margin}    {code}").trim_end().to_owned() + "\n";
+        }
+        let (first, rest, text) =
+            if let Some((name, text)) = block.strip_prefix("- `").and_then(|b| b.split_once("`: ")) {
+                (format!("@param {name} "), "    ", text)
+            } else if let Some(text) = block.strip_prefix("Returns ") {
+                ("@return ".to_owned(), "    ", text)
+            } else if let Some(text) = block.strip_prefix("- ") {
+                ("- ".to_owned(), "  ", text)
+            } else {
+                (String::new(), "", block)
+            };
+        wrap(&format!("{margin}{first}"), &format!("{margin}{rest}"), &plain(text))
     }
 
     /// Text without Rust's marks: `code` and [`links`] become plain words.

@@ -164,7 +164,7 @@ static int dv_ssl_client_main(struct sockaddr_in *dest, char *cf, char *key, cha
     int ret = EXIT_SETUP;
     long i = 0;
 
-    if (OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL) == 0) {
+    if (!library_fits()) {
         complain("OpenSSL");
         return EXIT_SETUP;
     }

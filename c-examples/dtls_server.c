@@ -36,6 +36,22 @@ static void remember(dv_udp_conn_t *conn)
     }
 }
 
+/* Frees what the library has given up, because the peer took too long: nobody else would. */
+static void forget_given_up(void)
+{
+    struct dv_list_node *node = connections.next;
+
+    while (node != &connections) {
+        dv_udp_conn_t *conn = (dv_udp_conn_t *)node;    /* list is the first member */
+
+        node = node->next;
+        if (conn->ssl == NULL) {
+            printf("server: %s took too long\n", address_text(&conn->key));
+            dv_dtls_conn_free(conn);
+        }
+    }
+}
+
 /* dv_dtls_conn_free takes the connection out of the list, too. */
 static void close_connection(dv_udp_conn_t *conn, int fd)
 {
@@ -141,7 +157,7 @@ static int dv_ssl_server_main(struct sockaddr_in *my_addr, struct sockaddr_in6 *
     int epfd = -1;
     int ret = EXIT_SETUP;
 
-    if (OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL) == 0) {
+    if (!library_fits()) {
         complain("OpenSSL");
         return EXIT_SETUP;
     }
@@ -201,12 +217,16 @@ static int dv_ssl_server_main(struct sockaddr_in *my_addr, struct sockaddr_in6 *
     sigprocmask(SIG_BLOCK, &ending, &while_waiting);
 
     while (!stop_asked) {
-        int ready = epoll_pwait(epfd, events, EVENTS_MAX, -1, &while_waiting);
+        /* Not longer than until a flight has to be sent again, or a deadline is over. */
+        int ready = epoll_pwait(epfd, events, EVENTS_MAX, dv_dtls_next_timeout(), &while_waiting);
         int i = 0;
 
         if (ready < 0 && errno != EINTR) {
             perror("epoll_pwait");
             goto out;
+        }
+        if (dv_dtls_handle_timeouts() > 0) {
+            forget_given_up();
         }
         for (i = 0; i < ready; i++) {
             receive(ctx, events[i].data.fd);
@@ -216,7 +236,7 @@ static int dv_ssl_server_main(struct sockaddr_in *my_addr, struct sockaddr_in6 *
 
 out:
     while (connections.next != &connections) {
-        dv_udp_conn_t *conn = (dv_udp_conn_t *)connections.next;    /* list is the first member */
+        dv_udp_conn_t *conn = (dv_udp_conn_t *)connections.next;
 
         close_connection(conn, conn->key.addr.sa_family == AF_INET6 ? sockfd6 : sockfd);
     }

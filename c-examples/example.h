@@ -41,6 +41,13 @@ static inline void show_log(int level, const char *line, void *user)
     fprintf(stderr, "[%s] %s\n", names[level >= 1 && level <= 4 ? level : 0], line);
 }
 
+/* Whether the library and the OpenSSL that were loaded are those that this program was compiled for. */
+static inline int library_fits(void)
+{
+    /* The log says what does not fit. */
+    return dv_check_version(DV_VERSION_NUM) == DV_OK && OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1;
+}
+
 /* Says what failed, with OpenSSL's own words where it has any. */
 static inline void complain(const char *what)
 {
@@ -112,16 +119,18 @@ static inline long read_number(const char *text, long least, long most)
     return number;
 }
 
-/* Prints a message that came from the network: whatever is in it, it does not reach the terminal's controls. */
+#define SHOWN_MAX 60
+
+/* Prints the beginning of a message. It came from the network: whatever is in it does not reach the terminal's controls. */
 static inline void print_message(const char *who, const char *what, const char *message, int len)
 {
     int i = 0;
 
     printf("%s %s %d bytes: ", who, what, len);
-    for (i = 0; i < len; i++) {
+    for (i = 0; i < len && i < SHOWN_MAX; i++) {
         putchar(isprint((unsigned char)message[i]) ? message[i] : '.');
     }
-    putchar('\n');
+    puts(len > SHOWN_MAX ? "..." : "");
 }
 
 #endif

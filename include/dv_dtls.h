@@ -13,6 +13,7 @@
  *
  * A server, once:
  *
+ *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: another library than this header's
  *     ctx = SSL_CTX_new(DTLS_server_method());
  *     dv_ssl_certificate(ctx, "server.pem", "server.key");
  *     dv_openssl_ctx_set_ciphers(ctx, "ECDHE+AESGCM");
@@ -20,6 +21,11 @@
  *     SSL_CTX_set_cookie_generate_cb(ctx, dv_dtls_generate_cookie_callback);
  *     SSL_CTX_set_cookie_verify_cb(ctx, dv_dtls_verify_cookie_callback);
  *     dv_add_epoll_event(epfd, &ev, fd);
+ *
+ * then, for ever,
+ *
+ *     n = epoll_wait(epfd, events, EVENTS_MAX, dv_dtls_next_timeout());
+ *     dv_dtls_handle_timeouts();
  *
  * and for each datagram:
  *
@@ -37,9 +43,12 @@
  *     }
  *
  * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next record of the same datagram, until
- * it returns 0. A client sets up its SSL_CTX with the same context helpers, says with
- * dv_openssl_set_peer_name which name the server's certificate must carry, and then uses SSL_connect,
- * SSL_read and SSL_write. c-examples/ has both, ready to run.
+ * it returns 0. A loop that cannot add the two lines about timeouts and waits without a limit works
+ * too: every call does a part of what is due.
+ *
+ * A client sets up its SSL_CTX with the same context helpers, says with dv_openssl_set_peer_name which
+ * name the server's certificate must carry, and then uses SSL_connect, SSL_read and SSL_write.
+ * c-examples/ has both, ready to run.
  *
  * CONVENTIONS, unless a function says otherwise
  *
@@ -53,7 +62,7 @@
  *            thread at a time. The table may be used by all threads. An SSL_CTX is set up by one
  *            thread, before it is used.
  * fork       a child process starts with an empty table.
- * Units      lengths and sizes are bytes; times carry their unit in their name.
+ * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
  * out_buf    it writes into.
  *
@@ -172,8 +181,7 @@ typedef struct _dv_udp_conn_t {
  *
  * Errors: a list in which OpenSSL knows no cipher, or one longer than 16384 bytes.
  */
-int dv_openssl_ctx_set_ciphers(void *ctx,
-                               char *ciphers);
+int dv_openssl_ctx_set_ciphers(void *ctx, char *ciphers);
 #endif
 
 #if !defined(DV_OMIT_OPENSSL_CALLBACK)
@@ -186,8 +194,7 @@ int dv_openssl_ctx_set_ciphers(void *ctx,
  *
  * @return ok.
  */
-int dv_openssl_callback(int ok,
-                        X509_STORE_CTX *store);
+int dv_openssl_callback(int ok, X509_STORE_CTX *store);
 #endif
 
 #if !defined(DV_OMIT_OPENSSL_SET_VERIFY)
@@ -206,9 +213,7 @@ int dv_openssl_callback(int ok,
  * Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the
  * context fails, whatever the mode, until a call succeeds.
  */
-void dv_openssl_set_verify(void *ctx,
-                           int mode,
-                           char *peer_cf);
+void dv_openssl_set_verify(void *ctx, int mode, char *peer_cf);
 #endif
 
 #if !defined(DV_OMIT_OPENSSL_GET_VERIFY_RESULT)
@@ -242,9 +247,7 @@ int dv_openssl_get_verify_result(void *s);
  * Errors: a file that cannot be read, has no certificate or key in it, or is larger than 16 MiB; a
  * key that does not belong to the certificate; one that OpenSSL's security level refuses.
  */
-int dv_ssl_certificate(void *ctx,
-                       char *cert,
-                       char *key);
+int dv_ssl_certificate(void *ctx, char *cert, char *key);
 #endif
 
 #if !defined(DV_OMIT_ADD_EPOLL_EVENT)
@@ -273,8 +276,7 @@ void dv_add_epoll_event(int epfd, struct epoll_event *ev, int fd);
  *
  * Errors: a name that is neither, or longer than 255 bytes; an SSL whose handshake has begun.
  */
-int dv_openssl_set_peer_name(void *s,
-                             const char *name);
+int dv_openssl_set_peer_name(void *s, const char *name);
 
 /* ----------------------------------------------------------------------------------------------
  * The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and
@@ -294,9 +296,7 @@ int dv_openssl_set_peer_name(void *s,
  *
  * Threads: any, one at a time for an SSL.
  */
-int dv_dtls_generate_cookie_callback(SSL *ssl,
-                                     unsigned char *cookie,
-                                     unsigned int *cookie_len);
+int dv_dtls_generate_cookie_callback(SSL *ssl, unsigned char *cookie, unsigned int *cookie_len);
 #endif
 
 #if !defined(DV_OMIT_DTLS_VERIFY_COOKIE_CALLBACK)
@@ -312,9 +312,7 @@ int dv_dtls_generate_cookie_callback(SSL *ssl,
  *
  * Threads: any, one at a time for an SSL.
  */
-int dv_dtls_verify_cookie_callback(SSL *ssl,
-                                   const unsigned char *cookie,
-                                   unsigned int cookie_len);
+int dv_dtls_verify_cookie_callback(SSL *ssl, const unsigned char *cookie, unsigned int cookie_len);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
@@ -385,11 +383,6 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
  * A connection: made from a hello, read, written, shut down, freed.
  * ---------------------------------------------------------------------------------------------- */
 
-/**
- * What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it.
- */
-typedef struct State State;
-
 #if !defined(DV_OMIT_DTLS_MSG_SEND)
 /**
  * Sends what waits in wbio to key, one sendto() a datagram.
@@ -410,10 +403,7 @@ typedef struct State State;
  *
  * Threads: one at a time for a BIO.
  */
-int dv_dtls_msg_send(BIO *wbio,
-                     int fd,
-                     dv_udp_conn_key_t *key,
-                     socklen_t addrlen);
+int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrlen);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_NEW)
@@ -544,9 +534,7 @@ int dv_dtls_write(dv_udp_conn_t *conn,
  *
  * Threads: one at a time for a connection.
  */
-void dv_dtls_shutdown(dv_udp_conn_t *conn,
-                      int fd,
-                      socklen_t addrlen);
+void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
@@ -583,37 +571,7 @@ int dv_dtls_handle_timeouts(void);
  *
  * @return DV_OK, or DV_ERROR for a NULL or too short a secret.
  */
-int dv_dtls_set_cookie_secret(const void *secret,
-                              size_t len);
-
-/* ----------------------------------------------------------------------------------------------
- * How connections begin: from a stranger's hello, or from the hello of a peer who is connected
- * already and has restarted.
- * ---------------------------------------------------------------------------------------------- */
-
-/** What a hello led to. */
-typedef struct Begun Begun;
-
-/* ----------------------------------------------------------------------------------------------
- * A line in the log, not more than once a second, that says that strangers are refused and why.
- * ---------------------------------------------------------------------------------------------- */
-
-/** When the last line was written, and how many were refused since. */
-typedef struct Refusals Refusals;
-
-/* ----------------------------------------------------------------------------------------------
- * What the helpers share: the table of connections for all threads, and for each thread its timers
- * and counters.
- * ---------------------------------------------------------------------------------------------- */
-
-/** A connection in the table. */
-typedef struct Entry Entry;
-
-/** What one thread has for itself. */
-typedef struct Local Local;
-
-/** What all threads share. */
-typedef struct Shared Shared;
+int dv_dtls_set_cookie_secret(const void *secret, size_t len);
 
 /* ----------------------------------------------------------------------------------------------
  * Which library this is.
@@ -687,9 +645,7 @@ typedef void (*dv_log_fn)(int level, const char *line, void *user);
  * Threads: may be called at any time. The callback is called on every thread that uses the library,
  * on several at once.
  */
-void dv_set_log_callback(int level,
-                         dv_log_fn callback,
-                         void *user);
+void dv_set_log_callback(int level, dv_log_fn callback, void *user);
 
 #ifdef __cplusplus
 }

@@ -9,12 +9,17 @@ log=build/test.log
     tee "$log"
 { scripts/test-c.sh shared static 2>&1 && echo 0 >build/c.status || echo 1 >build/c.status; } | tee -a "$log"
 
-count() { sed -nE "s/^(test result:|tests\/c:).* ([0-9]+) $1.*/\2/p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
-passed=$(count passed) failed=$(count failed)
-# What did not even compile, or died, is in no count.
-if [ "$(cat build/rust.status build/c.status | tr -d '\n')" != 00 ] && [ "$failed" = 0 ]; then
-    failed=1
-fi
+count() { sed -nE "s/^$1.* ([0-9]+) $2.*/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
+passed=0 failed=0
+for side in rust c; do
+    case $side in rust) line='test result:' ;; c) line='tests\/c:' ;; esac
+    good=$(count "$line" passed) bad=$(count "$line" failed)
+    # What did not even compile, or died, is in no count.
+    if [ "$(cat build/$side.status)" != 0 ] && [ "$bad" = 0 ]; then
+        bad=1
+    fi
+    passed=$((passed + good)) failed=$((failed + bad))
+done
 echo
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

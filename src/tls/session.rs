@@ -234,7 +234,7 @@ impl Session {
         self.lend(record);
         // SAFETY: the SSL is live.
         let (result, error) = unsafe {
-            ERR_clear_error();
+            clear_errors();
             let result = SSL_do_handshake(self.ssl.as_ptr());
             (result, SSL_get_error(self.ssl.as_ptr(), result))
         };
@@ -271,7 +271,7 @@ impl Session {
         self.outbound().mark();
         // SAFETY: the SSL is live.
         unsafe {
-            ERR_clear_error();
+            clear_errors();
             SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut());
         }
         self.outbound().waits()
@@ -286,7 +286,7 @@ impl Session {
         let len = messages.push_with(record.len().min(FRAGMENT_MAX), |room| {
             // SAFETY: the SSL is live, the room is as long as is said.
             unsafe {
-                ERR_clear_error();
+                clear_errors();
                 result = SSL_read(self.ssl.as_ptr(), room.as_mut_ptr().cast(), room.len() as c_int);
                 if result <= 0 {
                     error = SSL_get_error(self.ssl.as_ptr(), result);
@@ -308,7 +308,7 @@ impl Session {
         self.acquire_buffers();
         // SAFETY: the SSL is live, the message is as long as is said.
         let written = unsafe {
-            ERR_clear_error();
+            clear_errors();
             SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int)
         };
         if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
@@ -325,9 +325,9 @@ impl Session {
         self.acquire_buffers();
         // SAFETY: the SSL is live.
         unsafe {
-            ERR_clear_error();
+            clear_errors();
             SSL_shutdown(self.ssl.as_ptr());
-            ERR_clear_error();
+            clear_errors();
         }
     }
 
@@ -362,6 +362,17 @@ impl Session {
     fn set_payload(&self, payload: usize) {
         // SAFETY: the SSL is live.
         unsafe { SSL_set_mtu(self.ssl.as_ptr(), payload.max(PAYLOAD_MIN) as c_long) };
+    }
+}
+
+/// SSL_get_error is only right when the queue was empty before; to look is ten times as quick as to clear it.
+#[inline]
+unsafe fn clear_errors() {
+    // SAFETY: a plain call.
+    unsafe {
+        if ERR_peek_error() != 0 {
+            ERR_clear_error();
+        }
     }
 }
 

@@ -55,6 +55,7 @@ unsafe extern "C" {
         ctx: *mut SSL_CTX,
         cb: Option<unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> c_int>,
     );
+    pub fn ERR_peek_error() -> libc::c_ulong;
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
     pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
