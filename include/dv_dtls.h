@@ -556,68 +556,6 @@ void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * For programs that can add a line: time, settings, and what has happened.
- * ---------------------------------------------------------------------------------------------- */
-
-/**
- * Says how long the calling thread may sleep until something is due for its connections: pass it to
- * epoll_wait().
- *
- * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
- *
- * Threads: each has its own answer.
- */
-int dv_dtls_next_timeout(void);
-
-/**
- * Does what is due for the connections that the calling thread used last: sends flights again,
- * gives up handshakes that take too long and connections that are idle for too long. Call it when
- * dv_dtls_next_timeout() has passed; every other helper does a part of it too.
- *
- * @return how many connections were looked after.
- */
-int dv_dtls_handle_timeouts(void);
-
-/**
- * Gives the settings that the helpers work with: the defaults, changed by environment variables
- * (DV_MTU, DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE,
- * DV_MAX_HANDSHAKES_PER_SOURCE, DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS,
- * DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS, DV_RELEASE_BUFFERS) and by
- * dv_dtls_configure().
- *
- * @param config receives the settings
- * @param size sizeof(dv_config)
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_dtls_get_config(dv_config *config, size_t size);
-
-/**
- * Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made
- * with. They hold for connections that begin from now on; a lower limit gives nobody up. Let
- * dv_dtls_get_config() fill the struct, then change what is to be different.
- *
- * release_buffers gives OpenSSL's buffers of idle connections back: say so only if the program
- * never calls SSL_write() on the ssl of a connection itself. A cookie_secret makes cookies good for
- * all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE
- * does; those that are out are not good any more. What only concerns endpoints is not looked at.
- *
- * @param config the settings
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_dtls_configure(const dv_config *config);
-
-/**
- * Gives what has happened to the helpers' table since the program started, all threads together.
- *
- * @param stats receives the counters; its size must be set
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_dtls_get_stats(dv_stats *stats);
-
-/* ----------------------------------------------------------------------------------------------
  * How an endpoint is to behave.
  * ---------------------------------------------------------------------------------------------- */
 
@@ -1350,6 +1288,68 @@ typedef struct dv_stats {
  * @return 0 or a negative DV_ERR_*.
  */
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
+
+/* ----------------------------------------------------------------------------------------------
+ * For programs that can add a line: time, settings, and what has happened.
+ * ---------------------------------------------------------------------------------------------- */
+
+/**
+ * Says how long the calling thread may sleep until something is due for its connections: pass it to
+ * epoll_wait().
+ *
+ * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
+ *
+ * Threads: each has its own answer.
+ */
+int dv_dtls_next_timeout(void);
+
+/**
+ * Does what is due for the connections that the calling thread used last: sends flights again,
+ * gives up handshakes that take too long and connections that are idle for too long. Call it when
+ * dv_dtls_next_timeout() has passed; every other helper does a part of it too.
+ *
+ * @return how many connections were looked after.
+ */
+int dv_dtls_handle_timeouts(void);
+
+/**
+ * Gives the settings that the helpers work with: the defaults, changed by environment variables
+ * (DV_MTU, DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE,
+ * DV_MAX_HANDSHAKES_PER_SOURCE, DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS,
+ * DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS, DV_RELEASE_BUFFERS) and by
+ * dv_dtls_configure().
+ *
+ * @param config receives the settings
+ * @param size sizeof(dv_config)
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_dtls_get_config(dv_config *config, size_t size);
+
+/**
+ * Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made
+ * with. They hold for connections that begin from now on; a lower limit gives nobody up. Let
+ * dv_dtls_get_config() fill the struct, then change what is to be different.
+ *
+ * release_buffers gives OpenSSL's buffers of idle connections back: say so only if the program
+ * never calls SSL_write() on the ssl of a connection itself. A cookie_secret makes cookies good for
+ * all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE
+ * does; those that are out are not good any more. What only concerns endpoints is not looked at.
+ *
+ * @param config the settings
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_dtls_configure(const dv_config *config);
+
+/**
+ * Gives what has happened to the helpers' table since the program started, all threads together.
+ *
+ * @param stats receives the counters; its size must be set
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_dtls_get_stats(dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
  * Which library this is.
