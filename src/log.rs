@@ -79,7 +79,7 @@ pub fn push(level: Level, line: String) {
 /// Whether a line waits on this thread.
 #[inline]
 pub fn waiting() -> bool {
-    WAITING.try_with(|waiting| !waiting.borrow().is_empty()).unwrap_or(false)
+    WANTED.load(Ordering::Relaxed) != 0 && WAITING.try_with(|waiting| !waiting.borrow().is_empty()).unwrap_or(false)
 }
 
 /// Hands the waiting lines to the callback. Call it with nothing borrowed and no lock held.

@@ -156,7 +156,7 @@ impl Connection {
         connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
         if !listen {
-            connection.session.outbound().begin_handshake(hello.record_sequence);
+            connection.session.begin_handshake(hello.record_sequence);
             connection.step(first, now);
         } else if connection.session.listen(first, hello.record_sequence) {
             connection.step(&[], now);
@@ -265,7 +265,7 @@ impl Connection {
             }
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
             // one that is none it gives up.
-            (0, content_type::CHANGE_CIPHER_SPEC) if record.fragment() == [1] => {
+            (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
                 self.step_in_clear(record.bytes, now);
                 if !self.session.awaits_finished() {
                     self.hold(record, counters);
@@ -303,8 +303,8 @@ impl Connection {
         if self.held.is_empty() || self.state != State::Handshaking {
             return;
         }
-        let is_ccs = |held: &Box<[u8]>| held[0] == content_type::CHANGE_CIPHER_SPEC;
-        if let Some(at) = self.held.iter().position(is_ccs) {
+        let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
+        if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
             if !self.session.awaits_finished() {
                 let ccs = self.held.remove(at);
                 self.step_in_clear(&ccs, now);
@@ -416,6 +416,11 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> bool {
+        if record.epoch == 0 && is_change_cipher_spec(record) && self.flight.kept_until != NEVER {
+            // The peer repeats his last flight. If he has no new Finished for it any more, nothing else tells.
+            self.repeat(now, counters);
+            return false;
+        }
         if record.epoch != 1 || record.fragment().len() < self.fragment_min {
             counters.records_dropped.add(1);
             return false;
@@ -594,7 +599,7 @@ impl Connection {
         flight.due = now.saturating_add(flight.timeout);
         flight.sent = now;
         let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
-        if flight.timeouts % TIMEOUTS_PER_STEP == 0 && step <= SMALLER_MTUS.len() {
+        if flight.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
             self.session.lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
@@ -663,6 +668,11 @@ impl Connection {
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
     }
+}
+
+/// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
+fn is_change_cipher_spec(record: &Record<'_>) -> bool {
+    record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
 }
 
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {

@@ -126,6 +126,7 @@ impl Session {
         // SAFETY: the SSL is live.
         unsafe { SSL_set_connect_state(session.ssl.as_ptr()) };
         session.outbound().begin_handshake(0);
+        session.inbound().begin_handshake(0);
         Ok(session)
     }
 
@@ -212,8 +213,14 @@ impl Session {
             mark.cookie_proven.set(true);
         }
         let listened = self.dtlsv1_listen(hello_record);
-        self.outbound().begin_handshake(sequence);
+        self.begin_handshake(sequence);
         listened
+    }
+
+    /// From here on flights are kept. `sequence` is that of the hello's record: our answer has it too.
+    pub fn begin_handshake(&mut self, sequence: u64) {
+        self.outbound().begin_handshake(sequence);
+        self.inbound().begin_handshake(sequence + 1);
     }
 
     /// Shows libssl a hello of our own, to see which cookie callback it calls.

@@ -221,10 +221,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         // SAFETY: as above.
         match unsafe { begin(&local, now, &context, datagram, fd, key, peer) } {
             Begun::Connection(conn) => {
-                // SAFETY: it was made just now.
-                let state = unsafe { STATE.get((*conn).ssl.cast()) };
-                local.last.set(state.and_then(|state| state.id.get()));
-                claim(&local, now, conn);
+                local.last.set(conn);
                 conn
             }
             Begun::Nothing => ptr::null_mut(),
@@ -258,8 +255,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
             SSL_free((*conn).ssl.cast());
             libc::free(conn.cast());
         }
-        let local = local();
-        due::run(&local, sys::now(), ptr::null_mut());
+        due::run_now(&local(), ptr::null_mut());
     });
 }
 
@@ -335,7 +331,7 @@ pub unsafe extern "C" fn dv_dtls_read(
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            claim(&local, now, conn);
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -422,13 +418,6 @@ unsafe fn read(
     }
 }
 
-/// From now on this thread does what is due for the connection, which has to be said before its SSL is looked at: another
-/// thread may be giving it up.
-fn claim(local: &Local, now: u64, conn: *mut dv_udp_conn_t) {
-    let last = local.last.get();
-    shared().claim(local, now, |table| table.id_of(conn, last));
-}
-
 /// The connection has come to another point of its life.
 pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
     let Some(id) = state.id.get() else { return };
@@ -506,7 +495,7 @@ pub unsafe extern "C" fn dv_dtls_write(
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            claim(&local, now, conn);
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -577,7 +566,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            claim(&local, now, conn);
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return;
             }

@@ -67,7 +67,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             log!(Error, "dv_dtls_conn_add: conn is NULL or its key holds no address");
             return;
         };
-        if shared().table().id_of(conn, None).is_some() {
+        if shared().table().id_of(conn).is_some() {
             return;
         }
         shared().forget_given_up(conn);
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(Phase::Handshaking) => Kind::Handshaking,
             Some(_) => Kind::Established,
         };
-        let id = shared().table().insert(peer, Entry::new(conn, state.is_some(), true), kind);
+        let id = shared().insert(peer, Entry::new(conn, state.is_some()), kind);
         if let Some(state) = state {
             state.id.set(Some(id));
             local().timers.borrow_mut().set(id, sys::now());
@@ -126,16 +126,13 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
     guard(std::ptr::null_mut(), || {
-        let (local, now) = (local(), sys::now());
-        due::run(&local, now, std::ptr::null_mut());
+        let local = local();
+        due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let found = peer.and_then(|peer| {
-            let known = shared().table().find_value(peer).map(|(id, entry)| (id, *entry))?;
-            let is_ours = known.1.thread == sys::thread() && known.1.seen;
-            if is_ours { Some(known) } else { shared().claim(&local, now, |table| table.find(peer)) }
-        });
-        local.last.set(found.map(|(id, _)| id));
-        found.map_or(std::ptr::null_mut(), |(_, entry)| entry.conn)
+        let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
+        local.last.set(found);
+        shared().claim(&local, found);
+        found
     })
 }
