@@ -116,7 +116,7 @@ pub unsafe fn begin(
         log!(Error, "dv_dtls_conn_new: out of memory");
         return Begun::Nothing;
     };
-    let id = shared().insert(peer, Entry::new(conn, true), Kind::Handshaking);
+    let id = shared().table().insert(peer, Entry::new(conn, true, false), Kind::Handshaking);
     state.id.set(Some(id));
     state.note_descriptor(fd, true);
     due::rearm(local, now, state, Phase::Handshaking, deadline);

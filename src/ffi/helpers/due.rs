@@ -6,7 +6,7 @@
 use libc::MSG_DONTWAIT;
 
 use super::connection::{State, send_waiting};
-use super::shared::{Entry, Local, STATE, local, shared};
+use super::shared::{Local, STATE, local, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::Id;
@@ -114,7 +114,8 @@ pub fn rearm(local: &Local, now: u64, state: &State, phase: Phase, deadline: u64
 pub fn evict(local: &Local, now: u64) -> bool {
     let here = sys::thread();
     let last = local.last.get();
-    let may_go = |_, entry: &Entry| entry.alive && !entry.working && entry.thread == here && entry.conn != last;
+    let may_go =
+        |_, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && entry.conn != last;
     let victim = shared().table().victim_where(may_go);
     let Some(work) = victim.and_then(Work::begin) else { return false };
     // SAFETY: as in `run`.
@@ -140,7 +141,7 @@ pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {
         let (ssl, seen) = shared().detach(conn);
-        openssl_sys::SSL_free(ssl);
+        openssl_sys::SSL_free(ssl.cast());
         if !seen {
             libc::free(conn.cast());
         } else if let Some(oldest) = shared().keep_given_up(conn) {

@@ -8,10 +8,8 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-use openssl_sys::SSL;
 
 use super::connection::State;
 use super::environment;
@@ -42,7 +40,7 @@ pub struct Entry {
     pub alive: bool,
     /// The thread is doing what is due for it right now.
     pub working: bool,
-    /// It was the oldest with its peer, so a caller may have its pointer.
+    /// A caller has its pointer.
     pub seen: bool,
 }
 
@@ -50,8 +48,8 @@ pub struct Entry {
 unsafe impl Send for Entry {}
 
 impl Entry {
-    pub fn new(conn: *mut dv_udp_conn_t, alive: bool) -> Entry {
-        Entry { conn, thread: sys::thread(), alive, working: false, seen: false }
+    pub fn new(conn: *mut dv_udp_conn_t, alive: bool, seen: bool) -> Entry {
+        Entry { conn, thread: sys::thread(), alive, working: false, seen }
     }
 }
 
@@ -59,27 +57,43 @@ impl Entry {
 pub struct Table {
     registry: Registry<Entry>,
     ids: HashMap<usize, Id>,
+    directory: Arc<Directory>,
 }
 
 impl Table {
-    fn insert(&mut self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
+    /// Puts a connection in, behind those with the same peer.
+    pub fn insert(&mut self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
         let id = self.registry.insert(peer, entry, kind);
         self.ids.insert(entry.conn as usize, id);
+        self.publish(peer);
         id
     }
 
-    fn remove(&mut self, id: Id) -> Option<Entry> {
-        let entry = self.registry.remove(id)?;
-        self.ids.remove(&(entry.conn as usize));
-        if self.ids.is_empty() {
-            self.ids.shrink_to(KEPT_WHEN_EMPTY);
+    fn remove(&mut self, id: Id) {
+        let Some(peer) = self.registry.peer(id) else { return };
+        if let Some(entry) = self.registry.remove(id) {
+            self.ids.remove(&(entry.conn as usize));
+            if self.ids.is_empty() {
+                self.ids.shrink_to(KEPT_WHEN_EMPTY);
+            }
+            self.publish(peer);
         }
-        Some(entry)
     }
 
-    /// Where `conn` is.
-    pub fn id_of(&self, conn: *mut dv_udp_conn_t) -> Option<Id> {
-        self.ids.get(&(conn as usize)).copied()
+    /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
+    fn publish(&mut self, peer: SocketAddr) {
+        let oldest = self.registry.find(peer).and_then(|id| self.registry.get_mut(id));
+        let conn = oldest.map_or(0, |entry| {
+            entry.seen = true;
+            entry.conn.expose_provenance()
+        });
+        self.directory.set(peer, conn as u64);
+    }
+
+    /// Where `conn` is. Many calls are about the connection that their thread's last one was about: `hint`.
+    pub fn id_of(&self, conn: *mut dv_udp_conn_t, hint: Option<Id>) -> Option<Id> {
+        hint.filter(|hint| self.get(*hint).is_some_and(|entry| entry.conn == conn))
+            .or_else(|| self.ids.get(&(conn as usize)).copied())
     }
 }
 
@@ -100,13 +114,11 @@ impl DerefMut for Table {
 pub struct Shared {
     table: Mutex<Table>,
     /// The oldest connection of each peer, for conn_find.
-    directory: Directory,
+    directory: Arc<Directory>,
     jar: Mutex<CookieJar>,
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
     counters: Mutex<AllCounters>,
-    /// How many threads there have been.
-    threads: AtomicU32,
     /// Of the process that made it; a child starts with an empty one.
     born: u32,
     /// What a fork left behind: never touched again, but still reachable, which tells it from a leak.
@@ -144,14 +156,15 @@ pub fn shared() -> &'static Shared {
 fn make(known: *mut Shared) -> &'static Shared {
     sys::watch_forks();
     let settings = environment::settings();
+    let directory = Arc::new(Directory::new());
+    let registry = Registry::new(Limits::from(&settings));
     let new = Box::into_raw(Box::new(Shared {
-        table: Mutex::new(Table { registry: Registry::new(Limits::from(&settings)), ids: HashMap::new() }),
-        directory: Directory::new(),
+        table: Mutex::new(Table { registry, ids: HashMap::new(), directory: directory.clone() }),
+        directory,
         jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         counters: Mutex::default(),
-        threads: AtomicU32::new(0),
         born: fork::generation(),
         _before: AtomicPtr::new(known),
     }));
@@ -171,6 +184,12 @@ fn make(known: *mut Shared) -> &'static Shared {
 impl Shared {
     pub fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
+    }
+
+    /// The oldest connection with this peer. Waits for no lock.
+    #[inline]
+    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
+        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
     }
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
@@ -216,78 +235,48 @@ impl Shared {
         lock(&self.given_up).number.remove(&(conn as usize));
     }
 
-    /// The oldest connection with this peer. Waits for no lock.
-    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
-        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
-    }
-
-    /// Puts a connection into the table, behind those with the same peer.
-    pub fn insert(&self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
-        let mut table = self.table();
-        let id = table.insert(peer, entry, kind);
-        self.publish(&mut table, peer);
-        id
+    /// Makes a connection this thread's, once no other one does what is due for it: from then on its
+    /// SSL stays where it is. Its deadline is looked at by the next call.
+    pub fn claim(&self, local: &Local, now: u64, conn: *mut dv_udp_conn_t) {
+        let here = sys::thread();
+        let find = |table: &Table| table.id_of(conn, local.claimed.get());
+        let mut table = self.settled(find);
+        local.claimed.set(find(&table));
+        if let Some(id) = local.claimed.get()
+            && let Some(entry) = table.get_mut(id)
+            && std::mem::replace(&mut entry.thread, here) != here
+            && entry.alive
+        {
+            local.timers.borrow_mut().set(id, now);
+        }
     }
 
     /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
     pub fn remove(&self, conn: *mut dv_udp_conn_t) {
-        let mut table = self.settled(|table| table.id_of(conn));
-        self.take(&mut table, conn);
+        let find = |table: &Table| table.id_of(conn, None);
+        let mut table = self.settled(find);
+        if let Some(id) = find(&table) {
+            table.remove(id);
+        }
     }
 
     /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads. Gives the SSL, and whether a
-    /// caller may have the struct.
+    /// caller has the struct.
     ///
     /// # Safety
     /// `conn` is a connection that this thread may touch.
-    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut SSL, bool) {
+    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
         let mut table = self.table();
-        let seen = self.take(&mut table, conn).is_none_or(|entry| entry.seen);
+        let id = table.id_of(conn, None);
+        let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
+        if let Some(id) = id {
+            table.remove(id);
+        }
         // SAFETY: by contract.
         unsafe {
             (*conn).rbio = ptr::null_mut();
             (*conn).wbio = ptr::null_mut();
-            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()).cast(), seen)
-        }
-    }
-
-    fn take(&self, table: &mut Table, conn: *mut dv_udp_conn_t) -> Option<Entry> {
-        let id = table.id_of(conn)?;
-        let peer = table.peer(id)?;
-        let entry = table.remove(id);
-        self.publish(table, peer);
-        entry
-    }
-
-    /// Tells conn_find who is the oldest with this peer now.
-    fn publish(&self, table: &mut Table, peer: SocketAddr) {
-        let oldest = table.find(peer).and_then(|id| table.get_mut(id));
-        let conn = oldest.map_or(0, |entry| {
-            entry.seen = true;
-            entry.conn.expose_provenance() as u64
-        });
-        self.directory.set(peer, conn);
-    }
-
-    /// Makes `conn` this thread's, once no other one does what is due for it: from then on its SSL stays where it is. Its
-    /// deadline is looked at by the next call. Where there has been no other thread, it is this one's anyway.
-    #[inline]
-    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
-        if self.threads.load(Ordering::Relaxed) > 1 && !conn.is_null() {
-            self.claim_from_others(local, conn);
-        }
-    }
-
-    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
-        let find = |table: &Table| table.id_of(conn);
-        let here = sys::thread();
-        let mut table = self.settled(find);
-        let Some(id) = find(&table) else { return };
-        if let Some(entry) = table.get_mut(id)
-            && std::mem::replace(&mut entry.thread, here) != here
-            && entry.alive
-        {
-            local.timers.borrow_mut().set(id, 0);
+            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), seen)
         }
     }
 
@@ -315,6 +304,8 @@ pub struct Local {
     pub timers: RefCell<TimerQueue>,
     /// What the last conn_find or conn_new of this thread gave: it is not given up behind the caller's back.
     pub last: Cell<*mut dv_udp_conn_t>,
+    /// Where the connection is that the last call was about.
+    pub claimed: Cell<Option<Id>>,
     /// Where messages are opened to.
     pub messages: RefCell<Datagrams>,
     pub counters: Arc<Counters>,
@@ -340,11 +331,11 @@ impl Local {
     fn new() -> Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
-        shared.threads.fetch_add(1, Ordering::Relaxed);
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             timers: RefCell::default(),
             last: Cell::new(ptr::null_mut()),
+            claimed: Cell::new(None),
             messages: RefCell::default(),
             counters,
             refusals: Default::default(),
@@ -366,4 +357,4 @@ impl Drop for Local {
 }
 
 /// What hangs on the SSL of a connection that the library made.
-pub static STATE: tls::ex_data::Slot<SSL, State> = tls::ex_data::Slot::new();
+pub static STATE: tls::ex_data::Slot<openssl_sys::SSL, State> = tls::ex_data::Slot::new();

@@ -67,7 +67,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             log!(Error, "dv_dtls_conn_add: conn is NULL or its key holds no address");
             return;
         };
-        if shared().table().id_of(conn).is_some() {
+        if shared().table().id_of(conn, None).is_some() {
             return;
         }
         shared().forget_given_up(conn);
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(Phase::Handshaking) => Kind::Handshaking,
             Some(_) => Kind::Established,
         };
-        let id = shared().insert(peer, Entry::new(conn, state.is_some()), kind);
+        let id = shared().table().insert(peer, Entry::new(conn, state.is_some(), true), kind);
         if let Some(state) = state {
             state.id.set(Some(id));
             local().timers.borrow_mut().set(id, sys::now());
@@ -132,7 +132,6 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
         let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
         local.last.set(found);
-        shared().claim(&local, found);
         found
     })
 }
