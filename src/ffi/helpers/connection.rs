@@ -331,7 +331,7 @@ pub unsafe extern "C" fn dv_dtls_read(
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            shared().claim(&local, now, conn);
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -495,7 +495,7 @@ pub unsafe extern "C" fn dv_dtls_write(
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            shared().claim(&local, now, conn);
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -566,7 +566,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            shared().claim(&local, now, conn);
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return;
             }

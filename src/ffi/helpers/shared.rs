@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::connection::State;
@@ -119,6 +119,8 @@ pub struct Shared {
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
     counters: Mutex<AllCounters>,
+    /// How many threads have used the library.
+    threads: AtomicU32,
     /// Of the process that made it; a child starts with an empty one.
     born: u32,
     /// What a fork left behind: never touched again, but still reachable, which tells it from a leak.
@@ -165,6 +167,7 @@ fn make(known: *mut Shared) -> &'static Shared {
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         counters: Mutex::default(),
+        threads: AtomicU32::new(0),
         born: fork::generation(),
         _before: AtomicPtr::new(known),
     }));
@@ -235,9 +238,16 @@ impl Shared {
         lock(&self.given_up).number.remove(&(conn as usize));
     }
 
-    /// Makes a connection this thread's, once no other one does what is due for it: from then on its
-    /// SSL stays where it is. Its deadline is looked at by the next call.
-    pub fn claim(&self, local: &Local, now: u64, conn: *mut dv_udp_conn_t) {
+    /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
+    #[inline]
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+        if self.threads.load(Ordering::Relaxed) > 1 && !conn.is_null() {
+            self.claim_from_others(local, conn);
+        }
+    }
+
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
         let mut table = self.settled(find);
@@ -247,7 +257,7 @@ impl Shared {
             && std::mem::replace(&mut entry.thread, here) != here
             && entry.alive
         {
-            local.timers.borrow_mut().set(id, now);
+            local.timers.borrow_mut().set(id, sys::now());
         }
     }
 
@@ -331,6 +341,7 @@ impl Local {
     fn new() -> Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
+        shared.threads.fetch_add(1, Ordering::Relaxed);
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             timers: RefCell::default(),

@@ -132,6 +132,7 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
         let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
         local.last.set(found);
+        shared().claim(&local, found);
         found
     })
 }
