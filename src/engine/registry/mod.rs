@@ -11,6 +11,7 @@
 //! peers, 45 ms at 655,000 (`benches/registry.rs`).
 
 mod address;
+mod directory;
 mod index;
 mod list;
 mod slab;
@@ -19,6 +20,7 @@ mod sources;
 use std::net::SocketAddr;
 
 use self::address::Peer;
+pub use self::directory::Directory;
 use self::index::Index;
 use self::list::{Links, List};
 pub use self::slab::Id;
@@ -75,7 +77,7 @@ pub enum Kind {
     Foreign,
 }
 
-struct Entry<T> {
+struct Entry {
     peer: Peer,
     kind: Kind,
     /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once.
@@ -85,10 +87,9 @@ struct Entry<T> {
     /// Those of the same source by idleness.
     idle_in_source: Links,
     source: u32,
-    value: T,
 }
 
-impl<T> Entry<T> {
+impl Entry {
     fn idle(&mut self) -> &mut Links {
         &mut self.idle
     }
@@ -101,7 +102,9 @@ impl<T> Entry<T> {
 /// The table of peers; see the [module](self).
 pub struct Registry<T> {
     limits: Limits,
-    entries: Slab<Entry<T>>,
+    entries: Slab<Entry>,
+    /// By place, apart from the entries: a look-up by address touches nothing else of a connection.
+    values: Vec<Option<T>>,
     /// The oldest entry of each peer.
     by_peer: Index<3, Id>,
     sources: Sources,
@@ -116,6 +119,7 @@ impl<T> Registry<T> {
         Registry {
             limits,
             entries: Slab::new(),
+            values: Vec::new(),
             by_peer: Index::new(),
             sources: Sources::new(),
             idle: List::EMPTY,
@@ -155,13 +159,13 @@ impl<T> Registry<T> {
     /// What was inserted under `id`.
     #[inline]
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.entries.get(id).map(|entry| &entry.value)
+        self.values[self.entries.place(id)? as usize].as_ref()
     }
 
     /// What was inserted under `id`, to change it.
     #[inline]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        self.entries.get_mut(id).map(|entry| &mut entry.value)
+        self.values[self.entries.place(id)? as usize].as_mut()
     }
 
     /// The peer of `id`, with flow label 0.
@@ -201,7 +205,10 @@ impl<T> Registry<T> {
         };
         let peer = Peer::from(peer);
         let (same_peer, idle, idle_in_source) = (Links::NONE, Links::NONE, Links::NONE);
-        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source, value });
+        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source });
+        let at = place as usize;
+        self.values.resize_with(self.values.len().max(at + 1), || None);
+        self.values[at] = Some(value);
         match self.by_peer.get(&peer.0).map(Id::place) {
             None => {
                 self.entries[place].same_peer.older = place;
@@ -266,7 +273,12 @@ impl<T> Registry<T> {
             }
             Kind::Foreign => {}
         }
-        self.entries.remove(place).map(|entry| entry.value)
+        self.entries.remove(place)?;
+        let value = self.values[place as usize].take();
+        if self.entries.holds_nothing() {
+            self.values = Vec::new();
+        }
+        value
     }
 
     /// Who has to go when the table is full: the longest idle connection of the fullest source; see
@@ -294,7 +306,7 @@ impl<T> Registry<T> {
             .filter(|place| tied && self.sources.is_fullest(self.entries[*place].source))
             .chain(of_the_fullest)
             .chain(longest_idle())
-            .map(|place| (self.entries.id(place), &self.entries[place].value))
+            .filter_map(|place| Some((self.entries.id(place), self.values[place as usize].as_ref()?)))
             .find_map(|(id, value)| may_go(id, value).then_some(id))
     }
 
@@ -325,7 +337,7 @@ impl<T> Registry<T> {
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
-        self.entries.iter().map(|(id, entry)| (id, &entry.value))
+        self.entries.iter().filter_map(|(id, _)| Some((id, self.values[id.place() as usize].as_ref()?)))
     }
 
     fn link_idle(&mut self, place: u32) {

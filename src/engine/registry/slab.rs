@@ -69,6 +69,11 @@ impl<E> Slab<E> {
         self.len
     }
 
+    /// Whether its memory was given back.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.slots.capacity() == 0
+    }
+
     pub(super) fn insert(&mut self, held: E) -> u32 {
         self.len += 1;
         if let Some(place) = self.vacant.pop() {
