@@ -16,7 +16,7 @@ use crate::tls::session::{Opened, Parameters, Progress, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, content_type, records};
+use crate::wire::record::{HEADER_LEN, Record, content_type, records, set_sequence};
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
@@ -107,6 +107,8 @@ pub struct Connection {
     /// Of the hello that began it. A repetition has the same, a restarted client another.
     client_random: [u8; 32],
     server: bool,
+    /// The number under which libssl sees the next record in clear.
+    next_in_clear: u64,
     held: Vec<Box<[u8]>>,
     flight: Flight,
     handshake_deadline: u64,
@@ -117,6 +119,7 @@ pub struct Connection {
     release: bool,
     released: bool,
     message_max: usize,
+    fragment_min: usize,
     born: u32,
 }
 
@@ -150,9 +153,10 @@ impl Connection {
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         connection.client_random = *hello.random;
+        connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
         if !listen {
-            connection.session.outbound().begin_handshake(hello.record_sequence);
+            connection.session.begin_handshake(hello.record_sequence);
             connection.step(first, now);
         } else if connection.session.listen(first, hello.record_sequence) {
             connection.step(&[], now);
@@ -192,6 +196,7 @@ impl Connection {
             why: None,
             client_random: [0; 32],
             server: false,
+            next_in_clear: 0,
             held: Vec::new(),
             flight: Flight {
                 sent: now,
@@ -213,6 +218,7 @@ impl Connection {
             release: settings.release_buffers,
             released: false,
             message_max: 0,
+            fragment_min: 0,
             born: fork::generation(),
         }
     }
@@ -255,15 +261,18 @@ impl Connection {
                     self.repeat(now, counters);
                     return;
                 }
-                self.step(record.bytes, now);
+                self.step_in_clear(record.bytes, now);
             }
-            // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again.
-            (0, content_type::CHANGE_CIPHER_SPEC) => {
-                self.step(record.bytes, now);
+            // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
+            // one that is none it gives up.
+            (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
+                self.step_in_clear(record.bytes, now);
                 if !self.session.awaits_finished() {
                     self.hold(record, counters);
                 }
             }
+            // Its time has come: forged ones that are held already must not stand in its way.
+            (1, content_type::HANDSHAKE) if self.session.awaits_finished() => self.step_protected(record.bytes, now),
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
                 self.hold(record, counters);
@@ -294,11 +303,11 @@ impl Connection {
         if self.held.is_empty() || self.state != State::Handshaking {
             return;
         }
-        let is_ccs = |held: &Box<[u8]>| held[0] == content_type::CHANGE_CIPHER_SPEC;
-        if let Some(at) = self.held.iter().position(is_ccs) {
+        let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
+        if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
             if !self.session.awaits_finished() {
                 let ccs = self.held.remove(at);
-                self.step(&ccs, now);
+                self.step_in_clear(&ccs, now);
                 if !self.session.awaits_finished() {
                     self.held.insert(at, ccs);
                     return;
@@ -312,7 +321,7 @@ impl Connection {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
             if self.held[at][0] == content_type::HANDSHAKE {
                 let record = self.held.remove(at);
-                self.step(&record, now);
+                self.step_protected(&record, now);
             } else {
                 at += 1;
             }
@@ -328,6 +337,22 @@ impl Connection {
             if let Some((record, _)) = Record::parse(&held) {
                 self.receive_record(now, &record, messages, counters);
             }
+        }
+    }
+
+    /// One step with a record in clear. It gets a number of ours: libssl drops what lags behind the highest number that it
+    /// has seen, which in clear may be anybody's.
+    fn step_in_clear(&mut self, record: &[u8], now: u64) {
+        let mut record = record.to_vec();
+        set_sequence(&mut record, self.next_in_clear);
+        self.next_in_clear += 1;
+        self.step(&record, now);
+    }
+
+    /// One step with a record of the next epoch, unless it is one that libssl would give up at.
+    fn step_protected(&mut self, record: &[u8], now: u64) {
+        if record.len() >= HEADER_LEN + self.session.fragment_min() {
+            self.step(record, now);
         }
     }
 
@@ -360,6 +385,7 @@ impl Connection {
         self.heard = now;
         self.used = now;
         self.message_max = self.session.message_max();
+        self.fragment_min = self.session.fragment_min();
         self.flight.due = NEVER;
         self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         self.session.outbound().end_handshake();
@@ -390,7 +416,12 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> bool {
-        if record.epoch != 1 {
+        if record.epoch == 0 && is_change_cipher_spec(record) && self.flight.kept_until != NEVER {
+            // The peer repeats his last flight. If he has no new Finished for it any more, nothing else tells.
+            self.repeat(now, counters);
+            return false;
+        }
+        if record.epoch != 1 || record.fragment().len() < self.fragment_min {
             counters.records_dropped.add(1);
             return false;
         }
@@ -568,8 +599,8 @@ impl Connection {
         flight.due = now.saturating_add(flight.timeout);
         flight.sent = now;
         let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
-        if flight.timeouts % TIMEOUTS_PER_STEP == 0 && step <= SMALLER_MTUS.len() {
-            self.session.set_payload_max(payload(SMALLER_MTUS[step - 1], self.peer));
+        if flight.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
+            self.session.lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
         if !(self.session.repeats_by_libssl() && self.session.handle_timeout()) {
@@ -637,6 +668,11 @@ impl Connection {
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
     }
+}
+
+/// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
+fn is_change_cipher_spec(record: &Record<'_>) -> bool {
+    record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
 }
 
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {

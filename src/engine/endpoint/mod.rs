@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::iter::successors;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
@@ -63,7 +64,7 @@ pub struct Endpoint {
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
-    counters: Counters,
+    counters: Arc<Counters>,
     now: u64,
     born: u32,
 }
@@ -107,7 +108,7 @@ impl Endpoint {
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
             now: 0,
             born: fork::generation(),
         })
@@ -184,7 +185,7 @@ impl Endpoint {
 
     /// Whether a handshake with this peer may begin; somebody else may have to go for it.
     fn make_room(&mut self, peer: SocketAddr) -> bool {
-        if self.inbox.waiting() > self.config.max_waiting_bytes {
+        if self.inbox.waiting() > self.config.max_waiting_bytes / 2 {
             self.counters.refused_unread.add(1);
             return false;
         }
@@ -469,6 +470,26 @@ impl Endpoint {
         let mut stats = Stats::default();
         stats.add(&self.counters);
         stats
+    }
+
+    /// The counters, for another thread to read.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
+    /// what they have.
+    pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
+        if self.config.accept && !cookie::trust_the_gate(&context) {
+            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        }
+        self.context = context;
+        Ok(())
+    }
+
+    /// Accepts no handshakes any more; those that have begun go on.
+    pub fn stop_accepting(&mut self) {
+        self.config.accept = false;
     }
 
     /// How many handshakes with clients are in progress.

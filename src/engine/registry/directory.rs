@@ -63,7 +63,7 @@ impl Directory {
             let version = self.version.load(Ordering::Acquire);
             let value = self.look(self.slots(), hash, &key).map(|slot| slot.value.load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if version % 2 == 0 && self.version.load(Ordering::Relaxed) == version {
+            if version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version {
                 return value.filter(|value| *value != 0);
             }
             std::hint::spin_loop();
