@@ -16,15 +16,17 @@ thread_local! {
 #[inline]
 pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
     quiet_hook();
-    DEPTH.set(DEPTH.get() + 1);
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
-    let depth = DEPTH.get() - 1;
-    DEPTH.set(depth);
-    if depth == 0 && log::waiting() {
-        // The callback is the program's: if it is Rust and panics, that must not cross into C either.
-        let _ = catch_unwind(log::flush);
-    }
-    result
+    // One look for the thread's own variable, not four: in a shared library each is a call.
+    DEPTH.with(|depth| {
+        depth.set(depth.get() + 1);
+        let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
+        depth.set(depth.get() - 1);
+        if depth.get() == 0 && log::waiting() {
+            // The callback is the program's: if it is Rust and panics, that must not cross into C either.
+            let _ = catch_unwind(log::flush);
+        }
+        result
+    })
 }
 
 /// Panics of ours are a log line, not a message on stderr; those of the rest of the program go where they always went.

@@ -29,4 +29,6 @@ pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 pub use ffi::*;
+pub use net::handler::{Context, Handler};
+pub use net::server::{Server, ServerConfig, ServerStats, SocketStats};
 pub use tls::resumption::Resumption;

@@ -77,7 +77,7 @@ pub fn push(level: Level, line: String) {
 /// Whether a line waits on this thread.
 #[inline]
 pub fn waiting() -> bool {
-    WAITING.with_borrow(|w| !w.is_empty())
+    WANTED.load(Ordering::Relaxed) != 0 && WAITING.with_borrow(|waiting| !waiting.is_empty())
 }
 
 /// Hands the waiting lines to the callback. Call it with nothing borrowed and no lock held.

@@ -28,4 +28,10 @@ fn of_c_and_rust_are_equal() {
     common::link_without_library(&object, &program);
     let c = common::succeed(&mut Command::new(&program)).stdout;
     assert_eq!(String::from_utf8(c).expect("text"), rust);
+
+    // A type that the header gets one day is not forgotten here.
+    let header = std::fs::read_to_string(common::header().join("dv_dtls.h")).expect("the header");
+    let types = header.lines().filter_map(|line| line.strip_prefix("} ")?.strip_suffix(';'));
+    let compared = |name: &str| rust.lines().any(|line| line.starts_with(&format!("{name} ")));
+    assert_eq!(types.filter(|name| !compared(name)).collect::<Vec<_>>(), [""; 0]);
 }

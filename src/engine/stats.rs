@@ -20,25 +20,32 @@ impl Counter {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// The counters of one endpoint or of one thread on the helpers' table.
+    ($(#[$of:meta])+ $counters:ident, $stats:ident: $($(#[$doc:meta])+ $name:ident,)+) => {
+        $(#[$of])+
+        ///
+        /// No other writer's counters share their cache lines, which come in pairs.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])+ pub $name: Counter,)+ }
+        #[repr(align(128))]
+        pub struct $counters { $($(#[$doc])+ pub $name: $crate::engine::stats::Counter,)+ }
 
         /// What the counters stood at.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Stats { $($(#[$doc])+ pub $name: u64,)+ }
+        pub struct $stats { $($(#[$doc])+ pub $name: u64,)+ }
 
-        impl Stats {
+        impl $stats {
             /// Adds what `counters` stand at.
-            pub fn add(&mut self, counters: &Counters) {
+            pub fn add(&mut self, counters: &$counters) {
                 $(self.$name += counters.$name.get();)+
             }
         }
     };
 }
 
+pub(crate) use counters;
+
 counters! {
+    /// The counters of one endpoint or of one thread on the helpers' table.
+    Counters, Stats:
     /// Datagrams that came in.
     datagrams_in,
     /// Datagrams that went out.

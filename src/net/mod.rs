@@ -1,3 +1,10 @@
-//! Sockets and system calls.
+//! Sockets, batches of datagrams, worker threads, and the server's loop.
 
+pub mod handler;
+mod mailbox;
+pub mod server;
+mod share;
+mod socket;
+mod steer;
 pub mod sys;
+mod worker;

@@ -31,6 +31,8 @@ pub enum Error {
     Invalid(String),
     /// OpenSSL failed, in its own words.
     Tls(String),
+    /// The kernel refused something, in its own words.
+    Io(String),
 }
 
 impl fmt::Display for Error {
@@ -43,7 +45,7 @@ impl fmt::Display for Error {
             Error::Busy => f.write_str("there is a session with this peer already"),
             Error::Limit => f.write_str("there are as many sessions as there may be"),
             Error::Forked => f.write_str("made before a fork: a child must not send"),
-            Error::Invalid(why) | Error::Tls(why) => f.write_str(why),
+            Error::Invalid(why) | Error::Tls(why) | Error::Io(why) => f.write_str(why),
         }
     }
 }
@@ -53,5 +55,11 @@ impl std::error::Error for Error {}
 impl From<ErrorStack> for Error {
     fn from(stack: ErrorStack) -> Error {
         Error::Tls(Cause::from(stack).to_string())
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        Error::Io(error.to_string())
     }
 }

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::iter::successors;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
@@ -128,7 +129,7 @@ pub struct Endpoint {
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
-    counters: Counters,
+    counters: Arc<Counters>,
     now: u64,
     born: u32,
 }
@@ -172,7 +173,7 @@ impl Endpoint {
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
-            counters: Counters::default(),
+            counters: Arc::default(),
             now: 0,
             born: fork::generation(),
         })
@@ -543,6 +544,26 @@ impl Endpoint {
         let mut stats = Stats::default();
         stats.add(&self.counters);
         stats
+    }
+
+    /// The counters, for another thread to read.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
+    /// what they have.
+    pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
+        if self.config.accept && !cookie::trust_the_gate(&context) {
+            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        }
+        self.context = context;
+        Ok(())
+    }
+
+    /// Accepts no handshakes any more; those that have begun go on.
+    pub fn stop_accepting(&mut self) {
+        self.config.accept = false;
     }
 
     /// How many handshakes with clients are in progress.

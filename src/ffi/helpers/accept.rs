@@ -116,7 +116,7 @@ pub unsafe fn begin(
         return Begun::Nothing;
     };
     let entry = Entry { conn, thread: sys::thread(), alive: true, working: false };
-    let id = shared().registry().insert(peer, entry, Kind::Handshaking);
+    let id = shared().insert(peer, entry, Kind::Handshaking);
     state.id.set(Some(id));
     state.note_descriptor(fd, true);
     due::rearm(local, now, state, Phase::Handshaking, deadline);

@@ -224,9 +224,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         // SAFETY: as above.
         match unsafe { begin(&local, now, &context, datagram, fd, key, peer) } {
             Begun::Connection(conn) => {
-                // SAFETY: it was made just now.
-                let state = unsafe { STATE.get((*conn).ssl.cast()) };
-                local.last.set(state.and_then(|state| state.id.get()));
+                local.last.set(conn);
                 conn
             }
             Begun::Nothing => ptr::null_mut(),
@@ -262,8 +260,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
             SSL_free((*conn).ssl.cast());
             libc::free(conn.cast());
         }
-        let local = local();
-        due::run(&local, sys::now(), ptr::null_mut());
+        due::run_now(&local(), ptr::null_mut());
     });
 }
 

@@ -21,6 +21,14 @@ const LINGER: u64 = 5_000_000;
 /// How soon a connection that must not be given up yet is looked at again.
 const LATER: u64 = 1_000_000;
 
+/// [`run`] for a call that needs the time for nothing else: with no deadline at all there is no look at the clock.
+#[inline]
+pub fn run_now(local: &Local, about: *mut dv_udp_conn_t) {
+    if local.timers.borrow().next() != u64::MAX {
+        run(local, sys::now(), about);
+    }
+}
+
 /// Does what is due by `now`, and gives how much that was. `about` is the connection that the call is about: it is not
 /// given up now, and neither is the one that this thread found or made last.
 pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
@@ -32,7 +40,7 @@ pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
         let Some((id, _)) = local.timers.borrow_mut().pop_due(now) else { break };
         done += 1;
         if let Some(work) = Work::begin(id) {
-            let spared = work.conn == about || local.last.get() == Some(id);
+            let spared = work.conn == about || work.conn == local.last.get();
             // SAFETY: the entry says that the SSL is alive, that this thread used it last, and now that it works on it.
             unsafe { advance(local, now, &work, spared) };
         }
@@ -104,7 +112,7 @@ pub fn evict(local: &Local, now: u64) -> bool {
     let here = sys::thread();
     let last = local.last.get();
     let may_go =
-        |id, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && Some(id) != last;
+        |_, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && entry.conn != last;
     let victim = shared().registry().victim_where(may_go);
     let Some(work) = victim.and_then(Work::begin) else { return false };
     // SAFETY: as in `run`.

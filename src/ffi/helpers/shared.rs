@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use super::connection::State;
 use super::environment;
 use super::types::dv_udp_conn_t;
 use crate::engine::cookie::CookieJar;
-use crate::engine::registry::{Id, Limits, Registry};
+use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
@@ -41,6 +42,8 @@ unsafe impl Send for Entry {}
 /// What all threads share.
 pub struct Shared {
     registry: Mutex<Registry<Entry>>,
+    /// The oldest connection of each peer, for conn_find.
+    directory: Directory,
     jar: Mutex<CookieJar>,
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
@@ -84,6 +87,7 @@ fn make(known: *mut Shared) -> &'static Shared {
     let settings = environment::settings();
     let new = Box::into_raw(Box::new(Shared {
         registry: Mutex::new(Registry::new(Limits::from(&settings))),
+        directory: Directory::new(),
         jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
@@ -168,11 +172,34 @@ impl Shared {
         registry.iter().find_map(|(id, entry)| (entry.conn == conn).then_some(id))
     }
 
-    /// Takes `conn` out of the table, if it is there and nobody is working on it.
+    /// The oldest connection with this peer. Waits for no lock.
+    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
+        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
+    }
+
+    /// Puts a connection into the table, behind those with the same peer.
+    pub fn insert(&self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
+        let mut registry = self.registry();
+        let id = registry.insert(peer, entry, kind);
+        self.publish(&registry, peer);
+        id
+    }
+
+    /// Takes `conn` out of the table, if it is there, once nobody is working on it.
     pub fn remove(&self, conn: *mut dv_udp_conn_t) {
         if let Some(id) = self.id_of(conn) {
-            self.settled(id).remove(id);
+            let mut registry = self.settled(id);
+            if let Some(peer) = registry.peer(id) {
+                registry.remove(id);
+                self.publish(&registry, peer);
+            }
         }
+    }
+
+    /// Tells conn_find who is the oldest with this peer now.
+    fn publish(&self, registry: &Registry<Entry>, peer: SocketAddr) {
+        let oldest = registry.find(peer).and_then(|id| registry.get(id));
+        self.directory.set(peer, oldest.map_or(0, |entry| entry.conn.expose_provenance() as u64));
     }
 
     /// The registry, once no other thread does what is due for `id`.
@@ -198,7 +225,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Local {
     pub timers: RefCell<TimerQueue>,
     /// What the last conn_find or conn_new of this thread gave: it is not given up behind the caller's back.
-    pub last: Cell<Option<Id>>,
+    pub last: Cell<*mut dv_udp_conn_t>,
     /// Where messages are opened to.
     pub messages: RefCell<Datagrams>,
     pub counters: Arc<Counters>,
@@ -229,7 +256,7 @@ impl Local {
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             timers: RefCell::default(),
-            last: Cell::new(None),
+            last: Cell::new(ptr::null_mut()),
             messages: RefCell::default(),
             counters,
             refusals: Default::default(),

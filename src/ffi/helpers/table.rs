@@ -78,7 +78,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(_) => Kind::Established,
         };
         let entry = Entry { conn, thread: sys::thread(), alive: state.is_some(), working: false };
-        let id = shared().registry().insert(peer, entry, kind);
+        let id = shared().insert(peer, entry, kind);
         if let Some(state) = state {
             state.id.set(Some(id));
             local().timers.borrow_mut().set(id, sys::now());
@@ -125,12 +125,11 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
     guard(std::ptr::null_mut(), || {
         let local = local();
-        due::run(&local, sys::now(), std::ptr::null_mut());
+        due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let registry = shared().registry();
-        let found = peer.and_then(|peer| registry.find_value(peer));
-        local.last.set(found.map(|(id, _)| id));
-        found.map_or(std::ptr::null_mut(), |(_, entry)| entry.conn)
+        let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
+        local.last.set(found);
+        found
     })
 }

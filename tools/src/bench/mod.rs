@@ -61,6 +61,10 @@ fn flood(to: SocketAddr) -> Result<Flood, String> {
     Ok(Flood { to, rate: Some(20_000.0), sources: 10_000, ports: 16, count: u64::MAX, limit })
 }
 
+/// Lets memset clear with vector stores. Callgrind takes each step of `rep stosb`, its usual way with the 64 KB that the
+/// original clears, for an instruction: that count is what the target speaks of, but no processor takes it so.
+const VECTOR_STORES: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.cpu.x86_rep_stosb_threshold=1000000000")];
+
 /// A way to measure one side once.
 type Measure<'a> = dyn FnMut(Side) -> Result<f64, String> + 'a;
 
@@ -90,7 +94,14 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     for part in parts.split(',') {
         good &= match part {
             "cpu" => bench.compare("cpu_us_per_message", 0.77, bench.rounds, &mut |side| bench.cpu(side)),
-            "instructions" => bench.compare("instructions_per_message", 0.6, 1, &mut |side| bench.instructions(side)),
+            "instructions" => {
+                let good = bench
+                    .compare("instructions_per_message", 0.6, 1, &mut |side| bench.instructions(side, &[]))?
+                    & bench.compare("instructions_per_message_vector_stores", f64::NAN, 1, &mut |side| {
+                        bench.instructions(side, &VECTOR_STORES)
+                    })?;
+                Ok(good)
+            }
             "find" => bench.compare("find_ns", 0.2, bench.rounds, &mut |side| bench.programs.find(side, 100_000)),
             "flood" => bench.compare("cpu_us_per_hello", 1.0 / 6.0, bench.rounds, &mut |side| bench.flood(side)),
             "beside" => bench.beside(),
@@ -103,7 +114,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 }
 
 impl Bench {
-    /// Measures both sides in turn, and compares their medians: the library's may be `target` of the original's.
+    /// Measures both sides in turn, and compares their medians: the library's may be `target` of the original's. NaN: none.
     fn compare(&self, name: &str, target: f64, rounds: usize, measure: &mut Measure) -> Result<bool, String> {
         let mut progress = Progress::new();
         let mut seen: Vec<(Side, Vec<f64>)> = self.sides.iter().map(|side| (*side, Vec::new())).collect();
@@ -123,7 +134,7 @@ impl Bench {
             [(_, original), (_, library)] => median(library) / median(original),
             _ => f64::NAN,
         };
-        let good = ratio.is_nan() || ratio <= target;
+        let good = ratio.is_nan() || target.is_nan() || ratio <= target;
         report.float("ratio", ratio).float("target", target).value("good", good).print();
         Ok(good)
     }
@@ -143,14 +154,14 @@ impl Bench {
     }
 
     /// Instructions in user space for a message: what two runs that differ in their messages alone differ by.
-    fn instructions(&self, side: Side) -> Result<f64, String> {
+    fn instructions(&self, side: Side, environment: &[(&str, &str)]) -> Result<f64, String> {
         const CLIENTS: usize = 16;
         const MESSAGES: [u64; 2] = [20, 520];
         let mut counted = [0.0; 2];
         for (counted, messages) in counted.iter_mut().zip(MESSAGES) {
             let out = std::env::temp_dir().join(format!("dv-load-callgrind-{}", std::process::id()));
             let option = format!("--callgrind-out-file={}", out.display());
-            let server = self.programs.serve(side, &["valgrind", "--tool=callgrind", &option], &[])?;
+            let server = self.programs.serve(side, &["valgrind", "--tool=callgrind", &option], environment)?;
             let (answered, _) = talk(self.clients(&server, CLIENTS)?, Until::Messages(messages))?;
             server.terminate()?;
             let text = fs::read_to_string(&out).map_err(|why| format!("{}: {why}", out.display()))?;

@@ -1,4 +1,7 @@
-//! The system calls: the one file of this room with `unsafe`.
+//! The system calls: the one place of this room with `unsafe`.
+
+pub mod batch;
+pub mod udp;
 
 use std::ffi::{CStr, OsString};
 use std::io;
@@ -16,6 +19,14 @@ pub fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is writable.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// The same clock to the microsecond.
+pub fn precise_now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 

@@ -1,0 +1,95 @@
+//! The program's side of the server.
+
+use super::server::Shared;
+use crate::engine::connection::CloseReason;
+use crate::engine::endpoint::{Endpoint, Error, Info, Session};
+
+/// What a program does with what happens on its server. Each worker calls it from its own thread, so it is called for
+/// several sessions at once, but for one session never twice at the same time.
+pub trait Handler: Send + Sync + 'static {
+    /// A client has finished its handshake.
+    fn open(&self, context: &mut Context<'_>, session: Session) {
+        let _ = (context, session);
+    }
+
+    /// A message has come.
+    fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]);
+
+    /// A session that was opened is over. What it was can still be asked for here; nothing can be sent any more.
+    fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {
+        let _ = (context, session, reason);
+    }
+}
+
+/// A function of messages alone.
+impl<F: Fn(&mut Context<'_>, Session, &[u8]) + Send + Sync + 'static> Handler for F {
+    fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]) {
+        self(context, session, message);
+    }
+}
+
+/// What a [`Handler`] can do while it is called.
+pub struct Context<'a> {
+    pub(super) endpoint: &'a mut Endpoint,
+    pub(super) shared: &'a Shared,
+    pub(super) worker: usize,
+}
+
+impl Context<'_> {
+    /// Sends one message to a session of this server's. To one that another worker has, the message goes through a queue.
+    pub fn send(&mut self, session: Session, message: &[u8]) -> Result<(), Error> {
+        match self.own(session) {
+            Some(own) => self.endpoint.send(own, message),
+            None => self.shared.send(session, message),
+        }
+    }
+
+    /// Ends a session: the peer is sent a close_notify, and [`Handler::close`] is called.
+    pub fn close(&mut self, session: Session) -> Result<(), Error> {
+        match self.own(session) {
+            Some(own) => self.endpoint.close(own),
+            None => self.shared.close(session),
+        }
+    }
+
+    /// What is known about a session that this worker has, as all have that it calls the handler for.
+    pub fn info(&self, session: Session) -> Result<Info<'_>, Error> {
+        self.endpoint.info(self.own(session).ok_or(Error::Stale)?)
+    }
+
+    /// Attaches a number of the program's to a session that this worker has; see [`Info::user`].
+    pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
+        self.endpoint.set_user(self.own(session).ok_or(Error::Stale)?, user)
+    }
+
+    /// Which worker this is, from 0 on.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    fn own(&self, session: Session) -> Option<Session> {
+        let (worker, own) = whose(session);
+        own.filter(|_| worker == self.worker)
+    }
+}
+
+/// Where the worker stands in a session's number: above its place at the worker's endpoint.
+const PLACE_BITS: u32 = 24;
+
+/// Sessions that a worker's endpoint can have.
+pub(super) const SESSIONS_MAX: u32 = (1 << PLACE_BITS) - 2;
+
+/// Workers that a session's number has room for.
+pub(super) const WORKERS_MAX: usize = 1 << (32 - PLACE_BITS);
+
+/// The number by which the server's sessions are known, of a session at a worker's endpoint.
+pub(super) fn number(worker: usize, own: Session) -> Session {
+    Session::from_u64(own.as_u64() | (worker as u64) << PLACE_BITS).expect("the place is not 0")
+}
+
+/// The worker that has a session, and the session's number at its endpoint.
+pub(super) fn whose(session: Session) -> (usize, Option<Session>) {
+    let (high, low) = (session.as_u64() >> 32 << 32, session.as_u64() as u32);
+    let place = low & ((1 << PLACE_BITS) - 1);
+    ((low >> PLACE_BITS) as usize, Session::from_u64(high | u64::from(place)))
+}

@@ -1,0 +1,141 @@
+//! What other threads ask of a worker.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard};
+
+use openssl::ssl::SslContext;
+
+use super::sys::udp::Bell;
+use crate::engine::endpoint::{CookieSecret, Error, Session};
+use crate::wire::datagrams::Datagrams;
+
+/// Letters to one worker. Only those who write hold its lock against the worker, and only as long as a message is copied.
+pub struct Mailbox {
+    bell: Bell,
+    state: Mutex<State>,
+    waiting_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    letters: Letters,
+    /// The sessions that can be written to.
+    open: HashSet<Session>,
+}
+
+/// What is asked, in its order.
+#[derive(Default)]
+pub struct Letters {
+    letters: Vec<Letter>,
+    messages: Datagrams,
+}
+
+/// One request.
+pub enum Letter {
+    /// Send the next of the messages.
+    Send(Session),
+    /// End a session.
+    Close(Session),
+    /// Begin sessions with this context and this secret, where there is one.
+    Reload(SslContext, Option<CookieSecret>),
+    /// Accept nobody any more, and stop when all sessions are over or the time has come.
+    Drain(u64),
+}
+
+impl Mailbox {
+    /// An empty one, for at most so many bytes at once.
+    pub fn new(waiting_max: usize) -> Result<Mailbox, Error> {
+        Ok(Mailbox { bell: Bell::new()?, state: Mutex::default(), waiting_max })
+    }
+
+    /// What wakes the worker.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Queues a message for a session of this worker's.
+    pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
+        let mut state = self.lock_for(session, message.len())?;
+        state.letters.messages.push(message);
+        self.post(state, Letter::Send(session));
+        Ok(())
+    }
+
+    /// Asks for the end of a session of this worker's.
+    pub fn close(&self, session: Session) -> Result<(), Error> {
+        let state = self.lock_for(session, 0)?;
+        self.post(state, Letter::Close(session));
+        Ok(())
+    }
+
+    /// Asks for something that is about no session.
+    pub fn ask(&self, letter: Letter) {
+        self.post(self.lock(), letter);
+    }
+
+    /// Whether there is such a session.
+    pub fn knows(&self, session: Session) -> bool {
+        self.lock().open.contains(&session)
+    }
+
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// A session has been opened.
+    pub fn opened(&self, session: Session) {
+        self.lock().open.insert(session);
+    }
+
+    /// A session is over.
+    pub fn over(&self, session: Session) {
+        self.lock().open.remove(&session);
+    }
+
+    /// Takes all letters, in exchange for `read`, which is emptied.
+    pub fn take(&self, read: &mut Letters) {
+        read.letters.clear();
+        read.messages.clear();
+        self.bell.hear();
+        std::mem::swap(read, &mut self.lock().letters);
+    }
+
+    fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.lock();
+        let Letters { letters, messages } = &state.letters;
+        if !state.open.contains(&session) {
+            return Err(Error::Stale);
+        }
+        match letters.len() * size_of::<Letter>() + messages.total_len() + room > self.waiting_max {
+            true => Err(Error::Again),
+            false => Ok(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
+        state.letters.letters.push(letter);
+        // Behind the first one, the bell rings already.
+        let first = state.letters.letters.len() == 1;
+        drop(state);
+        if first {
+            self.bell.ring();
+        }
+    }
+}
+
+impl Letters {
+    /// Takes the letters out, each with its message, if it is one that has one.
+    pub fn drain(&mut self, mut read: impl FnMut(Letter, &[u8])) {
+        let mut message = 0;
+        for letter in self.letters.drain(..) {
+            let sends = matches!(letter, Letter::Send(_));
+            read(letter, self.messages.get(message).filter(|_| sends).unwrap_or_default());
+            message += usize::from(sends);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
+
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use openssl::ssl::SslContext;
+
+use super::handler::{Handler, SESSIONS_MAX, WORKERS_MAX, whose};
+use super::mailbox::{Letter, Mailbox};
+use super::socket::{self, Options, Port};
+use super::sys::precise_now;
+use super::worker::Worker;
+use crate::engine::endpoint::{Config, Endpoint, Error, Session};
+use crate::engine::settings::Settings;
+use crate::engine::stats::{Counters, Stats, counters};
+
+counters! {
+    /// What a worker counts at its sockets.
+    SocketCounters, SocketStats:
+    /// Datagrams that the kernel dropped because a socket's buffer was full.
+    kernel_drops,
+    /// Datagrams of handshakes that were dropped because more waited than their share of the time allows, at a socket where
+    /// the kernel does not keep them apart.
+    handshakes_shed,
+    /// Reads of many datagrams at once.
+    batches_in,
+    /// Writes of many datagrams at once.
+    batches_out,
+    /// Times that a socket had no room for what was to leave, which then waited.
+    socket_full,
+    /// Datagrams that the kernel refused to send.
+    datagrams_refused,
+    /// Messages from other threads that could not be sent any more when their worker came to them.
+    messages_refused,
+}
+
+/// How a server is to behave.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// How its endpoints are to behave. The limits are those of the whole server: each worker has its part of them.
+    pub endpoint: Config,
+    /// Threads. Each has its own sockets and sessions, and a client stays with one of them.
+    pub workers: usize,
+    /// Whether the kernel may join and cut datagrams (UDP_GRO, UDP_SEGMENT), if it can.
+    pub offload: bool,
+    /// Whether handshakes come in at sockets of their own, if the kernel can see to that.
+    pub steer_handshakes: bool,
+    /// Bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
+    pub socket_buffer: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        ServerConfig {
+            endpoint: Config::default(),
+            workers: 1,
+            offload: true,
+            steer_handshakes: true,
+            socket_buffer: 4 << 20,
+        }
+    }
+}
+
+/// What a server has counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// At its endpoints.
+    pub endpoints: Stats,
+    /// At its sockets.
+    pub sockets: SocketStats,
+    /// Sessions that are open now.
+    pub sessions: usize,
+}
+
+/// A DTLS server with its own sockets and threads.
+///
+/// ```
+/// # use openssl::ssl::{SslContext, SslMethod};
+/// use dv_dtls::{Context, Server, ServerConfig, Session};
+///
+/// # fn main() -> Result<(), dv_dtls::Error> {
+/// let mut context = SslContext::builder(SslMethod::dtls())?;
+/// // ... with a certificate and its key, as for any server on OpenSSL.
+/// let echo = |context: &mut Context<'_>, session: Session, message: &[u8]| {
+///     let _ = context.send(session, message);
+/// };
+/// let server = Server::new(context.build(), ServerConfig::default(), echo)?;
+/// let address = server.bind("127.0.0.1:0")?;
+/// server.start()?;
+/// println!("listening on {address}");
+/// server.stop();
+/// server.join()
+/// # }
+/// ```
+pub struct Server {
+    shared: Arc<Shared>,
+    options: Options,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Addresses are still being bound.
+    Idle {
+        workers: Vec<Worker>,
+        bound: Vec<SocketAddr>,
+    },
+    Running(Vec<JoinHandle<Result<Vec<Port>, Error>>>),
+    Over,
+}
+
+/// What the workers and everybody else have in common.
+pub struct Shared {
+    desks: Vec<Desk>,
+    stopping: AtomicBool,
+}
+
+/// Where others reach a worker, and read what it counts.
+struct Desk {
+    mailbox: Mailbox,
+    counters: Arc<Counters>,
+    sockets: SocketCounters,
+}
+
+impl Server {
+    /// A server whose sessions are made with `context`, and whose events `handler` takes. It is bound to no address yet.
+    pub fn new(context: SslContext, config: ServerConfig, handler: impl Handler) -> Result<Server, Error> {
+        if !(1..=WORKERS_MAX).contains(&config.workers) {
+            return Err(Error::Invalid(format!("{} workers: 1 to {WORKERS_MAX} are possible", config.workers)));
+        }
+        let endpoint =
+            Config { settings: part_of(&config.endpoint.settings, config.workers as u32), ..config.endpoint };
+        let make = |_| Endpoint::new(context.clone(), endpoint.clone());
+        let endpoints = (0..config.workers).map(make).collect::<Result<Vec<_>, _>>()?;
+        let desk = |endpoint: &Endpoint| {
+            let mailbox = Mailbox::new(config.endpoint.max_waiting_bytes)?;
+            Ok(Desk { mailbox, counters: endpoint.counters(), sockets: SocketCounters::default() })
+        };
+        let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
+        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false) });
+        let handler: Arc<dyn Handler> = Arc::new(handler);
+        let worker = |(number, endpoint)| Worker::new(number, endpoint, shared.clone(), handler.clone());
+        let workers = endpoints.into_iter().enumerate().map(worker).collect();
+        let options = Options {
+            workers: config.workers,
+            buffer: config.socket_buffer,
+            offload: config.offload,
+            steer: config.steer_handshakes,
+        };
+        Ok(Server { shared, options, state: Mutex::new(State::Idle { workers, bound: Vec::new() }) })
+    }
+
+    /// Takes an address, and says which it is: port 0 takes a free one. `[::]` takes IPv4 as well. A server can have several
+    /// addresses, but no two ports of the same one.
+    pub fn bind(&self, address: impl ToSocketAddrs) -> Result<SocketAddr, Error> {
+        let mut failed = Error::Invalid("no address".into());
+        for address in address.to_socket_addrs()? {
+            match self.bind_one(address) {
+                Ok(bound) => return Ok(bound),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn bind_one(&self, address: SocketAddr) -> Result<SocketAddr, Error> {
+        let mut state = self.lock();
+        let (workers, bound) = state.idle()?;
+        refuse_second(bound, address)?;
+        let ipv4_is_taken = bound.contains(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())));
+        let only_v6 = !address.ip().is_unspecified() || ipv4_is_taken;
+        let ports =
+            socket::open(address, only_v6, &self.options).map_err(|error| Error::Io(format!("{address}: {error}")))?;
+        let local = ports[0].local;
+        bound.push(local);
+        workers.iter_mut().zip(ports).for_each(|(worker, port)| worker.add(port));
+        Ok(local)
+    }
+
+    /// Takes over a UDP socket that is bound already, such as one that the program was started with. One worker serves it.
+    /// To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
+    pub fn bind_socket(&self, socket: impl Into<OwnedFd>) -> Result<SocketAddr, Error> {
+        let mut state = self.lock();
+        let (workers, bound) = state.idle()?;
+        let port = socket::adopt(socket.into(), &self.options)?;
+        let local = port.local;
+        let same = bound.iter().filter(|other| **other == local).count();
+        if same == 0 {
+            refuse_second(bound, local)?;
+        }
+        let worker = same % workers.len();
+        workers[worker].add(port);
+        bound.push(local);
+        Ok(local)
+    }
+
+    /// Starts the workers, each in a thread of its own.
+    pub fn start(&self) -> Result<(), Error> {
+        let mut state = self.lock();
+        let workers = state.begin()?;
+        let mut threads = Vec::new();
+        for (number, worker) in workers.into_iter().enumerate() {
+            let builder = thread::Builder::new().name(format!("dv-worker-{number}"));
+            let one_for_all = OneForAll(self.shared.clone());
+            match builder.spawn(|| one_for_all.watch(worker)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    self.stop();
+                    *state = State::Running(threads);
+                    return Err(error.into());
+                }
+            }
+        }
+        *state = State::Running(threads);
+        Ok(())
+    }
+
+    /// Starts the workers and waits until the server is over.
+    pub fn run(&self) -> Result<(), Error> {
+        self.start()?;
+        self.join()
+    }
+
+    /// Waits until the server is over, after [`Server::stop`] or [`Server::shutdown`]. Not from inside a handler.
+    pub fn join(&self) -> Result<(), Error> {
+        let state = std::mem::replace(&mut *self.lock(), State::Over);
+        let State::Running(threads) = state else { return Ok(()) };
+        // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
+        let outcomes: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        for outcome in outcomes {
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the server: each peer is sent a close_notify. It does not wait for that, and may be called from a signal
+    /// handler.
+    pub fn stop(&self) {
+        self.shared.stop();
+    }
+
+    /// Accepts nobody any more, and ends the server when all sessions are over, or after `deadline`, when each peer that is
+    /// left is sent a close_notify. It does not wait for that.
+    pub fn shutdown(&self, deadline: Duration) {
+        let by = precise_now().saturating_add(deadline.as_micros().try_into().unwrap_or(u64::MAX));
+        self.shared.desks.iter().for_each(|desk| desk.mailbox.ask(Letter::Drain(by)));
+    }
+
+    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
+    /// what they have.
+    pub fn reload(&self, context: SslContext) -> Result<(), Error> {
+        if !crate::tls::cookie::trust_the_gate(&context) {
+            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        }
+        self.shared.desks.iter().for_each(|desk| desk.mailbox.ask(Letter::Reload(context.clone(), None)));
+        Ok(())
+    }
+
+    /// Queues one message for a session. It may be called from any thread; inside a handler,
+    /// [`Context::send`](super::handler::Context::send) spares the queue.
+    pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
+        self.shared.send(session, message)
+    }
+
+    /// Asks for the end of a session: the peer is sent a close_notify, and [`Handler::close`] is called.
+    pub fn close(&self, session: Session) -> Result<(), Error> {
+        self.shared.close(session)
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> ServerStats {
+        let mut stats = ServerStats::default();
+        for desk in &self.shared.desks {
+            stats.endpoints.add(&desk.counters);
+            stats.sockets.add(&desk.sockets);
+            stats.sessions += desk.mailbox.sessions();
+        }
+        stats
+    }
+
+    /// The sessions that each worker has open.
+    pub fn sessions_of_workers(&self) -> Vec<usize> {
+        self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        // A worker cannot wait for itself, when the handler holds the last reference to the server.
+        let State::Running(threads) = std::mem::replace(&mut *self.lock(), State::Over) else { return };
+        let here = thread::current().id();
+        threads.into_iter().filter(|thread| thread.thread().id() != here).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl State {
+    fn idle(&mut self) -> Result<(&mut Vec<Worker>, &mut Vec<SocketAddr>), Error> {
+        match self {
+            State::Idle { workers, bound } => Ok((workers, bound)),
+            _ => Err(Error::Invalid("the server was started already".into())),
+        }
+    }
+
+    fn begin(&mut self) -> Result<Vec<Worker>, Error> {
+        match std::mem::replace(self, State::Over) {
+            State::Idle { bound, workers } if bound.is_empty() => {
+                *self = State::Idle { bound, workers };
+                Err(Error::Invalid("the server is bound to no address".into()))
+            }
+            State::Idle { workers, .. } => Ok(workers),
+            other => {
+                *self = other;
+                Err(Error::Invalid("the server was started already".into()))
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn mailbox(&self, worker: usize) -> &Mailbox {
+        &self.desks[worker].mailbox
+    }
+
+    pub(super) fn counters(&self, worker: usize) -> &Counters {
+        &self.desks[worker].counters
+    }
+
+    pub(super) fn sockets(&self, worker: usize) -> &SocketCounters {
+        &self.desks[worker].sockets
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
+        if message.is_empty() {
+            return Err(Error::Invalid("an empty message".into()));
+        }
+        self.mailbox_of(session)?.send(session, message)
+    }
+
+    pub(super) fn close(&self, session: Session) -> Result<(), Error> {
+        self.mailbox_of(session)?.close(session)
+    }
+
+    fn mailbox_of(&self, session: Session) -> Result<&Mailbox, Error> {
+        self.desks.get(whose(session).0).map(|desk| &desk.mailbox).ok_or(Error::Stale)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.desks.iter().for_each(|desk| desk.mailbox.bell().ring());
+    }
+}
+
+/// Stops the server when one of its workers fails or panics.
+struct OneForAll(Arc<Shared>);
+
+impl OneForAll {
+    fn watch(self, worker: Worker) -> Result<Vec<Port>, Error> {
+        let outcome = worker.run();
+        if outcome.is_err() {
+            self.0.stop();
+        }
+        outcome
+    }
+}
+
+impl Drop for OneForAll {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+/// Which port an answer leaves from follows from the addresses alone.
+fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error> {
+    match bound.iter().find(|other| other.ip() == address.ip()) {
+        Some(other) => Err(Error::Invalid(format!("{address}: the server has {other} already"))),
+        None => Ok(()),
+    }
+}
+
+/// The part of one of so many workers.
+fn part_of(settings: &Settings, workers: u32) -> Settings {
+    Settings {
+        max_connections: settings.max_connections.div_ceil(workers).min(SESSIONS_MAX),
+        max_handshakes: settings.max_handshakes.div_ceil(workers),
+        max_connections_per_source: settings.max_connections_per_source.div_ceil(workers),
+        max_handshakes_per_source: settings.max_handshakes_per_source.div_ceil(workers),
+        ..settings.clone()
+    }
+}

@@ -1,0 +1,175 @@
+//! The sockets of one address: a group with one or two for each worker.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use libc::c_int;
+
+use super::steer;
+use super::sys::batch::Outbound;
+use super::sys::udp::{self, set_option};
+
+/// How sockets are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many workers there are to share an address.
+    pub workers: usize,
+    /// Bytes of the kernel's buffers of each socket.
+    pub buffer: usize,
+    /// Whether the kernel may join and cut datagrams (UDP_GRO, UDP_SEGMENT).
+    pub offload: bool,
+    /// Whether handshakes get sockets of their own.
+    pub steer: bool,
+}
+
+/// What one worker has of an address: where its datagrams come in and leave.
+pub struct Port {
+    /// The address.
+    pub local: SocketAddr,
+    /// Receives what is not for `handshakes`, and sends everything.
+    pub data: Socket,
+    /// Receives what begins with 22, where the kernel steers that here.
+    pub handshakes: Option<Socket>,
+    /// What could not leave yet.
+    pub outbound: Outbound,
+    /// Datagrams of one length to one peer that can be sent as one message.
+    pub segments_max: usize,
+}
+
+/// A socket and what it told about losses.
+pub struct Socket {
+    fd: OwnedFd,
+    dropped: u32,
+}
+
+impl Socket {
+    fn new(fd: OwnedFd) -> Socket {
+        Socket { fd, dropped: 0 }
+    }
+
+    /// How many more datagrams were dropped than when this was asked the last time, when the kernel says `dropped` now.
+    pub fn newly_dropped(&mut self, dropped: u32) -> u32 {
+        dropped.wrapping_sub(std::mem::replace(&mut self.dropped, dropped))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Port {
+    fn new(data: OwnedFd, handshakes: Option<OwnedFd>, offload: bool) -> io::Result<Port> {
+        let local = udp::local_address(data.as_fd())?;
+        let cuts = offload && udp::option(data.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
+        Ok(Port {
+            local,
+            data: Socket::new(data),
+            handshakes: handshakes.map(Socket::new),
+            outbound: Outbound::default(),
+            segments_max: if cuts { SEGMENTS_MAX } else { 1 },
+        })
+    }
+
+    /// Whether datagrams to this peer from this address of ours leave here.
+    pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
+        let ours = self.local.ip();
+        self.local.is_ipv4() == peer.is_ipv4() && (ours.is_unspecified() || local.is_none_or(|local| local == ours))
+    }
+
+    /// What a peer that wrote to this port has written to, when the kernel said `told`.
+    pub fn addressed(&self, told: Option<IpAddr>) -> Option<IpAddr> {
+        if self.local.ip().is_unspecified() { told } else { Some(self.local.ip()) }
+    }
+
+    /// The address that has to be named to send from `local`: none where there is no choice.
+    pub fn source(&self, local: Option<IpAddr>) -> Option<IpAddr> {
+        local.filter(|_| self.local.ip().is_unspecified())
+    }
+}
+
+/// The most that the kernel cuts one message into (UDP_MAX_SEGMENTS).
+const SEGMENTS_MAX: usize = 64;
+
+/// Opens the sockets of an address, a port for each worker. `only_v6`: an IPv6 wildcard takes no IPv4.
+pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result<Vec<Port>> {
+    // The first one is bound before it joins a group: so an address that somebody else has is refused, be he a group too.
+    let first = prepare(address, only_v6, options)?;
+    udp::bind(first.as_fd(), address)?;
+    let address = udp::local_address(first.as_fd())?;
+    let for_all = libc::SO_REUSEPORT;
+    let grouped = set_option(first.as_fd(), libc::SOL_SOCKET, for_all, 1);
+    let alone = options.workers == 1;
+    if let (Err(error), false) = (&grouped, alone) {
+        return Err(io::Error::new(error.kind(), format!("SO_REUSEPORT: {error}")));
+    }
+    let another = || {
+        let fd = prepare(address, only_v6, options)?;
+        set_option(fd.as_fd(), libc::SOL_SOCKET, for_all, 1)?;
+        udp::bind(fd.as_fd(), address)?;
+        Ok::<OwnedFd, io::Error>(fd)
+    };
+    let mut data = vec![first];
+    while data.len() < options.workers {
+        data.push(another()?);
+    }
+    let mut handshakes = Vec::new();
+    if options.steer && grouped.is_ok() {
+        // The places in the group are in the order of binding, which the program goes by.
+        while handshakes.len() < options.workers
+            && let Ok(fd) = another()
+        {
+            handshakes.push(fd);
+        }
+        let seed = u32::from_ne_bytes(crate::tls::random(4).try_into().expect("four bytes"));
+        let program = steer::program(options.workers as u32, seed);
+        if handshakes.len() < options.workers || udp::attach_group_program(data[0].as_fd(), &program).is_err() {
+            // From behind, so that those that stay keep their places.
+            while handshakes.pop().is_some() {}
+        }
+    }
+    let mut handshakes = handshakes.into_iter();
+    data.into_iter().map(|data| Port::new(data, handshakes.next(), options.offload)).collect()
+}
+
+/// Takes over a socket that is bound already. It belongs to no group that we know, so nothing is steered to it or from it.
+pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
+    let local = udp::local_address(fd.as_fd())?;
+    if local.port() == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is bound to no port"));
+    }
+    set_options(fd.as_fd(), local, options)?;
+    Port::new(fd, None, options.offload)
+}
+
+/// A socket for this address, not bound yet.
+fn prepare(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result<OwnedFd> {
+    let fd = udp::socket(address)?;
+    if address.is_ipv6() {
+        set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, only_v6.into())?;
+    }
+    set_options(fd.as_fd(), address, options)?;
+    Ok(fd)
+}
+
+fn set_options(fd: BorrowedFd<'_>, local: SocketAddr, options: &Options) -> io::Result<()> {
+    let buffer = c_int::try_from(options.buffer).unwrap_or(c_int::MAX);
+    for (beyond_limits, within) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        // Only the administrator goes beyond the system's limits; the others get as much as there is.
+        if set_option(fd, libc::SOL_SOCKET, beyond_limits, buffer).is_err() {
+            set_option(fd, libc::SOL_SOCKET, within, buffer)?;
+        }
+    }
+    // What a kernel lacks of these is gone without: nobody counts its drops, and each datagram is a message.
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    if options.offload {
+        let _ = set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
+    }
+    match local.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        IpAddr::V6(ip) if ip.is_unspecified() => set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+        _ => Ok(()),
+    }
+}

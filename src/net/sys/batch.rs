@@ -1,0 +1,293 @@
+//! Many datagrams with one system call: recvmmsg and sendmmsg, with UDP_GRO and UDP_SEGMENT.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{ptr, slice};
+
+use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr};
+
+use super::udp::{Address, check};
+
+/// Messages in one system call, at most. With GRO or GSO each can be many datagrams.
+pub const BATCH: usize = 64;
+
+/// No UDP payload is longer, and no train of datagrams that GRO has joined.
+const ROOM: usize = 1 << 16;
+
+/// From the beginning of one message to that of the next. At exactly 64 KiB all of them would compete for the same lines
+/// of the processor's caches.
+const STRIDE: usize = ROOM + 5 * 64;
+
+const SOL_UDP: c_int = 17;
+
+/// Room for control messages, aligned as they want it: on the way in an address, a segment's length and a count.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 128]);
+
+/// Datagrams that came in.
+pub struct Inbound {
+    memory: Box<[u8]>,
+    from: Box<[Address; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    /// Of each message: its bytes, and those of its control messages.
+    lens: [(usize, usize); BATCH],
+}
+
+/// One datagram, or several of one length from one peer.
+pub struct Received<'a> {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The address of ours that it was sent to, where the socket tells.
+    pub to: Option<IpAddr>,
+    /// How many datagrams the kernel has dropped at this socket so far because its buffer was full, if it says.
+    pub dropped: Option<u32>,
+    bytes: &'a [u8],
+    segment: usize,
+}
+
+impl<'a> Received<'a> {
+    /// The datagrams one by one.
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.bytes.chunks(self.segment)
+    }
+}
+
+impl Inbound {
+    /// Room for [`BATCH`] messages.
+    pub fn new() -> Inbound {
+        Inbound {
+            memory: vec![0; BATCH * STRIDE].into(),
+            from: Box::new([Address::EMPTY; BATCH]),
+            controls: Box::new([Control([0; 128]); BATCH]),
+            lens: [(0, 0); BATCH],
+        }
+    }
+
+    /// Takes what waits at a socket, up to [`BATCH`] messages; says how many. It does not wait.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        // SAFETY: plain C structs for which zeros are valid.
+        let (mut parts, mut headers): ([iovec; BATCH], [mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        for (i, (part, header)) in parts.iter_mut().zip(&mut headers).enumerate() {
+            let room = &mut self.memory[i * STRIDE..i * STRIDE + ROOM];
+            *part = iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+            let header = &mut header.msg_hdr;
+            header.msg_name = (&raw mut self.from[i]).cast();
+            header.msg_namelen = size_of::<Address>() as libc::socklen_t;
+            header.msg_iov = part;
+            header.msg_iovlen = 1;
+            header.msg_control = (&raw mut self.controls[i]).cast();
+            header.msg_controllen = size_of::<Control>() as _;
+        }
+        // SAFETY: each header points at a name, a part and room for control messages that live during the call and that no
+        // other header points at; each part points at ROOM bytes of its own.
+        let n = check(unsafe {
+            let none = ptr::null_mut();
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, libc::MSG_DONTWAIT, none)
+        })? as usize;
+        for (len, header) in self.lens.iter_mut().zip(&headers[..n]) {
+            *len = (header.msg_len as usize, header.msg_hdr.msg_controllen as usize);
+        }
+        Ok(n)
+    }
+
+    /// The message `i` of those that [`Inbound::receive`] took; `None` when the kernel does not say who sent it.
+    pub fn get(&self, i: usize) -> Option<Received<'_>> {
+        let (len, control_len) = self.lens[i];
+        let bytes = &self.memory[i * STRIDE..i * STRIDE + len];
+        let mut received = Received { from: self.from[i].get()?, to: None, dropped: None, bytes, segment: len.max(1) };
+        each_control(&self.controls[i], control_len, |level, kind, data| match (level, kind) {
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => received.dropped = read(data),
+            (SOL_UDP, libc::UDP_GRO) => {
+                received.segment = read::<c_int>(data).map_or(received.segment, |segment| segment.max(1) as usize);
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let info = read::<in_pktinfo>(data);
+                received.to = info.map(|info| Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                received.to = read::<in6_pktinfo>(data).map(|info| Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+            }
+            _ => {}
+        });
+        Some(received)
+    }
+}
+
+/// Plain C data of the kernel's: any bytes are a value.
+trait Plain: Copy {}
+impl Plain for u32 {}
+impl Plain for c_int {}
+impl Plain for in_pktinfo {}
+impl Plain for in6_pktinfo {}
+
+fn read<T: Plain>(data: &[u8]) -> Option<T> {
+    // SAFETY: there are enough bytes, at any alignment, and any bytes are a `T`.
+    (data.len() >= size_of::<T>()).then(|| unsafe { data.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Shows the control messages in the first `len` bytes: level, type and data of each.
+fn each_control(controls: &Control, len: usize, mut show: impl FnMut(c_int, c_int, &[u8])) {
+    // SAFETY: CMSG_LEN only computes.
+    let header_len = unsafe { libc::CMSG_LEN(0) } as usize;
+    let mut rest = &controls.0[..len.min(controls.0.len())];
+    while rest.len() >= header_len {
+        // SAFETY: there are enough bytes, at any alignment, and any bytes are a cmsghdr.
+        let header = unsafe { rest.as_ptr().cast::<cmsghdr>().read_unaligned() };
+        let len = header.cmsg_len as usize;
+        if len < header_len || len > rest.len() {
+            break;
+        }
+        show(header.cmsg_level, header.cmsg_type, &rest[header_len..len]);
+        // SAFETY: CMSG_SPACE only computes.
+        let whole = unsafe { libc::CMSG_SPACE((len - header_len) as u32) } as usize;
+        rest = &rest[whole.min(rest.len())..];
+    }
+}
+
+/// Datagrams that are about to leave, in their order.
+#[derive(Default)]
+pub struct Outbound {
+    memory: Vec<u8>,
+    messages: Vec<Message>,
+    /// How many have left.
+    left: usize,
+}
+
+struct Message {
+    bytes: Range<usize>,
+    to: Address,
+    from: Option<IpAddr>,
+    segment: Option<u16>,
+}
+
+impl Outbound {
+    /// Adds one datagram or, with `segment`, as many of that length as `bytes` make. `from`: the address of ours to send
+    /// from, at a socket that has several.
+    pub fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, segment: Option<usize>, bytes: &[u8]) {
+        let begin = self.memory.len();
+        self.memory.extend_from_slice(bytes);
+        let segment = segment.map(|segment| segment as u16);
+        self.messages.push(Message { bytes: begin..self.memory.len(), to: Address::new(to), from, segment });
+    }
+
+    /// Whether a whole batch waits.
+    pub fn is_full(&self) -> bool {
+        self.messages.len() - self.left >= BATCH
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Gives the kernel what waits, up to [`BATCH`] messages. An error is about the first one, which still waits then.
+    pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        // SAFETY: plain C structs for which zeros are valid.
+        let (mut parts, mut headers): ([iovec; BATCH], [mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let mut controls = [Control([0; 128]); BATCH];
+        let waiting = &self.messages[self.left..];
+        let n = waiting.len().min(BATCH);
+        for (i, message) in waiting[..n].iter().enumerate() {
+            let bytes = &self.memory[message.bytes.clone()];
+            parts[i] = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            let header = &mut headers[i].msg_hdr;
+            header.msg_name = (&raw const message.to).cast_mut().cast();
+            header.msg_namelen = message.to.len();
+            header.msg_iov = &raw mut parts[i];
+            header.msg_iovlen = 1;
+            let len = message.write_control(&mut controls[i]);
+            if len > 0 {
+                header.msg_control = (&raw mut controls[i]).cast();
+                header.msg_controllen = len as _;
+            }
+        }
+        // SAFETY: the first `n` headers point at names, parts and control messages that live during the call; the kernel
+        // writes to nothing but the headers' msg_len.
+        let sent =
+            check(unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), n as u32, libc::MSG_DONTWAIT) })?;
+        self.advance(sent as usize);
+        Ok(())
+    }
+
+    /// Gives up the first one that waits. Says how many datagrams that were.
+    pub fn skip(&mut self) -> usize {
+        let Some(first) = self.messages.get(self.left) else { return 0 };
+        let datagrams = first.bytes.len().div_ceil(first.segment.map_or(usize::MAX, usize::from));
+        self.advance(1);
+        datagrams
+    }
+
+    /// Makes single datagrams of those that wait for the kernel to cut them. Says whether there were any.
+    pub fn cut(&mut self) -> bool {
+        let waiting = self.messages.split_off(self.left);
+        let any = waiting.iter().any(|message| message.segment.is_some());
+        for message in waiting {
+            let step = message.segment.map_or(usize::MAX, usize::from);
+            for begin in message.bytes.clone().step_by(step) {
+                let end = begin.saturating_add(step).min(message.bytes.end);
+                self.messages.push(Message { bytes: begin..end, segment: None, ..message });
+            }
+        }
+        any
+    }
+
+    fn advance(&mut self, messages: usize) {
+        self.left += messages;
+        if self.left == self.messages.len() {
+            self.memory.clear();
+            self.messages.clear();
+            self.left = 0;
+        }
+    }
+}
+
+impl Message {
+    /// Writes the control messages that it needs; says how many bytes they are.
+    fn write_control(&self, controls: &mut Control) -> usize {
+        let mut len = 0;
+        match self.from {
+            Some(IpAddr::V4(ip)) => {
+                let spec_dst = libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: spec_dst, ipi_addr: libc::in_addr { s_addr: 0 } };
+                append(controls, &mut len, libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            }
+            Some(IpAddr::V6(ip)) => {
+                let info = in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 };
+                append(controls, &mut len, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+            }
+            None => {}
+        }
+        if let Some(segment) = self.segment {
+            append(controls, &mut len, SOL_UDP, libc::UDP_SEGMENT, &segment);
+        }
+        len
+    }
+}
+
+/// Appends one control message to those in the first `len` bytes.
+fn append<T: Copy>(controls: &mut Control, len: &mut usize, level: c_int, kind: c_int, data: &T) {
+    // SAFETY: both only compute.
+    let (own, space) = unsafe { (libc::CMSG_LEN(size_of::<T>() as u32), libc::CMSG_SPACE(size_of::<T>() as u32)) };
+    let mut header: cmsghdr = {
+        // SAFETY: zeros are valid.
+        unsafe { zeroed() }
+    };
+    header.cmsg_len = own as _;
+    header.cmsg_level = level;
+    header.cmsg_type = kind;
+    let place = &mut controls.0[*len..*len + space as usize];
+    let data_begin = own as usize - size_of::<T>();
+    // SAFETY: cmsghdr has no padding on the platforms of this library's, nor has what is sent here; the slices are used
+    // up before the values go.
+    unsafe {
+        place[..size_of::<cmsghdr>()]
+            .copy_from_slice(slice::from_raw_parts((&raw const header).cast(), size_of::<cmsghdr>()));
+        place[data_begin..own as usize]
+            .copy_from_slice(slice::from_raw_parts(ptr::from_ref(data).cast::<c_void>().cast(), size_of::<T>()));
+    }
+    *len += space as usize;
+}

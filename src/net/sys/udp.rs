@@ -1,0 +1,221 @@
+//! UDP sockets, their options, and waiting for them.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_void, socklen_t};
+
+/// The result of a system call that says -1 when it fails.
+pub(super) fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A socket address as the kernel has it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) union Address {
+    family: libc::sa_family_t,
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+impl Address {
+    pub(super) const EMPTY: Address = {
+        // SAFETY: a sockaddr_in6 of zeros is valid, and no member of the union is larger.
+        Address { v6: unsafe { zeroed() } }
+    };
+
+    pub(super) fn new(address: SocketAddr) -> Address {
+        let mut raw = Address::EMPTY;
+        match address {
+            SocketAddr::V4(v4) => {
+                raw.v4 = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_zero: [0; 8],
+                }
+            }
+            SocketAddr::V6(v6) => {
+                raw.v6 = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: v6.port().to_be(),
+                    sin6_flowinfo: 0,
+                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                    sin6_scope_id: v6.scope_id(),
+                }
+            }
+        }
+        raw
+    }
+
+    pub(super) fn get(&self) -> Option<SocketAddr> {
+        // SAFETY: all members are plain old data, all bytes are initialised, and the family says which one was written.
+        unsafe {
+            match c_int::from(self.family) {
+                libc::AF_INET => {
+                    let ip = Ipv4Addr::from(u32::from_be(self.v4.sin_addr.s_addr));
+                    Some(SocketAddr::from((ip, u16::from_be(self.v4.sin_port))))
+                }
+                libc::AF_INET6 => {
+                    let ip = Ipv6Addr::from(self.v6.sin6_addr.s6_addr);
+                    let (port, scope) = (u16::from_be(self.v6.sin6_port), self.v6.sin6_scope_id);
+                    Some(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope)))
+                }
+                _ => None,
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> socklen_t {
+        // SAFETY: the family is the first member of each, and always initialised.
+        match c_int::from(unsafe { self.family }) {
+            libc::AF_INET => size_of::<libc::sockaddr_in>() as socklen_t,
+            _ => size_of::<libc::sockaddr_in6>() as socklen_t,
+        }
+    }
+}
+
+/// A new UDP socket for addresses like this one, bound to nothing.
+pub fn socket(like: SocketAddr) -> io::Result<OwnedFd> {
+    let domain = if like.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: the call takes no pointer; the descriptor that it makes belongs to nobody else.
+    unsafe {
+        let fd = check(libc::socket(domain, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Gives a socket its address.
+pub fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    let address = Address::new(address);
+    // SAFETY: the pointer and the length describe `address`.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), address.len()) }).map(drop)
+}
+
+/// The address that a UDP socket is bound to.
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let mut address = Address::EMPTY;
+    let mut len = size_of::<Address>() as socklen_t;
+    // SAFETY: the pointer and the length describe `address`.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
+    let kind = option(socket, libc::SOL_SOCKET, libc::SO_TYPE)?;
+    match address.get() {
+        Some(address) if kind == libc::SOCK_DGRAM => Ok(address),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no UDP socket")),
+    }
+}
+
+/// Sets an option whose value is a number.
+pub fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let value = &raw const value;
+    // SAFETY: the pointer and the length describe the value.
+    check(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, value.cast::<c_void>(), size_of::<c_int>() as socklen_t)
+    })
+    .map(drop)
+}
+
+/// An option whose value is a number.
+pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    let mut len = size_of::<c_int>() as socklen_t;
+    // SAFETY: the pointers describe `value` and its length.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast::<c_void>(), &mut len) })?;
+    Ok(value)
+}
+
+/// Lets a program choose the socket for each datagram that comes to the group (SO_REUSEPORT) of this one.
+pub fn attach_group_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` points to as many instructions as it says; the kernel copies them, and writes to none.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast::<c_void>(),
+            size_of::<libc::sock_fprog>() as socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// What is waited for of a descriptor, and what came of it.
+#[repr(transparent)]
+pub struct Waiting(libc::pollfd);
+
+impl Waiting {
+    /// For something to read, for room to write, or for both. The descriptor must stay open as long as this is used.
+    pub fn on(fd: BorrowedFd<'_>) -> Waiting {
+        Waiting(libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 })
+    }
+
+    /// What to wait for from now on.
+    pub fn want(&mut self, to_read: bool, to_write: bool) {
+        self.0.events = if to_read { libc::POLLIN } else { 0 } | if to_write { libc::POLLOUT } else { 0 };
+    }
+
+    /// Whether there is something to read, or an error to take.
+    pub fn readable(&self) -> bool {
+        self.0.revents & (libc::POLLIN | libc::POLLERR) != 0
+    }
+}
+
+/// Waits until one of them is ready, or for so many microseconds; `u64::MAX`: for ever.
+pub fn wait(all: &mut [Waiting], timeout: u64) -> io::Result<()> {
+    let limit = libc::timespec {
+        tv_sec: (timeout / 1_000_000) as libc::time_t,
+        tv_nsec: (timeout % 1_000_000 * 1000) as libc::c_long,
+    };
+    let limit = if timeout == u64::MAX { std::ptr::null() } else { &raw const limit };
+    // SAFETY: a Waiting is a pollfd, and nothing else; the kernel writes to the results only.
+    let ready = unsafe { libc::ppoll(all.as_mut_ptr().cast(), all.len() as libc::nfds_t, limit, std::ptr::null()) };
+    match check(ready) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        Err(_) => {
+            all.iter_mut().for_each(|one| one.0.revents = 0);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A descriptor that becomes readable when somebody rings.
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// A silent one.
+    pub fn new() -> io::Result<Bell> {
+        // SAFETY: the call takes no pointer; the descriptor that it makes belongs to nobody else.
+        unsafe { Ok(Bell(OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?))) }
+    }
+
+    /// Rings. It may be called from a signal handler.
+    pub fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already. errno stays what it
+        // was for whom a signal has interrupted.
+        unsafe {
+            let errno = *libc::__errno_location();
+            libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8);
+            *libc::__errno_location() = errno;
+        }
+    }
+
+    /// Silences it.
+    pub fn hear(&self) {
+        let mut count = 0u64;
+        // SAFETY: the pointer and the length describe `count`. It fails only when it does not ring.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+
+    /// What to wait on.
+    pub fn waiting(&self) -> Waiting {
+        let mut waiting = Waiting::on(self.0.as_fd());
+        waiting.want(true, false);
+        waiting
+    }
+}
