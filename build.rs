@@ -38,7 +38,7 @@ mod header {
         ("sockaddr socklen_t sockaddr_storage", "sys/socket.h"),
         ("sockaddr_in sockaddr_in6", "netinet/in.h"),
         ("epoll_event", "sys/epoll.h"),
-        ("SSL SSL_CTX BIO X509_STORE_CTX", "openssl/ssl.h"),
+        ("SSL SSL_CTX BIO X509 X509_STORE_CTX", "openssl/ssl.h"),
     ];
 
     const WIDTH: usize = 100;

@@ -50,6 +50,21 @@
  * name the server's certificate must carry, and then uses SSL_connect, SSL_read and SSL_write.
  * c-examples/ has both, ready to run.
  *
+ * THE ENDPOINT, for a program that is written anew: a server, a client, or both, in one handle, with
+ * limits, deadlines, cookies and restarts seen to. It has no socket and calls nothing back.
+ *
+ *     dv_config_init(&config, sizeof(config));       the defaults; change what is to be different
+ *     dv_endpoint_new(ctx, &config, &endpoint);
+ *     for (;;) {
+ *         until dv_endpoint_deadline(endpoint), wait for the socket;
+ *         with what has come:   dv_endpoint_receive(endpoint, now_us, datagrams, count);
+ *         dv_endpoint_advance(endpoint, now_us);
+ *         while (dv_endpoint_event(endpoint, &event) == 1)
+ *             DV_EVENT_OPENED, DV_EVENT_MESSAGE, DV_EVENT_CLOSED; to answer: dv_endpoint_send(...);
+ *         while ((n = dv_endpoint_transmit(endpoint, out, max, 1)) > 0)
+ *             send the n datagrams at out;
+ *     }
+ *
  * CONVENTIONS, unless a function says otherwise
  *
  * Pointers   NULL where something is needed is an error and no crash; nothing is changed.
@@ -85,6 +100,7 @@
 #define DV_DTLS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -572,6 +588,731 @@ int dv_dtls_handle_timeouts(void);
  * @return DV_OK, or DV_ERROR for a NULL or too short a secret.
  */
 int dv_dtls_set_cookie_secret(const void *secret, size_t len);
+
+/* ----------------------------------------------------------------------------------------------
+ * How an endpoint is to behave.
+ * ---------------------------------------------------------------------------------------------- */
+
+/**
+ * How an endpoint is to behave. Let dv_config_init fill it, then change what is to be different.
+ * Members are only ever added at the end.
+ */
+typedef struct dv_config {
+    /** sizeof(dv_config), as the program knows it. */
+    size_t size;
+    /**
+     * Sessions at once, handshakes included; at the limit the longest idle one of the fullest
+     * source goes.
+     */
+    uint32_t max_sessions;
+    /** Handshakes in progress at once. */
+    uint32_t max_handshakes;
+    /** Sessions from one source: an IPv4 address, or an IPv6 /64. */
+    uint32_t max_sessions_per_source;
+    /** Handshakes in progress from one source. */
+    uint32_t max_handshakes_per_source;
+    /** Bytes of the largest IP packet to send, IP and UDP headers included; 256 at least. */
+    uint32_t mtu;
+    /**
+     * Wait before a flight is sent again for the first time, in milliseconds; it doubles after
+     * that.
+     */
+    uint32_t first_timeout_ms;
+    /** The longest wait between two repetitions, in milliseconds. */
+    uint32_t longest_timeout_ms;
+    /** A handshake that takes longer is given up. */
+    uint32_t handshake_timeout_ms;
+    /** A session that hears nothing for so long is closed; 0: never. */
+    uint32_t idle_timeout_ms;
+    /**
+     * Messages of one session that wait for the program to take them; more are dropped and counted.
+     */
+    uint32_t max_queued_messages;
+    /** Bytes of a peer's certificate chain. */
+    uint32_t max_certificate_chain;
+    /** Bytes that wait for the program to take them, and bytes that wait for it to send them. */
+    uint32_t max_waiting_bytes;
+    /** Not 0: handshakes of others are accepted. 0: the endpoint only connects. */
+    int accept;
+    /**
+     * Not 0: a server that is connected to must have a certificate that the SSL_CTX trusts,
+     * whatever its verify mode says.
+     */
+    int verify_server;
+    /** Not 0: OpenSSL's buffers of idle sessions are given back. */
+    int release_buffers;
+    /** Bytes at cookie_secret; 16 at least. */
+    uint32_t cookie_secret_len;
+    /**
+     * The secret behind the cookies, the same for all servers that answer for each other; NULL: a
+     * random one. It is copied.
+     */
+    const void *cookie_secret;
+    /**
+     * With cookie_secret: what the time that the endpoint is given lacks to Unix time, in
+     * microseconds. The clocks of the servers may be a minute apart.
+     */
+    uint64_t unix_offset_us;
+} dv_config;
+
+/**
+ * Fills a configuration with the defaults: those of a server that is open to the world.
+ *
+ * @param config the configuration
+ * @param size sizeof(dv_config)
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_config_init(struct dv_config *config, size_t size);
+
+/* ----------------------------------------------------------------------------------------------
+ * The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in; datagrams,
+ * events and the next deadline come out, and nothing is called back.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** The handshake has finished: messages can be sent. */
+#define DV_EVENT_OPENED 1
+
+/** A message has come. */
+#define DV_EVENT_MESSAGE 2
+
+/**
+ * The session is over, for the reason that is given. Each session that was opened or connected has
+ * one such event.
+ */
+#define DV_EVENT_CLOSED 3
+
+/** The peer closed the session. */
+#define DV_CLOSED_BY_PEER 1
+
+/** The program closed it. */
+#define DV_CLOSED_LOCALLY 2
+
+/** The handshake failed, or the peer sent a fatal alert; see dv_session_failure. */
+#define DV_CLOSED_FAILED 3
+
+/** The handshake took too long. */
+#define DV_CLOSED_HANDSHAKE_TIMEOUT 4
+
+/** Nothing was heard for too long. */
+#define DV_CLOSED_IDLE_TIMEOUT 5
+
+/** The peer has begun anew, and finished another handshake from the same address. */
+#define DV_CLOSED_RESTARTED 6
+
+/** It made room for another session. */
+#define DV_CLOSED_EVICTED 7
+
+/** An endpoint: a DTLS server, a client, or both, for any number of peers. */
+typedef struct dv_endpoint dv_endpoint;
+
+/** What a client keeps of a session, to resume it later without certificates. */
+typedef struct dv_resumption dv_resumption;
+
+/**
+ * The address of a peer, or one of ours. The family says which member counts; all zero is no
+ * address.
+ */
+typedef union dv_address {
+    /** The address family. */
+    struct sockaddr any;
+    /** The address, when the family is AF_INET. */
+    struct sockaddr_in v4;
+    /** The address, when the family is AF_INET6. */
+    struct sockaddr_in6 v6;
+} dv_address;
+
+/**
+ * A datagram that came in, or one that has to leave; or several of one length, as UDP_GRO and
+ * UDP_SEGMENT take them.
+ */
+typedef struct dv_datagram {
+    /** The bytes. */
+    const void *data;
+    /** How many. */
+    size_t len;
+    /** 0: one datagram. Else the length of each, of which the last may be shorter. */
+    size_t segment_size;
+    /** From whom it came, or to whom it goes. */
+    union dv_address peer;
+    /**
+     * Our address that it came to, or must leave from (its port is not looked at); all zero where
+     * that is not known.
+     */
+    union dv_address local;
+} dv_datagram;
+
+/**
+ * A session with one peer: a number, not a pointer. The number of a session that is over gives
+ * DV_ERR_STALE; 0 is none.
+ */
+typedef uint64_t dv_session;
+
+/** What has happened to a session. */
+typedef struct dv_event {
+    /** One of DV_EVENT_*. */
+    int kind;
+    /** One of DV_CLOSED_* with DV_EVENT_CLOSED, else 0. */
+    int reason;
+    /** The session. */
+    dv_session session;
+    /** What dv_session_set_user has attached to it. */
+    void *user;
+    /**
+     * The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next
+     * dv_endpoint_event or dv_endpoint_receive.
+     */
+    const void *data;
+    /** Bytes of the message. */
+    size_t len;
+} dv_event;
+
+/**
+ * Makes an endpoint.
+ *
+ * @param ctx the SSL_CTX that the sessions are made with: one for DTLS, with all set that they need
+ *     (keys, certificates, verify mode, ALPN and so on). Cookies are the endpoint's own matter
+ * @param config how it is to behave; NULL: the defaults
+ * @param endpoint receives the endpoint, or NULL
+ *
+ * @return 0 or a negative DV_ERR_*.
+ *
+ * Ownership: the endpoint is the caller's, to be freed with dv_endpoint_free. It keeps a reference
+ * of its own to the SSL_CTX.
+ */
+int dv_endpoint_new(SSL_CTX *ctx, const dv_config *config, struct dv_endpoint **endpoint);
+
+/**
+ * Frees an endpoint. Its sessions are gone, and nothing is sent to their peers: to say goodbye,
+ * close the sessions and transmit before.
+ *
+ * @param endpoint the endpoint, or NULL
+ */
+void dv_endpoint_free(struct dv_endpoint *endpoint);
+
+/**
+ * Takes datagrams that have come in.
+ *
+ * @param endpoint the endpoint
+ * @param now_us the time in microseconds, of any clock that never goes back, such as
+ *     CLOCK_MONOTONIC
+ * @param datagrams the datagrams
+ * @param count how many
+ *
+ * @return 0 or a negative DV_ERR_*; when an address makes no sense, none of the datagrams was
+ *     taken. What peers send is never an error: it is counted, or ends a session.
+ */
+int dv_endpoint_receive(struct dv_endpoint *endpoint,
+                        uint64_t now_us,
+                        const struct dv_datagram *datagrams,
+                        size_t count);
+
+/**
+ * Takes the next event.
+ *
+ * @param endpoint the endpoint
+ * @param event receives the event
+ *
+ * @return 1, or 0 when there is none, or a negative DV_ERR_*. After DV_EVENT_CLOSED the session can
+ *     be asked until the next event is taken.
+ */
+int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
+
+/**
+ * Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever
+ * the socket can be written to. What is given counts as sent: what the kernel does not take is
+ * lost, as any datagram may be.
+ *
+ * @param endpoint the endpoint
+ * @param out receives the datagrams; their bytes stand there until the next call of another
+ *     function on this endpoint
+ * @param max how many fit at out
+ * @param segments how many datagrams of one length to one peer may be joined into one of out
+ *     (UDP_SEGMENT takes 64); 1 for a program that sends them one by one
+ *
+ * @return how many of out are filled, or a negative DV_ERR_*.
+ */
+int dv_endpoint_transmit(struct dv_endpoint *endpoint,
+                         struct dv_datagram *out,
+                         size_t max,
+                         size_t segments);
+
+/**
+ * Says when dv_endpoint_advance must be called.
+ *
+ * @param endpoint the endpoint
+ *
+ * @return the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing
+ *     will be due.
+ */
+uint64_t dv_endpoint_deadline(const struct dv_endpoint *endpoint);
+
+/**
+ * Does what is due: sends flights again, gives up handshakes and idle sessions. It takes a bounded
+ * time; where very much is due, dv_endpoint_deadline is still not later than now_us after it, and
+ * another call does more.
+ *
+ * @param endpoint the endpoint
+ * @param now_us the time, as for dv_endpoint_receive
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
+
+/**
+ * Begins a handshake with a server. DV_EVENT_OPENED tells when it has finished, DV_EVENT_CLOSED
+ * that it did not.
+ *
+ * @param endpoint the endpoint
+ * @param now_us the time, as for dv_endpoint_receive
+ * @param to the server's address
+ * @param to_len its length in bytes
+ * @param name the DNS name or IP address that the server's certificate must carry; a DNS name is
+ *     told to the server (SNI). NULL: any certificate will do that the SSL_CTX trusts
+ * @param resume an earlier session with this server to resume, or NULL
+ * @param session receives the session, or 0
+ *
+ * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to
+ *     this server already.
+ */
+int dv_endpoint_connect(struct dv_endpoint *endpoint,
+                        uint64_t now_us,
+                        const struct sockaddr *to,
+                        socklen_t to_len,
+                        const char *name,
+                        const struct dv_resumption *resume,
+                        dv_session *session);
+
+/**
+ * Sends one message: one record, in one datagram of its own, which then waits for
+ * dv_endpoint_transmit.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param data the message
+ * @param len its length in bytes, at least 1
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_endpoint_send(struct dv_endpoint *endpoint,
+                     dv_session session,
+                     const void *data,
+                     size_t len);
+
+/**
+ * Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_endpoint_close(struct dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Gives the sessions that are open, or that the program has connected.
+ *
+ * @param endpoint the endpoint
+ * @param out receives the sessions, in no order
+ * @param max how many fit at out
+ *
+ * @return how many there are, which may be more than max; or a negative DV_ERR_*.
+ */
+int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, size_t max);
+
+/* ----------------------------------------------------------------------------------------------
+ * What the functions of an endpoint return when they fail.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** An argument is NULL where it must not be, or makes no sense; dv_last_error says which. */
+#define DV_ERR_INVALID (-2)
+
+/** The session is over, and its end was told. */
+#define DV_ERR_STALE (-3)
+
+/** Called from inside the log callback. */
+#define DV_ERR_BUSY (-4)
+
+/** The message does not fit in a datagram; see dv_session_message_max. */
+#define DV_ERR_TOO_LONG (-5)
+
+/** The handshake is not finished, or the session is closed. */
+#define DV_ERR_NOT_ESTABLISHED (-6)
+
+/** Too much waits to leave: call dv_endpoint_transmit first. */
+#define DV_ERR_AGAIN (-7)
+
+/** The endpoint has as many sessions as it may have. */
+#define DV_ERR_LIMIT (-8)
+
+/**
+ * The process is a fork of the one that made the endpoint: two that seal with one key would repeat
+ * nonces.
+ */
+#define DV_ERR_FORKED (-9)
+
+/** OpenSSL failed; dv_last_error has its words. */
+#define DV_ERR_TLS (-10)
+
+/** There is a session with this peer already. */
+#define DV_ERR_EXISTS (-11)
+
+/** An error in the library itself. The log has its words; please report them. */
+#define DV_ERR_PANIC (-12)
+
+/**
+ * Says what an error number means.
+ *
+ * @param error what a function has returned
+ *
+ * @return a text without details, such as "the session is over"; of a number that is no error, that
+ *     there is none.
+ *
+ * Ownership: the text is static.
+ */
+const char *dv_strerror(int error);
+
+/**
+ * Says why the last function that failed on this thread has failed, with the cause and with
+ * OpenSSL's own words.
+ *
+ * @return the text; empty when nothing has failed yet.
+ *
+ * Ownership: the library's; it is valid until the next function fails on this thread.
+ */
+const char *dv_last_error(void);
+
+/* ----------------------------------------------------------------------------------------------
+ * What can be asked of a session, from DV_EVENT_OPENED until the event behind its DV_EVENT_CLOSED
+ * is taken.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** The handshake goes on. */
+#define DV_SESSION_HANDSHAKING 1
+
+/** Messages can be sent. */
+#define DV_SESSION_ESTABLISHED 2
+
+/** It is over. */
+#define DV_SESSION_CLOSED 3
+
+/**
+ * Attaches a pointer of the program's own to a session: it comes with each event.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param user the pointer; the library does not follow it
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_session_set_user(dv_endpoint *endpoint, dv_session session, void *user);
+
+/**
+ * Gives the pointer that was attached to a session.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return the pointer; NULL when there is none or the session is over.
+ *
+ * Ownership: the program's.
+ */
+void *dv_session_user(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Says where a session is.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return one of DV_SESSION_*, or a negative DV_ERR_*.
+ */
+int dv_session_state(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Says whether we are the server of a session.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 1 or 0, or a negative DV_ERR_*.
+ */
+int dv_session_is_server(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Says whether an earlier session was resumed, without certificates being shown.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 1 or 0, or a negative DV_ERR_*.
+ */
+int dv_session_is_resumed(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Says how long a message may be.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return bytes; 0 before the handshake has finished; or a negative DV_ERR_*.
+ */
+int dv_session_message_max(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Gives the peer's address, and ours that it speaks to.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param peer receives the peer's address; NULL: not wanted
+ * @param local receives ours with port 0, all zero where it is not known; NULL: not wanted
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_session_addresses(const dv_endpoint *endpoint,
+                         dv_session session,
+                         dv_address *peer,
+                         dv_address *local);
+
+/**
+ * Gives the peer's certificate.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param certificate receives the certificate, or NULL
+ *
+ * @return 1, or 0 when the peer has shown none, or a negative DV_ERR_*. A certificate is good only
+ *     if dv_session_verify_result says so.
+ *
+ * Ownership: the certificate is the caller's, to be freed with X509_free.
+ */
+int dv_session_peer_certificate(const dv_endpoint *endpoint,
+                                dv_session session,
+                                X509 **certificate);
+
+/**
+ * Gives OpenSSL's verdict on the peer's certificate.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param result receives X509_V_OK or one of X509_V_ERR_*; X509_V_OK too where there was no
+ *     certificate
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_session_verify_result(const dv_endpoint *endpoint, dv_session session, long *result);
+
+/**
+ * Gives the application protocol that was agreed on (ALPN).
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the text
+ * @param size bytes at out, the NUL included
+ *
+ * @return the length of the whole text without the NUL, 0 when there is none, or a negative
+ *     DV_ERR_*.
+ */
+int dv_session_alpn(const dv_endpoint *endpoint, dv_session session, char *out, size_t size);
+
+/**
+ * Gives the server name that the client asked for (SNI).
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the text
+ * @param size bytes at out, the NUL included
+ *
+ * @return the length of the whole text without the NUL, 0 when there is none, or a negative
+ *     DV_ERR_*.
+ */
+int dv_session_server_name(const dv_endpoint *endpoint, dv_session session, char *out, size_t size);
+
+/**
+ * Gives OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the text
+ * @param size bytes at out, the NUL included
+ *
+ * @return the length of the whole text without the NUL, 0 when there is none yet, or a negative
+ *     DV_ERR_*.
+ */
+int dv_session_cipher(const dv_endpoint *endpoint, dv_session session, char *out, size_t size);
+
+/**
+ * Gives the identity that the client gave with a pre-shared key.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the text
+ * @param size bytes at out, the NUL included
+ *
+ * @return the length of the whole text without the NUL, 0 when there is none, or a negative
+ *     DV_ERR_*.
+ */
+int dv_session_psk_identity(const dv_endpoint *endpoint,
+                            dv_session session,
+                            char *out,
+                            size_t size);
+
+/**
+ * Gives OpenSSL's name of the SRTP protection profile that was agreed on (RFC 5764).
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the text
+ * @param size bytes at out, the NUL included
+ *
+ * @return the length of the whole text without the NUL, 0 when there is none, or a negative
+ *     DV_ERR_*.
+ */
+int dv_session_srtp_profile(const dv_endpoint *endpoint,
+                            dv_session session,
+                            char *out,
+                            size_t size);
+
+/**
+ * Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the text
+ * @param size bytes at out, the NUL included
+ *
+ * @return the length of the whole text without the NUL, 0 when there is none, or a negative
+ *     DV_ERR_*.
+ */
+int dv_session_failure(const dv_endpoint *endpoint, dv_session session, char *out, size_t size);
+
+/**
+ * Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both
+ * sides.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param label what it is for, such as "EXTRACTOR-dtls_srtp"
+ * @param context more that goes into it; NULL: nothing, which is not the same as an empty one
+ * @param context_len bytes of context
+ * @param out receives the key material
+ * @param len bytes that are wanted
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_session_export(const dv_endpoint *endpoint,
+                      dv_session session,
+                      const char *label,
+                      const void *context,
+                      size_t context_len,
+                      void *out,
+                      size_t len);
+
+/**
+ * Gives what a client keeps of a session, to resume it later with dv_endpoint_connect.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param resumption receives it, or NULL
+ *
+ * @return 1, or 0 when the session cannot be resumed, or a negative DV_ERR_*.
+ *
+ * Ownership: the caller's, to be freed with dv_resumption_free. It can be used more than once, by
+ * all endpoints with the same SSL_CTX, and lives longer than they.
+ */
+int dv_session_resumption(const dv_endpoint *endpoint,
+                          dv_session session,
+                          dv_resumption **resumption);
+
+/**
+ * Frees what dv_session_resumption gave.
+ *
+ * @param resumption it, or NULL
+ */
+void dv_resumption_free(dv_resumption *resumption);
+
+/* ----------------------------------------------------------------------------------------------
+ * What an endpoint has counted.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** What an endpoint has counted since it was made. Members are only ever added at the end. */
+typedef struct dv_stats {
+    /** sizeof(dv_stats), as the program knows it. Set it before the call. */
+    size_t size;
+    /** Sessions that are open now, or that the program has connected. */
+    uint64_t sessions;
+    /** Handshakes with clients in progress now. */
+    uint64_t handshakes;
+    /** Datagrams that came in. */
+    uint64_t datagrams_in;
+    /** Datagrams that went out. */
+    uint64_t datagrams_out;
+    /** Datagrams from strangers that are no ClientHello: dropped. */
+    uint64_t strangers_dropped;
+    /** ClientHellos without a valid cookie: answered with a HelloVerifyRequest. */
+    uint64_t hellos_answered;
+    /**
+     * ClientHellos whose first fragment does not reach over the cookie, or makes no sense up to
+     * there: dropped.
+     */
+    uint64_t hellos_too_short;
+    /** Cookies that did not verify. */
+    uint64_t cookies_refused;
+    /** Handshakes begun, that is, cookies that verified. */
+    uint64_t handshakes_begun;
+    /** Handshakes finished. */
+    uint64_t handshakes_finished;
+    /** Handshakes that failed in libssl. */
+    uint64_t handshakes_failed;
+    /** Handshakes given up at their deadline. */
+    uint64_t handshakes_timed_out;
+    /** Handshakes refused because of max_handshakes. */
+    uint64_t refused_handshakes;
+    /** Handshakes refused because of max_handshakes_per_source or max_connections_per_source. */
+    uint64_t refused_source;
+    /** Connections refused because of max_connections, with nobody to make room. */
+    uint64_t refused_connections;
+    /** Handshakes refused because too much waited for the program to read it. */
+    uint64_t refused_unread;
+    /** Connections given up to make room for another. */
+    uint64_t evicted;
+    /** Connections closed because nothing was heard of them. */
+    uint64_t idle_timed_out;
+    /** Connections replaced by a new handshake from the same address (RFC 6347 4.2.8). */
+    uint64_t restarted;
+    /** Handshakes given up because another one of the same peer took their place. */
+    uint64_t superseded;
+    /** Connections closed by their peer. */
+    uint64_t closed_by_peer;
+    /** Flights sent again because a timer ran out. */
+    uint64_t flights_resent_on_timeout;
+    /** Flights sent again because the peer repeated its own. */
+    uint64_t flights_resent_on_repeat;
+    /** Times that a connection's MTU was stepped down. */
+    uint64_t mtu_stepped_down;
+    /** Messages handed to the program. */
+    uint64_t messages_in;
+    /** Messages sent. */
+    uint64_t messages_out;
+    /** Messages dropped because too many waited. */
+    uint64_t messages_dropped;
+    /** Messages refused because they do not fit in a datagram. */
+    uint64_t messages_too_long;
+    /** Datagrams to send that were dropped because too many waited to leave. */
+    uint64_t datagrams_dropped;
+    /** Records dropped without a look inside: alerts in clear, wrong epochs, cut short. */
+    uint64_t records_dropped;
+} dv_stats;
+
+/**
+ * Gives what an endpoint has counted.
+ *
+ * @param endpoint the endpoint
+ * @param stats receives the counters; its size must be set
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
  * Which library this is.

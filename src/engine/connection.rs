@@ -16,7 +16,7 @@ use crate::tls::session::{Opened, Parameters, Progress, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, content_type, records};
+use crate::wire::record::{self, Record, content_type, records};
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
@@ -117,6 +117,7 @@ pub struct Connection {
     release: bool,
     released: bool,
     message_max: usize,
+    fragment_min: usize,
     born: u32,
 }
 
@@ -152,7 +153,7 @@ impl Connection {
         connection.client_random = *hello.random;
         let (first, _) = datagram.split_at(hello.record_len);
         if !listen {
-            connection.session.outbound().begin_handshake(hello.record_sequence);
+            connection.session.begin_handshake(hello.record_sequence);
             connection.step(first, now);
         } else if connection.session.listen(first, hello.record_sequence) {
             connection.step(&[], now);
@@ -213,6 +214,7 @@ impl Connection {
             release: settings.release_buffers,
             released: false,
             message_max: 0,
+            fragment_min: 0,
             born: fork::generation(),
         }
     }
@@ -258,12 +260,13 @@ impl Connection {
                 self.step(record.bytes, now);
             }
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again.
-            (0, content_type::CHANGE_CIPHER_SPEC) => {
+            (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
                 self.step(record.bytes, now);
                 if !self.session.awaits_finished() {
                     self.hold(record, counters);
                 }
             }
+            (1, content_type::HANDSHAKE) if self.session.awaits_finished() => self.step_protected(record.bytes, now),
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
                 self.hold(record, counters);
@@ -312,7 +315,7 @@ impl Connection {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
             if self.held[at][0] == content_type::HANDSHAKE {
                 let record = self.held.remove(at);
-                self.step(&record, now);
+                self.step_protected(&record, now);
             } else {
                 at += 1;
             }
@@ -328,6 +331,12 @@ impl Connection {
             if let Some((record, _)) = Record::parse(&held) {
                 self.receive_record(now, &record, messages, counters);
             }
+        }
+    }
+
+    fn step_protected(&mut self, record: &[u8], now: u64) {
+        if record.len() >= record::HEADER_LEN + self.session.fragment_min() {
+            self.step(record, now);
         }
     }
 
@@ -360,6 +369,7 @@ impl Connection {
         self.heard = now;
         self.used = now;
         self.message_max = self.session.message_max();
+        self.fragment_min = self.session.fragment_min();
         self.flight.due = NEVER;
         self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         self.session.outbound().end_handshake();
@@ -390,7 +400,12 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> bool {
-        if record.epoch != 1 {
+        if record.epoch == 0 && is_change_cipher_spec(record) && self.flight.kept_until != NEVER {
+            // The peer repeats his last flight. If he has no new Finished for it any more, nothing else tells.
+            self.repeat(now, counters);
+            return false;
+        }
+        if record.epoch != 1 || record.fragment().len() < self.fragment_min {
             counters.records_dropped.add(1);
             return false;
         }
@@ -637,6 +652,11 @@ impl Connection {
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
     }
+}
+
+/// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
+fn is_change_cipher_spec(record: &Record<'_>) -> bool {
+    record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
 }
 
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {

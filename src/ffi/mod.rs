@@ -1,9 +1,19 @@
 //! The C ABI and nothing else: check arguments, convert, catch panics, call one engine function.
 
+mod config;
+mod endpoint;
+mod error;
 pub mod helpers;
 mod log;
+mod session;
+mod stats;
 mod version;
 
+pub use config::*;
+pub use endpoint::*;
+pub use error::*;
 pub use helpers::*;
 pub use log::*;
+pub use session::*;
+pub use stats::*;
 pub use version::*;

@@ -14,6 +14,7 @@ use openssl_sys::*;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::{Datagrams, renumber};
+use crate::wire::record::records;
 use crate::wire::refragment::refragment;
 
 /// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
@@ -29,11 +30,19 @@ pub struct Inbound {
     record: Option<NonNull<[u8]>>,
     queue: VecDeque<Box<[u8]>>,
     peer: Option<SocketAddr>,
+    /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
+    /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
+    sequence: Option<u64>,
 }
 
 impl Inbound {
     pub fn new(peer: SocketAddr) -> Inbound {
         Inbound { peer: Some(peer), ..Inbound::default() }
+    }
+
+    /// From here on records of epoch 0 that are lent are numbered from `sequence` on.
+    pub fn begin_handshake(&mut self, sequence: u64) {
+        self.sequence = Some(sequence);
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -60,7 +69,11 @@ impl Inbound {
         };
         if let Some(record) = self.record.take() {
             // SAFETY: `lend` got it as a slice that outlives the loan, and the loan has not been taken back.
-            return Some(copy(unsafe { record.as_ref() }, out));
+            let len = copy(unsafe { record.as_ref() }, out);
+            if let Some(sequence) = &mut self.sequence {
+                renumber(&mut out[..len], sequence);
+            }
+            return Some(len);
         }
         self.queue.pop_front().map(|datagram| copy(&datagram, out))
     }
@@ -126,6 +139,16 @@ impl Outbound {
             self.datagrams.drop_first(self.left);
             self.left = 0;
         }
+        // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
+        let mut rest = write;
+        while !rest.is_empty() {
+            let (fits, more) = rest.split_at(fitting(rest, self.mtu));
+            self.push_datagram(fits);
+            rest = more;
+        }
+    }
+
+    fn push_datagram(&mut self, write: &[u8]) {
         let (count, bytes) = (self.datagrams.len(), self.datagrams.total_len());
         if self.open {
             self.datagrams.pack(write, &[], self.mtu);
@@ -225,6 +248,11 @@ impl Outbound {
         true
     }
 
+    /// Bytes of the largest datagram.
+    pub fn mtu(&self) -> usize {
+        self.mtu
+    }
+
     /// From now on datagrams have at most `mtu` bytes, those of the last flight too.
     pub fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
@@ -265,6 +293,18 @@ impl Outbound {
         }
         (len > 0).then_some(len)
     }
+}
+
+/// Bytes of the first record and of those behind it that fit into `mtu` bytes with it.
+fn fitting(bytes: &[u8], mtu: usize) -> usize {
+    if bytes.len() <= mtu {
+        return bytes.len();
+    }
+    let ends = records(bytes).scan(0, |end, record| {
+        *end += record.bytes.len();
+        Some(*end)
+    });
+    ends.enumerate().take_while(|(number, end)| *number == 0 || *end <= mtu).last().map_or(bytes.len(), |(_, end)| end)
 }
 
 /// A new BIO that reads from `inbound`, or NULL.

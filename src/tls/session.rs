@@ -17,7 +17,7 @@ use super::ex_data::Slot;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::record::FRAGMENT_MAX;
+use crate::wire::record::{self, FRAGMENT_MAX};
 
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
 pub const PAYLOAD_MIN: usize = 256 - 48;
@@ -117,6 +117,7 @@ impl Session {
         // SAFETY: the SSL is live.
         unsafe { SSL_set_connect_state(session.ssl.as_ptr()) };
         session.outbound().begin_handshake(0);
+        session.inbound().begin_handshake(0);
         Ok(session)
     }
 
@@ -191,8 +192,14 @@ impl Session {
             mark.cookie_proven.set(true);
         }
         let listened = self.dtlsv1_listen(hello_record);
-        self.outbound().begin_handshake(sequence);
+        self.begin_handshake(sequence);
         listened
+    }
+
+    /// From here on flights are kept. `sequence` is that of the hello's record: our answer has it too.
+    pub fn begin_handshake(&mut self, sequence: u64) {
+        self.outbound().begin_handshake(sequence);
+        self.inbound().begin_handshake(sequence + 1);
     }
 
     /// Shows libssl a hello of our own, to see which cookie callback it calls.
@@ -318,6 +325,20 @@ impl Session {
     pub fn message_max(&self) -> usize {
         // SAFETY: the SSL is live.
         unsafe { DTLS_get_data_mtu(self.ssl.as_ptr()) }
+    }
+
+    /// Bytes of the shortest fragment that the peer can have protected with an AEAD suite. libssl takes a shorter one, which
+    /// anybody can write, for an internal error and ends the connection.
+    pub fn fragment_min(&self) -> usize {
+        // SAFETY: the SSL is live, and so is its cipher, if it has one; the outbound state as in `outbound`.
+        unsafe {
+            let cipher = SSL_get_current_cipher(self.ssl.as_ptr());
+            if cipher.is_null() || SSL_CIPHER_is_aead(cipher) == 0 {
+                return 0;
+            }
+            let payload = self.outbound.as_ref().mtu().max(PAYLOAD_MIN);
+            payload.saturating_sub(record::HEADER_LEN + self.message_max())
+        }
     }
 
     /// Writes a close_notify alert.

@@ -4,7 +4,7 @@
 #![allow(non_camel_case_types)]
 
 use libc::{c_char, c_int, c_uint, c_void, size_t};
-use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CTX, X509, X509_CRL, X509_STORE, stack_st_X509};
+use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, X509, X509_CRL, X509_STORE, stack_st_X509};
 
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}
@@ -59,6 +59,7 @@ unsafe extern "C" {
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
     pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
+    pub fn SSL_CIPHER_is_aead(cipher: *const SSL_CIPHER) -> c_int;
     pub fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_CTX_use_cert_and_key(

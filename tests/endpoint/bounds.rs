@@ -1,1 +1,320 @@
-//! bounds
+//! Everything is bounded: each limit is reached, refuses what it must and is counted.
+
+use std::net::SocketAddr;
+
+use dv_dtls::{CloseReason, Config, CookieSecret, Endpoint, Error, Event, Transmit};
+
+use crate::contexts::*;
+use crate::net::*;
+
+/// A server and `count` clients, of which the first `same_source` have one IP address.
+fn crowd(config: Config, count: u16, same_source: u16) -> (World, usize, Vec<usize>) {
+    let mut world = World::new(1);
+    let server = world.add(server(), config);
+    let context = client();
+    let clients = (0..count)
+        .map(|number| {
+            let host = if number < same_source { 1 } else { 2 + (number % 200) as u8 };
+            world.add_at(SocketAddr::from(([10, 1, 0, host], 1000 + number)), context.clone(), Config::default())
+        })
+        .collect();
+    (world, server, clients)
+}
+
+fn connect_all(world: &mut World, clients: &[usize], server: usize) {
+    for client in clients {
+        world.connect(*client, server);
+    }
+}
+
+#[test]
+fn handshakes_in_all_and_of_one_source() {
+    for (same_source, refused) in [(0, (2, 0)), (6, (0, 3))] {
+        let config = settings(|s| {
+            s.max_handshakes = 4;
+            s.max_handshakes_per_source = 3;
+        });
+        let (mut world, server, clients) = crowd(config, 6, same_source);
+        // Nobody goes on behind the hello with the cookie.
+        let to = world.nodes[server].address;
+        world.pass = Box::new(move |(_, t, bytes)| *t != to || bytes[13] == 1);
+        connect_all(&mut world, &clients, server);
+        world.pass_time(100 * MS);
+        let endpoint = &world.nodes[server].endpoint;
+        let stats = endpoint.stats();
+        assert_eq!((stats.refused_handshakes, stats.refused_source), refused);
+        assert_eq!(endpoint.handshakes() as u64, 6 - stats.refused_handshakes - stats.refused_source);
+        // Those who were refused come again, and get in when there is room.
+        world.pass = Box::new(|_| true);
+        world.pass_time(30 * SECOND);
+        assert_eq!(world.nodes[server].opened().len(), 6);
+    }
+}
+
+#[test]
+fn sessions_of_one_source() {
+    let (mut world, server, clients) = crowd(settings(|s| s.max_connections_per_source = 3), 5, 5);
+    connect_all(&mut world, &clients, server);
+    world.pass_time(10 * SECOND);
+    assert_eq!(world.nodes[server].opened().len(), 3);
+    assert!(world.nodes[server].endpoint.stats().refused_source >= 2);
+    assert_eq!(world.nodes[server].closed(), []);
+}
+
+#[test]
+fn the_longest_idle_session_makes_room() {
+    let (mut world, server, clients) = crowd(settings(|s| s.max_connections = 4), 5, 0);
+    let sessions: Vec<_> = clients[..4].iter().map(|client| world.open(*client, server)).collect();
+    world.send(clients[0], sessions[0].0, b"not idle");
+    world.settle();
+    let (_, newest) = world.open(clients[4], server);
+    world.settle();
+    let (ours, theirs) = sessions[1];
+    assert_eq!(world.nodes[server].closed(), [(theirs, CloseReason::Evicted)]);
+    assert_eq!(world.nodes[clients[1]].closed(), [(ours, CloseReason::ByPeer)]);
+    assert_eq!(world.nodes[server].endpoint.stats().evicted, 1);
+    assert!(world.nodes[server].endpoint.info(newest).is_ok());
+    assert_eq!(world.nodes[server].endpoint.sessions().count(), 4);
+}
+
+#[test]
+fn a_full_house_of_handshakes_refuses() {
+    let (mut world, server, clients) = crowd(settings(|s| s.max_connections = 2), 3, 0);
+    let to = world.nodes[server].address;
+    world.pass = Box::new(move |(_, t, bytes)| *t != to || bytes[13] == 1);
+    connect_all(&mut world, &clients, server);
+    world.pass_time(100 * MS);
+    assert_eq!(world.nodes[server].endpoint.stats().refused_connections, 1);
+}
+
+#[test]
+fn a_client_has_a_limit_too() {
+    let mut world = World::new(2);
+    let servers = [world.add(server(), Config::default()), world.add(server(), Config::default())];
+    let client = world.add(client(), settings(|s| s.max_connections = 1));
+    world.connect(client, servers[0]);
+    assert_eq!(world.try_connect(client, servers[1], None), Err(Error::Limit));
+}
+
+#[test]
+fn messages_that_nobody_reads() {
+    let mut world = World::new(3);
+    let server = world.add(server(), settings(|s| s.max_queued_messages = 5));
+    let client = world.add(client(), Config::default());
+    let (session, theirs) = world.open(client, server);
+    let (from, now) = (world.nodes[client].address, world.now);
+    for number in 0..8u8 {
+        world.send(client, session, &[number]);
+    }
+    let mut sent = Vec::new();
+    while let Some(transmit) = world.nodes[client].endpoint.transmit(1) {
+        sent.push(transmit.bytes.to_vec());
+    }
+    let endpoint = &mut world.nodes[server].endpoint;
+    sent.iter().for_each(|datagram| endpoint.receive(now, datagram, from, None));
+    let mut message = Vec::new();
+    for number in 0..5u8 {
+        assert_eq!(endpoint.event(&mut message), Some(Event::Message { session: theirs }));
+        assert_eq!(message, [number]);
+    }
+    assert_eq!(endpoint.event(&mut message), None);
+    assert_eq!(endpoint.stats().messages_dropped, 3);
+    // With the queue empty there is room again.
+    world.send(client, session, b"again");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs), [b"again"]);
+}
+
+#[test]
+fn bytes_that_nobody_reads() {
+    let mut world = World::new(4);
+    let server_context = server();
+    let server =
+        world.add(server_context, Config { max_waiting_bytes: 10_000, ..settings(|s| s.max_queued_messages = 1000) });
+    let client = world.add(client(), Config::default());
+    let (session, _) = world.open(client, server);
+    let other = world.add(crate::contexts::client(), Config::default());
+    let (from, now) = (world.nodes[client].address, world.now);
+    for _ in 0..30 {
+        world.send(client, session, &[1; 1000]);
+    }
+    while let Some(transmit) = world.nodes[client].endpoint.transmit(1) {
+        let datagram = transmit.bytes.to_vec();
+        world.nodes[server].endpoint.receive(now, &datagram, from, None);
+    }
+    let dropped = world.nodes[server].endpoint.stats().messages_dropped;
+    assert!((19..=21).contains(&dropped), "{dropped}");
+
+    // Strangers are not let in while that is so.
+    world.connect(other, server);
+    let mut hellos = 0;
+    for _ in 0..2 {
+        while let Some(transmit) = world.nodes[other].endpoint.transmit(1) {
+            let datagram = transmit.bytes.to_vec();
+            let from = world.nodes[other].address;
+            world.nodes[server].endpoint.receive(now, &datagram, from, None);
+            hellos += 1;
+        }
+        while let Some(transmit) = world.nodes[server].endpoint.transmit(1) {
+            let (datagram, from) = (transmit.bytes.to_vec(), world.nodes[server].address);
+            world.nodes[other].endpoint.receive(now, &datagram, from, None);
+        }
+    }
+    assert_eq!((hellos, world.nodes[server].endpoint.stats().refused_unread), (2, 1));
+    world.pass_time(5 * SECOND);
+    assert_eq!(world.nodes[server].opened().len(), 2);
+}
+
+#[test]
+fn bytes_that_nobody_sends() {
+    let mut world = World::new(5);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config { max_waiting_bytes: 10_000, ..Config::default() });
+    let (session, theirs) = world.open(client, server);
+    let endpoint = &mut world.nodes[client].endpoint;
+    let refused = (0..30).filter(|_| endpoint.send(session, &[1; 1000]) == Err(Error::Again)).count();
+    assert!((20..=22).contains(&refused), "{refused}");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs).len(), 30 - refused);
+    world.send(client, session, b"again");
+}
+
+#[test]
+fn answers_that_nobody_sends() {
+    let mut world = World::new(6);
+    let server = world.add(server(), Config { max_waiting_bytes: 1000, ..Config::default() });
+    let client = world.add(client(), Config::default());
+    world.connect(client, server);
+    let hello = world.nodes[client].endpoint.transmit(1).unwrap().bytes.to_vec();
+    for port in 1..=100 {
+        world.inject(SocketAddr::from(([192, 0, 2, 1], port)), server, &hello);
+    }
+    let stats = world.nodes[server].endpoint.stats();
+    world.settle();
+    let answered = world.sent.len() as u64;
+    assert!((10..25).contains(&answered));
+    assert_eq!((stats.hellos_answered, stats.datagrams_dropped), (100, 100 - answered));
+}
+
+#[test]
+fn datagrams_of_one_length_leave_together() {
+    let mut world = World::new(7);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    let (session, _) = world.open(client, server);
+    for len in [100, 100, 100, 50, 100, 200] {
+        world.send(client, session, &vec![1; len]);
+    }
+    let endpoint = &mut world.nodes[client].endpoint;
+    let before = endpoint.stats().datagrams_out;
+    let shape = |transmit: Option<Transmit<'_>>| {
+        transmit.map(|t| (t.datagrams().map(|d| d.len()).collect::<Vec<_>>(), t.segment_size))
+    };
+    let (long, short, longer) = (100 + 37, 50 + 37, 200 + 37);
+    assert_eq!(shape(endpoint.transmit(2)), Some((vec![long, long], Some(long))));
+    assert_eq!(shape(endpoint.transmit(64)), Some((vec![long, short], Some(long))));
+    assert_eq!(shape(endpoint.transmit(64)), Some((vec![long], None)));
+    assert_eq!(shape(endpoint.transmit(64)), Some((vec![longer], None)));
+    assert_eq!(shape(endpoint.transmit(64)), None);
+    assert_eq!(endpoint.stats().datagrams_out - before, 6);
+    // Not more than the kernel takes at once.
+    for _ in 0..100 {
+        world.send(client, session, &[1; 1100]);
+    }
+    let most = world.nodes[client].endpoint.transmit(1000).unwrap().bytes.len();
+    assert!((60_000..=65_507).contains(&most), "{most}");
+}
+
+#[test]
+fn replies_leave_from_the_address_that_the_peer_spoke_to() {
+    let mut world = World::new(8);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    let (_, theirs) = world.open(client, server);
+    let ip = world.nodes[server].address.ip();
+    let endpoint = &mut world.nodes[server].endpoint;
+    endpoint.send(theirs, b"x").unwrap();
+    assert_eq!(endpoint.transmit(1).unwrap().from, Some(ip));
+    endpoint.close(theirs).unwrap();
+    assert_eq!(endpoint.transmit(1).unwrap().from, Some(ip));
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let invalid = |config| matches!(Endpoint::new(server(), config), Err(Error::Invalid(_)));
+    assert!(invalid(settings(|s| s.mtu = 255)));
+    assert!(invalid(settings(|s| s.mtu = 0)));
+    let theirs = server_with("server-ecdsa", |context| {
+        context.set_cookie_generate_cb(|_, _| Ok(0));
+        context.set_cookie_verify_cb(|_, _| true);
+    });
+    assert!(matches!(Endpoint::new(theirs.clone(), Config::default()), Err(Error::Invalid(_))));
+    assert!(Endpoint::new(theirs, Config { accept: false, ..Config::default() }).is_ok());
+}
+
+#[test]
+fn messages_that_cannot_be_sent() {
+    let mut world = World::new(9);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    let session = world.connect(client, server);
+    let endpoint = &mut world.nodes[client].endpoint;
+    assert_eq!(endpoint.send(session, b"early"), Err(Error::NotEstablished));
+    assert_eq!(endpoint.info(session).unwrap().export("label", None, &mut [0; 8]), Err(Error::NotEstablished));
+    world.settle();
+    let endpoint = &mut world.nodes[client].endpoint;
+    assert!(matches!(endpoint.send(session, b""), Err(Error::Invalid(_))));
+    assert!(matches!(endpoint.send(session, &[0; 1280]), Err(Error::TooLong { .. })));
+}
+
+/// What one server has challenged, another with the same secret accepts.
+#[test]
+fn a_fleet_shares_its_cookies() {
+    let fleet = || Config {
+        cookie_secret: Some(CookieSecret::new(*b"secret of the fleet.", 99 * SECOND)),
+        ..Config::default()
+    };
+    let stranger = || Config::default();
+    for (second, begun) in [(fleet(), 1), (stranger(), 0)] {
+        let mut world = World::new(10);
+        let (a, b) = (world.add(server(), fleet()), world.add(server(), second));
+        let client = world.add(client(), Config::default());
+        world.connect(client, a);
+        let at_a = world.nodes[a].address;
+        assert!(world.run(SECOND, |world| world.sent.iter().any(|(from, _, _)| *from == at_a)));
+        // The rest goes to the other one.
+        world.nodes[a].address = SocketAddr::from(([10, 0, 0, 99], 1));
+        world.nodes[b].address = at_a;
+        world.pass_time(10 * MS);
+        assert_eq!(world.nodes[b].endpoint.stats().handshakes_begun, begun);
+    }
+    assert_eq!(format!("{:?}", fleet().cookie_secret), "Some(CookieSecret(..))");
+}
+
+#[test]
+fn a_child_process_refuses_to_send() {
+    let mut world = World::new(11);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    let (session, theirs) = world.open(client, server);
+    world.send(client, session, b"waits");
+    let address = world.nodes[server].address;
+    // SAFETY: the child calls nothing but the endpoint, which takes no lock, and leaves without unwinding.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let endpoint = &mut world.nodes[client].endpoint;
+        let refused = endpoint.send(session, b"child") == Err(Error::Forked)
+            && endpoint.transmit(1).is_none()
+            && matches!(endpoint.connect(0, &dv_dtls::Connect::to(address)), Err(Error::Forked))
+            && endpoint.close(session).is_ok()
+            && endpoint.transmit(1).is_none();
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!refused)) };
+    }
+    let mut status = -1;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs), [b"waits"]);
+}

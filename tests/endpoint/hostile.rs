@@ -1,1 +1,277 @@
-//! hostile
+//! What somebody without keys can send changes nothing.
+
+use std::time::Duration;
+
+use dv_dtls::wire::record::{HEADER_LEN, records};
+use dv_dtls::{CloseReason, Config, Session};
+
+use crate::contexts::*;
+use crate::net::*;
+
+/// A record that anybody can write.
+fn record(content_type: u8, epoch: u16, sequence: u64, fragment: &[u8]) -> Vec<u8> {
+    let mut record = vec![content_type, 0xfe, 0xfd];
+    record.extend_from_slice(&epoch.to_be_bytes());
+    record.extend_from_slice(&sequence.to_be_bytes()[2..]);
+    record.extend_from_slice(&(fragment.len() as u16).to_be_bytes());
+    record.extend_from_slice(fragment);
+    record
+}
+
+/// Junk, forged alerts and messages in both epochs, and what was seen on the wire, whole, cut and bent.
+fn forgeries(seen: &[Datagram], node: &Node) -> Vec<Vec<u8>> {
+    let mut all = vec![vec![], vec![22], vec![23; 13], vec![0xff; 1400], b"GET / HTTP/1.1\r\n".to_vec()];
+    for content_type in [0, 20, 21, 22, 23, 24, 25, 26, 255] {
+        for epoch in [0, 1, 2, 65535] {
+            for sequence in [0, 1, 2, 5, 1 << 40] {
+                for fragment in [&[2, 40][..], &[1, 0], &[1], &[], &[0; 40], &[14, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]] {
+                    all.push(record(content_type, epoch, sequence, fragment));
+                }
+            }
+        }
+    }
+    for (_, to, bytes) in seen {
+        if *to == node.address {
+            all.push(bytes.clone());
+            all.push(bytes[..bytes.len() - 1].to_vec());
+            let mut bent = bytes.clone();
+            *bent.last_mut().unwrap() ^= 1;
+            all.push(bent);
+            // A later sequence number on the same protected bytes.
+            let mut bent = bytes.clone();
+            bent[9] ^= 0x40;
+            all.push(bent);
+        }
+    }
+    all
+}
+
+#[test]
+fn an_established_session_survives_forgeries_and_replays() {
+    let mut world = World::new(1);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    let (ours, theirs) = world.open(client, server);
+    world.send(client, ours, b"before");
+    world.send(server, theirs, b"before");
+    world.settle();
+    for (node, from) in [(server, client), (client, server)] {
+        let (from, forgeries) = (world.nodes[from].address, forgeries(&world.sent, &world.nodes[node]));
+        assert!(forgeries.len() > 1000);
+        for forgery in &forgeries {
+            world.inject(from, node, forgery);
+        }
+    }
+    world.pass_time(SECOND);
+    world.send(client, ours, b"after");
+    world.send(server, theirs, b"after");
+    world.settle();
+    for (node, session) in [(server, theirs), (client, ours)] {
+        assert_eq!(world.nodes[node].messages(session), [&b"before"[..], b"after"]);
+        assert_eq!(world.nodes[node].closed(), []);
+    }
+}
+
+#[test]
+fn a_handshake_survives_forged_alerts_and_junk() {
+    let mut world = World::new(2);
+    let server = world.add(server_with_client_verification(), Config::default());
+    let client = world.add(client_with_certificate(), Config::default());
+    let session = world.connect(client, server);
+    let addresses = [world.nodes[server].address, world.nodes[client].address];
+    let mut steps = 0;
+    // Before each step of the clock both sides get what anybody could send: no handshake messages that libssl would take.
+    while world.nodes[client].opened().is_empty() || world.nodes[server].opened().is_empty() {
+        for (node, from) in [(server, addresses[1]), (client, addresses[0])] {
+            for content_type in [20, 21, 23, 24, 25] {
+                for epoch in [0, 1, 2] {
+                    for fragment in [&[2, 40][..], &[1, 0], &[1], &[0; 40]] {
+                        world.inject(from, node, &record(content_type, epoch, 1 << 30, fragment));
+                    }
+                }
+            }
+        }
+        world.pass_time(MS);
+        steps += 1;
+        assert!(steps < 10_000);
+    }
+    assert!(world.nodes[server].endpoint.stats().records_dropped > 0);
+    world.send(client, session, b"after");
+    world.settle();
+    let theirs = world.nodes[server].opened()[0];
+    assert_eq!(world.nodes[server].messages(theirs), [b"after"]);
+}
+
+/// A client that begins again at an address that is known already.
+struct Restart {
+    world: World,
+    server: usize,
+    first: usize,
+    at_first: Session,
+    at_server: Session,
+    second: usize,
+}
+
+impl Restart {
+    fn new(seed: u64) -> Restart {
+        let mut world = World::new(seed);
+        let timeout = |s: &mut dv_dtls::Settings| s.handshake_timeout = Duration::from_secs(30);
+        let server = world.add(server(), settings(timeout));
+        let first = world.add(client(), Config::default());
+        let (at_first, at_server) = world.open(first, server);
+        // Another program on the same address and port: datagrams go to the first node that has the address.
+        let address = world.nodes[first].address;
+        let second = world.add_at(address, client(), Config::default());
+        Restart { world, server, first, at_first, at_server, second }
+    }
+}
+
+#[test]
+fn a_client_restarts_on_its_port() {
+    let Restart { mut world, server, first, at_server, second, .. } = Restart::new(3);
+    // The old program is gone.
+    world.nodes[first].address.set_port(1);
+    let (ours, theirs) = world.open(second, server);
+    assert_ne!(theirs, at_server);
+    assert_eq!(world.nodes[server].closed(), [(at_server, CloseReason::Restarted)]);
+    world.send(second, ours, b"new");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs), [b"new"]);
+    let stats = world.nodes[server].endpoint.stats();
+    assert_eq!((stats.restarted, stats.superseded), (1, 0));
+    assert_eq!(world.nodes[server].endpoint.sessions().collect::<Vec<_>>(), [theirs]);
+}
+
+#[test]
+fn a_restart_that_is_never_finished_leaves_the_old_session_as_it_was() {
+    let Restart { mut world, server, first, at_first, at_server, second } = Restart::new(4);
+    // Somebody replays a whole handshake's beginning in the client's name, with a good cookie, but cannot read the answers.
+    world.connect(second, server);
+    world.pass_time(100 * MS);
+    // The first node has the address, and got the answers. They are nothing to it.
+    assert_eq!(world.nodes[server].endpoint.stats().hellos_answered, 2);
+    assert_eq!(world.nodes[server].endpoint.handshakes(), 0);
+    world.send(first, at_first, b"one");
+    world.send(server, at_server, b"two");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(at_server), [b"one"]);
+    assert_eq!(world.nodes[first].messages(at_first), [b"two"]);
+
+    // Now with a cookie: the second program sees the HelloVerifyRequest, then nothing more.
+    let (at, other) = (world.nodes[first].address, std::net::SocketAddr::from(([10, 9, 9, 9], 9)));
+    world.nodes[first].address = other;
+    assert!(world.run(10 * SECOND, |world| world.nodes[server].endpoint.handshakes() == 1));
+    world.nodes[first].address = at;
+    world.nodes[second].address = other;
+    for round in 0..20u8 {
+        world.send(first, at_first, &[round]);
+        world.send(server, at_server, &[round]);
+        world.pass_time(SECOND);
+    }
+    assert_eq!(world.nodes[server].messages(at_server).len(), 21);
+    assert_eq!(world.nodes[first].messages(at_first).len(), 21);
+    world.pass_time(30 * SECOND);
+    assert_eq!(world.nodes[server].endpoint.handshakes(), 0);
+    assert_eq!(world.nodes[server].endpoint.stats().handshakes_timed_out, 1);
+    assert_eq!((world.nodes[server].closed(), world.nodes[first].closed()), (vec![], vec![]));
+    world.send(first, at_first, b"end");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(at_server).len(), 22);
+}
+
+/// Hellos with cookies that are still good can be replayed by an observer, from the client's own address.
+#[test]
+fn replayed_hellos_do_not_keep_a_client_from_its_handshake() {
+    let mut world = World::new(5);
+    let server = world.add(server_with_client_verification(), Config::default());
+    let client = world.add(client_with_certificate(), Config::default());
+    let mut hellos = Vec::new();
+    for _ in 0..4 {
+        let (session, _) = world.open(client, server);
+        let from = world.nodes[client].address;
+        let is_proven = |(f, _, bytes): &Datagram| *f == from && bytes[13] == 1 && bytes[18] == 1;
+        hellos.extend(world.sent.drain(..).filter(is_proven).map(|(_, _, bytes)| bytes));
+        world.nodes[client].endpoint.close(session).unwrap();
+        world.settle();
+    }
+    assert_eq!(hellos.len(), 4);
+    let from = world.nodes[client].address;
+    hellos.iter().for_each(|hello| world.inject(from, server, hello));
+    assert_eq!(world.nodes[server].endpoint.handshakes(), 4);
+    world.settle();
+
+    // One of them goes for it, and sees what was meant for it; the others go when it has finished.
+    let (session, theirs) = world.open(client, server);
+    let stats = world.nodes[server].endpoint.stats();
+    assert_eq!((stats.superseded + stats.handshakes_failed, stats.restarted), (4, 0));
+    assert_eq!(world.nodes[server].endpoint.handshakes(), 0);
+
+    // And now that it is established.
+    hellos.iter().for_each(|hello| world.inject(from, server, hello));
+    world.send(client, session, b"through");
+    world.pass_time(SECOND);
+    assert_eq!(world.nodes[server].messages(theirs), [b"through"]);
+    assert_eq!(world.nodes[server].closed().len(), 4);
+}
+
+#[test]
+fn strangers_get_nothing_but_a_cookie() {
+    let mut world = World::new(6);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    world.open(client, server);
+    let stranger = std::net::SocketAddr::from(([192, 0, 2, 1], 4000));
+    let forgeries = forgeries(&world.sent, &world.nodes[server]);
+    world.sent.clear();
+    let mut received = 0;
+    for forgery in &forgeries {
+        world.inject(stranger, server, forgery);
+        received += forgery.len();
+    }
+    world.settle();
+    // Hellos that were seen elsewhere are answered with another cookie, never with more bytes than came.
+    assert!(world.sent.iter().all(|(_, to, bytes)| *to == stranger && bytes[13] == 3));
+    assert!(world.sent.len() >= 2);
+    assert!(world.sent.iter().map(|(_, _, bytes)| bytes.len()).sum::<usize>() < received);
+    let endpoint = &world.nodes[server].endpoint;
+    assert_eq!((endpoint.handshakes(), endpoint.sessions().count()), (0, 1));
+    assert!(endpoint.stats().strangers_dropped > 1000);
+    assert!(endpoint.stats().cookies_refused >= 1);
+}
+
+#[test]
+fn an_endpoint_that_only_connects_answers_nobody() {
+    let mut world = World::new(7);
+    let deaf = world.add(client(), Config { accept: false, ..Config::default() });
+    let client = world.add(client(), Config::default());
+    world.connect(client, deaf);
+    world.pass_time(20 * SECOND);
+    let from = world.nodes[deaf].address;
+    assert!(world.sent.len() > 3 && world.sent.iter().all(|(f, _, _)| *f != from));
+    assert_eq!(world.nodes[deaf].endpoint.stats().strangers_dropped, world.sent.len() as u64);
+}
+
+#[test]
+fn several_messages_in_one_datagram() {
+    let mut world = World::new(8);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    let (session, theirs) = world.open(client, server);
+    // Kept off the wire, glued together, and given to the server as one.
+    world.pass = Box::new(|_| false);
+    world.sent.clear();
+    for number in 0..5u8 {
+        world.send(client, session, &[number; 20]);
+    }
+    world.settle();
+    let glued = world.sent.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect::<Vec<_>>();
+    assert_eq!(records(&glued).count(), 5);
+    let from = world.nodes[client].address;
+    // Cut in the middle of the last: the whole ones count.
+    world.inject(from, server, &glued[..glued.len() - HEADER_LEN]);
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs).len(), 4);
+    world.inject(from, server, &glued);
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs), (0..5u8).map(|n| vec![n; 20]).collect::<Vec<_>>());
+}

@@ -1,1 +1,136 @@
-//! interop
+//! OpenSSL's own client and server, driven by the program itself, against the endpoint.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+
+use dv_dtls::{Config, Connect, Endpoint, Event};
+use openssl::ssl::{ErrorCode, Ssl, SslContext, SslOptions, SslStream, SslVersion};
+
+use crate::contexts::*;
+use crate::net::SECOND;
+
+/// The two directions between a plain SSL and an endpoint.
+#[derive(Clone, Default)]
+struct Pipe {
+    to_plain: Datagrams,
+    from_plain: Datagrams,
+}
+
+type Datagrams = Rc<RefCell<VecDeque<Vec<u8>>>>;
+
+impl Read for Pipe {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let datagram = self.to_plain.borrow_mut().pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        out[..datagram.len()].copy_from_slice(&datagram);
+        Ok(datagram.len())
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        self.from_plain.borrow_mut().push_back(datagram.to_vec());
+        Ok(datagram.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Pair {
+    endpoint: Endpoint,
+    events: Vec<(Event, Vec<u8>)>,
+    plain: SslStream<Pipe>,
+    pipe: Pipe,
+    now: u64,
+}
+
+impl Pair {
+    fn new(endpoint: Endpoint, plain: &SslContext) -> Pair {
+        let pipe = Pipe::default();
+        let mut ssl = Ssl::new(plain).unwrap();
+        ssl.set_mtu(1200).unwrap();
+        let plain = SslStream::new(ssl, pipe.clone()).unwrap();
+        Pair { endpoint, events: Vec::new(), plain, pipe, now: SECOND }
+    }
+
+    /// Carries datagrams both ways.
+    fn carry(&mut self) {
+        let peer = "192.0.2.1:4000".parse().unwrap();
+        while let Some(datagram) = { self.pipe.from_plain.borrow_mut().pop_front() } {
+            self.endpoint.receive(self.now, &datagram, peer, None);
+        }
+        while let Some(transmit) = self.endpoint.transmit(1) {
+            self.pipe.to_plain.borrow_mut().push_back(transmit.bytes.to_vec());
+        }
+        let mut message = Vec::new();
+        while let Some(event) = self.endpoint.event(&mut message) {
+            self.events.push((event, message.clone()));
+        }
+        self.now += 1000;
+    }
+
+    fn handshake(&mut self, step: fn(&mut SslStream<Pipe>) -> Result<(), openssl::ssl::Error>) {
+        for _ in 0..20 {
+            match step(&mut self.plain) {
+                Ok(()) => return,
+                Err(error) => assert_eq!(error.code(), ErrorCode::WANT_READ, "{error}"),
+            }
+            self.carry();
+        }
+        panic!("the handshake does not end");
+    }
+
+    fn exchange(&mut self) {
+        self.carry();
+        let session = self.events[0].0.session();
+        assert_eq!(self.events[0].0, Event::Opened { session });
+        self.plain.ssl_write(b"from OpenSSL").unwrap();
+        self.carry();
+        assert_eq!(self.events[1], (Event::Message { session }, b"from OpenSSL".to_vec()));
+        self.endpoint.send(session, b"from the endpoint").unwrap();
+        self.carry();
+        let mut out = [0; 100];
+        let len = self.plain.ssl_read(&mut out).unwrap();
+        assert_eq!(&out[..len], b"from the endpoint");
+        self.endpoint.close(session).unwrap();
+        self.carry();
+        assert_eq!(self.plain.ssl_read(&mut out).unwrap_err().code(), ErrorCode::ZERO_RETURN);
+    }
+}
+
+#[test]
+fn a_client_of_openssl() {
+    for (suite, server_certificate) in [
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", "server-ecdsa"),
+        ("ECDHE-ECDSA-AES256-CCM8", "server-ecdsa"),
+        ("ECDHE-ECDSA-CHACHA20-POLY1305", "server-ecdsa"),
+        ("ECDHE-RSA-AES256-GCM-SHA384", "server-rsa"),
+        ("ECDHE-RSA-AES128-SHA256", "server-rsa"),
+    ] {
+        let server = server_with(server_certificate, |context| context.set_cipher_list("ALL").unwrap());
+        let plain = client_with(|context| {
+            context.set_cipher_list(suite).unwrap();
+            context.set_options(SslOptions::NO_QUERY_MTU);
+            context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
+        });
+        let mut pair = Pair::new(Endpoint::new(server, Config::default()).unwrap(), &plain);
+        pair.handshake(SslStream::connect);
+        pair.exchange();
+    }
+}
+
+#[test]
+fn a_server_of_openssl() {
+    let plain = server_with("server-ecdsa", |context| {
+        context.set_options(SslOptions::NO_QUERY_MTU);
+        context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
+    });
+    let mut pair = Pair::new(Endpoint::new(client(), Config::default()).unwrap(), &plain);
+    let to = "192.0.2.1:4000".parse().unwrap();
+    pair.endpoint.connect(SECOND, &Connect::to_named(to, "localhost")).unwrap();
+    pair.carry();
+    pair.handshake(SslStream::accept);
+    pair.exchange();
+}

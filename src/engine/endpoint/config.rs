@@ -18,7 +18,7 @@ pub struct Config {
     /// Whether a server that is connected to must have a certificate that the context trusts, whatever its verify mode says.
     pub verify_server: bool,
     /// Bytes that may wait for the program to read them, and bytes that may wait for it to send them. Beyond that messages
-    /// and strangers are dropped and counted, and [`Endpoint::send`](super::Endpoint::send) gives [`Error::Again`].
+    /// are dropped and counted, beyond half of it no new handshakes begin, and [`Endpoint::send`](super::Endpoint::send) gives [`Error::Again`].
     pub max_waiting_bytes: usize,
 }
 

@@ -185,7 +185,7 @@ impl Endpoint {
 
     /// Whether a handshake with this peer may begin; somebody else may have to go for it.
     fn make_room(&mut self, peer: SocketAddr) -> bool {
-        if self.inbox.waiting() > self.config.max_waiting_bytes {
+        if self.inbox.waiting() > self.config.max_waiting_bytes / 2 {
             self.counters.refused_unread.add(1);
             return false;
         }

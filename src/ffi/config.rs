@@ -1,0 +1,187 @@
+//! How an endpoint is to behave.
+
+use std::ptr;
+use std::time::Duration;
+
+use libc::{c_int, c_void, size_t};
+
+use super::DV_ERR_PANIC;
+use super::error::{checked, invalid};
+use crate::engine::endpoint::{Config, CookieSecret, Error};
+use crate::engine::settings::Settings;
+use crate::guard::guard;
+
+/// How an endpoint is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
+/// added at the end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct dv_config {
+    /// sizeof(dv_config), as the program knows it.
+    pub size: size_t,
+    /// Sessions at once, handshakes included; at the limit the longest idle one of the fullest source goes.
+    pub max_sessions: u32,
+    /// Handshakes in progress at once.
+    pub max_handshakes: u32,
+    /// Sessions from one source: an IPv4 address, or an IPv6 /64.
+    pub max_sessions_per_source: u32,
+    /// Handshakes in progress from one source.
+    pub max_handshakes_per_source: u32,
+    /// Bytes of the largest IP packet to send, IP and UDP headers included; 256 at least.
+    pub mtu: u32,
+    /// Wait before a flight is sent again for the first time, in milliseconds; it doubles after that.
+    pub first_timeout_ms: u32,
+    /// The longest wait between two repetitions, in milliseconds.
+    pub longest_timeout_ms: u32,
+    /// A handshake that takes longer is given up.
+    pub handshake_timeout_ms: u32,
+    /// A session that hears nothing for so long is closed; 0: never.
+    pub idle_timeout_ms: u32,
+    /// Messages of one session that wait for the program to take them; more are dropped and counted.
+    pub max_queued_messages: u32,
+    /// Bytes of a peer's certificate chain.
+    pub max_certificate_chain: u32,
+    /// Bytes that wait for the program to take them, and bytes that wait for it to send them.
+    pub max_waiting_bytes: u32,
+    /// Not 0: handshakes of others are accepted. 0: the endpoint only connects.
+    pub accept: c_int,
+    /// Not 0: a server that is connected to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
+    pub verify_server: c_int,
+    /// Not 0: OpenSSL's buffers of idle sessions are given back.
+    pub release_buffers: c_int,
+    /// Bytes at cookie_secret; 16 at least.
+    pub cookie_secret_len: u32,
+    /// The secret behind the cookies, the same for all servers that answer for each other; NULL: a random one. It is
+    /// copied.
+    pub cookie_secret: *const c_void,
+    /// With cookie_secret: what the time that the endpoint is given lacks to Unix time, in microseconds. The clocks of the
+    /// servers may be a minute apart.
+    pub unix_offset_us: u64,
+}
+
+const SECRET_MIN: u32 = 16;
+
+/// Fills a configuration with the defaults: those of a server that is open to the world.
+///
+/// - `config`: the configuration
+/// - `size`: sizeof(dv_config)
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `config` is NULL or has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_config_init", || {
+            if config.is_null() || size < size_of::<size_t>() {
+                return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
+            }
+            let defaults = dv_config { size, ..dv_config::default() };
+            // SAFETY: the caller vouches for `size` bytes. What a newer header has behind ours is zero.
+            unsafe {
+                ptr::write_bytes(config.cast::<u8>(), 0, size);
+                ptr::copy_nonoverlapping(
+                    ptr::from_ref(&defaults).cast::<u8>(),
+                    config.cast(),
+                    size.min(size_of_val(&defaults)),
+                );
+            }
+            Ok(0)
+        })
+    })
+}
+
+impl Default for dv_config {
+    fn default() -> dv_config {
+        let Config { settings, accept, verify_server, max_waiting_bytes, .. } = Config::default();
+        let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        dv_config {
+            size: size_of::<dv_config>(),
+            max_sessions: settings.max_connections,
+            max_handshakes: settings.max_handshakes,
+            max_sessions_per_source: settings.max_connections_per_source,
+            max_handshakes_per_source: settings.max_handshakes_per_source,
+            mtu: settings.mtu.into(),
+            first_timeout_ms: ms(settings.first_timeout),
+            longest_timeout_ms: ms(settings.longest_timeout),
+            handshake_timeout_ms: ms(settings.handshake_timeout),
+            idle_timeout_ms: ms(settings.idle_timeout),
+            max_queued_messages: settings.max_queued_messages.into(),
+            max_certificate_chain: settings.max_certificate_chain,
+            max_waiting_bytes: max_waiting_bytes as u32,
+            accept: accept.into(),
+            verify_server: verify_server.into(),
+            release_buffers: settings.release_buffers.into(),
+            cookie_secret_len: 0,
+            cookie_secret: ptr::null(),
+            unix_offset_us: 0,
+        }
+    }
+}
+
+impl dv_config {
+    /// What stands at `config`, with the defaults for what the program's header did not have yet; all defaults for NULL.
+    ///
+    /// # Safety
+    /// `config` is NULL or as long as its `size` says, and so is its secret.
+    pub(super) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
+        let mut known = dv_config::default();
+        if !config.is_null() {
+            // SAFETY: by contract. All bytes make valid members.
+            unsafe {
+                let size = (&raw const (*config).size).read();
+                if size < size_of::<size_t>() {
+                    return Err(invalid("config.size is not sizeof(dv_config): call dv_config_init first"));
+                }
+                let ours = size.min(size_of::<dv_config>());
+                let unknown = std::slice::from_raw_parts(config.cast::<u8>().add(ours), size - ours);
+                if unknown.iter().any(|byte| *byte != 0) {
+                    return Err(invalid("config sets something that this version of the library does not know"));
+                }
+                ptr::copy_nonoverlapping(config.cast::<u8>(), (&raw mut known).cast(), ours);
+            }
+        }
+        // SAFETY: by contract.
+        unsafe { known.convert() }
+    }
+
+    /// # Safety
+    /// The secret is NULL or as long as is said.
+    unsafe fn convert(&self) -> Result<Config, Error> {
+        let u16_of = |number: u32, name: &str| {
+            u16::try_from(number).map_err(|_| Error::Invalid(format!("config.{name} is {number}: at most 65535")))
+        };
+        let ms = |milliseconds: u32| Duration::from_millis(milliseconds.into());
+        let cookie_secret = if self.cookie_secret.is_null() {
+            None
+        } else if self.cookie_secret_len < SECRET_MIN {
+            return Err(invalid("config.cookie_secret has less than 16 bytes"));
+        } else {
+            // SAFETY: by contract.
+            let secret =
+                unsafe { std::slice::from_raw_parts(self.cookie_secret.cast::<u8>(), self.cookie_secret_len as usize) };
+            Some(CookieSecret::new(secret, self.unix_offset_us))
+        };
+        Ok(Config {
+            settings: Settings {
+                mtu: u16_of(self.mtu, "mtu")?,
+                max_connections: self.max_sessions,
+                max_handshakes: self.max_handshakes,
+                max_connections_per_source: self.max_sessions_per_source,
+                max_handshakes_per_source: self.max_handshakes_per_source,
+                first_timeout: ms(self.first_timeout_ms),
+                longest_timeout: ms(self.longest_timeout_ms),
+                handshake_timeout: ms(self.handshake_timeout_ms),
+                idle_timeout: ms(self.idle_timeout_ms),
+                max_queued_messages: u16_of(self.max_queued_messages, "max_queued_messages")?,
+                max_certificate_chain: self.max_certificate_chain,
+                release_buffers: self.release_buffers != 0,
+            },
+            accept: self.accept != 0,
+            cookie_secret,
+            verify_server: self.verify_server != 0,
+            max_waiting_bytes: self.max_waiting_bytes as usize,
+        })
+    }
+}

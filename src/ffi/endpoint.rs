@@ -1,0 +1,585 @@
+//! The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in; datagrams, events and the next
+//! deadline come out, and nothing is called back.
+//!
+//! An endpoint is used by one thread at a time; different endpoints need no lock between them.
+
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ptr;
+use std::slice;
+
+use foreign_types::ForeignTypeRef;
+use libc::{AF_INET, AF_INET6, c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use openssl::ssl::SslContextRef;
+use openssl_sys::SSL_CTX;
+
+use super::DV_ERR_PANIC;
+use super::config::dv_config;
+use super::error::{checked, invalid};
+use crate::engine::connection::CloseReason;
+use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
+use crate::guard::guard;
+use crate::tls::resumption::Resumption;
+
+/// An endpoint: a DTLS server, a client, or both, for any number of peers.
+#[allow(non_camel_case_types)]
+pub struct dv_endpoint(pub(super) Endpoint);
+
+/// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
+#[allow(non_camel_case_types)]
+pub type dv_session = u64;
+
+/// What a client keeps of a session, to resume it later without certificates.
+#[allow(non_camel_case_types)]
+pub struct dv_resumption(pub(super) Resumption);
+
+/// The address of a peer, or one of ours. The family says which member counts; all zero is no address.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub union dv_address {
+    /// The address family.
+    pub any: sockaddr,
+    /// The address, when the family is AF_INET.
+    pub v4: sockaddr_in,
+    /// The address, when the family is AF_INET6.
+    pub v6: sockaddr_in6,
+}
+
+/// A datagram that came in, or one that has to leave; or several of one length, as UDP_GRO and UDP_SEGMENT take them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct dv_datagram {
+    /// The bytes.
+    pub data: *const c_void,
+    /// How many.
+    pub len: size_t,
+    /// 0: one datagram. Else the length of each, of which the last may be shorter.
+    pub segment_size: size_t,
+    /// From whom it came, or to whom it goes.
+    pub peer: dv_address,
+    /// Our address that it came to, or must leave from (its port is not looked at); all zero where that is not known.
+    pub local: dv_address,
+}
+
+/// The handshake has finished: messages can be sent.
+pub const DV_EVENT_OPENED: c_int = 1;
+/// A message has come.
+pub const DV_EVENT_MESSAGE: c_int = 2;
+/// The session is over, for the reason that is given. Each session that was opened or connected has one such event.
+pub const DV_EVENT_CLOSED: c_int = 3;
+
+/// The peer closed the session.
+pub const DV_CLOSED_BY_PEER: c_int = 1;
+/// The program closed it.
+pub const DV_CLOSED_LOCALLY: c_int = 2;
+/// The handshake failed, or the peer sent a fatal alert; see dv_session_failure.
+pub const DV_CLOSED_FAILED: c_int = 3;
+/// The handshake took too long.
+pub const DV_CLOSED_HANDSHAKE_TIMEOUT: c_int = 4;
+/// Nothing was heard for too long.
+pub const DV_CLOSED_IDLE_TIMEOUT: c_int = 5;
+/// The peer has begun anew, and finished another handshake from the same address.
+pub const DV_CLOSED_RESTARTED: c_int = 6;
+/// It made room for another session.
+pub const DV_CLOSED_EVICTED: c_int = 7;
+
+/// What has happened to a session.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct dv_event {
+    /// One of DV_EVENT_*.
+    pub kind: c_int,
+    /// One of DV_CLOSED_* with DV_EVENT_CLOSED, else 0.
+    pub reason: c_int,
+    /// The session.
+    pub session: dv_session,
+    /// What dv_session_set_user has attached to it.
+    pub user: *mut c_void,
+    /// The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next dv_endpoint_event or
+    /// dv_endpoint_receive.
+    pub data: *const c_void,
+    /// Bytes of the message.
+    pub len: size_t,
+}
+
+/// Makes an endpoint.
+///
+/// - `ctx`: the SSL_CTX that the sessions are made with: one for DTLS, with all set that they need (keys, certificates,
+///   verify mode, ALPN and so on). Cookies are the endpoint's own matter
+/// - `config`: how it is to behave; NULL: the defaults
+/// - `endpoint`: receives the endpoint, or NULL
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// Ownership: the endpoint is the caller's, to be freed with dv_endpoint_free. It keeps a reference of its own to the
+/// SSL_CTX.
+///
+/// # Safety
+/// `ctx` is NULL or live; `config` is NULL or as dv_config_init left it or better; `endpoint` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_new(
+    ctx: *mut SSL_CTX,
+    config: *const dv_config,
+    endpoint: *mut *mut dv_endpoint,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_new", || {
+            if endpoint.is_null() {
+                return Err(invalid("endpoint is NULL"));
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                *endpoint = ptr::null_mut();
+                if ctx.is_null() {
+                    return Err(invalid("ctx is NULL"));
+                }
+                let config = dv_config::read(config)?;
+                let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
+                *endpoint = Box::into_raw(Box::new(dv_endpoint(made)));
+            }
+            Ok(0)
+        })
+    })
+}
+
+/// Frees an endpoint. Its sessions are gone, and nothing is sent to their peers: to say goodbye, close the sessions and
+/// transmit before.
+///
+/// - `endpoint`: the endpoint, or NULL
+///
+/// # Safety
+/// `endpoint` is NULL or came from dv_endpoint_new and is not used any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
+    guard((), || {
+        if !endpoint.is_null() {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(endpoint) });
+        }
+    });
+}
+
+/// Takes datagrams that have come in.
+///
+/// - `endpoint`: the endpoint
+/// - `now_us`: the time in microseconds, of any clock that never goes back, such as CLOCK_MONOTONIC
+/// - `datagrams`: the datagrams
+/// - `count`: how many
+///
+/// Returns 0 or a negative DV_ERR_*; when an address makes no sense, none of the datagrams was taken. What peers send is
+/// never an error: it is counted, or ends a session.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `datagrams` has `count` datagrams with their bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_receive(
+    endpoint: *mut dv_endpoint,
+    now_us: u64,
+    datagrams: *const dv_datagram,
+    count: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_receive", || {
+            // SAFETY: the caller's promise.
+            let (endpoint, datagrams) = unsafe { (live(endpoint)?, array(datagrams, count, "datagrams")?) };
+            // SAFETY: as above; a union of plain bytes.
+            let valid = |datagram: &dv_datagram| unsafe {
+                address_from(&datagram.peer).is_some() && (datagram.len == 0 || !datagram.data.is_null())
+            };
+            if !datagrams.iter().all(valid) {
+                return Err(invalid("a datagram without a peer or without data"));
+            }
+            for datagram in datagrams {
+                // SAFETY: as above.
+                let (peer, local, bytes) = unsafe {
+                    (address_from(&datagram.peer), address_from(&datagram.local), bytes(datagram.data, datagram.len))
+                };
+                let Some(peer) = peer else { continue };
+                let segment = if datagram.segment_size == 0 { datagram.len } else { datagram.segment_size };
+                for datagram in bytes.chunks(segment.max(1)) {
+                    endpoint.0.receive(now_us, datagram, peer, local.map(|local| local.ip()));
+                }
+            }
+            Ok(0)
+        })
+    })
+}
+
+/// Takes the next event.
+///
+/// - `endpoint`: the endpoint
+/// - `event`: receives the event
+///
+/// Returns 1, or 0 when there is none, or a negative DV_ERR_*. After DV_EVENT_CLOSED the session can be asked until the
+/// next event is taken.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `event` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *mut dv_event) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_event", || {
+            // SAFETY: the caller's promise.
+            let endpoint = &mut unsafe { live(endpoint) }?.0;
+            if event.is_null() {
+                return Err(invalid("event is NULL"));
+            }
+            let Some((next, range)) = endpoint.next_event() else { return Ok(0) };
+            let session = next.session();
+            let user = endpoint.info(session).map_or(0, |info| info.user());
+            let (kind, reason) = match next {
+                Event::Opened { .. } => (DV_EVENT_OPENED, 0),
+                Event::Message { .. } => (DV_EVENT_MESSAGE, 0),
+                Event::Closed { reason, .. } => (DV_EVENT_CLOSED, reason_number(reason)),
+            };
+            let message = endpoint.message(range);
+            let data = if kind == DV_EVENT_MESSAGE { message.as_ptr().cast() } else { ptr::null() };
+            let user = ptr::with_exposed_provenance_mut(user as usize);
+            // SAFETY: the caller's promise.
+            unsafe { *event = dv_event { kind, reason, session: session.as_u64(), user, data, len: message.len() } };
+            Ok(1)
+        })
+    })
+}
+
+/// Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever the socket can be
+/// written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
+///
+/// - `endpoint`: the endpoint
+/// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint
+/// - `max`: how many fit at `out`
+/// - `segments`: how many datagrams of one length to one peer may be joined into one of `out` (UDP_SEGMENT takes 64); 1
+///   for a program that sends them one by one
+///
+/// Returns how many of `out` are filled, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has room for `max` datagrams.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_transmit(
+    endpoint: *mut dv_endpoint,
+    out: *mut dv_datagram,
+    max: size_t,
+    segments: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_transmit", || {
+            // SAFETY: the caller's promise.
+            let endpoint = &mut unsafe { live(endpoint) }?.0;
+            if (out.is_null() && max > 0) || segments == 0 {
+                return Err(invalid("out is NULL, or segments is 0"));
+            }
+            let max = max.min(c_int::MAX as usize);
+            let mut count = 0;
+            // What is transmitted stays where it is until its connection is used for something else, or another datagram
+            // is queued that no connection keeps: neither happens while this goes on.
+            while count < max
+                && let Some(transmit) = endpoint.transmit(segments)
+            {
+                let datagram = dv_datagram {
+                    data: transmit.bytes.as_ptr().cast(),
+                    len: transmit.bytes.len(),
+                    segment_size: transmit.segment_size.unwrap_or(0),
+                    peer: address_of(transmit.to),
+                    local: address_of_ip(transmit.from),
+                };
+                // SAFETY: the caller's promise; `count` is below `max`.
+                unsafe { out.add(count).write(datagram) };
+                count += 1;
+            }
+            Ok(count as c_int)
+        })
+    })
+}
+
+/// Says when dv_endpoint_advance must be called.
+///
+/// - `endpoint`: the endpoint
+///
+/// Returns the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing will be due.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_deadline(endpoint: *const dv_endpoint) -> u64 {
+    guard(u64::MAX, || {
+        // SAFETY: the caller's promise.
+        unsafe { endpoint.as_ref() }.map_or(u64::MAX, |endpoint| endpoint.0.deadline())
+    })
+}
+
+/// Does what is due: sends flights again, gives up handshakes and idle sessions. It takes a bounded time; where very much
+/// is due, dv_endpoint_deadline is still not later than `now_us` after it, and another call does more.
+///
+/// - `endpoint`: the endpoint
+/// - `now_us`: the time, as for dv_endpoint_receive
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us: u64) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_advance", || {
+            // SAFETY: the caller's promise.
+            unsafe { live(endpoint) }?.0.advance(now_us);
+            Ok(0)
+        })
+    })
+}
+
+/// Begins a handshake with a server. DV_EVENT_OPENED tells when it has finished, DV_EVENT_CLOSED that it did not.
+///
+/// - `endpoint`: the endpoint
+/// - `now_us`: the time, as for dv_endpoint_receive
+/// - `to`: the server's address
+/// - `to_len`: its length in bytes
+/// - `name`: the DNS name or IP address that the server's certificate must carry; a DNS name is told to the server (SNI).
+///   NULL: any certificate will do that the SSL_CTX trusts
+/// - `resume`: an earlier session with this server to resume, or NULL
+/// - `session`: receives the session, or 0
+///
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to this server already.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `to` has `to_len` bytes; `name` is NULL or ends with NUL; `resume` is NULL or live;
+/// `session` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_connect(
+    endpoint: *mut dv_endpoint,
+    now_us: u64,
+    to: *const sockaddr,
+    to_len: socklen_t,
+    name: *const c_char,
+    resume: *const dv_resumption,
+    session: *mut dv_session,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_connect", || {
+            if session.is_null() {
+                return Err(invalid("session is NULL"));
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                *session = 0;
+                let endpoint = &mut live(endpoint)?.0;
+                let to = sockaddr_from(to, to_len).ok_or_else(|| invalid("to is no address of a server"))?;
+                let name = if name.is_null() {
+                    None
+                } else {
+                    Some(
+                        CStr::from_ptr(name)
+                            .to_str()
+                            .map_err(|_| invalid("name is neither a DNS name nor an IP address"))?,
+                    )
+                };
+                let resume = resume.as_ref().map(|resumption| &resumption.0);
+                *session = endpoint.connect(now_us, &Connect { name, resume, ..Connect::to(to) })?.as_u64();
+            }
+            Ok(0)
+        })
+    })
+}
+
+/// Sends one message: one record, in one datagram of its own, which then waits for dv_endpoint_transmit.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `data`: the message
+/// - `len`: its length in bytes, at least 1
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `data` has `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_send(
+    endpoint: *mut dv_endpoint,
+    session: dv_session,
+    data: *const c_void,
+    len: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_send", || {
+            // SAFETY: the caller's promise.
+            let (endpoint, message) = unsafe { (live(endpoint)?, array(data.cast::<u8>(), len, "data")?) };
+            endpoint.0.send(session_from(session)?, message)?;
+            Ok(0)
+        })
+    })
+}
+
+/// Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_close(endpoint: *mut dv_endpoint, session: dv_session) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_close", || {
+            // SAFETY: the caller's promise.
+            unsafe { live(endpoint) }?.0.close(session_from(session)?)?;
+            Ok(0)
+        })
+    })
+}
+
+/// Gives the sessions that are open, or that the program has connected.
+///
+/// - `endpoint`: the endpoint
+/// - `out`: receives the sessions, in no order
+/// - `max`: how many fit at `out`
+///
+/// Returns how many there are, which may be more than `max`; or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has room for `max` sessions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_sessions(
+    endpoint: *const dv_endpoint,
+    out: *mut dv_session,
+    max: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_sessions", || {
+            // SAFETY: the caller's promise.
+            let endpoint = unsafe { endpoint.as_ref() }.ok_or_else(|| invalid("endpoint is NULL"))?;
+            if out.is_null() && max > 0 {
+                return Err(invalid("out is NULL"));
+            }
+            let mut count = 0;
+            for session in endpoint.0.sessions() {
+                if count < max {
+                    // SAFETY: the caller's promise.
+                    unsafe { out.add(count).write(session.as_u64()) };
+                }
+                count += 1;
+            }
+            Ok(c_int::try_from(count).unwrap_or(c_int::MAX))
+        })
+    })
+}
+
+fn reason_number(reason: CloseReason) -> c_int {
+    match reason {
+        CloseReason::ByPeer => DV_CLOSED_BY_PEER,
+        CloseReason::Local => DV_CLOSED_LOCALLY,
+        CloseReason::Failed => DV_CLOSED_FAILED,
+        CloseReason::HandshakeTimeout => DV_CLOSED_HANDSHAKE_TIMEOUT,
+        CloseReason::IdleTimeout => DV_CLOSED_IDLE_TIMEOUT,
+        CloseReason::Restarted => DV_CLOSED_RESTARTED,
+        CloseReason::Evicted => DV_CLOSED_EVICTED,
+    }
+}
+
+/// # Safety
+/// `endpoint` is NULL or live, and nobody else uses it.
+pub(super) unsafe fn live<'a>(endpoint: *mut dv_endpoint) -> Result<&'a mut dv_endpoint, Error> {
+    // SAFETY: by contract.
+    unsafe { endpoint.as_mut() }.ok_or_else(|| invalid("endpoint is NULL"))
+}
+
+/// A number that was never given out is as stale as one that is not good any more.
+pub(super) fn session_from(session: dv_session) -> Result<Session, Error> {
+    Session::from_u64(session).ok_or(Error::Stale)
+}
+
+/// # Safety
+/// `first` has `count` elements, or is NULL.
+pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) -> Result<&'a [T], Error> {
+    match (first.is_null(), count) {
+        (_, 0) => Ok(&[]),
+        (true, _) => Err(Error::Invalid(format!("{name} is NULL"))),
+        // SAFETY: by contract.
+        (false, _) => Ok(unsafe { slice::from_raw_parts(first, count) }),
+    }
+}
+
+/// # Safety
+/// `data` has `len` bytes, or is NULL when `len` is 0.
+unsafe fn bytes<'a>(data: *const c_void, len: size_t) -> &'a [u8] {
+    // SAFETY: by contract.
+    if len == 0 { &[] } else { unsafe { slice::from_raw_parts(data.cast(), len) } }
+}
+
+/// All zero.
+// SAFETY: the union consists of plain integers.
+pub(super) const NO_ADDRESS: dv_address = unsafe { std::mem::zeroed() };
+
+/// # Safety
+/// The member that the family names is initialised.
+unsafe fn address_from(address: &dv_address) -> Option<SocketAddr> {
+    // SAFETY: by contract; the family stands at the same place in all members.
+    unsafe {
+        match c_int::from(address.any.sa_family) {
+            AF_INET => {
+                let ip = Ipv4Addr::from_bits(u32::from_be(address.v4.sin_addr.s_addr));
+                Some(SocketAddrV4::new(ip, u16::from_be(address.v4.sin_port)).into())
+            }
+            AF_INET6 => {
+                let ip = Ipv6Addr::from(address.v6.sin6_addr.s6_addr);
+                let (port, scope) = (u16::from_be(address.v6.sin6_port), address.v6.sin6_scope_id);
+                Some(SocketAddrV6::new(ip, port, 0, scope).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// # Safety
+/// `address` has `len` bytes, or is NULL.
+unsafe fn sockaddr_from(address: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
+    let len = len as usize;
+    if address.is_null() || len < size_of::<libc::sa_family_t>() {
+        return None;
+    }
+    let mut copy = NO_ADDRESS;
+    // SAFETY: by contract; no more is copied than there is room for.
+    unsafe {
+        ptr::copy_nonoverlapping(address.cast::<u8>(), (&raw mut copy).cast(), len.min(size_of::<dv_address>()));
+        let needed = match c_int::from(copy.any.sa_family) {
+            AF_INET => size_of::<sockaddr_in>(),
+            _ => size_of::<sockaddr_in6>(),
+        };
+        if len < needed { None } else { address_from(&copy) }
+    }
+}
+
+/// The same address for C.
+pub(super) fn address_of(address: SocketAddr) -> dv_address {
+    let mut out = NO_ADDRESS;
+    match address {
+        SocketAddr::V4(v4) => {
+            out.v4 = sockaddr_in {
+                sin_family: AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: v4.ip().to_bits().to_be() },
+                sin_zero: [0; 8],
+            };
+        }
+        SocketAddr::V6(v6) => {
+            out.v6 = sockaddr_in6 {
+                sin6_family: AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+        }
+    }
+    out
+}
+
+/// An address without a port.
+pub(super) fn address_of_ip(ip: Option<IpAddr>) -> dv_address {
+    ip.map_or(NO_ADDRESS, |ip| address_of(SocketAddr::new(ip, 0)))
+}

@@ -1,0 +1,109 @@
+//! What the functions of an endpoint return when they fail.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+
+use libc::{c_char, c_int};
+
+use crate::engine::endpoint::Error;
+use crate::guard::guard;
+use crate::log::{in_sink, log};
+
+/// An argument is NULL where it must not be, or makes no sense; dv_last_error says which.
+pub const DV_ERR_INVALID: c_int = -2;
+/// The session is over, and its end was told.
+pub const DV_ERR_STALE: c_int = -3;
+/// Called from inside the log callback.
+pub const DV_ERR_BUSY: c_int = -4;
+/// The message does not fit in a datagram; see dv_session_message_max.
+pub const DV_ERR_TOO_LONG: c_int = -5;
+/// The handshake is not finished, or the session is closed.
+pub const DV_ERR_NOT_ESTABLISHED: c_int = -6;
+/// Too much waits to leave: call dv_endpoint_transmit first.
+pub const DV_ERR_AGAIN: c_int = -7;
+/// The endpoint has as many sessions as it may have.
+pub const DV_ERR_LIMIT: c_int = -8;
+/// The process is a fork of the one that made the endpoint: two that seal with one key would repeat nonces.
+pub const DV_ERR_FORKED: c_int = -9;
+/// OpenSSL failed; dv_last_error has its words.
+pub const DV_ERR_TLS: c_int = -10;
+/// There is a session with this peer already.
+pub const DV_ERR_EXISTS: c_int = -11;
+/// An error in the library itself. The log has its words; please report them.
+pub const DV_ERR_PANIC: c_int = -12;
+
+thread_local! {
+    static LAST: RefCell<CString> = RefCell::default();
+}
+
+/// Says what an error number means.
+///
+/// - `error`: what a function has returned
+///
+/// Returns a text without details, such as "the session is over"; of a number that is no error, that there is none.
+///
+/// Ownership: the text is static.
+#[unsafe(no_mangle)]
+pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
+    guard(c"".as_ptr(), || {
+        let text = match error {
+            0.. => c"no error",
+            DV_ERR_INVALID => c"an argument makes no sense",
+            DV_ERR_STALE => c"the session is over",
+            DV_ERR_BUSY => c"called from inside the log callback",
+            DV_ERR_TOO_LONG => c"the message does not fit in a datagram",
+            DV_ERR_NOT_ESTABLISHED => c"the session is not established",
+            DV_ERR_AGAIN => c"too much waits to be sent",
+            DV_ERR_LIMIT => c"there are as many sessions as there may be",
+            DV_ERR_FORKED => c"made before a fork: a child must not send",
+            DV_ERR_TLS => c"OpenSSL failed",
+            DV_ERR_EXISTS => c"there is a session with this peer already",
+            DV_ERR_PANIC => c"an error in the library itself",
+            _ => c"an error",
+        };
+        text.as_ptr()
+    })
+}
+
+/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words.
+///
+/// Returns the text; empty when nothing has failed yet.
+///
+/// Ownership: the library's; it is valid until the next function fails on this thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn dv_last_error() -> *const c_char {
+    guard(c"".as_ptr(), || LAST.with_borrow(|last| last.as_ptr()))
+}
+
+/// The number of an error, whose words are kept for [`dv_last_error`].
+fn number(error: &Error) -> c_int {
+    match error {
+        Error::Stale => DV_ERR_STALE,
+        Error::NotEstablished => DV_ERR_NOT_ESTABLISHED,
+        Error::TooLong { .. } => DV_ERR_TOO_LONG,
+        Error::Again => DV_ERR_AGAIN,
+        Error::Busy => DV_ERR_EXISTS,
+        Error::Limit => DV_ERR_LIMIT,
+        Error::Forked => DV_ERR_FORKED,
+        Error::Invalid(_) => DV_ERR_INVALID,
+        Error::Tls(_) => DV_ERR_TLS,
+    }
+}
+
+/// The body of an exported function that can fail: `call`, whose error becomes a number and the thread's last text.
+pub(super) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -> c_int {
+    if in_sink() {
+        return DV_ERR_BUSY;
+    }
+    call().unwrap_or_else(|error| {
+        let text = format!("{name}: {error}");
+        log!(Debug, "{text}");
+        LAST.set(CString::new(text.replace('\0', " ")).unwrap_or_default());
+        number(&error)
+    })
+}
+
+/// The error of an argument that makes no sense.
+pub(super) fn invalid(why: &str) -> Error {
+    Error::Invalid(why.into())
+}

@@ -1,0 +1,533 @@
+//! What can be asked of a session, from DV_EVENT_OPENED until the event behind its DV_EVENT_CLOSED is taken.
+//!
+//! A function that gives a text writes as much of it as fits, and a NUL, and returns the length of the whole.
+
+use std::ffi::CStr;
+use std::ptr;
+
+use foreign_types::ForeignType;
+use libc::{c_char, c_int, c_long, c_void, size_t};
+use openssl_sys::X509;
+
+use super::DV_ERR_PANIC;
+use super::endpoint::{
+    address_of, address_of_ip, array, dv_address, dv_endpoint, dv_resumption, dv_session, live, session_from,
+};
+use super::error::{checked, invalid};
+use crate::engine::connection::State;
+use crate::engine::endpoint::{Error, Info};
+use crate::guard::guard;
+
+/// The handshake goes on.
+pub const DV_SESSION_HANDSHAKING: c_int = 1;
+/// Messages can be sent.
+pub const DV_SESSION_ESTABLISHED: c_int = 2;
+/// It is over.
+pub const DV_SESSION_CLOSED: c_int = 3;
+
+/// Attaches a pointer of the program's own to a session: it comes with each event.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `user`: the pointer; the library does not follow it
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_set_user(
+    endpoint: *mut dv_endpoint,
+    session: dv_session,
+    user: *mut c_void,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_session_set_user", || {
+            // SAFETY: the caller's promise.
+            let endpoint = unsafe { live(endpoint) }?;
+            endpoint.0.set_user(session_from(session)?, user.expose_provenance() as u64)?;
+            Ok(0)
+        })
+    })
+}
+
+/// Gives the pointer that was attached to a session.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+///
+/// Returns the pointer; NULL when there is none or the session is over.
+///
+/// Ownership: the program's.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_user(endpoint: *const dv_endpoint, session: dv_session) -> *mut c_void {
+    guard(ptr::null_mut(), || {
+        let mut user = 0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            ask("dv_session_user", endpoint, session, |info| {
+                user = info.user();
+                Ok(0)
+            })
+        };
+        ptr::with_exposed_provenance_mut(user as usize)
+    })
+}
+
+/// Says where a session is.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+///
+/// Returns one of DV_SESSION_*, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_state(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        let state = |info: Info<'_>| match info.state() {
+            State::Handshaking => Ok(DV_SESSION_HANDSHAKING),
+            State::Established => Ok(DV_SESSION_ESTABLISHED),
+            State::Closed(_) => Ok(DV_SESSION_CLOSED),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_state", endpoint, session, state) }
+    })
+}
+
+/// Says whether we are the server of a session.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+///
+/// Returns 1 or 0, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_is_server(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_is_server", endpoint, session, |info| Ok(info.is_server().into())) }
+    })
+}
+
+/// Says whether an earlier session was resumed, without certificates being shown.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+///
+/// Returns 1 or 0, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_is_resumed(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_is_resumed", endpoint, session, |info| Ok(info.is_resumed().into())) }
+    })
+}
+
+/// Says how long a message may be.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+///
+/// Returns bytes; 0 before the handshake has finished; or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_message_max(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_message_max", endpoint, session, |info| Ok(info.message_max() as c_int)) }
+    })
+}
+
+/// Gives the peer's address, and ours that it speaks to.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `peer`: receives the peer's address; NULL: not wanted
+/// - `local`: receives ours with port 0, all zero where it is not known; NULL: not wanted
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `peer` and `local` are NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_addresses(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    peer: *mut dv_address,
+    local: *mut dv_address,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            ask("dv_session_addresses", endpoint, session, |info| {
+                if !peer.is_null() {
+                    *peer = address_of(info.peer());
+                }
+                if !local.is_null() {
+                    *local = address_of_ip(info.local());
+                }
+                Ok(0)
+            })
+        }
+    })
+}
+
+/// Gives the peer's certificate.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `certificate`: receives the certificate, or NULL
+///
+/// Returns 1, or 0 when the peer has shown none, or a negative DV_ERR_*. A certificate is good only if
+/// dv_session_verify_result says so.
+///
+/// Ownership: the certificate is the caller's, to be freed with X509_free.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `certificate` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_peer_certificate(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    certificate: *mut *mut X509,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        if !certificate.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { *certificate = ptr::null_mut() };
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            ask("dv_session_peer_certificate", endpoint, session, |info| {
+                if certificate.is_null() {
+                    return Err(invalid("certificate is NULL"));
+                }
+                let Some(found) = info.peer_certificate() else { return Ok(0) };
+                *certificate = std::mem::ManuallyDrop::new(found).as_ptr();
+                Ok(1)
+            })
+        }
+    })
+}
+
+/// Gives OpenSSL's verdict on the peer's certificate.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `result`: receives X509_V_OK or one of X509_V_ERR_*; X509_V_OK too where there was no certificate
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `result` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_verify_result(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    result: *mut c_long,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            ask("dv_session_verify_result", endpoint, session, |info| {
+                if result.is_null() {
+                    return Err(invalid("result is NULL"));
+                }
+                *result = info.verify_result().as_raw().into();
+                Ok(0)
+            })
+        }
+    })
+}
+
+/// Gives the application protocol that was agreed on (ALPN).
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `out`: receives the text
+/// - `size`: bytes at `out`, the NUL included
+///
+/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_alpn(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    out: *mut c_char,
+    size: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_alpn", endpoint, session, |info| give(info.alpn().unwrap_or_default(), out, size)) }
+    })
+}
+
+/// Gives the server name that the client asked for (SNI).
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `out`: receives the text
+/// - `size`: bytes at `out`, the NUL included
+///
+/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_server_name(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    out: *mut c_char,
+    size: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        let name = |info: Info<'_>| give(info.server_name().unwrap_or_default().as_bytes(), out, size);
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_server_name", endpoint, session, name) }
+    })
+}
+
+/// Gives OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `out`: receives the text
+/// - `size`: bytes at `out`, the NUL included
+///
+/// Returns the length of the whole text without the NUL, 0 when there is none yet, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_cipher(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    out: *mut c_char,
+    size: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        let cipher = |info: Info<'_>| give(info.cipher().unwrap_or_default().as_bytes(), out, size);
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_cipher", endpoint, session, cipher) }
+    })
+}
+
+/// Gives the identity that the client gave with a pre-shared key.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `out`: receives the text
+/// - `size`: bytes at `out`, the NUL included
+///
+/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_psk_identity(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    out: *mut c_char,
+    size: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        let identity = |info: Info<'_>| give(info.psk_identity().unwrap_or_default(), out, size);
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_psk_identity", endpoint, session, identity) }
+    })
+}
+
+/// Gives OpenSSL's name of the SRTP protection profile that was agreed on (RFC 5764).
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `out`: receives the text
+/// - `size`: bytes at `out`, the NUL included
+///
+/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_srtp_profile(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    out: *mut c_char,
+    size: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        let profile = |info: Info<'_>| give(info.srtp_profile().unwrap_or_default().as_bytes(), out, size);
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_srtp_profile", endpoint, session, profile) }
+    })
+}
+
+/// Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `out`: receives the text
+/// - `size`: bytes at `out`, the NUL included
+///
+/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_failure(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    out: *mut c_char,
+    size: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        let failure = |info: Info<'_>| give(info.failure().unwrap_or_default().as_bytes(), out, size);
+        // SAFETY: the caller's promise.
+        unsafe { ask("dv_session_failure", endpoint, session, failure) }
+    })
+}
+
+/// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"
+/// - `context`: more that goes into it; NULL: nothing, which is not the same as an empty one
+/// - `context_len`: bytes of `context`
+/// - `out`: receives the key material
+/// - `len`: bytes that are wanted
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `label` is NULL or ends with NUL; `context` and `out` are as long as is said.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_export(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    label: *const c_char,
+    context: *const c_void,
+    context_len: size_t,
+    out: *mut c_void,
+    len: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            ask("dv_session_export", endpoint, session, |info| {
+                if label.is_null() || out.is_null() {
+                    return Err(invalid("label or out is NULL"));
+                }
+                let label = CStr::from_ptr(label).to_str().map_err(|_| invalid("label is not UTF-8"))?;
+                let context = match context.is_null() {
+                    true => None,
+                    false => Some(array(context.cast::<u8>(), context_len, "context")?),
+                };
+                ptr::write_bytes(out.cast::<u8>(), 0, len);
+                info.export(label, context, std::slice::from_raw_parts_mut(out.cast::<u8>(), len))?;
+                Ok(0)
+            })
+        }
+    })
+}
+
+/// Gives what a client keeps of a session, to resume it later with dv_endpoint_connect.
+///
+/// - `endpoint`: the endpoint
+/// - `session`: the session
+/// - `resumption`: receives it, or NULL
+///
+/// Returns 1, or 0 when the session cannot be resumed, or a negative DV_ERR_*.
+///
+/// Ownership: the caller's, to be freed with dv_resumption_free. It can be used more than once, by all endpoints with the
+/// same SSL_CTX, and lives longer than they.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `resumption` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_session_resumption(
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    resumption: *mut *mut dv_resumption,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        if !resumption.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { *resumption = ptr::null_mut() };
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            ask("dv_session_resumption", endpoint, session, |info| {
+                if resumption.is_null() {
+                    return Err(invalid("resumption is NULL"));
+                }
+                let Some(kept) = info.resumption() else { return Ok(0) };
+                *resumption = Box::into_raw(Box::new(dv_resumption(kept)));
+                Ok(1)
+            })
+        }
+    })
+}
+
+/// Frees what dv_session_resumption gave.
+///
+/// - `resumption`: it, or NULL
+///
+/// # Safety
+/// `resumption` is NULL or came from dv_session_resumption and is not used any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_resumption_free(resumption: *mut dv_resumption) {
+    guard((), || {
+        if !resumption.is_null() {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(resumption) });
+        }
+    });
+}
+
+/// Asks a session for something.
+///
+/// # Safety
+/// `endpoint` is NULL or live.
+unsafe fn ask(
+    name: &str,
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    question: impl FnOnce(Info<'_>) -> Result<c_int, Error>,
+) -> c_int {
+    checked(name, || {
+        // SAFETY: by contract.
+        let endpoint = unsafe { endpoint.as_ref() }.ok_or_else(|| invalid("endpoint is NULL"))?;
+        question(endpoint.0.info(session_from(session)?)?)
+    })
+}
+
+/// Writes as much of a text as fits, with a NUL, and gives the length of the whole.
+fn give(text: &[u8], out: *mut c_char, size: size_t) -> Result<c_int, Error> {
+    if out.is_null() && size > 0 {
+        return Err(invalid("out is NULL"));
+    }
+    if size > 0 {
+        let fits = text.len().min(size - 1);
+        // SAFETY: the callers' callers vouch for `size` bytes at `out`.
+        unsafe {
+            ptr::copy_nonoverlapping(text.as_ptr().cast(), out, fits);
+            out.add(fits).write(0);
+        }
+    }
+    Ok(text.len() as c_int)
+}

@@ -1,0 +1,189 @@
+//! What an endpoint has counted.
+
+use std::ptr;
+
+use libc::{c_int, size_t};
+
+use super::DV_ERR_PANIC;
+use super::endpoint::dv_endpoint;
+use super::error::{checked, invalid};
+use crate::engine::stats::Stats;
+use crate::guard::guard;
+
+/// What an endpoint has counted since it was made. Members are only ever added at the end.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+#[allow(non_camel_case_types)]
+pub struct dv_stats {
+    /// sizeof(dv_stats), as the program knows it. Set it before the call.
+    pub size: size_t,
+    /// Sessions that are open now, or that the program has connected.
+    pub sessions: u64,
+    /// Handshakes with clients in progress now.
+    pub handshakes: u64,
+    /// Datagrams that came in.
+    pub datagrams_in: u64,
+    /// Datagrams that went out.
+    pub datagrams_out: u64,
+    /// Datagrams from strangers that are no ClientHello: dropped.
+    pub strangers_dropped: u64,
+    /// ClientHellos without a valid cookie: answered with a HelloVerifyRequest.
+    pub hellos_answered: u64,
+    /// ClientHellos whose first fragment does not reach over the cookie, or makes no sense up to there: dropped.
+    pub hellos_too_short: u64,
+    /// Cookies that did not verify.
+    pub cookies_refused: u64,
+    /// Handshakes begun, that is, cookies that verified.
+    pub handshakes_begun: u64,
+    /// Handshakes finished.
+    pub handshakes_finished: u64,
+    /// Handshakes that failed in libssl.
+    pub handshakes_failed: u64,
+    /// Handshakes given up at their deadline.
+    pub handshakes_timed_out: u64,
+    /// Handshakes refused because of max_handshakes.
+    pub refused_handshakes: u64,
+    /// Handshakes refused because of max_handshakes_per_source or max_connections_per_source.
+    pub refused_source: u64,
+    /// Connections refused because of max_connections, with nobody to make room.
+    pub refused_connections: u64,
+    /// Handshakes refused because too much waited for the program to read it.
+    pub refused_unread: u64,
+    /// Connections given up to make room for another.
+    pub evicted: u64,
+    /// Connections closed because nothing was heard of them.
+    pub idle_timed_out: u64,
+    /// Connections replaced by a new handshake from the same address (RFC 6347 4.2.8).
+    pub restarted: u64,
+    /// Handshakes given up because another one of the same peer took their place.
+    pub superseded: u64,
+    /// Connections closed by their peer.
+    pub closed_by_peer: u64,
+    /// Flights sent again because a timer ran out.
+    pub flights_resent_on_timeout: u64,
+    /// Flights sent again because the peer repeated its own.
+    pub flights_resent_on_repeat: u64,
+    /// Times that a connection's MTU was stepped down.
+    pub mtu_stepped_down: u64,
+    /// Messages handed to the program.
+    pub messages_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// Messages dropped because too many waited.
+    pub messages_dropped: u64,
+    /// Messages refused because they do not fit in a datagram.
+    pub messages_too_long: u64,
+    /// Datagrams to send that were dropped because too many waited to leave.
+    pub datagrams_dropped: u64,
+    /// Records dropped without a look inside: alerts in clear, wrong epochs, cut short.
+    pub records_dropped: u64,
+}
+
+/// Gives what an endpoint has counted.
+///
+/// - `endpoint`: the endpoint
+/// - `stats`: receives the counters; its `size` must be set
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `stats` is NULL or as long as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: *mut dv_stats) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_endpoint_stats", || {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
+                if stats.is_null() || (*stats).size < size_of::<size_t>() {
+                    return Err(invalid("stats is NULL, or stats.size is not set"));
+                }
+                let size = (*stats).size;
+                let counted = dv_stats {
+                    size,
+                    sessions: endpoint.sessions().count() as u64,
+                    handshakes: endpoint.handshakes() as u64,
+                    ..dv_stats::from(endpoint.stats())
+                };
+                ptr::write_bytes(stats.cast::<u8>(), 0, size);
+                ptr::copy_nonoverlapping(
+                    ptr::from_ref(&counted).cast::<u8>(),
+                    stats.cast(),
+                    size.min(size_of::<dv_stats>()),
+                );
+            }
+            Ok(0)
+        })
+    })
+}
+
+impl From<Stats> for dv_stats {
+    fn from(stats: Stats) -> dv_stats {
+        // Named one by one, so that no new counter is forgotten here. The last two are the helpers' own.
+        let Stats {
+            datagrams_in,
+            datagrams_out,
+            strangers_dropped,
+            hellos_answered,
+            hellos_too_short,
+            cookies_refused,
+            handshakes_begun,
+            handshakes_finished,
+            handshakes_failed,
+            handshakes_timed_out,
+            refused_handshakes,
+            refused_source,
+            refused_connections,
+            refused_unread,
+            evicted,
+            idle_timed_out,
+            restarted,
+            superseded,
+            closed_by_peer,
+            flights_resent_on_timeout,
+            flights_resent_on_repeat,
+            mtu_stepped_down,
+            messages_in,
+            messages_out,
+            messages_cut: _,
+            messages_dropped,
+            messages_too_long,
+            datagrams_dropped,
+            records_dropped,
+            abandoned_freed: _,
+        } = stats;
+        dv_stats {
+            size: size_of::<dv_stats>(),
+            sessions: 0,
+            handshakes: 0,
+            datagrams_in,
+            datagrams_out,
+            strangers_dropped,
+            hellos_answered,
+            hellos_too_short,
+            cookies_refused,
+            handshakes_begun,
+            handshakes_finished,
+            handshakes_failed,
+            handshakes_timed_out,
+            refused_handshakes,
+            refused_source,
+            refused_connections,
+            refused_unread,
+            evicted,
+            idle_timed_out,
+            restarted,
+            superseded,
+            closed_by_peer,
+            flights_resent_on_timeout,
+            flights_resent_on_repeat,
+            mtu_stepped_down,
+            messages_in,
+            messages_out,
+            messages_dropped,
+            messages_too_long,
+            datagrams_dropped,
+            records_dropped,
+        }
+    }
+}
