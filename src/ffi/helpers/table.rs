@@ -37,8 +37,8 @@ pub extern "C" fn dv_dtls_conn_table_init() {
 #[cfg(not(dv_omit = "dtls_conn_hash"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uint {
-    const SIZE: usize = size_of::<dv_udp_conn_key_t>();
     guard(0, || {
+        const SIZE: usize = size_of::<dv_udp_conn_key_t>();
         if key.is_null() {
             return 0;
         }
