@@ -63,7 +63,7 @@ test: all certs
 
 ## test-rust: the Rust tests only
 test-rust: lib certs
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --features dv-dtls/test-hooks
 
 ## test-c: the programs of tests/c only, each against the shared and the static library
 test-c: lib certs

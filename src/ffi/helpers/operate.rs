@@ -30,8 +30,8 @@ pub extern "C" fn dv_dtls_next_timeout() -> c_int {
 /// Returns how many connections were looked after.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
-    const ROUNDS: usize = 64;
     guard(0, || {
+        const ROUNDS: usize = 64;
         let (local, now) = (local(), sys::now());
         // No call is about a connection now, so none is spared.
         local.last.set(std::ptr::null_mut());
