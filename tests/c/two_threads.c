@@ -1,8 +1,9 @@
 /*
- * Two threads with a socket each, on the helpers' one table: they make, read, write, restart and free connections for as
- * long as is said, while a third looks things up. Each connection is used by one thread.
+ * Two threads with a socket each, on the helpers' one table. They make connections, restart, write, read and free them, and
+ * in each round they swap sockets: what one has made, the other goes on with. A third thread looks things up meanwhile.
+ * Each connection is used by one thread at a time.
  *
- *     two_threads CERTIFICATES [SECONDS]
+ * DV_TEST_SECONDS says how long (3).
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,15 +15,22 @@
 #define SECONDS 3
 #define AT_ONCE 16
 
-struct thread {
-    pthread_t id;
-    const char *certs;
+/* A socket of the server, and the clients that talk to it. */
+struct side {
     struct server server;
-    int rounds, connected, answered, restarted;
+    struct client clients[AT_ONCE];
 };
 
+struct thread {
+    pthread_t id;
+    SSL_CTX *ctx;
+    int number, rounds, connected, answered, restarted;
+};
+
+static struct side sides[2];
+static pthread_barrier_t both;
+static atomic_int go_on = 1;
 static time_t end;
-static atomic_int over;
 
 static time_t now(void)
 {
@@ -51,28 +59,34 @@ static int restart(struct client *client, SSL_CTX *ctx, struct server *server)
 static void *serve(void *argument)
 {
     struct thread *thread = argument;
-    SSL_CTX *ctx = client_context(thread->certs);
-    struct client clients[AT_ONCE];
     int i = 0;
 
-    while (now() < end) {
+    while (go_on) {
+        struct side *side = &sides[thread->number];
+
         for (i = 0; i < AT_ONCE; i++) {
-            client_open(&clients[i], ctx, &thread->server, NULL);
-            thread->connected += client_handshake(&clients[i], &thread->server);
+            client_open(&side->clients[i], thread->ctx, &side->server, NULL);
+            thread->connected += client_handshake(&side->clients[i], &side->server);
+            thread->answered += client_echo(&side->clients[i], &side->server, "hello");
         }
+        pthread_barrier_wait(&both);
+        side = &sides[1 - thread->number];
         for (i = 0; i < AT_ONCE; i++) {
-            thread->answered += client_echo(&clients[i], &thread->server, "hello");
+            thread->answered += client_echo(&side->clients[i], &side->server, "hello again");
         }
-        thread->restarted += restart(&clients[0], ctx, &thread->server);
-        /* One goes without a word: the library gives it up. */
+        thread->restarted += restart(&side->clients[0], thread->ctx, &side->server);
         for (i = 0; i < AT_ONCE - 1; i++) {
-            client_close(&clients[i], &thread->server);
+            client_close(&side->clients[i], &side->server);
         }
-        client_vanish(&clients[i]);
+        /* One goes without a word: the library gives it up. */
+        client_vanish(&side->clients[i]);
         dv_dtls_handle_timeouts();
         thread->rounds++;
+        if (thread->number == 0 && now() >= end) {
+            go_on = 0;
+        }
+        pthread_barrier_wait(&both);
     }
-    SSL_CTX_free(ctx);
     return NULL;
 }
 
@@ -80,12 +94,12 @@ static void *serve(void *argument)
 static void *look(void *argument)
 {
     dv_udp_conn_key_t key;
-    (void)argument;
 
+    (void)argument;
     memset(&key, 0, sizeof(key));
     key.addr4.sin_family = AF_INET;
     key.addr4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    while (!over) {
+    while (go_on) {
         key.addr4.sin_port = (in_port_t)(key.addr4.sin_port + 1);
         dv_dtls_conn_find(&key);
         dv_dtls_conn_table_init();
@@ -96,6 +110,7 @@ static void *look(void *argument)
 
 int main(int argc, char **argv)
 {
+    const char *seconds = getenv("DV_TEST_SECONDS");
     struct thread threads[2];
     pthread_t looking;
     int i = 0;
@@ -103,27 +118,31 @@ int main(int argc, char **argv)
     if (argc < 2) {
         return 2;
     }
-    /* Connections that nobody closes go after a while. */
-    setenv("DV_IDLE_TIMEOUT_MS", "2000", 1);
-    end = now() + (argc > 2 ? atoi(argv[2]) : SECONDS);
+    setenv("DV_IDLE_TIMEOUT_MS", "5000", 1);
+    end = now() + (seconds != NULL ? atoi(seconds) : SECONDS);
+    pthread_barrier_init(&both, NULL, 2);
     for (i = 0; i < 2; i++) {
-        memset(&threads[i], 0, sizeof(threads[i]));
-        threads[i].certs = argv[1];
-        server_open(&threads[i].server, argv[1]);
+        server_open(&sides[i].server, argv[1]);
+        threads[i] = (struct thread){.number = i, .ctx = client_context(argv[1])};
+    }
+    for (i = 0; i < 2; i++) {
         pthread_create(&threads[i].id, NULL, serve, &threads[i]);
     }
     pthread_create(&looking, NULL, look, NULL);
+    pthread_join(looking, NULL);
     for (i = 0; i < 2; i++) {
         pthread_join(threads[i].id, NULL);
-        printf("thread %d: %d rounds, %d answered, %d restarted\n", i, threads[i].rounds, threads[i].answered,
-               threads[i].restarted);
+        printf("thread %d: %d rounds, %d connected, %d answered, %d restarted\n", i, threads[i].rounds,
+               threads[i].connected, threads[i].answered, threads[i].restarted);
         CHECK(threads[i].rounds > 0);
         CHECK(threads[i].connected == threads[i].rounds * AT_ONCE);
-        CHECK(threads[i].answered == threads[i].rounds * AT_ONCE);
+        CHECK(threads[i].answered == threads[i].rounds * AT_ONCE * 2);
         CHECK(threads[i].restarted == threads[i].rounds);
-        server_close(&threads[i].server);
+        SSL_CTX_free(threads[i].ctx);
     }
-    over = 1;
-    pthread_join(looking, NULL);
+    for (i = 0; i < 2; i++) {
+        server_close(&sides[i].server);
+    }
+    pthread_barrier_destroy(&both);
     return check_report("two_threads");
 }
