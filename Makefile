@@ -38,7 +38,7 @@ export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
 DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
-.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-valgrind test-long \
+.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
         certs header check check-header check-symbols bench fuzz clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -74,6 +74,11 @@ test-asan: certs
 	@scripts/ensure-packages.sh build
 	@scripts/test-c.sh asan
 
+## test-tsan: the program of tests/c that uses threads, for a minute, with ThreadSanitizer in the C and the Rust code
+test-tsan: certs
+	@scripts/ensure-packages.sh build
+	@CASES=two_threads DV_TEST_SECONDS=60 scripts/test-c.sh tsan
+
 ## test-valgrind: the programs of tests/c under valgrind's memcheck
 test-valgrind: lib certs
 	@scripts/ensure-packages.sh valgrind
@@ -83,6 +88,7 @@ test-valgrind: lib certs
 test-long: all certs
 	@scripts/ensure-packages.sh test
 	$(CARGO) test --locked --release --workspace -- --ignored
+	@CASES=two_threads DV_TEST_SECONDS=60 scripts/test-c.sh shared static
 
 ## certs: the test certificates, in certs/out, when they are missing
 certs:

@@ -37,6 +37,8 @@ test)
     need openssl have openssl
     want g++ have g++
     want clang have clang
+    want gnutls-bin have gnutls-cli
+    want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     ;;
 valgrind) need_build; need valgrind have valgrind ;;
 bench) need_build; need openssl have openssl; need valgrind have valgrind ;;
