@@ -147,12 +147,12 @@ impl Answers {
     /// Adds what there is to say.
     pub fn describe(&self, report: Report) -> Report {
         report
-            .value("sent", self.sent)
-            .value("answered", self.answered)
+            .value("hellos_sent", self.sent)
+            .value("hellos_answered", self.answered)
             .value("other_replies", self.other)
             .value("longer_than_hello", self.amplified)
             .float("hellos_per_s", self.sent as f64 / self.elapsed.as_secs_f64())
-            .float("elapsed_s", self.elapsed.as_secs_f64())
+            .float("flood_s", self.elapsed.as_secs_f64())
     }
 }
 
