@@ -29,9 +29,18 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
     })
 }
 
+/// Whether the exported function that runs was called by a callback that libssl calls, inside another one.
+pub fn is_nested() -> bool {
+    DEPTH.get() > 1
+}
+
 /// Panics of ours are a log line, not a message on stderr; those of the rest of the program go where they always went.
 fn quiet_hook() {
     static ONCE: Once = Once::new();
+    // The hook cannot be changed from a thread that panics, where a destructor of a Rust program may be the first to call.
+    if ONCE.is_completed() || std::thread::panicking() {
+        return;
+    }
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {

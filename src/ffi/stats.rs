@@ -1,12 +1,12 @@
 //! What an endpoint has counted.
 
-use std::ptr;
-
 use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
+use super::config::fill;
 use super::endpoint::dv_endpoint;
 use super::error::{checked, invalid};
+use crate::engine::endpoint::Error;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
 
@@ -77,6 +77,10 @@ pub struct dv_stats {
     pub datagrams_dropped: u64,
     /// Records dropped without a look inside: alerts in clear, wrong epochs, cut short.
     pub records_dropped: u64,
+    /// Helpers only: messages cut because the program's buffer was too small.
+    pub messages_cut: u64,
+    /// Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
+    pub abandoned_freed: u64,
 }
 
 /// Gives what an endpoint has counted.
@@ -95,31 +99,38 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
             // SAFETY: the caller's promise.
             unsafe {
                 let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
-                if stats.is_null() || (*stats).size < size_of::<size_t>() {
-                    return Err(invalid("stats is NULL, or stats.size is not set"));
-                }
-                let size = (*stats).size;
-                let counted = dv_stats {
-                    size,
-                    sessions: endpoint.sessions().count() as u64,
-                    handshakes: endpoint.handshakes() as u64,
-                    ..dv_stats::from(endpoint.stats())
-                };
-                ptr::write_bytes(stats.cast::<u8>(), 0, size);
-                ptr::copy_nonoverlapping(
-                    ptr::from_ref(&counted).cast::<u8>(),
-                    stats.cast(),
-                    size.min(size_of::<dv_stats>()),
-                );
+                let (sessions, handshakes) = (endpoint.sessions().count(), endpoint.handshakes());
+                dv_stats::write(stats, sessions as u64, handshakes as u64, endpoint.stats())?;
             }
             Ok(0)
         })
     })
 }
 
+impl dv_stats {
+    /// # Safety
+    /// `to` is NULL or as long as its `size` says.
+    pub(in crate::ffi) unsafe fn write(
+        to: *mut dv_stats,
+        sessions: u64,
+        handshakes: u64,
+        stats: Stats,
+    ) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe {
+            if to.is_null() || (*to).size < size_of::<size_t>() {
+                return Err(invalid("stats is NULL, or stats.size is not set"));
+            }
+            let size = (*to).size;
+            fill(to, size, &dv_stats { size, sessions, handshakes, ..dv_stats::from(stats) });
+        }
+        Ok(())
+    }
+}
+
 impl From<Stats> for dv_stats {
     fn from(stats: Stats) -> dv_stats {
-        // Named one by one, so that no new counter is forgotten here. The last two are the helpers' own.
+        // Named one by one, so that no new counter is forgotten here.
         let Stats {
             datagrams_in,
             datagrams_out,
@@ -145,12 +156,12 @@ impl From<Stats> for dv_stats {
             mtu_stepped_down,
             messages_in,
             messages_out,
-            messages_cut: _,
+            messages_cut,
             messages_dropped,
             messages_too_long,
             datagrams_dropped,
             records_dropped,
-            abandoned_freed: _,
+            abandoned_freed,
         } = stats;
         dv_stats {
             size: size_of::<dv_stats>(),
@@ -184,6 +195,8 @@ impl From<Stats> for dv_stats {
             messages_too_long,
             datagrams_dropped,
             records_dropped,
+            messages_cut,
+            abandoned_freed,
         }
     }
 }

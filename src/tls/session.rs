@@ -84,6 +84,8 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 /// dropped or left alone from that moment on.
 pub struct Session {
     ssl: NonNull<SSL>,
+    /// References of our own: a C caller may give the SSL other BIOs.
+    bios: [*mut BIO; 2],
     inbound: NonNull<Inbound>,
     outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
@@ -97,9 +99,14 @@ unsafe impl Send for Session {}
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.owned {
-            // SAFETY: the session owns the SSL, which owns the BIOs.
-            unsafe { SSL_free(self.ssl.as_ptr()) };
+        // SAFETY: the session owns the SSL, unless it gave it away, and a reference to each BIO.
+        unsafe {
+            if self.owned {
+                SSL_free(self.ssl.as_ptr());
+            }
+            for bio in self.bios {
+                BIO_free(bio);
+            }
         }
     }
 }
@@ -131,7 +138,8 @@ impl Session {
             longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),
             ..Mark::default()
         };
-        // SAFETY: the context is live. The SSL owns the BIOs once they are set; until then they are freed here.
+        // SAFETY: the context is live. The SSL owns the BIOs once they are set, and the session a reference to each; until
+        // then they are freed here.
         unsafe {
             // Not SSL_new: callbacks of a Rust program find their closures by what the crate hangs on the SSL.
             let (Ok(ssl), Some(inbound), Some(outbound)) =
@@ -142,9 +150,18 @@ impl Session {
                 return Err(ErrorStack::get());
             };
             let ssl = ManuallyDrop::new(ssl).as_ptr();
-            let (ssl_held, payload) = (NonNull::new_unchecked(ssl), with.payload);
-            let mut session =
-                Session { ssl: ssl_held, inbound, outbound, payload, owned: true, buffers_released: false };
+            let mut session = Session {
+                ssl: NonNull::new_unchecked(ssl),
+                bios: [rbio, wbio],
+                inbound,
+                outbound,
+                payload: with.payload,
+                owned: true,
+                buffers_released: false,
+            };
+            for bio in session.bios {
+                BIO_up_ref(bio);
+            }
             SSL_set_bio(ssl, rbio, wbio);
             if !MARK.set(ssl, mark) {
                 return Err(ErrorStack::get());
@@ -179,7 +196,7 @@ impl Session {
 
     /// What came in by the hand of a C caller.
     pub fn inbound(&mut self) -> &mut Inbound {
-        // SAFETY: the state lives as long as the BIO, the BIO as long as the SSL, and libssl is not running.
+        // SAFETY: the state lives as long as the BIO, the BIO as long as the session, and libssl is not running.
         unsafe { self.inbound.as_mut() }
     }
 

@@ -101,5 +101,7 @@ unsafe extern "C" {
     pub fn BIO_ADDR_rawaddress(addr: *const BIO_ADDR, to: *mut c_void, len: *mut size_t) -> c_int;
     pub fn BIO_ADDR_rawport(addr: *const BIO_ADDR) -> libc::c_ushort;
     pub fn BIO_get_new_index() -> c_int;
+    pub fn BIO_up_ref(bio: *mut BIO) -> c_int;
+    pub fn BIO_free(bio: *mut BIO) -> c_int;
     pub fn BIO_method_type(bio: *const BIO) -> c_int;
 }

@@ -36,6 +36,7 @@ use super::settings::Settings;
 use super::stats::{Counters, Stats};
 use super::timers::TimerQueue;
 use crate::fork;
+use crate::log::log;
 use crate::tls::{self, cookie};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, records};
@@ -53,6 +54,70 @@ const SEGMENTS_BYTES: usize = 65_000;
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
 ///
 /// Times are microseconds of a monotonic clock of the program's choice. See the [module](self) for the order of the calls.
+///
+/// A server and a client in memory; a real program has a socket where this one has `carry`:
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use dv_dtls::{Config, Connect, Endpoint, Event};
+/// # use openssl::ssl::{SslContext, SslMethod};
+/// # fn psk(server: bool) -> Result<SslContext, openssl::error::ErrorStack> {
+/// #     let mut context = SslContext::builder(SslMethod::dtls())?;
+/// #     context.set_cipher_list("PSK-AES128-GCM-SHA256")?;
+/// #     let key = *b"a key that both know";
+/// #     if server {
+/// #         context.set_psk_server_callback(move |_, _, out| {
+/// #             out[..key.len()].copy_from_slice(&key);
+/// #             Ok(key.len())
+/// #         });
+/// #     } else {
+/// #         context.set_psk_client_callback(move |_, _, identity, out| {
+/// #             identity[..6].copy_from_slice(b"alice\0");
+/// #             out[..key.len()].copy_from_slice(&key);
+/// #             Ok(key.len())
+/// #         });
+/// #     }
+/// #     Ok(context.build())
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (server_context, client_context) = (psk(true)?, psk(false)?);
+///
+/// let (server_address, client_address) = ("192.0.2.1:5684".parse()?, "192.0.2.2:4000".parse()?);
+/// let mut server = Endpoint::new(server_context, Config::default())?;
+/// let mut client = Endpoint::new(client_context, Config::default())?;
+///
+/// fn carry(now: u64, from: (SocketAddr, &mut Endpoint), to: &mut Endpoint) {
+///     while let Some(transmit) = from.1.transmit(1) {
+///         to.receive(now, transmit.bytes, from.0, None);
+///     }
+/// }
+///
+/// let session = client.connect(0, &Connect::to(server_address))?;
+/// let mut message = Vec::new();
+/// let mut answer = None;
+/// for now in (0..).step_by(1000).take(20) {
+///     carry(now, (client_address, &mut client), &mut server);
+///     carry(now, (server_address, &mut server), &mut client);
+///     while let Some(event) = server.event(&mut message) {
+///         match event {
+///             Event::Opened { session } => assert_eq!(server.info(session)?.psk_identity(), Some(&b"alice"[..])),
+///             Event::Message { session } => server.send(session, &message)?,
+///             Event::Closed { session, reason } => println!("{session:?}: {reason:?}"),
+///         }
+///     }
+///     while let Some(event) = client.event(&mut message) {
+///         match event {
+///             Event::Opened { .. } => client.send(session, b"hello")?,
+///             Event::Message { .. } => answer = Some(message.clone()),
+///             Event::Closed { .. } => {}
+///         }
+///     }
+/// }
+/// assert_eq!(answer.as_deref(), Some(&b"hello"[..]));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Endpoint {
     context: SslContext,
     config: Config,
@@ -251,6 +316,9 @@ impl Endpoint {
                 self.finish(replaced, CloseReason::Restarted);
             }
         }
+        if let Some(Seat { connection, .. }) = self.seats.get(session) {
+            log!(Info, "{}: the handshake has finished", connection.peer());
+        }
         self.inbox.push(Event::Opened { session });
     }
 
@@ -294,6 +362,12 @@ impl Endpoint {
         self.timers.cancel(session);
         let Some(mut seat) = self.seats.remove(session) else { return };
         self.outbox.waiting -= seat.bytes_waiting;
+        log!(
+            Info,
+            "{}: over: {reason:?}{}",
+            seat.connection.peer(),
+            Info(&seat).failure().map_or(String::new(), |why| format!(": {why}"))
+        );
         match reason {
             CloseReason::Restarted if seat.opened => self.counters.restarted.add(1),
             CloseReason::Restarted => self.counters.superseded.add(1),
