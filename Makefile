@@ -115,10 +115,11 @@ check-header:
 check-symbols: lib
 	scripts/check-symbols.sh build/$(SHARED) build/libdv_dtls.a $(HEADER)
 
-## bench: the benchmarks
+## bench: the benchmarks, last the helpers beside those of the original document (DV_ORIGINAL_DOC)
 bench: lib certs
 	@scripts/ensure-packages.sh bench
 	$(CARGO) bench --locked
+	$(CARGO) run --locked --release --package dv-load -- bench-helpers
 
 ## fuzz: each fuzz target for FUZZ_SECONDS (60)
 FUZZ_SECONDS ?= 60
