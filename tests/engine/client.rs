@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{
-    ErrorCode, ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession,
-    SslStream, SslVerifyMode,
+    ErrorCode, ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession, SslStream,
+    SslVerifyMode,
 };
 
 use crate::common::certificates;
