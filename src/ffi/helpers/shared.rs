@@ -158,7 +158,7 @@ pub fn shared() -> &'static Shared {
 fn make(known: *mut Shared) -> &'static Shared {
     sys::watch_forks();
     let settings = environment::settings();
-    let directory = Arc::new(Directory::new());
+    let directory = Arc::new(Directory::default());
     let registry = Registry::new(Limits::from(&settings));
     let new = Box::into_raw(Box::new(Shared {
         table: Mutex::new(Table { registry, ids: HashMap::new(), directory: directory.clone() }),
