@@ -7,8 +7,10 @@ use libc::{c_int, size_t};
 use super::DV_ERR_PANIC;
 use super::endpoint::dv_endpoint;
 use super::error::{checked, invalid};
+use crate::engine::endpoint::Error;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
+use crate::net::server::{ServerStats, SocketStats};
 
 /// What an endpoint has counted since it was made. Members are only ever added at the end.
 #[repr(C)]
@@ -77,6 +79,16 @@ pub struct dv_stats {
     pub datagrams_dropped: u64,
     /// Records dropped without a look inside: alerts in clear, wrong epochs, cut short.
     pub records_dropped: u64,
+    /// Of a server: datagrams that the kernel dropped because a socket's buffer was full.
+    pub kernel_drops: u64,
+    /// Of a server: datagrams of handshakes that were dropped because more waited than their share of the time allows.
+    pub handshakes_shed: u64,
+    /// Of a server: times that a socket had no room for what was to leave, which then waited.
+    pub socket_full: u64,
+    /// Of a server: datagrams that the kernel refused to send.
+    pub datagrams_refused: u64,
+    /// Of a server: messages of dv_server_send that could not be sent any more when their worker came to them.
+    pub messages_refused: u64,
 }
 
 /// Gives what an endpoint has counted.
@@ -95,26 +107,36 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
             // SAFETY: the caller's promise.
             unsafe {
                 let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
-                if stats.is_null() || (*stats).size < size_of::<size_t>() {
-                    return Err(invalid("stats is NULL, or stats.size is not set"));
-                }
-                let size = (*stats).size;
                 let counted = dv_stats {
-                    size,
                     sessions: endpoint.sessions().count() as u64,
                     handshakes: endpoint.handshakes() as u64,
                     ..dv_stats::from(endpoint.stats())
                 };
-                ptr::write_bytes(stats.cast::<u8>(), 0, size);
-                ptr::copy_nonoverlapping(
-                    ptr::from_ref(&counted).cast::<u8>(),
-                    stats.cast(),
-                    size.min(size_of::<dv_stats>()),
-                );
+                counted.write(stats)?;
             }
             Ok(0)
         })
     })
+}
+
+impl dv_stats {
+    /// Writes as much as the program's header knows of.
+    ///
+    /// # Safety
+    /// `stats` is NULL or as long as its `size` says.
+    pub(super) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe {
+            if stats.is_null() || (*stats).size < size_of::<size_t>() {
+                return Err(invalid("stats is NULL, or stats.size is not set"));
+            }
+            self.size = (*stats).size;
+            ptr::write_bytes(stats.cast::<u8>(), 0, self.size);
+            let known = self.size.min(size_of::<dv_stats>());
+            ptr::copy_nonoverlapping(ptr::from_ref(&self).cast::<u8>(), stats.cast(), known);
+        }
+        Ok(())
+    }
 }
 
 impl From<Stats> for dv_stats {
@@ -184,6 +206,36 @@ impl From<Stats> for dv_stats {
             messages_too_long,
             datagrams_dropped,
             records_dropped,
+            kernel_drops: 0,
+            handshakes_shed: 0,
+            socket_full: 0,
+            datagrams_refused: 0,
+            messages_refused: 0,
+        }
+    }
+}
+
+impl From<ServerStats> for dv_stats {
+    fn from(stats: ServerStats) -> dv_stats {
+        // How often it reads and writes is of interest to nobody but us.
+        let SocketStats {
+            kernel_drops,
+            handshakes_shed,
+            batches_in: _,
+            batches_out: _,
+            socket_full,
+            datagrams_refused,
+            messages_refused,
+        } = stats.sockets;
+        dv_stats {
+            sessions: stats.sessions as u64,
+            handshakes: stats.handshakes as u64,
+            kernel_drops,
+            handshakes_shed,
+            socket_full,
+            datagrams_refused,
+            messages_refused,
+            ..dv_stats::from(stats.endpoints)
         }
     }
 }
