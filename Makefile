@@ -38,7 +38,7 @@ export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
 DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
-.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-valgrind test-long \
+.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-valgrind test-long test-openssl \
         certs header check check-header check-symbols bench fuzz clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -83,6 +83,12 @@ test-valgrind: lib certs
 test-long: all certs
 	@scripts/ensure-packages.sh test
 	$(CARGO) test --locked --release --workspace -- --ignored
+
+## test-openssl: Rust tests, tests/c and the demo with OPENSSL_SERIES (system 3.6 4.0); builds those, which takes minutes
+OPENSSL_SERIES ?= system 3.6 4.0
+test-openssl: certs
+	@scripts/ensure-packages.sh openssl
+	@scripts/test-openssl.sh $(OPENSSL_SERIES)
 
 ## certs: the test certificates, in certs/out, when they are missing
 certs:

@@ -681,6 +681,7 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
         max_certificate_chain: settings.max_certificate_chain,
         first_timeout: settings.first_timeout.as_micros() as u64,
         longest_timeout: settings.longest_timeout.as_micros() as u64,
+        release_buffers: settings.release_buffers,
     }
 }
 
