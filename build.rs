@@ -27,9 +27,9 @@ mod header {
 
     const COMMITTED: &str = "include/dv_dtls.h";
 
-    /// The sections in the order in which a program meets them; what is not named here comes before the last ones.
+    /// The sections in the order in which a program meets them; what is not named here comes before the last three.
     const FIRST: [&str; 5] = ["types", "context", "cookies", "table", "connection"];
-    // What operates the helpers shares its structs with the endpoint, so it comes behind it; so does the server.
+    // What operates the helpers shares its structs with the endpoint, and the server is made of endpoints.
     const LAST: [&str; 4] = ["server", "operate", "version", "log"];
 
     /// What a declaration can mention, and the system header that has it.
