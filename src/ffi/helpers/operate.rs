@@ -117,7 +117,10 @@ pub unsafe extern "C" fn dv_dtls_get_stats(stats: *mut dv_stats) -> c_int {
                 (table.established(), table.handshakes())
             };
             // SAFETY: the caller's promise.
-            unsafe { dv_stats::write(stats, established.into(), handshakes.into(), shared().stats())? };
+            unsafe {
+                let counted = dv_stats::from(shared().stats());
+                dv_stats { sessions: established.into(), handshakes: handshakes.into(), ..counted }.write(stats)?;
+            }
             Ok(0)
         })
     })
