@@ -39,6 +39,7 @@ DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
 .PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
+        test-openssl \
         certs header check check-header check-symbols bench fuzz clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -89,6 +90,12 @@ test-long: all certs
 	@scripts/ensure-packages.sh test
 	$(CARGO) test --locked --release --workspace -- --ignored
 	@CASES=two_threads DV_TEST_SECONDS=60 scripts/test-c.sh shared static
+
+## test-openssl: Rust tests, tests/c and the demo with OPENSSL_SERIES (system 3.6 4.0); builds those, which takes minutes
+OPENSSL_SERIES ?= system 3.6 4.0
+test-openssl: certs
+	@scripts/ensure-packages.sh openssl
+	@scripts/test-openssl.sh $(OPENSSL_SERIES)
 
 ## certs: the test certificates, in certs/out, when they are missing
 certs:

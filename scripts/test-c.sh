@@ -2,10 +2,12 @@
 # test-c.sh KIND...: compiles each program of tests/c (a .c file with a main), runs it with the folder of the certificates
 # as its argument, and counts: exit code 0 has passed, 77 was skipped, anything else failed. KIND is shared, static (both
 # with the libraries of build/), asan, tsan (the Rust side built for these too) or valgrind.
+# BUILD is where the library is and the programs go: build/, if it is not set.
 # CASES names the programs to run, for instance CASES=bad_input_context; all when empty.
 set -eu
 cd "$(dirname "$0")/.."
 
+build=${BUILD:-build}
 certificates=$PWD/certs/out
 cc=${CC:-cc}
 flags="-std=gnu11 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/c $("${PKG_CONFIG:-pkg-config}" --cflags libssl libcrypto)"
@@ -44,7 +46,7 @@ compile() {
     # shellcheck disable=SC2086,SC2046 # lists of options
     case $1 in
     shared | valgrind) "$cc" $flags -o "$3" "$2" -Lbuild -Wl,-rpath,"$PWD/build" -ldv_dtls $ssl -lpthread -ldl ;;
-    static) "$cc" $flags -o "$3" "$2" build/libdv_dtls.a $ssl $(cat build/native-libs) ;;
+    static) "$cc" $flags -o "$3" "$2" "$build/libdv_dtls.a" $ssl $(cat "$build/native-libs") ;;
     asan)
         "$cc" $flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -o "$3" "$2" \
             "$asan_archive" $ssl $(cat build/native-libs) && nm "$3" | grep -q __asan_init
@@ -75,12 +77,12 @@ for kind in "$@"; do
     shared | static | valgrind) ;;
     *) echo "usage: $0 shared|static|asan|tsan|valgrind..." >&2; exit 2 ;;
     esac
-    mkdir -p "build/tests/$kind"
+    mkdir -p "$build/tests/$kind"
     for source in tests/c/*.c; do
         name=$(basename "$source" .c)
         grep -qE '^(int )?main\(' "$source" || continue
         [ -z "${CASES:-}" ] || case " $CASES " in *" $name "*) ;; *) continue ;; esac
-        program=build/tests/$kind/$name
+        program=$build/tests/$kind/$name
         code=0
         { compile "$kind" "$source" "$program" && run "$kind" "$program"; } >"$program.log" 2>&1 </dev/null || code=$?
         case $code in

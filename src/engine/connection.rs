@@ -684,6 +684,7 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
         max_certificate_chain: settings.max_certificate_chain,
         first_timeout: (settings.first_timeout.as_micros() as u64).max(TIMEOUT_MIN),
         longest_timeout: (settings.longest_timeout.as_micros() as u64).max(TIMEOUT_MIN),
+        release_buffers: settings.release_buffers,
     }
 }
 

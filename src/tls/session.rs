@@ -35,6 +35,8 @@ pub struct Parameters {
     /// Wait before the first repetition of a flight, in microseconds, and the longest wait.
     pub first_timeout: u64,
     pub longest_timeout: u64,
+    /// OpenSSL's buffers are given back whenever the session is idle.
+    pub release_buffers: bool,
 }
 
 /// How far a handshake is.
@@ -172,6 +174,10 @@ impl Session {
             SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_ENCRYPT_THEN_MAC);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
+            if with.release_buffers {
+                // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
+                SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());
+            }
             DTLS_set_timer_cb(ssl, Some(timer));
             session.set_payload(with.payload);
             Ok(session)
