@@ -37,6 +37,8 @@ test)
     need openssl have openssl
     want g++ have g++
     want clang have clang
+    want gnutls-bin have gnutls-cli
+    want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     ;;
 openssl)
     need_build

@@ -10,8 +10,9 @@ use super::error::{checked, invalid};
 use crate::engine::endpoint::{Config, CookieSecret, Error};
 use crate::engine::settings::Settings;
 use crate::guard::guard;
+use crate::net::server::ServerConfig;
 
-/// How an endpoint is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
+/// How an endpoint or a server is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
 /// added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -57,6 +58,15 @@ pub struct dv_config {
     /// With cookie_secret: what the time that the endpoint is given lacks to Unix time, in microseconds. The clocks of the
     /// servers may be a minute apart.
     pub unix_offset_us: u64,
+    /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits above
+    /// are those of the whole server.
+    pub workers: u32,
+    /// Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
+    pub socket_buffer: u32,
+    /// Of a server. Not 0: the kernel may join and cut datagrams (UDP_GRO, UDP_SEGMENT), if it can.
+    pub offload: c_int,
+    /// Of a server. Not 0: handshakes come in at sockets of their own, if the kernel can see to that.
+    pub steer_handshakes: c_int,
 }
 
 const SECRET_MIN: u32 = 16;
@@ -98,17 +108,23 @@ pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
 
 impl Default for dv_config {
     fn default() -> dv_config {
-        let Config { settings, accept, verify_server, max_waiting_bytes, .. } = Config::default();
+        let server = ServerConfig::default();
+        let Config { settings, accept, verify_server, max_waiting_bytes, .. } = server.endpoint;
         dv_config {
             max_waiting_bytes: max_waiting_bytes as u32,
             accept: accept.into(),
             verify_server: verify_server.into(),
+            workers: server.workers as u32,
+            socket_buffer: server.socket_buffer as u32,
+            offload: server.offload.into(),
+            steer_handshakes: server.steer_handshakes.into(),
             ..dv_config::from(&settings)
         }
     }
 }
 
 impl From<&Settings> for dv_config {
+    /// What concerns the helpers too; the rest is 0.
     fn from(settings: &Settings) -> dv_config {
         let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         dv_config {
@@ -131,6 +147,10 @@ impl From<&Settings> for dv_config {
             cookie_secret_len: 0,
             cookie_secret: ptr::null(),
             unix_offset_us: 0,
+            workers: 0,
+            socket_buffer: 0,
+            offload: 0,
+            steer_handshakes: 0,
         }
     }
 }
@@ -141,6 +161,29 @@ impl dv_config {
     /// # Safety
     /// `config` is NULL or as long as its `size` says, and so is its secret.
     pub(in crate::ffi) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
+        // SAFETY: by contract.
+        unsafe { dv_config::known(config)?.convert() }
+    }
+
+    /// The same for a server.
+    ///
+    /// # Safety
+    /// As for [`dv_config::read`].
+    pub(in crate::ffi) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Error> {
+        // SAFETY: by contract.
+        let (known, endpoint) = unsafe { (dv_config::known(config)?, dv_config::read(config)?) };
+        Ok(ServerConfig {
+            endpoint,
+            workers: known.workers as usize,
+            offload: known.offload != 0,
+            steer_handshakes: known.steer_handshakes != 0,
+            socket_buffer: known.socket_buffer as usize,
+        })
+    }
+
+    /// # Safety
+    /// As for [`dv_config::read`].
+    unsafe fn known(config: *const dv_config) -> Result<dv_config, Error> {
         let mut known = dv_config::default();
         if !config.is_null() {
             // SAFETY: by contract. All bytes make valid members.
@@ -157,8 +200,7 @@ impl dv_config {
                 ptr::copy_nonoverlapping(config.cast::<u8>(), (&raw mut known).cast(), ours);
             }
         }
-        // SAFETY: by contract.
-        unsafe { known.convert() }
+        Ok(known)
     }
 
     /// # Safety

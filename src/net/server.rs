@@ -2,19 +2,19 @@
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use openssl::ssl::SslContext;
 
-use super::handler::{Handler, SESSIONS_MAX, WORKERS_MAX, whose};
+use super::handler::Handler;
 use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
 use super::sys::precise_now;
 use super::worker::Worker;
-use crate::engine::endpoint::{Config, Endpoint, Error, Session};
+use crate::engine::endpoint::{Config, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
 
@@ -37,6 +37,9 @@ counters! {
     /// Messages from other threads that could not be sent any more when their worker came to them.
     messages_refused,
 }
+
+/// Workers that the number of a session has room for.
+const WORKERS_MAX: usize = 256;
 
 /// How a server is to behave.
 #[derive(Clone, Debug)]
@@ -74,6 +77,8 @@ pub struct ServerStats {
     pub sockets: SocketStats,
     /// Sessions that are open now.
     pub sessions: usize,
+    /// Handshakes in progress now.
+    pub handshakes: usize,
 }
 
 /// A DTLS server with its own sockets and threads.
@@ -123,6 +128,8 @@ struct Desk {
     mailbox: Mailbox,
     counters: Arc<Counters>,
     sockets: SocketCounters,
+    /// Handshakes in progress.
+    handshakes: AtomicUsize,
 }
 
 impl Server {
@@ -133,11 +140,16 @@ impl Server {
         }
         let endpoint =
             Config { settings: part_of(&config.endpoint.settings, config.workers as u32), ..config.endpoint };
-        let make = |_| Endpoint::new(context.clone(), endpoint.clone());
-        let endpoints = (0..config.workers).map(make).collect::<Result<Vec<_>, _>>()?;
+        let make = |number| {
+            let mut endpoint = Endpoint::new(context.clone(), endpoint.clone())?;
+            endpoint.set_number(number as u8);
+            Ok(endpoint)
+        };
+        let endpoints = (0..config.workers).map(make).collect::<Result<Vec<_>, Error>>()?;
         let desk = |endpoint: &Endpoint| {
             let mailbox = Mailbox::new(config.endpoint.max_waiting_bytes)?;
-            Ok(Desk { mailbox, counters: endpoint.counters(), sockets: SocketCounters::default() })
+            let (counters, sockets) = (endpoint.counters(), SocketCounters::default());
+            Ok(Desk { mailbox, counters, sockets, handshakes: AtomicUsize::new(0) })
         };
         let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
         let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false) });
@@ -199,13 +211,18 @@ impl Server {
 
     /// Starts the workers, each in a thread of its own.
     pub fn start(&self) -> Result<(), Error> {
+        self.start_inside(|worker| worker())
+    }
+
+    /// The same, with `around` around all that a thread does.
+    pub(crate) fn start_inside(&self, around: fn(&mut dyn FnMut())) -> Result<(), Error> {
         let mut state = self.lock();
         let workers = state.begin()?;
         let mut threads = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let builder = thread::Builder::new().name(format!("dv-worker-{number}"));
             let one_for_all = OneForAll(self.shared.clone());
-            match builder.spawn(|| one_for_all.watch(worker)) {
+            match builder.spawn(move || one_for_all.watch(worker, around)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     self.stop();
@@ -277,6 +294,7 @@ impl Server {
             stats.endpoints.add(&desk.counters);
             stats.sockets.add(&desk.sockets);
             stats.sessions += desk.mailbox.sessions();
+            stats.handshakes += desk.handshakes.load(Ordering::Relaxed);
         }
         stats
     }
@@ -337,6 +355,10 @@ impl Shared {
         &self.desks[worker].sockets
     }
 
+    pub(super) fn set_handshakes(&self, worker: usize, handshakes: usize) {
+        self.desks[worker].handshakes.store(handshakes, Ordering::Relaxed);
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -353,7 +375,7 @@ impl Shared {
     }
 
     fn mailbox_of(&self, session: Session) -> Result<&Mailbox, Error> {
-        self.desks.get(whose(session).0).map(|desk| &desk.mailbox).ok_or(Error::Stale)
+        self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
     }
 
     fn stop(&self) {
@@ -366,8 +388,14 @@ impl Shared {
 struct OneForAll(Arc<Shared>);
 
 impl OneForAll {
-    fn watch(self, worker: Worker) -> Result<Vec<Port>, Error> {
-        let outcome = worker.run();
+    fn watch(self, worker: Worker, around: fn(&mut dyn FnMut())) -> Result<Vec<Port>, Error> {
+        let mut worker = Some(worker);
+        let mut outcome = Err(Error::Io("the worker has panicked".into()));
+        around(&mut || {
+            if let Some(worker) = worker.take() {
+                outcome = worker.run();
+            }
+        });
         if outcome.is_err() {
             self.0.stop();
         }
@@ -394,7 +422,7 @@ fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error>
 /// The part of one of so many workers.
 fn part_of(settings: &Settings, workers: u32) -> Settings {
     Settings {
-        max_connections: settings.max_connections.div_ceil(workers).min(SESSIONS_MAX),
+        max_connections: settings.max_connections.div_ceil(workers).min(NUMBERED_SESSIONS_MAX),
         max_handshakes: settings.max_handshakes.div_ceil(workers),
         max_connections_per_source: settings.max_connections_per_source.div_ceil(workers),
         max_handshakes_per_source: settings.max_handshakes_per_source.div_ceil(workers),
