@@ -38,7 +38,8 @@ export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
 DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
-.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long test-openssl \
+.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
+        test-openssl \
         certs header check check-header check-symbols bench fuzz clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all

@@ -638,6 +638,13 @@ typedef struct dv_config {
      * that.
      */
     int steer_handshakes;
+    /**
+     * Of a server: the name of a file with random bytes, 16 at least, that servers share which
+     * answer for each other: each accepts the cookies and the session tickets of the others, and of
+     * itself before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
+     * none.
+     */
+    const char *secret_file;
 } dv_config;
 
 /**

@@ -9,8 +9,8 @@ use std::ptr;
 use std::time::Duration;
 
 use dv_dtls::*;
-use libc::{AF_INET, AF_INET6, AF_UNIX, in_addr, in6_addr, sockaddr_in, sockaddr_in6};
 use foreign_types::ForeignTypeRef;
+use libc::{AF_INET, AF_INET6, AF_UNIX, in_addr, in6_addr, sockaddr_in, sockaddr_in6};
 use openssl::ssl::{SslContext, SslContextBuilder, SslOptions};
 use openssl_sys as ffi;
 
@@ -246,7 +246,14 @@ impl<'a> Program<'a> {
                 let mut datagram = script.datagram(&self.seen.datagrams).into_boxed_slice();
                 // SAFETY: the datagram is as long as is said.
                 let conn = unsafe {
-                    dv_dtls_conn_new(self.context, datagram.as_mut_ptr().cast(), datagram.len(), fd, &mut key, script.byte().into())
+                    dv_dtls_conn_new(
+                        self.context,
+                        datagram.as_mut_ptr().cast(),
+                        datagram.len(),
+                        fd,
+                        &mut key,
+                        script.byte().into(),
+                    )
                 };
                 self.own(conn);
             }
@@ -358,8 +365,9 @@ impl<'a> Program<'a> {
         if conn.is_null() {
             let (mut key, mut datagram) = (key(peer), Box::<[u8]>::from(datagram));
             // SAFETY: the datagram is as long as is said.
-            let conn =
-                unsafe { dv_dtls_conn_new(self.context, datagram.as_mut_ptr().cast(), datagram.len(), fd, &mut key, 0) };
+            let conn = unsafe {
+                dv_dtls_conn_new(self.context, datagram.as_mut_ptr().cast(), datagram.len(), fd, &mut key, 0)
+            };
             return self.own(conn);
         }
         let mut got = self.read(conn, Some(datagram), fd, 2048);

@@ -201,7 +201,8 @@ impl<'a> Script<'a> {
                 let (content_type, epoch, sequence) = (18 + self.below(8) as u8, self.below(3) as u8, self.byte());
                 let len = self.below(64);
                 let fragment = self.bytes(len);
-                let mut datagram = vec![content_type, 254, 253, 0, epoch, 0, 0, 0, 0, 0, sequence, 0, fragment.len() as u8];
+                let mut datagram =
+                    vec![content_type, 254, 253, 0, epoch, 0, 0, 0, 0, 0, sequence, 0, fragment.len() as u8];
                 datagram.extend_from_slice(fragment);
                 datagram.extend_from_slice(&pick(self));
                 datagram

@@ -173,7 +173,8 @@ impl World {
     }
 
     fn say(&mut self, to_server: bool, message: &[u8]) {
-        let (from, to) = if to_server { (&mut self.client, &mut self.server) } else { (&mut self.server, &mut self.client) };
+        let (from, to) =
+            if to_server { (&mut self.client, &mut self.server) } else { (&mut self.server, &mut self.client) };
         from.endpoint.send(from.session, message).unwrap();
         to.expected.push_back(message.to_vec());
     }

@@ -1,9 +1,11 @@
 //! How an endpoint is to behave.
 
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::time::Duration;
 
-use libc::{c_int, c_void, size_t};
+use libc::{c_char, c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
 use super::error::{checked, invalid};
@@ -67,6 +69,10 @@ pub struct dv_config {
     pub offload: c_int,
     /// Of a server. Not 0: handshakes come in at sockets of their own, if the kernel can see to that.
     pub steer_handshakes: c_int,
+    /// Of a server: the name of a file with random bytes, 16 at least, that servers share which answer for each other: each
+    /// accepts the cookies and the session tickets of the others, and of itself before a restart. It is read by dv_server_new
+    /// and by each dv_server_reload. NULL: none.
+    pub secret_file: *const c_char,
 }
 
 const SECRET_MIN: u32 = 16;
@@ -151,6 +157,7 @@ impl From<&Settings> for dv_config {
             socket_buffer: 0,
             offload: 0,
             steer_handshakes: 0,
+            secret_file: ptr::null(),
         }
     }
 }
@@ -159,7 +166,7 @@ impl dv_config {
     /// What stands at `config`, with the defaults for what the program's header did not have yet; all defaults for NULL.
     ///
     /// # Safety
-    /// `config` is NULL or as long as its `size` says, and so is its secret.
+    /// `config` is NULL or as long as its `size` says, and so is its secret; the file's name ends with NUL.
     pub(in crate::ffi) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
         // SAFETY: by contract.
         unsafe { dv_config::known(config)?.convert() }
@@ -172,7 +179,10 @@ impl dv_config {
     pub(in crate::ffi) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Error> {
         // SAFETY: by contract.
         let (known, endpoint) = unsafe { (dv_config::known(config)?, dv_config::read(config)?) };
+        // SAFETY: by contract it ends with NUL.
+        let secret_file = (!known.secret_file.is_null()).then(|| unsafe { CStr::from_ptr(known.secret_file) });
         Ok(ServerConfig {
+            secret_file: secret_file.map(|path| OsStr::from_bytes(path.to_bytes()).into()),
             endpoint,
             workers: known.workers as usize,
             offload: known.offload != 0,

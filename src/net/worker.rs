@@ -233,9 +233,10 @@ impl Worker {
             Letter::Close(session) => {
                 let _ = self.endpoint.close(session);
             }
-            Letter::Reload(context, _secret) => {
+            Letter::Reload(context, secret) => {
                 // Whoever reloads has checked the context.
                 let _ = self.endpoint.set_context(context);
+                secret.iter().for_each(|secret| self.endpoint.set_cookie_secret(now, secret));
             }
             Letter::Drain(deadline) => {
                 self.endpoint.stop_accepting();

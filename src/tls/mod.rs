@@ -8,6 +8,7 @@ pub mod cookie;
 pub mod ex_data;
 pub mod peer;
 pub mod resumption;
+pub mod secret;
 pub mod session;
 pub mod sys;
 pub mod version;

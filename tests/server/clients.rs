@@ -56,6 +56,8 @@ pub fn running(config: ServerConfig) -> (Server, SocketAddr, Receiver<Told>) {
 
 pub struct Client {
     pub socket: UdpSocket,
+    /// Whom the endpoint believes that it talks to.
+    to: SocketAddr,
     endpoint: Endpoint,
     session: Session,
     began: Instant,
@@ -65,13 +67,18 @@ pub struct Client {
 impl Client {
     /// A client that has sent its first hello.
     pub fn begin(context: &SslContext, to: SocketAddr) -> Client {
+        Client::begin_with(context, Connect::to(to))
+    }
+
+    pub fn begin_with(context: &SslContext, connect: Connect<'_>) -> Client {
+        let to = connect.to;
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).unwrap();
         // Connected, it receives nothing that comes from another address than it has spoken to.
         socket.connect(to).unwrap();
         let mut endpoint = Endpoint::new(context.clone(), Config { accept: false, ..Config::default() }).unwrap();
-        let session = endpoint.connect(1, &Connect::to(to)).unwrap();
-        let mut client = Client { socket, endpoint, session, began: Instant::now(), events: Vec::new() };
+        let session = endpoint.connect(1, &connect).unwrap();
+        let mut client = Client { socket, to, endpoint, session, began: Instant::now(), events: Vec::new() };
         client.transmit();
         client
     }
@@ -79,8 +86,18 @@ impl Client {
     /// A client with an established session.
     pub fn connect(context: &SslContext, to: SocketAddr) -> Client {
         let mut client = Client::begin(context, to);
-        client.wait_for(|event| matches!(event, Event::Opened { .. }));
+        client.finish();
         client
+    }
+
+    /// Waits for the end of the handshake.
+    pub fn finish(&mut self) {
+        self.wait_for(|event| matches!(event, Event::Opened { .. }));
+    }
+
+    /// From now on another server gets what the client sends, and the client does not know.
+    pub fn divert(&mut self, to: SocketAddr) {
+        self.socket.connect(to).unwrap();
     }
 
     pub fn send(&mut self, message: &[u8]) {
@@ -142,6 +159,14 @@ impl Client {
         }
     }
 
+    /// Takes one datagram without answering.
+    pub fn take_one(&mut self) {
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut datagram = [0; 1 << 16];
+        let len = self.socket.recv(&mut datagram).unwrap();
+        self.endpoint.receive(self.now(), &datagram[..len], self.to, None);
+    }
+
     /// Takes one datagram, or does what is due.
     fn receive(&mut self) {
         let now = self.now();
@@ -150,8 +175,7 @@ impl Client {
         let mut datagram = [0; 1 << 16];
         match self.socket.recv(&mut datagram) {
             Ok(len) => {
-                let peer = self.socket.peer_addr().unwrap();
-                self.endpoint.receive(self.now(), &datagram[..len], peer, None);
+                self.endpoint.receive(self.now(), &datagram[..len], self.to, None);
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // Nobody listens any more.
@@ -165,7 +189,7 @@ impl Client {
         self.transmit();
     }
 
-    fn transmit(&mut self) {
+    pub fn transmit(&mut self) {
         while let Some(transmit) = self.endpoint.transmit(1) {
             let _ = self.socket.send(transmit.bytes);
         }

@@ -4,6 +4,7 @@ mod clients;
 #[path = "../endpoint/contexts.rs"]
 #[allow(dead_code)]
 mod contexts;
+mod fleet;
 mod operation;
 mod sockets;
 mod workers;

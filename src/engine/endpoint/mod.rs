@@ -583,6 +583,12 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Makes cookies with another secret from now on. Those that are out stay good.
+    pub fn set_cookie_secret(&mut self, now: u64, secret: &CookieSecret) {
+        self.now = self.now.max(now);
+        self.jar.replace(self.now, &secret.secret, secret.unix_offset);
+    }
+
     /// Accepts no handshakes any more; those that have begun go on.
     pub fn stop_accepting(&mut self) {
         self.config.accept = false;
