@@ -27,9 +27,10 @@ mod header {
 
     const COMMITTED: &str = "include/dv_dtls.h";
 
-    /// The sections in the order in which a program meets them; what is not named here comes before the last two.
-    const FIRST: [&str; 6] = ["types", "context", "cookies", "table", "connection", "operate"];
-    const LAST: [&str; 2] = ["version", "log"];
+    /// The sections in the order in which a program meets them; what is not named here comes before the last three.
+    const FIRST: [&str; 5] = ["types", "context", "cookies", "table", "connection"];
+    // What operates the helpers shares its structs with the endpoint, so it comes behind it.
+    const LAST: [&str; 3] = ["operate", "version", "log"];
 
     /// What a declaration can mention, and the system header that has it.
     const INCLUDES: [(&str, &str); 6] = [

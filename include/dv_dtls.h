@@ -495,7 +495,8 @@ void dv_dtls_conn_free(dv_udp_conn_t *conn);
  *     place, or the library has given it up: free it; -1 for an error.
  *
  * Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a
- * fatal alert (the log has the cause), ENOTCONN in the child of a fork.
+ * fatal alert (the log has the cause), ENOTCONN in the child of a fork, EBUSY in a callback of
+ * libssl in the middle of a call about conn.
  *
  * Threads: one at a time for a connection.
  */
@@ -525,7 +526,8 @@ int dv_dtls_read(dv_udp_conn_t *conn,
  *
  * Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while
  * the handshake goes on, ENOTCONN when the connection is over, EINVAL for a NULL or an empty
- * message, or else that of sendto().
+ * message, EBUSY in a callback of libssl in the middle of a call about conn, or else that of
+ * sendto().
  *
  * Threads: one at a time for a connection.
  */
@@ -552,42 +554,6 @@ int dv_dtls_write(dv_udp_conn_t *conn,
  */
 void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
-
-/* ----------------------------------------------------------------------------------------------
- * For programs that can add a line: time, and what the fleet shares.
- * ---------------------------------------------------------------------------------------------- */
-
-/**
- * Says how long the calling thread may sleep until something is due for its connections: pass it to
- * epoll_wait().
- *
- * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
- *
- * Threads: each has its own answer.
- */
-int dv_dtls_next_timeout(void);
-
-/**
- * Does what is due for the connections that the calling thread used last: sends flights again,
- * gives up handshakes that take too long and connections that are idle for too long. Call it when
- * dv_dtls_next_timeout() has passed; every other helper does a part of it too.
- *
- * @return how many connections were looked after.
- */
-int dv_dtls_handle_timeouts(void);
-
-/**
- * Sets the secret that cookies are made with, for several processes or machines that answer for
- * each other. Without it each process has a random one; the environment variable
- * DV_COOKIE_SECRET_FILE names a file for a program that cannot be changed. Cookies made with the
- * old secret are not good any more. The clocks of the machines may be a minute apart.
- *
- * @param secret the secret, of which a copy is made
- * @param len its length in bytes, at least 16
- *
- * @return DV_OK, or DV_ERROR for a NULL or too short a secret.
- */
-int dv_dtls_set_cookie_secret(const void *secret, size_t len);
 
 /* ----------------------------------------------------------------------------------------------
  * How an endpoint is to behave.
@@ -983,7 +949,7 @@ int dv_endpoint_sessions(const dv_endpoint *endpoint, dv_session *out, size_t ma
 /** An error in the library itself. The log has its words; please report them. */
 #define DV_ERR_PANIC (-12)
 
-/** The kernel refused something; dv_last_error has its words. */
+/** A system call failed; dv_last_error says which and why. */
 #define DV_ERR_IO (-13)
 
 /**
@@ -1506,6 +1472,12 @@ typedef struct dv_stats {
     uint64_t datagrams_dropped;
     /** Records dropped without a look inside: alerts in clear, wrong epochs, cut short. */
     uint64_t records_dropped;
+    /** Helpers only: messages cut because the program's buffer was too small. */
+    uint64_t messages_cut;
+    /**
+     * Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
+     */
+    uint64_t abandoned_freed;
     /** Of a server: datagrams that the kernel dropped because a socket's buffer was full. */
     uint64_t kernel_drops;
     /**
@@ -1533,6 +1505,68 @@ typedef struct dv_stats {
  * @return 0 or a negative DV_ERR_*.
  */
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
+
+/* ----------------------------------------------------------------------------------------------
+ * For programs that can add a line: time, settings, and what has happened.
+ * ---------------------------------------------------------------------------------------------- */
+
+/**
+ * Says how long the calling thread may sleep until something is due for its connections: pass it to
+ * epoll_wait().
+ *
+ * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
+ *
+ * Threads: each has its own answer.
+ */
+int dv_dtls_next_timeout(void);
+
+/**
+ * Does what is due for the connections that the calling thread used last: sends flights again,
+ * gives up handshakes that take too long and connections that are idle for too long. Call it when
+ * dv_dtls_next_timeout() has passed; every other helper does a part of it too.
+ *
+ * @return how many connections were looked after.
+ */
+int dv_dtls_handle_timeouts(void);
+
+/**
+ * Gives the settings that the helpers work with: the defaults, changed by environment variables
+ * (DV_MTU, DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE,
+ * DV_MAX_HANDSHAKES_PER_SOURCE, DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS,
+ * DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS, DV_RELEASE_BUFFERS) and by
+ * dv_dtls_configure().
+ *
+ * @param config receives the settings
+ * @param size sizeof(dv_config)
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_dtls_get_config(dv_config *config, size_t size);
+
+/**
+ * Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made
+ * with. They hold for connections that begin from now on; a lower limit gives nobody up. Let
+ * dv_dtls_get_config() fill the struct, then change what is to be different.
+ *
+ * release_buffers gives OpenSSL's buffers of idle connections back: say so only if the program
+ * never calls SSL_write() on the ssl of a connection itself. A cookie_secret makes cookies good for
+ * all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE
+ * does; those that are out are not good any more. What only concerns endpoints is not looked at.
+ *
+ * @param config the settings
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_dtls_configure(const dv_config *config);
+
+/**
+ * Gives what has happened to the helpers' table since the program started, all threads together.
+ *
+ * @param stats receives the counters; its size must be set
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_dtls_get_stats(dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
  * Which library this is.

@@ -16,20 +16,31 @@ thread_local! {
 #[inline]
 pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
     quiet_hook();
-    DEPTH.set(DEPTH.get() + 1);
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
-    let depth = DEPTH.get() - 1;
-    DEPTH.set(depth);
-    if depth == 0 && log::waiting() {
-        // The callback is the program's: if it is Rust and panics, that must not cross into C either.
-        let _ = catch_unwind(log::flush);
-    }
-    result
+    // One look for the thread's own variable, not four: in a shared library each is a call.
+    DEPTH.with(|depth| {
+        depth.set(depth.get() + 1);
+        let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
+        depth.set(depth.get() - 1);
+        if depth.get() == 0 && log::waiting() {
+            // The callback is the program's: if it is Rust and panics, that must not cross into C either.
+            let _ = catch_unwind(log::flush);
+        }
+        result
+    })
+}
+
+/// Whether the exported function that runs was called by a callback that libssl calls, inside another one.
+pub fn is_nested() -> bool {
+    DEPTH.get() > 1
 }
 
 /// Panics of ours are a log line, not a message on stderr; those of the rest of the program go where they always went.
 fn quiet_hook() {
     static ONCE: Once = Once::new();
+    // The hook cannot be changed from a thread that panics, where a destructor of a Rust program may be the first to call.
+    if ONCE.is_completed() || std::thread::panicking() {
+        return;
+    }
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {

@@ -1,7 +1,7 @@
 //! DTLS for many clients on one UDP socket, on the system's OpenSSL.
 //!
 //! Three doors lead to one engine: the `dv_*` helpers for C programs that exist, a sans-IO endpoint for programs with an
-//! event loop of their own, and a server that owns its sockets and threads.
+//! event loop of their own ([`Endpoint`]), and a server that owns its sockets and threads.
 //!
 //! The rooms, from the wire upwards; calls go downward only:
 //!

@@ -61,12 +61,14 @@ pub fn in_sink() -> bool {
     IN_SINK.get()
 }
 
-/// Adds a line to those that wait. Lines that come from inside the callback are dropped: they could go on for ever.
+/// Adds a line to those that wait. Lines that come from inside the callback are dropped: they could go on for ever; and
+/// those of a thread that is ending, whose storage is gone while destructors of the program still call helpers.
 pub fn push(level: Level, line: String) {
     if in_sink() {
         return;
     }
-    WAITING.with_borrow_mut(|waiting| {
+    let _ = WAITING.try_with(|waiting| {
+        let mut waiting = waiting.borrow_mut();
         if waiting.len() == WAITING_AT_MOST {
             waiting.pop_front();
         }
@@ -77,7 +79,7 @@ pub fn push(level: Level, line: String) {
 /// Whether a line waits on this thread.
 #[inline]
 pub fn waiting() -> bool {
-    WAITING.with_borrow(|w| !w.is_empty())
+    WANTED.load(Ordering::Relaxed) != 0 && WAITING.try_with(|waiting| !waiting.borrow().is_empty()).unwrap_or(false)
 }
 
 /// Hands the waiting lines to the callback. Call it with nothing borrowed and no lock held.

@@ -16,7 +16,7 @@ use crate::tls::session::{Opened, Parameters, Progress, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{self, Record, content_type, records};
+use crate::wire::record::{HEADER_LEN, Record, content_type, records, set_sequence};
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
@@ -107,6 +107,8 @@ pub struct Connection {
     /// Of the hello that began it. A repetition has the same, a restarted client another.
     client_random: [u8; 32],
     server: bool,
+    /// The number under which libssl sees the next record in clear.
+    next_in_clear: u64,
     held: Vec<Box<[u8]>>,
     flight: Flight,
     handshake_deadline: u64,
@@ -151,6 +153,7 @@ impl Connection {
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         connection.client_random = *hello.random;
+        connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
         if !listen {
             connection.session.begin_handshake(hello.record_sequence);
@@ -193,6 +196,7 @@ impl Connection {
             why: None,
             client_random: [0; 32],
             server: false,
+            next_in_clear: 0,
             held: Vec::new(),
             flight: Flight {
                 sent: now,
@@ -257,15 +261,17 @@ impl Connection {
                     self.repeat(now, counters);
                     return;
                 }
-                self.step(record.bytes, now);
+                self.step_in_clear(record.bytes, now);
             }
-            // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again.
+            // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
+            // one that is none it gives up.
             (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
-                self.step(record.bytes, now);
+                self.step_in_clear(record.bytes, now);
                 if !self.session.awaits_finished() {
                     self.hold(record, counters);
                 }
             }
+            // Its time has come: forged ones that are held already must not stand in its way.
             (1, content_type::HANDSHAKE) if self.session.awaits_finished() => self.step_protected(record.bytes, now),
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
@@ -297,11 +303,11 @@ impl Connection {
         if self.held.is_empty() || self.state != State::Handshaking {
             return;
         }
-        let is_ccs = |held: &Box<[u8]>| held[0] == content_type::CHANGE_CIPHER_SPEC;
-        if let Some(at) = self.held.iter().position(is_ccs) {
+        let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
+        if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
             if !self.session.awaits_finished() {
                 let ccs = self.held.remove(at);
-                self.step(&ccs, now);
+                self.step_in_clear(&ccs, now);
                 if !self.session.awaits_finished() {
                     self.held.insert(at, ccs);
                     return;
@@ -334,8 +340,18 @@ impl Connection {
         }
     }
 
+    /// One step with a record in clear. It gets a number of ours: libssl drops what lags behind the highest number that it
+    /// has seen, which in clear may be anybody's.
+    fn step_in_clear(&mut self, record: &[u8], now: u64) {
+        let mut record = record.to_vec();
+        set_sequence(&mut record, self.next_in_clear);
+        self.next_in_clear += 1;
+        self.step(&record, now);
+    }
+
+    /// One step with a record of the next epoch, unless it is one that libssl would give up at.
     fn step_protected(&mut self, record: &[u8], now: u64) {
-        if record.len() >= record::HEADER_LEN + self.session.fragment_min() {
+        if record.len() >= HEADER_LEN + self.session.fragment_min() {
             self.step(record, now);
         }
     }
@@ -583,8 +599,8 @@ impl Connection {
         flight.due = now.saturating_add(flight.timeout);
         flight.sent = now;
         let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
-        if flight.timeouts % TIMEOUTS_PER_STEP == 0 && step <= SMALLER_MTUS.len() {
-            self.session.set_payload_max(payload(SMALLER_MTUS[step - 1], self.peer));
+        if flight.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
+            self.session.lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
         if !(self.session.repeats_by_libssl() && self.session.handle_timeout()) {

@@ -93,25 +93,44 @@ pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) ->
             if config.is_null() || size < size_of::<size_t>() {
                 return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
             }
-            let defaults = dv_config { size, ..dv_config::default() };
-            // SAFETY: the caller vouches for `size` bytes. What a newer header has behind ours is zero.
-            unsafe {
-                ptr::write_bytes(config.cast::<u8>(), 0, size);
-                ptr::copy_nonoverlapping(
-                    ptr::from_ref(&defaults).cast::<u8>(),
-                    config.cast(),
-                    size.min(size_of_val(&defaults)),
-                );
-            }
+            // SAFETY: the caller vouches for `size` bytes.
+            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) };
             Ok(0)
         })
     })
+}
+
+/// Fills a struct of the program's, whose header may be older or newer: what it has behind ours is zero.
+///
+/// # Safety
+/// `to` has `size` bytes.
+pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
+    // SAFETY: by contract.
+    unsafe {
+        ptr::write_bytes(to.cast::<u8>(), 0, size);
+        ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast(), size.min(size_of::<T>()));
+    }
 }
 
 impl Default for dv_config {
     fn default() -> dv_config {
         let server = ServerConfig::default();
         let Config { settings, accept, verify_server, max_waiting_bytes, .. } = server.endpoint;
+        dv_config {
+            max_waiting_bytes: max_waiting_bytes as u32,
+            accept: accept.into(),
+            verify_server: verify_server.into(),
+            workers: server.workers as u32,
+            socket_buffer: server.socket_buffer as u32,
+            offload: server.offload.into(),
+            steer_handshakes: server.steer_handshakes.into(),
+            ..dv_config::from(&settings)
+        }
+    }
+}
+
+impl From<&Settings> for dv_config {
+    fn from(settings: &Settings) -> dv_config {
         let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         dv_config {
             size: size_of::<dv_config>(),
@@ -126,17 +145,17 @@ impl Default for dv_config {
             idle_timeout_ms: ms(settings.idle_timeout),
             max_queued_messages: settings.max_queued_messages.into(),
             max_certificate_chain: settings.max_certificate_chain,
-            max_waiting_bytes: max_waiting_bytes as u32,
-            accept: accept.into(),
-            verify_server: verify_server.into(),
+            max_waiting_bytes: 0,
+            accept: 0,
+            verify_server: 0,
             release_buffers: settings.release_buffers.into(),
             cookie_secret_len: 0,
             cookie_secret: ptr::null(),
             unix_offset_us: 0,
-            workers: server.workers as u32,
-            socket_buffer: server.socket_buffer as u32,
-            offload: server.offload.into(),
-            steer_handshakes: server.steer_handshakes.into(),
+            workers: 0,
+            socket_buffer: 0,
+            offload: 0,
+            steer_handshakes: 0,
             secret_file: ptr::null(),
         }
     }
@@ -147,7 +166,7 @@ impl dv_config {
     ///
     /// # Safety
     /// `config` is NULL or as long as its `size` says, and so is its secret; the file's name ends with NUL.
-    pub(super) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
+    pub(in crate::ffi) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
         // SAFETY: by contract.
         unsafe { dv_config::known(config)?.convert() }
     }

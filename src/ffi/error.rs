@@ -31,7 +31,8 @@ pub const DV_ERR_TLS: c_int = -10;
 pub const DV_ERR_EXISTS: c_int = -11;
 /// An error in the library itself. The log has its words; please report them.
 pub const DV_ERR_PANIC: c_int = -12;
-/// The kernel refused something; dv_last_error has its words.
+
+/// A system call failed; dv_last_error says which and why.
 pub const DV_ERR_IO: c_int = -13;
 
 thread_local! {
@@ -61,7 +62,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
             DV_ERR_TLS => c"OpenSSL failed",
             DV_ERR_EXISTS => c"there is a session with this peer already",
             DV_ERR_PANIC => c"an error in the library itself",
-            DV_ERR_IO => c"the kernel refused it",
+            DV_ERR_IO => c"a system call failed",
             _ => c"an error",
         };
         text.as_ptr()
@@ -95,7 +96,7 @@ fn number(error: &Error) -> c_int {
 }
 
 /// The body of an exported function that can fail: `call`, whose error becomes a number and the thread's last text.
-pub(super) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -> c_int {
+pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -> c_int {
     if in_sink() {
         return DV_ERR_BUSY;
     }
@@ -108,6 +109,6 @@ pub(super) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -
 }
 
 /// The error of an argument that makes no sense.
-pub(super) fn invalid(why: &str) -> Error {
+pub(in crate::ffi) fn invalid(why: &str) -> Error {
     Error::Invalid(why.into())
 }

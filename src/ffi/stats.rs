@@ -1,10 +1,9 @@
 //! What an endpoint has counted.
 
-use std::ptr;
-
 use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
+use super::config::fill;
 use super::endpoint::dv_endpoint;
 use super::error::{checked, invalid};
 use crate::engine::endpoint::Error;
@@ -79,6 +78,10 @@ pub struct dv_stats {
     pub datagrams_dropped: u64,
     /// Records dropped without a look inside: alerts in clear, wrong epochs, cut short.
     pub records_dropped: u64,
+    /// Helpers only: messages cut because the program's buffer was too small.
+    pub messages_cut: u64,
+    /// Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
+    pub abandoned_freed: u64,
     /// Of a server: datagrams that the kernel dropped because a socket's buffer was full.
     pub kernel_drops: u64,
     /// Of a server: datagrams of handshakes that were dropped because more waited than their share of the time allows.
@@ -107,12 +110,8 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
             // SAFETY: the caller's promise.
             unsafe {
                 let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
-                let counted = dv_stats {
-                    sessions: endpoint.sessions().count() as u64,
-                    handshakes: endpoint.handshakes() as u64,
-                    ..dv_stats::from(endpoint.stats())
-                };
-                counted.write(stats)?;
+                let (sessions, handshakes) = (endpoint.sessions().count(), endpoint.handshakes());
+                dv_stats::write(stats, sessions as u64, handshakes as u64, endpoint.stats())?;
             }
             Ok(0)
         })
@@ -120,20 +119,30 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
 }
 
 impl dv_stats {
+    /// # Safety
+    /// `to` is NULL or as long as its `size` says.
+    pub(in crate::ffi) unsafe fn write(
+        to: *mut dv_stats,
+        sessions: u64,
+        handshakes: u64,
+        stats: Stats,
+    ) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe { dv_stats { sessions, handshakes, ..dv_stats::from(stats) }.give(to) }
+    }
+
     /// Writes as much as the program's header knows of.
     ///
     /// # Safety
-    /// `stats` is NULL or as long as its `size` says.
-    pub(super) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Error> {
+    /// `to` is NULL or as long as its `size` says.
+    pub(super) unsafe fn give(mut self, to: *mut dv_stats) -> Result<(), Error> {
         // SAFETY: by contract.
         unsafe {
-            if stats.is_null() || (*stats).size < size_of::<size_t>() {
+            if to.is_null() || (*to).size < size_of::<size_t>() {
                 return Err(invalid("stats is NULL, or stats.size is not set"));
             }
-            self.size = (*stats).size;
-            ptr::write_bytes(stats.cast::<u8>(), 0, self.size);
-            let known = self.size.min(size_of::<dv_stats>());
-            ptr::copy_nonoverlapping(ptr::from_ref(&self).cast::<u8>(), stats.cast(), known);
+            self.size = (*to).size;
+            fill(to, self.size, &self);
         }
         Ok(())
     }
@@ -141,7 +150,7 @@ impl dv_stats {
 
 impl From<Stats> for dv_stats {
     fn from(stats: Stats) -> dv_stats {
-        // Named one by one, so that no new counter is forgotten here. The last two are the helpers' own.
+        // Named one by one, so that no new counter is forgotten here.
         let Stats {
             datagrams_in,
             datagrams_out,
@@ -167,12 +176,12 @@ impl From<Stats> for dv_stats {
             mtu_stepped_down,
             messages_in,
             messages_out,
-            messages_cut: _,
+            messages_cut,
             messages_dropped,
             messages_too_long,
             datagrams_dropped,
             records_dropped,
-            abandoned_freed: _,
+            abandoned_freed,
         } = stats;
         dv_stats {
             size: size_of::<dv_stats>(),
@@ -206,6 +215,8 @@ impl From<Stats> for dv_stats {
             messages_too_long,
             datagrams_dropped,
             records_dropped,
+            messages_cut,
+            abandoned_freed,
             kernel_drops: 0,
             handshakes_shed: 0,
             socket_full: 0,

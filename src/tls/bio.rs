@@ -248,11 +248,6 @@ impl Outbound {
         true
     }
 
-    /// Bytes of the largest datagram.
-    pub fn mtu(&self) -> usize {
-        self.mtu
-    }
-
     /// From now on datagrams have at most `mtu` bytes, those of the last flight too.
     pub fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;

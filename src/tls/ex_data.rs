@@ -61,8 +61,8 @@ impl<H: Holder, T: 'static> Slot<H, T> {
 
     fn index(&self) -> c_int {
         *self.index.get_or_init(|| {
-            // SAFETY: a plain call; the free function takes what `set` puts there.
-            unsafe { CRYPTO_get_ex_new_index(H::CLASS, 0, std::ptr::null_mut(), None, None, Some(free::<T>)) }
+            // SAFETY: a plain call; the functions take what `set` puts there.
+            unsafe { CRYPTO_get_ex_new_index(H::CLASS, 0, std::ptr::null_mut(), None, Some(dup), Some(free::<T>)) }
         })
     }
 
@@ -102,6 +102,22 @@ unsafe fn free_box<T>(value: *mut c_void) {
         // SAFETY: by contract.
         drop(unsafe { Box::from_raw(value.cast::<T>()) });
     }
+}
+
+/// SSL_dup makes a copy without what hangs here, which has one owner.
+unsafe extern "C" fn dup(
+    _to: *mut CRYPTO_EX_DATA,
+    _from: *const CRYPTO_EX_DATA,
+    value: *mut *mut c_void,
+    _index: c_int,
+    _long: c_long,
+    _arg: *mut c_void,
+) -> c_int {
+    // SAFETY: libcrypto keeps for the copy what it finds at `value` afterwards.
+    guard(0, || unsafe {
+        *value = std::ptr::null_mut();
+        1
+    })
 }
 
 unsafe extern "C" fn free<T>(

@@ -17,7 +17,7 @@ use super::ex_data::Slot;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::record::{self, FRAGMENT_MAX};
+use crate::wire::record::{FRAGMENT_MAX, HEADER_LEN, PLAINTEXT_MAX};
 
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
 pub const PAYLOAD_MIN: usize = 256 - 48;
@@ -84,8 +84,12 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 /// dropped or left alone from that moment on.
 pub struct Session {
     ssl: NonNull<SSL>,
+    /// References of our own: a C caller may give the SSL other BIOs.
+    bios: [*mut BIO; 2],
     inbound: NonNull<Inbound>,
     outbound: NonNull<Outbound>,
+    /// What libssl takes for the largest datagram.
+    payload: usize,
     owned: bool,
     buffers_released: bool,
 }
@@ -95,9 +99,14 @@ unsafe impl Send for Session {}
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.owned {
-            // SAFETY: the session owns the SSL, which owns the BIOs.
-            unsafe { SSL_free(self.ssl.as_ptr()) };
+        // SAFETY: the session owns the SSL, unless it gave it away, and a reference to each BIO.
+        unsafe {
+            if self.owned {
+                SSL_free(self.ssl.as_ptr());
+            }
+            for bio in self.bios {
+                BIO_free(bio);
+            }
         }
     }
 }
@@ -129,7 +138,8 @@ impl Session {
             longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),
             ..Mark::default()
         };
-        // SAFETY: the context is live. The SSL owns the BIOs once they are set; until then they are freed here.
+        // SAFETY: the context is live. The SSL owns the BIOs once they are set, and the session a reference to each; until
+        // then they are freed here.
         unsafe {
             // Not SSL_new: callbacks of a Rust program find their closures by what the crate hangs on the SSL.
             let (Ok(ssl), Some(inbound), Some(outbound)) =
@@ -140,13 +150,24 @@ impl Session {
                 return Err(ErrorStack::get());
             };
             let ssl = ManuallyDrop::new(ssl).as_ptr();
-            let session =
-                Session { ssl: NonNull::new_unchecked(ssl), inbound, outbound, owned: true, buffers_released: false };
+            let mut session = Session {
+                ssl: NonNull::new_unchecked(ssl),
+                bios: [rbio, wbio],
+                inbound,
+                outbound,
+                payload: with.payload,
+                owned: true,
+                buffers_released: false,
+            };
+            for bio in session.bios {
+                BIO_up_ref(bio);
+            }
             SSL_set_bio(ssl, rbio, wbio);
             if !MARK.set(ssl, mark) {
                 return Err(ErrorStack::get());
             }
-            SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION);
+            // With encrypt-then-MAC libssl 3.0 gives the connection up at the first record that is not authentic.
+            SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_ENCRYPT_THEN_MAC);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
             DTLS_set_timer_cb(ssl, Some(timer));
@@ -175,7 +196,7 @@ impl Session {
 
     /// What came in by the hand of a C caller.
     pub fn inbound(&mut self) -> &mut Inbound {
-        // SAFETY: the state lives as long as the BIO, the BIO as long as the SSL, and libssl is not running.
+        // SAFETY: the state lives as long as the BIO, the BIO as long as the session, and libssl is not running.
         unsafe { self.inbound.as_mut() }
     }
 
@@ -321,23 +342,31 @@ impl Session {
         if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
     }
 
-    /// Bytes of the longest message that fits in a datagram, once the handshake is over.
+    /// Bytes of the longest message that fits in a datagram and that libssl takes, once the handshake is over. The client
+    /// may have asked for short records (RFC 6066 4): libssl gives the connection up at a longer one.
     pub fn message_max(&self) -> usize {
-        // SAFETY: the SSL is live.
-        unsafe { DTLS_get_data_mtu(self.ssl.as_ptr()) }
+        // SAFETY: the SSL is live, and its session as long as nobody changes that.
+        let (data_mtu, length_code) = unsafe {
+            let session = SSL_get_session(self.ssl.as_ptr());
+            let code = if session.is_null() { 0 } else { SSL_SESSION_get_max_fragment_length(session) };
+            (DTLS_get_data_mtu(self.ssl.as_ptr()), code)
+        };
+        data_mtu.min(match length_code {
+            code @ 1..=4 => 256 << code,
+            _ => PLAINTEXT_MAX,
+        })
     }
 
-    /// Bytes of the shortest fragment that the peer can have protected with an AEAD suite. libssl takes a shorter one, which
-    /// anybody can write, for an internal error and ends the connection.
+    /// Bytes of the shortest protected fragment that is safe to show to libssl: it gives the connection up at one that has
+    /// no room for nonce and tag. 0 before the cipher is known.
     pub fn fragment_min(&self) -> usize {
-        // SAFETY: the SSL is live, and so is its cipher, if it has one; the outbound state as in `outbound`.
+        // SAFETY: the SSL is live.
         unsafe {
             let cipher = SSL_get_current_cipher(self.ssl.as_ptr());
             if cipher.is_null() || SSL_CIPHER_is_aead(cipher) == 0 {
                 return 0;
             }
-            let payload = self.outbound.as_ref().mtu().max(PAYLOAD_MIN);
-            payload.saturating_sub(record::HEADER_LEN + self.message_max())
+            self.payload.saturating_sub(HEADER_LEN + DTLS_get_data_mtu(self.ssl.as_ptr()))
         }
     }
 
@@ -352,8 +381,9 @@ impl Session {
         }
     }
 
-    /// Datagrams have at most `payload` bytes from now on, those of the last flight too.
-    pub fn set_payload_max(&mut self, payload: usize) {
+    /// Datagrams have at most `payload` bytes from now on, if that is less than before, those of the last flight too.
+    pub fn lower_payload(&mut self, payload: usize) {
+        let payload = payload.min(self.payload);
         self.set_payload(payload);
         self.outbound().set_mtu(payload);
     }
@@ -380,9 +410,10 @@ impl Session {
         }
     }
 
-    fn set_payload(&self, payload: usize) {
+    fn set_payload(&mut self, payload: usize) {
+        self.payload = payload.max(PAYLOAD_MIN);
         // SAFETY: the SSL is live.
-        unsafe { SSL_set_mtu(self.ssl.as_ptr(), payload.max(PAYLOAD_MIN) as c_long) };
+        unsafe { SSL_set_mtu(self.ssl.as_ptr(), self.payload as c_long) };
     }
 }
 

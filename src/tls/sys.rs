@@ -4,7 +4,7 @@
 #![allow(non_camel_case_types)]
 
 use libc::{c_char, c_int, c_uint, c_void, size_t};
-use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, X509, X509_CRL, X509_STORE, stack_st_X509};
+use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, stack_st_X509};
 
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}
@@ -30,6 +30,9 @@ pub type pem_password_cb = unsafe extern "C" fn(*mut c_char, c_int, c_int, *mut 
 
 pub type security_cb =
     unsafe extern "C" fn(*const SSL, *const SSL_CTX, c_int, c_int, c_int, *mut c_void, *mut c_void) -> c_int;
+
+pub const SSL_OP_NO_ENCRYPT_THEN_MAC: u64 = 1 << 19;
+
 pub const SSL_R_COOKIE_GEN_CALLBACK_FAILURE: c_int = 400;
 pub const SSL_R_NO_VERIFY_COOKIE_CALLBACK: c_int = 403;
 
@@ -57,10 +60,11 @@ unsafe extern "C" {
         cb: Option<unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> c_int>,
     );
     pub fn ERR_peek_error() -> libc::c_ulong;
+    pub fn SSL_CIPHER_is_aead(cipher: *const SSL_CIPHER) -> c_int;
+    pub fn SSL_SESSION_get_max_fragment_length(session: *const SSL_SESSION) -> u8;
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
     pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
-    pub fn SSL_CIPHER_is_aead(cipher: *const SSL_CIPHER) -> c_int;
     pub fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
     pub fn SSL_CTX_use_cert_and_key(
@@ -98,5 +102,7 @@ unsafe extern "C" {
     pub fn BIO_ADDR_rawaddress(addr: *const BIO_ADDR, to: *mut c_void, len: *mut size_t) -> c_int;
     pub fn BIO_ADDR_rawport(addr: *const BIO_ADDR) -> libc::c_ushort;
     pub fn BIO_get_new_index() -> c_int;
+    pub fn BIO_up_ref(bio: *mut BIO) -> c_int;
+    pub fn BIO_free(bio: *mut BIO) -> c_int;
     pub fn BIO_method_type(bio: *const BIO) -> c_int;
 }

@@ -3,6 +3,9 @@
 /// Bytes of a record's header: type, version, epoch, sequence number, length.
 pub const HEADER_LEN: usize = 13;
 
+/// The largest fragment before protection (RFC 5246 6.2.1).
+pub const PLAINTEXT_MAX: usize = 1 << 14;
+
 /// The largest fragment that a protected record may carry: 2^14 and 2048 for the protection (RFC 5246 6.2.3).
 pub const FRAGMENT_MAX: usize = (1 << 14) + 2048;
 

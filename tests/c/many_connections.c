@@ -61,7 +61,7 @@ int main(int argc, char **argv)
     struct kind kinds[4];
     size_t before = 0, after = 0;
     long sessions = 0;
-    int i = 0, made = 0;
+    int i = 0, made = 0, connections = CONNECTIONS;
 
     if (argc < 2) {
         return 2;
@@ -74,7 +74,11 @@ int main(int argc, char **argv)
         }
     }
 
-    for (made = 0; made < CONNECTIONS; made += AT_ONCE) {
+    /* Another allocator, such as valgrind's, tells nothing; its own check for leaks does not need that many. */
+    if (heap_in_use() == 0) {
+        connections /= 20;
+    }
+    for (made = 0; made < connections; made += AT_ONCE) {
         if (made == AT_ONCE) {
             before = heap_in_use();
             sessions = SSL_CTX_sess_number(server.ctx);
@@ -85,12 +89,12 @@ int main(int argc, char **argv)
     sessions = SSL_CTX_sess_number(server.ctx) - sessions;
     printf("resumed by ticket: %d, by session id: %d\n", kinds[2].resumed, kinds[3].resumed);
     printf("heap after %d: %zu bytes, after %d: %zu bytes, sessions kept since: %ld of at most %ld\n", AT_ONCE, before,
-           CONNECTIONS, after, sessions, SSL_CTX_sess_get_cache_size(server.ctx));
+           connections, after, sessions, SSL_CTX_sess_get_cache_size(server.ctx));
 
-    CHECK(server.messages == CONNECTIONS);
-    CHECK(server.closed == CONNECTIONS);
+    CHECK(server.messages == connections);
+    CHECK(server.closed == connections);
     CHECK(kinds[0].resumed == 0 && kinds[1].resumed == 0);
-    CHECK(kinds[2].resumed == CONNECTIONS / 4 - 1 - (AT_ONCE / 4 - 1));
+    CHECK(kinds[2].resumed == connections / 4 - 1 - (AT_ONCE / 4 - 1));
     /* By session id, as long as the server's cache still has the session: others push it out from time to time. */
     CHECK(kinds[3].resumed > kinds[2].resumed / 2 && kinds[3].resumed <= kinds[2].resumed);
     /* OpenSSL's own default is 20480, and 0 means without end. */

@@ -1,6 +1,8 @@
 //! What the tests that compile C programs share: the built library, the compiler, the certificates, a place for files.
 #![allow(dead_code)] // Each test binary uses a part of it.
 
+pub mod process;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -118,4 +120,10 @@ pub fn scratch(name: impl AsRef<OsStr>) -> PathBuf {
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     path
+}
+
+/// Where this test binary's sources, programs and logs are.
+pub fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| scratch(env!("CARGO_CRATE_NAME")))
 }

@@ -1,24 +1,19 @@
 //! Running the programs: servers on addresses of their own, clients against them, every wait bounded.
 
-use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use crate::common::certificates;
-use crate::program::directory;
+use crate::common::process::{Ended, PATIENCE, Process, is_bound, own_host, pause};
 
 /// What the client asks and the server answers; prelude.h has the same.
 pub const REQUEST: &str = "ping from the client";
 pub const RESPONSE: &str = "pong from the server";
 /// What the server's main prints when it has seen a client go.
 const CLOSED: &str = "connection closed";
-
-/// An exchange takes milliseconds; this is for a machine that is busy, and for a hello that had to be repeated.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The kind of the server's certificate.
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +48,7 @@ impl Server {
     }
 
     fn try_start(program: &Path, identity: Identity) -> Option<Server> {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let [.., high, low] = STARTED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        let host = Ipv4Addr::new(127, 1 + (std::process::id() % 250) as u8, 1 + high, low);
+        let host = own_host();
         let port = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).ok()?.port();
         let certificate = certificates().join(format!("server-{}.pem", identity.name()));
         let mut command = Command::new(program);
@@ -78,7 +71,7 @@ impl Server {
     }
 
     /// Runs a client program against it, which trusts the CA in `ca`.
-    pub fn serve(&self, client: &Path, ca: &str) -> Outcome {
+    pub fn serve(&self, client: &Path, ca: &str) -> Ended {
         let mut command = Command::new(client);
         command.args(["client", "-a", &self.ipv4.ip().to_string(), "-p", &self.ipv4.port().to_string()]);
         command.arg("-P").arg(certificates().join(ca));
@@ -86,7 +79,7 @@ impl Server {
     }
 
     /// Runs `openssl s_client` against one of its addresses: one message there, one back.
-    pub fn serve_s_client(&self, at: SocketAddr) -> Outcome {
+    pub fn serve_s_client(&self, at: SocketAddr) -> Ended {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-verify_return_error"]);
         command.args(["-connect", &at.to_string()]).arg("-CAfile").arg(certificates().join("ca.pem"));
@@ -120,76 +113,10 @@ impl Server {
     }
 }
 
-/// How a client ended.
-#[derive(Debug)]
-pub struct Outcome {
-    pub status: ExitStatus,
-    pub output: String,
-}
-
-impl Outcome {
+impl Ended {
     /// Asserts that the client had its answer.
     pub fn complete(&self, server: &Server) {
         let answered = self.status.success() && self.output.contains(RESPONSE);
         assert!(answered, "client: {}\n{}\nserver:\n{}", self.status, self.output, server.output());
     }
-}
-
-/// A process that writes into a file, so that it can be read at any time and never has to wait for a reader.
-struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(mut command: Command, input: Stdio) -> Process {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let log = directory().join(format!("{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
-        let mut file = File::create(&log).unwrap_or_else(|e| panic!("{}: {e}", log.display()));
-        writeln!(file, "{command:?}").expect("written");
-        command.stdin(input).stdout(file.try_clone().expect("a descriptor")).stderr(file);
-        Process { child: command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
-    }
-
-    fn output(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our child")
-    }
-
-    fn wait(mut self) -> Outcome {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.ended() {
-                return Outcome { status, output: self.output() };
-            }
-            pause(deadline, || self.output());
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Gives the other processes a moment; past the deadline the test fails.
-fn pause(deadline: Instant, output: impl Fn() -> String) {
-    assert!(Instant::now() < deadline, "nothing happened for {PATIENCE:?}; so far:\n{}", output());
-    std::thread::sleep(Duration::from_millis(5));
-}
-
-/// Whether a UDP socket is bound to exactly this address.
-fn is_bound(at: SocketAddr) -> bool {
-    let word = |octets: &[u8]| format!("{:08X}", u32::from_ne_bytes(octets.try_into().expect("four octets")));
-    let (table, host) = match at.ip() {
-        IpAddr::V4(ip) => ("/proc/net/udp", word(&ip.octets())),
-        IpAddr::V6(ip) => ("/proc/net/udp6", ip.octets().chunks(4).map(word).collect()),
-    };
-    let sockets = std::fs::read_to_string(table).unwrap_or_default();
-    sockets.contains(&format!(" {host}:{:04X} ", at.port()))
 }

@@ -5,9 +5,8 @@ use std::mem::size_of;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::common::{self, Link};
+use crate::common::{self, Link, directory};
 use crate::document::{Document, item};
-use crate::program::directory;
 
 const KEYS: usize = 10_000;
 const KEY_SIZE: usize = size_of::<dv_dtls::dv_udp_conn_key_t>();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::common::{self, Link};
+use crate::common::{self, Link, directory};
 use crate::document::{Document, Item, Kind, item};
 
 pub const CLIENT_MAIN: &str = "dv_ssl_client_main";
@@ -188,10 +188,4 @@ impl Program {
         };
         format!("{mains}_{:04x}", self.taken.0)
     }
-}
-
-/// Where sources, programs and logs of this test are.
-pub fn directory() -> &'static Path {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| common::scratch("original"))
 }

@@ -115,10 +115,9 @@ mod tests {
     #[test]
     fn a_repeated_datagram_is_at_the_same_place() {
         let hello = |number: u8, message: u8| {
-            let mut bytes =
-                vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, number, 0, 12, 1, 0, 0, 0, message, 0, 0, 0, 0, 0, 0, 0];
-            bytes[13] = 1;
-            bytes
+            let record = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, number, 0, 12];
+            let handshake = [1, 0, 0, 0, 0, message, 0, 0, 0, 0, 0, 0];
+            [&record[..], &handshake].concat()
         };
         let place = |bytes: &[u8]| Place::of(Direction::Out, bytes);
         assert_eq!(place(&hello(0, 0)), place(&hello(7, 0)));

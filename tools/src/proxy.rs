@@ -122,6 +122,9 @@ struct Route {
     seen: [u64; 2],
 }
 
+/// A datagram on its way: when it arrives, in which order it set out, whose it is.
+type UnderWay = (Instant, u64, usize, Direction, Vec<u8>);
+
 /// A proxy between clients and one server.
 pub struct Proxy {
     listen: UdpSocket,
@@ -132,8 +135,7 @@ pub struct Proxy {
     routes: HashMap<usize, Route>,
     by_client: HashMap<SocketAddr, usize>,
     oldest: VecDeque<usize>,
-    /// Datagrams on their way: when they arrive, in which order they set out, whose they are.
-    under_way: BinaryHeap<Reverse<(Instant, u64, usize, Direction, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
     order: u64,
     counters: Counters,
 }
@@ -184,8 +186,8 @@ impl Proxy {
             for token in self.poll.wait(wait)? {
                 match token {
                     TERMINATE => return Ok(self.counters),
-                    LISTEN => self.from_clients()?,
-                    route => self.from_server(route),
+                    LISTEN => self.take_from_clients()?,
+                    route => self.take_from_server(route),
                 }
             }
             let now = Instant::now();
@@ -197,7 +199,7 @@ impl Proxy {
         Ok(self.counters)
     }
 
-    fn from_clients(&mut self) -> io::Result<()> {
+    fn take_from_clients(&mut self) -> io::Result<()> {
         let mut buffer = [0; 1 << 16];
         while let Ok((len, client)) = self.listen.recv_from(&mut buffer) {
             let route = match self.by_client.get(&client) {
@@ -209,7 +211,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn from_server(&mut self, route: usize) {
+    fn take_from_server(&mut self, route: usize) {
         let mut buffer = [0; 1 << 16];
         while let Some(Ok(len)) = self.routes.get(&route).map(|route| route.upstream.recv(&mut buffer)) {
             self.pass(route, Direction::In, &mut buffer[..len]);

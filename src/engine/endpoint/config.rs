@@ -4,6 +4,7 @@ use std::fmt;
 use std::hint::black_box;
 
 use super::Error;
+use crate::engine::cookie::CookieJar;
 use crate::engine::settings::Settings;
 
 /// How an endpoint is to behave. The defaults are those of a server that is open to the world.
@@ -35,7 +36,7 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let least = Settings::MTU_MIN;
         if self.settings.mtu < least {
             return Err(Error::Invalid(format!("an mtu of {} bytes: at least {least} are needed", self.settings.mtu)));
@@ -56,6 +57,13 @@ impl CookieSecret {
     /// endpoint is given lacks to Unix time, in microseconds: their clocks may be a minute apart.
     pub fn new(secret: impl Into<Vec<u8>>, unix_offset_us: u64) -> CookieSecret {
         CookieSecret { secret: secret.into(), unix_offset: unix_offset_us }
+    }
+}
+
+impl CookieSecret {
+    /// A jar for it, with another clock.
+    pub(crate) fn jar(&self, unix_offset: u64) -> CookieJar {
+        CookieJar::new(&self.secret, unix_offset)
     }
 }
 

@@ -32,10 +32,10 @@ use super::cookie::CookieJar;
 use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
 use super::registry::{Kind, Limits, Refusal, Registry};
-use super::settings::Settings;
-use super::stats::{Counters, Stats};
+use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::fork;
+use crate::log::log;
 use crate::tls::{self, cookie};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, records};
@@ -59,6 +59,70 @@ pub(crate) const NUMBERED_SESSIONS_MAX: u32 = (1 << NUMBER_SHIFT) - 2;
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
 ///
 /// Times are microseconds of a monotonic clock of the program's choice. See the [module](self) for the order of the calls.
+///
+/// A server and a client in memory; a real program has a socket where this one has `carry`:
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use dv_dtls::{Config, Connect, Endpoint, Event};
+/// # use openssl::ssl::{SslContext, SslMethod};
+/// # fn psk(server: bool) -> Result<SslContext, openssl::error::ErrorStack> {
+/// #     let mut context = SslContext::builder(SslMethod::dtls())?;
+/// #     context.set_cipher_list("PSK-AES128-GCM-SHA256")?;
+/// #     let key = *b"a key that both know";
+/// #     if server {
+/// #         context.set_psk_server_callback(move |_, _, out| {
+/// #             out[..key.len()].copy_from_slice(&key);
+/// #             Ok(key.len())
+/// #         });
+/// #     } else {
+/// #         context.set_psk_client_callback(move |_, _, identity, out| {
+/// #             identity[..6].copy_from_slice(b"alice\0");
+/// #             out[..key.len()].copy_from_slice(&key);
+/// #             Ok(key.len())
+/// #         });
+/// #     }
+/// #     Ok(context.build())
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (server_context, client_context) = (psk(true)?, psk(false)?);
+///
+/// let (server_address, client_address) = ("192.0.2.1:5684".parse()?, "192.0.2.2:4000".parse()?);
+/// let mut server = Endpoint::new(server_context, Config::default())?;
+/// let mut client = Endpoint::new(client_context, Config::default())?;
+///
+/// fn carry(now: u64, from: (SocketAddr, &mut Endpoint), to: &mut Endpoint) {
+///     while let Some(transmit) = from.1.transmit(1) {
+///         to.receive(now, transmit.bytes, from.0, None);
+///     }
+/// }
+///
+/// let session = client.connect(0, &Connect::to(server_address))?;
+/// let mut message = Vec::new();
+/// let mut answer = None;
+/// for now in (0..).step_by(1000).take(20) {
+///     carry(now, (client_address, &mut client), &mut server);
+///     carry(now, (server_address, &mut server), &mut client);
+///     while let Some(event) = server.event(&mut message) {
+///         match event {
+///             Event::Opened { session } => assert_eq!(server.info(session)?.psk_identity(), Some(&b"alice"[..])),
+///             Event::Message { session } => server.send(session, &message)?,
+///             Event::Closed { session, reason } => println!("{session:?}: {reason:?}"),
+///         }
+///     }
+///     while let Some(event) = client.event(&mut message) {
+///         match event {
+///             Event::Opened { .. } => client.send(session, b"hello")?,
+///             Event::Message { .. } => answer = Some(message.clone()),
+///             Event::Closed { .. } => {}
+///         }
+///     }
+/// }
+/// assert_eq!(answer.as_deref(), Some(&b"hello"[..]));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Endpoint {
     context: SslContext,
     config: Config,
@@ -121,6 +185,21 @@ impl Endpoint {
             born: fork::generation(),
             brand: 0,
         })
+    }
+
+    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
+    /// what they have.
+    pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
+        if self.config.accept && !cookie::trust_the_gate(&context) {
+            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        }
+        self.context = context;
+        Ok(())
+    }
+
+    /// Accepts no handshakes any more; those that have begun go on.
+    pub fn stop_accepting(&mut self) {
+        self.config.accept = false;
     }
 
     /// Takes a datagram that came at `now` from the peer `from` to our address `to`, where that is known.
@@ -260,6 +339,9 @@ impl Endpoint {
                 self.finish(replaced, CloseReason::Restarted);
             }
         }
+        if let Some(Seat { connection, .. }) = self.seats.get(session) {
+            log!(Info, "{}: the handshake has finished", connection.peer());
+        }
         self.inbox.push(Event::Opened { session });
     }
 
@@ -303,6 +385,12 @@ impl Endpoint {
         self.timers.cancel(session);
         let Some(mut seat) = self.seats.remove(session) else { return };
         self.outbox.waiting -= seat.bytes_waiting;
+        log!(
+            Info,
+            "{}: over: {reason:?}{}",
+            seat.connection.peer(),
+            Info(&seat).failure().map_or(String::new(), |why| format!(": {why}"))
+        );
         match reason {
             CloseReason::Restarted if seat.opened => self.counters.restarted.add(1),
             CloseReason::Restarted => self.counters.superseded.add(1),
@@ -459,30 +547,6 @@ impl Endpoint {
         Some(transmit)
     }
 
-    /// What is known about a session; see [`Info`].
-    pub fn info(&self, session: Session) -> Result<Info<'_>, Error> {
-        self.seat(session).map(Info)
-    }
-
-    /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
-    pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
-        let session = self.own(session)?;
-        let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-        seat.map(|seat| seat.user = user).ok_or(Error::Stale)
-    }
-
-    /// The sessions that are open or will be, in no order.
-    pub fn sessions(&self) -> impl Iterator<Item = Session> {
-        self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
-    }
-
-    /// What was counted so far.
-    pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        stats.add(&self.counters);
-        stats
-    }
-
     /// Gives the endpoint a number among those of one program, before it has sessions: it is part of their numbers, above the
     /// place, so that no two endpoints' are the same.
     pub(crate) fn set_number(&mut self, number: u8) {
@@ -494,40 +558,10 @@ impl Endpoint {
         (session.as_u64() >> NUMBER_SHIFT) as u8
     }
 
-    /// The counters, for another thread to read.
-    pub(crate) fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
-    }
-
-    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
-    /// what they have.
-    pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        if self.config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
-        self.context = context;
-        Ok(())
-    }
-
     /// Makes cookies with another secret from now on. Those that are out stay good.
     pub fn set_cookie_secret(&mut self, now: u64, secret: &CookieSecret) {
         self.now = self.now.max(now);
         self.jar.replace(self.now, &secret.secret, secret.unix_offset);
-    }
-
-    /// Accepts no handshakes any more; those that have begun go on.
-    pub fn stop_accepting(&mut self) {
-        self.config.accept = false;
-    }
-
-    /// How many handshakes with clients are in progress.
-    pub fn handshakes(&self) -> usize {
-        self.seats.handshakes() as usize
-    }
-
-    /// The settings that hold.
-    pub fn settings(&self) -> &Settings {
-        &self.config.settings
     }
 
     fn seat(&self, session: Session) -> Result<&Seat, Error> {

@@ -11,6 +11,7 @@
 //! peers, 45 ms at 655,000 (`benches/registry.rs`).
 
 mod address;
+mod directory;
 mod index;
 mod list;
 mod slab;
@@ -19,6 +20,7 @@ mod sources;
 use std::net::SocketAddr;
 
 use self::address::Peer;
+pub use self::directory::Directory;
 use self::index::Index;
 use self::list::{Links, List};
 pub use self::slab::Id;
@@ -146,13 +148,6 @@ impl<T> Registry<T> {
     /// cache holds this takes a fraction of the time.
     pub fn find_all(&self, peers: impl Iterator<Item = SocketAddr>, found: impl FnMut(Option<Id>)) {
         self.by_peer.get_all(peers.map(|peer| Peer::from(peer).0), found);
-    }
-
-    /// What was inserted first under this peer.
-    #[inline]
-    pub fn find_value(&self, peer: SocketAddr) -> Option<(Id, &T)> {
-        let id = self.find(peer)?;
-        Some((id, self.values[id.place() as usize].as_ref()?))
     }
 
     /// The next younger entry with the same peer.

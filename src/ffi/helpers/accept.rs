@@ -6,7 +6,7 @@ use openssl::ssl::{SslContext, SslContextRef};
 
 use super::connection::{State, into_struct, moved, send_waiting};
 use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback};
-use super::shared::{Entry, Local, STATE, shared};
+use super::shared::{Entry, Local, STATE, Table, shared};
 use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
 use super::{address, due};
 use crate::engine::connection::{Accepted, Connection, State as Phase};
@@ -61,7 +61,8 @@ pub unsafe fn begin(
     let (generate, verify) = (dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback);
     let ours = exchange && cookies(context, peer, generate, verify) == Cookies::Ours;
     let hello = if ours {
-        match gate::examine(&mut shared().jar(), now, &peer, datagram, &local.counters) {
+        let verdict = gate::examine(&mut shared().jar(), now, &peer, datagram, &local.counters);
+        match verdict {
             Verdict::Drop => return Begun::Nothing,
             Verdict::Answer(verify) => {
                 answer(verify.as_bytes());
@@ -115,8 +116,7 @@ pub unsafe fn begin(
         log!(Error, "dv_dtls_conn_new: out of memory");
         return Begun::Nothing;
     };
-    let entry = Entry { conn, thread: sys::thread(), alive: true, working: false };
-    let id = shared().registry().insert(peer, entry, Kind::Handshaking);
+    let id = shared().table().insert(peer, Entry::new(conn, true, false), Kind::Handshaking);
     state.id.set(Some(id));
     state.note_descriptor(fd, true);
     due::rearm(local, now, state, Phase::Handshaking, deadline);
@@ -125,11 +125,11 @@ pub unsafe fn begin(
 
 /// Whether a handshake with `peer` may begin; makes room in a full table.
 fn admit(local: &Local, now: u64, peer: std::net::SocketAddr) -> Result<(), Refusal> {
-    let first = shared().registry().admit(peer);
+    let first = shared().table().admit(peer);
     if first != Err(Refusal::Connections) || !due::evict(local, now) {
         return first;
     }
-    shared().registry().admit(peer)
+    shared().table().admit(peer)
 }
 
 /// A peer who is connected says hello again: he has restarted, or somebody pretends to be him (RFC 6347 4.2.8). His new
@@ -162,30 +162,23 @@ pub unsafe fn restart(
                 && earlier != conn
             {
                 due::give_up(earlier);
-                free_unseen(earlier);
             }
             state.successor.set(true);
         }
     }
 }
 
-/// Frees a struct that no caller has ever seen.
-///
-/// # Safety
-/// It was given up just now.
-unsafe fn free_unseen(conn: *mut dv_udp_conn_t) {
-    shared().forget_given_up(conn);
-    // SAFETY: by contract.
-    unsafe { libc::free(conn.cast()) };
-}
-
-/// The connection that stands behind this one.
+/// The connection that stands behind this one; this thread's from now on.
 fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
     if !state.successor.get() {
         return None;
     }
-    let registry = shared().registry();
-    let next = state.id.get().and_then(|id| registry.next(id)).and_then(|id| registry.get(id)).map(|entry| entry.conn);
+    let behind = |table: &Table| state.id.get().and_then(|id| table.next(id));
+    let mut table = shared().settled(behind);
+    let next = behind(&table).and_then(|id| table.get_mut(id)).filter(|entry| entry.alive).map(|entry| {
+        entry.thread = sys::thread();
+        entry.conn
+    });
     state.successor.set(next.is_some());
     next
 }
@@ -207,11 +200,14 @@ pub unsafe fn share(
     let Some(successor) = successor(state) else {
         return old.receive(now, datagram, messages, &local.counters);
     };
-    // SAFETY: it is in the table, so it is live, and this thread made it.
+    // SAFETY: it is in the table, so it is live, and it is this thread's.
     let Some(of_successor) = (unsafe { STATE.get((*successor).ssl.cast()) }) else { return };
     let mut for_successor = Datagrams::new();
     for record in records(datagram) {
-        if record.epoch == 0 || !old.receive_record(now, &record, messages, &local.counters) {
+        // A handshake that goes on is not proven either: whose the record is tells only the Finished.
+        let of_the_old_one = (record.epoch > 0 || old.state() == Phase::Handshaking)
+            && old.receive_record(now, &record, messages, &local.counters);
+        if !of_the_old_one {
             // SAFETY: as above.
             unsafe {
                 let key = &(*successor).key;
@@ -246,9 +242,8 @@ unsafe fn advance_successor(
         moved(local, of_successor, before, phase);
     }
     due::rearm(local, now, of_successor, phase, deadline);
-    of_successor.queue.borrow_mut().extend(messages.iter().map(Box::from));
-    if phase == Phase::Established {
-        state.superseded.set(true);
+    of_successor.enqueue(messages.iter(), &local.counters);
+    if phase == Phase::Established && !state.superseded.replace(true) {
         local.counters.restarted.add(1);
     }
 }

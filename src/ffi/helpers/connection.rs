@@ -4,9 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, ENOTCONN, c_char, c_int, c_void, size_t, socklen_t};
+use libc::{EAGAIN, EBUSY, EINVAL, EIO, EMSGSIZE, ENOTCONN, c_char, c_int, c_void, size_t, socklen_t};
 use openssl::ssl::SslContext;
 use openssl_sys::{BIO, SSL, SSL_free, SSL_get_rbio, SSL_get_wbio};
 
@@ -25,6 +24,9 @@ use crate::tls::bio;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 
+/// Messages of one connection that wait for the next reads.
+const QUEUE_MAX: usize = 64;
+
 /// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it.
 pub struct State {
     pub connection: RefCell<Connection>,
@@ -32,8 +34,6 @@ pub struct State {
     pub context: SslContext,
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
-    /// The thread that used it last.
-    pub thread: AtomicU64,
     /// The socket that its datagrams come through, for what leaves later.
     pub descriptor: Cell<Option<Descriptor>>,
     /// Messages that came with others in one datagram and wait for the next read.
@@ -49,26 +49,23 @@ impl Drop for State {
     /// The SSL is being freed, perhaps by the caller with SSL_free: nobody may do what is due for it any more.
     fn drop(&mut self) {
         let (Some(id), true) = (self.id.get(), self.born == fork::generation()) else { return };
-        if let Some(entry) = shared().settled(id).get_mut(id) {
+        if let Some(entry) = shared().settled(|_| Some(id)).get_mut(id) {
             entry.alive = false;
         }
     }
 }
 
 impl State {
-    /// From now on this thread does what is due for the connection.
-    fn claim(&self, local: &Local, now: u64) {
-        let here = sys::thread();
-        if self.thread.load(Ordering::Relaxed) == here {
-            return;
-        }
-        if let Some(id) = self.id.get() {
-            if let Some(entry) = shared().settled(id).get_mut(id) {
-                entry.thread = here;
+    /// Queues messages for the next reads; those that find no room are dropped.
+    pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
+        let mut queue = self.queue.borrow_mut();
+        for message in messages {
+            if queue.len() < QUEUE_MAX {
+                queue.push_back(message.into());
+            } else {
+                counters.messages_dropped.add(1);
             }
-            local.timers.borrow_mut().set(id, now);
         }
-        self.thread.store(here, Ordering::Relaxed);
     }
 
     /// The socket that datagrams come through now, looked up again where they came through another number before.
@@ -224,9 +221,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         // SAFETY: as above.
         match unsafe { begin(&local, now, &context, datagram, fd, key, peer) } {
             Begun::Connection(conn) => {
-                // SAFETY: it was made just now.
-                let state = unsafe { STATE.get((*conn).ssl.cast()) };
-                local.last.set(state.and_then(|state| state.id.get()));
+                local.last.set(conn);
                 conn
             }
             Begun::Nothing => ptr::null_mut(),
@@ -255,15 +250,12 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         shared().remove(conn);
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if (*conn).ssl.is_null() {
-                shared().forget_given_up(conn);
-            }
+            shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
             libc::free(conn.cast());
         }
-        let local = local();
-        due::run(&local, sys::now(), ptr::null_mut());
+        due::run_now(&local(), ptr::null_mut());
     });
 }
 
@@ -310,7 +302,7 @@ unsafe fn unlink(node: *mut dv_list_node) {
 /// for an error.
 ///
 /// Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a fatal alert (the log has
-/// the cause), ENOTCONN in the child of a fork.
+/// the cause), ENOTCONN in the child of a fork, EBUSY in a callback of libssl in the middle of a call about `conn`.
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -339,6 +331,7 @@ pub unsafe extern "C" fn dv_dtls_read(
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -361,17 +354,17 @@ unsafe fn read(
     fd: c_int,
     out: &mut [u8],
 ) -> c_int {
-    state.claim(local, now);
     if !datagram.is_empty() {
         local.counters.datagrams_in.add(1);
     }
     // SAFETY: the caller vouches for the struct.
     let key = unsafe { &(*conn).key };
-    let mut messages = local.messages.borrow_mut();
+    // Taken and not borrowed: a callback of libssl may read from another connection.
+    let mut messages = local.messages.take();
     messages.clear();
     let (before, phase, deadline);
     {
-        let mut connection = state.connection.borrow_mut();
+        let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
         if connection.is_forked() {
             return fail(ENOTCONN);
         }
@@ -403,10 +396,10 @@ unsafe fn read(
     }
     due::rearm(local, now, state, phase, deadline);
     let delivered = deliver(state, &messages, out, &local.counters);
-    drop(messages);
+    local.messages.replace(messages);
     if let Some(len) = delivered {
         if let Some(id) = state.id.get() {
-            shared().registry().touch(id);
+            shared().table().touch(id);
         }
         return len;
     }
@@ -434,7 +427,7 @@ pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
             Phase::Closed(CloseReason::HandshakeTimeout) => {}
             _ => {
                 local.counters.handshakes_finished.add(1);
-                shared().registry().establish(id);
+                shared().table().establish(id);
             }
         }
     }
@@ -442,11 +435,7 @@ pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
 
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
-    const QUEUE_MAX: usize = 64;
-    let mut queue = state.queue.borrow_mut();
-    if queue.is_empty() && messages.is_empty() {
-        return None;
-    }
+    let oldest = state.queue.borrow_mut().pop_front();
     let mut fresh = messages.iter();
     let mut give = |message: &[u8]| {
         let len = message.len().min(out.len());
@@ -457,17 +446,11 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
         out[..len].copy_from_slice(&message[..len]);
         Some(len as c_int)
     };
-    let given = match queue.pop_front() {
+    let given = match oldest {
         Some(oldest) => give(&oldest),
         None => fresh.next().and_then(&mut give),
     };
-    for message in fresh {
-        if queue.len() < QUEUE_MAX {
-            queue.push_back(message.into());
-        } else {
-            counters.messages_dropped.add(1);
-        }
-    }
+    state.enqueue(fresh, counters);
     given
 }
 
@@ -484,7 +467,8 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
 /// Returns `in_len`, or -1.
 ///
 /// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
-/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, or else that of sendto().
+/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of libssl in the middle
+/// of a call about `conn`, or else that of sendto().
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -511,13 +495,13 @@ pub unsafe extern "C" fn dv_dtls_write(
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the pointers.
         unsafe {
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
             let message = std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len);
             let Some(state) = STATE.get((*conn).ssl.cast()) else { return foreign::write(conn, message, fd, addrlen) };
-            state.claim(&local, now);
-            let mut connection = state.connection.borrow_mut();
+            let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
             if state.superseded.get() {
                 return fail(ENOTCONN);
             }
@@ -582,6 +566,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
         unsafe {
+            shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return;
             }
@@ -592,8 +577,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
             if state.superseded.get() {
                 return;
             }
-            state.claim(&local, now);
-            let mut connection = state.connection.borrow_mut();
+            let Ok(mut connection) = state.connection.try_borrow_mut() else { return };
             connection.close(now);
             let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
             let phase = connection.state();
@@ -621,7 +605,6 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
             connection: RefCell::new(connection),
             context,
             id: Cell::new(None),
-            thread: AtomicU64::new(sys::thread()),
             descriptor: Cell::new(None),
             queue: RefCell::default(),
             successor: Cell::new(false),

@@ -43,7 +43,9 @@ pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             cookie_asked(ssl);
-            let made = shared().jar().issue_for(sys::now(), &subject(ssl));
+            // The lock is not held while OpenSSL is asked.
+            let subject = subject(ssl);
+            let made = shared().jar().issue_for(sys::now(), &subject);
             std::ptr::copy_nonoverlapping(made.as_ptr(), cookie, made.len());
             *cookie_len = made.len() as c_uint;
         }
@@ -81,7 +83,8 @@ pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(
                 Asked::Proven => 1,
                 Asked::ByProgram => {
                     let cookie = std::slice::from_raw_parts(cookie, cookie_len as usize);
-                    c_int::from(shared().jar().verify_for(sys::now(), &subject(ssl), cookie))
+                    let subject = subject(ssl);
+                    c_int::from(shared().jar().verify_for(sys::now(), &subject, cookie))
                 }
             }
         }

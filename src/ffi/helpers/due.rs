@@ -10,6 +10,7 @@ use super::shared::{Local, STATE, local, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::Id;
+use crate::guard;
 use crate::net::sys;
 
 /// Connections that one call looks after.
@@ -21,10 +22,21 @@ const LINGER: u64 = 5_000_000;
 /// How soon a connection that must not be given up yet is looked at again.
 const LATER: u64 = 1_000_000;
 
+/// [`run`] for a call that needs the time for nothing else: with no deadline at all there is no look at the clock.
+#[inline]
+pub fn run_now(local: &Local, about: *mut dv_udp_conn_t) {
+    if local.timers.borrow().next() != u64::MAX {
+        run(local, sys::now(), about);
+    }
+}
+
 /// Does what is due by `now`, and gives how much that was. `about` is the connection that the call is about: it is not
 /// given up now, and neither is the one that this thread found or made last.
+///
+/// Inside a callback of libssl, which has called a helper, nothing is done: each of the connections looked after could lead
+/// to the next callback.
 pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
-    if now < local.timers.borrow().next() {
+    if now < local.timers.borrow().next() || guard::is_nested() {
         return 0;
     }
     let mut done = 0;
@@ -32,7 +44,7 @@ pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
         let Some((id, _)) = local.timers.borrow_mut().pop_due(now) else { break };
         done += 1;
         if let Some(work) = Work::begin(id) {
-            let spared = work.conn == about || local.last.get() == Some(id);
+            let spared = work.conn == about || work.conn == local.last.get();
             // SAFETY: the entry says that the SSL is alive, that this thread used it last, and now that it works on it.
             unsafe { advance(local, now, &work, spared) };
         }
@@ -48,9 +60,8 @@ struct Work {
 
 impl Work {
     fn begin(id: Id) -> Option<Work> {
-        let mut registry = shared().registry();
-        let entry =
-            registry.get_mut(id).filter(|entry| entry.alive && !entry.working && entry.thread == sys::thread())?;
+        let mut table = shared().table();
+        let entry = table.get_mut(id).filter(|entry| entry.alive && !entry.working && entry.thread == sys::thread())?;
         entry.working = true;
         Some(Work { id, conn: entry.conn })
     }
@@ -58,7 +69,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Some(entry) = shared().registry().get_mut(self.id) {
+        if let Some(entry) = shared().table().get_mut(self.id) {
             entry.working = false;
         }
     }
@@ -104,8 +115,8 @@ pub fn evict(local: &Local, now: u64) -> bool {
     let here = sys::thread();
     let last = local.last.get();
     let may_go =
-        |id, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && Some(id) != last;
-    let victim = shared().registry().victim_where(may_go);
+        |_, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && entry.conn != last;
+    let victim = shared().table().victim_where(may_go);
     let Some(work) = victim.and_then(Work::begin) else { return false };
     // SAFETY: as in `run`.
     unsafe {
@@ -122,19 +133,18 @@ pub fn evict(local: &Local, now: u64) -> bool {
     true
 }
 
-/// The library gives a connection up: it leaves the table, its SSL is freed, the struct stays for its owner.
+/// The library gives a connection up: it leaves the table, its SSL is freed, the struct stays for its owner, if it has one.
 ///
 /// # Safety
 /// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed.
 pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
-    shared().remove(conn);
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {
-        let ssl = std::mem::replace(&mut (*conn).ssl, std::ptr::null_mut());
-        (*conn).rbio = std::ptr::null_mut();
-        (*conn).wbio = std::ptr::null_mut();
+        let (ssl, seen) = shared().detach(conn);
         openssl_sys::SSL_free(ssl.cast());
-        if let Some(oldest) = shared().keep_given_up(conn) {
+        if !seen {
+            libc::free(conn.cast());
+        } else if let Some(oldest) = shared().keep_given_up(conn) {
             local().counters.abandoned_freed.add(1);
             libc::free(oldest.cast());
         }

@@ -1,13 +1,13 @@
-//! For programs that can add a line: time, and what the fleet shares.
+//! For programs that can add a line: time, settings, and what has happened.
 
-use libc::{c_int, c_void, size_t};
+use libc::{c_int, size_t};
 
 use super::due;
 use super::shared::{local, shared};
-use super::types::*;
-use crate::engine::cookie::CookieJar;
+use crate::ffi::config::{dv_config, fill};
+use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
+use crate::ffi::stats::dv_stats;
 use crate::guard::guard;
-use crate::log::log;
 use crate::net::sys;
 
 /// Says how long the calling thread may sleep until something is due for its connections: pass it to epoll_wait().
@@ -33,33 +33,92 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
     const ROUNDS: usize = 64;
     guard(0, || {
         let (local, now) = (local(), sys::now());
+        // No call is about a connection now, so none is spared.
+        local.last.set(std::ptr::null_mut());
         let rounds = (0..ROUNDS).map(|_| due::run(&local, now, std::ptr::null_mut())).take_while(|done| *done > 0);
         c_int::try_from(rounds.sum::<usize>()).unwrap_or(c_int::MAX)
     })
 }
 
-/// Sets the secret that cookies are made with, for several processes or machines that answer for each other. Without it
-/// each process has a random one; the environment variable DV_COOKIE_SECRET_FILE names a file for a program that cannot be
-/// changed. Cookies made with the old secret are not good any more. The clocks of the machines may be a minute apart.
+/// Gives the settings that the helpers work with: the defaults, changed by environment variables (DV_MTU,
+/// DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE, DV_MAX_HANDSHAKES_PER_SOURCE,
+/// DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS, DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS,
+/// DV_RELEASE_BUFFERS) and by dv_dtls_configure().
 ///
-/// - `secret`: the secret, of which a copy is made
-/// - `len`: its length in bytes, at least 16
+/// - `config`: receives the settings
+/// - `size`: sizeof(dv_config)
 ///
-/// Returns DV_OK, or DV_ERROR for a NULL or too short a secret.
+/// Returns 0 or a negative DV_ERR_*.
 ///
 /// # Safety
-/// `secret` is NULL or has `len` bytes.
+/// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_set_cookie_secret(secret: *const c_void, len: size_t) -> c_int {
-    const LEAST: usize = 16;
-    guard(DV_ERROR, || {
-        if secret.is_null() || len < LEAST {
-            log!(Error, "dv_dtls_set_cookie_secret: {len} bytes, but at least {LEAST} are needed");
-            return DV_ERROR;
-        }
-        // SAFETY: the caller vouches for the pointer.
-        let secret = unsafe { std::slice::from_raw_parts(secret.cast::<u8>(), len) };
-        *shared().jar() = CookieJar::new(secret, sys::unix_offset());
-        DV_OK
+pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_dtls_get_config", || {
+            if config.is_null() || size < size_of::<size_t>() {
+                return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
+            }
+            // SAFETY: the caller vouches for `size` bytes.
+            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) };
+            Ok(0)
+        })
+    })
+}
+
+/// Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made with. They hold for
+/// connections that begin from now on; a lower limit gives nobody up. Let dv_dtls_get_config() fill the struct, then change
+/// what is to be different.
+///
+/// `release_buffers` gives OpenSSL's buffers of idle connections back: say so only if the program never calls SSL_write()
+/// on the `ssl` of a connection itself. A `cookie_secret` makes cookies good for all processes that have it, as the file
+/// named by the environment variable DV_COOKIE_SECRET_FILE does; those that are out are not good any more. What only
+/// concerns endpoints is not looked at.
+///
+/// - `config`: the settings
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `config` is NULL or as long as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_dtls_configure(config: *const dv_config) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_dtls_configure", || {
+            if config.is_null() {
+                return Err(invalid("config is NULL"));
+            }
+            // SAFETY: the caller's promise.
+            let config = unsafe { dv_config::read(config) }?;
+            config.check()?;
+            if let Some(secret) = &config.cookie_secret {
+                *shared().jar() = secret.jar(sys::unix_offset());
+            }
+            shared().set_settings(config.settings);
+            Ok(0)
+        })
+    })
+}
+
+/// Gives what has happened to the helpers' table since the program started, all threads together.
+///
+/// - `stats`: receives the counters; its `size` must be set
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `stats` is NULL or as long as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_dtls_get_stats(stats: *mut dv_stats) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_dtls_get_stats", || {
+            let (established, handshakes) = {
+                let table = shared().table();
+                (table.established(), table.handshakes())
+            };
+            // SAFETY: the caller's promise.
+            unsafe { dv_stats::write(stats, established.into(), handshakes.into(), shared().stats())? };
+            Ok(0)
+        })
     })
 }

@@ -4,15 +4,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::connection::State;
 use super::environment;
 use super::types::dv_udp_conn_t;
 use crate::engine::cookie::CookieJar;
-use crate::engine::registry::{Id, Limits, Registry};
+use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
@@ -24,7 +27,11 @@ use crate::wire::datagrams::Datagrams;
 /// Structs of connections that the library gave up and that nobody has freed; beyond these the oldest are freed.
 const GIVEN_UP_MAX: usize = 65_536;
 
+/// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
+const KEPT_WHEN_EMPTY: usize = 1024;
+
 /// A connection in the table.
+#[derive(Clone, Copy)]
 pub struct Entry {
     pub conn: *mut dv_udp_conn_t,
     /// The thread that used it last: only that one does what is due for it.
@@ -33,18 +40,87 @@ pub struct Entry {
     pub alive: bool,
     /// The thread is doing what is due for it right now.
     pub working: bool,
+    /// A caller has its pointer.
+    pub seen: bool,
 }
 
 // SAFETY: the pointer is only followed by the thread that the contract allows to.
 unsafe impl Send for Entry {}
 
+impl Entry {
+    pub fn new(conn: *mut dv_udp_conn_t, alive: bool, seen: bool) -> Entry {
+        Entry { conn, thread: sys::thread(), alive, working: false, seen }
+    }
+}
+
+/// The connections by the peer's address, and by the pointer that callers know them by.
+pub struct Table {
+    registry: Registry<Entry>,
+    ids: HashMap<usize, Id>,
+    directory: Arc<Directory>,
+}
+
+impl Table {
+    /// Puts a connection in, behind those with the same peer.
+    pub fn insert(&mut self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
+        let id = self.registry.insert(peer, entry, kind);
+        self.ids.insert(entry.conn as usize, id);
+        self.publish(peer);
+        id
+    }
+
+    fn remove(&mut self, id: Id) {
+        let Some(peer) = self.registry.peer(id) else { return };
+        if let Some(entry) = self.registry.remove(id) {
+            self.ids.remove(&(entry.conn as usize));
+            if self.ids.is_empty() {
+                self.ids.shrink_to(KEPT_WHEN_EMPTY);
+            }
+            self.publish(peer);
+        }
+    }
+
+    /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
+    fn publish(&mut self, peer: SocketAddr) {
+        let oldest = self.registry.find(peer).and_then(|id| self.registry.get_mut(id));
+        let conn = oldest.map_or(0, |entry| {
+            entry.seen = true;
+            entry.conn.expose_provenance()
+        });
+        self.directory.set(peer, conn as u64);
+    }
+
+    /// Where `conn` is. Many calls are about the connection that their thread's last one was about: `hint`.
+    pub fn id_of(&self, conn: *mut dv_udp_conn_t, hint: Option<Id>) -> Option<Id> {
+        hint.filter(|hint| self.get(*hint).is_some_and(|entry| entry.conn == conn))
+            .or_else(|| self.ids.get(&(conn as usize)).copied())
+    }
+}
+
+impl Deref for Table {
+    type Target = Registry<Entry>;
+    fn deref(&self) -> &Registry<Entry> {
+        &self.registry
+    }
+}
+
+impl DerefMut for Table {
+    fn deref_mut(&mut self) -> &mut Registry<Entry> {
+        &mut self.registry
+    }
+}
+
 /// What all threads share.
 pub struct Shared {
-    registry: Mutex<Registry<Entry>>,
+    table: Mutex<Table>,
+    /// The oldest connection of each peer, for conn_find.
+    directory: Arc<Directory>,
     jar: Mutex<CookieJar>,
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
     counters: Mutex<AllCounters>,
+    /// How many threads have used the library.
+    threads: AtomicU32,
     /// Of the process that made it; a child starts with an empty one.
     born: u32,
     /// What a fork left behind: never touched again, but still reachable, which tells it from a leak.
@@ -82,12 +158,16 @@ pub fn shared() -> &'static Shared {
 fn make(known: *mut Shared) -> &'static Shared {
     sys::watch_forks();
     let settings = environment::settings();
+    let directory = Arc::new(Directory::default());
+    let registry = Registry::new(Limits::from(&settings));
     let new = Box::into_raw(Box::new(Shared {
-        registry: Mutex::new(Registry::new(Limits::from(&settings))),
+        table: Mutex::new(Table { registry, ids: HashMap::new(), directory: directory.clone() }),
+        directory,
         jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         counters: Mutex::default(),
+        threads: AtomicU32::new(0),
         born: fork::generation(),
         _before: AtomicPtr::new(known),
     }));
@@ -105,8 +185,14 @@ fn make(known: *mut Shared) -> &'static Shared {
 }
 
 impl Shared {
-    pub fn registry(&self) -> MutexGuard<'_, Registry<Entry>> {
-        lock(&self.registry)
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    /// The oldest connection with this peer. Waits for no lock.
+    #[inline]
+    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
+        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
     }
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
@@ -118,7 +204,7 @@ impl Shared {
     }
 
     pub fn set_settings(&self, settings: Settings) {
-        self.registry().set_limits(Limits::from(&settings));
+        self.table().set_limits(Limits::from(&settings));
         *lock(&self.settings) = Arc::new(settings);
     }
 
@@ -152,38 +238,67 @@ impl Shared {
         lock(&self.given_up).number.remove(&(conn as usize));
     }
 
-    /// Where `conn` is in the table. It is known by its pointer; its key only leads there sooner.
-    pub fn id_of(&self, conn: *mut dv_udp_conn_t) -> Option<Id> {
-        let registry = self.registry();
-        // SAFETY: the caller of the exported function vouches for the struct.
-        let peer = super::address::peer(unsafe { &(*conn).key });
-        let mut id = peer.and_then(|peer| registry.find(peer));
-        while let Some(here) = id {
-            if registry.get(here).is_some_and(|entry| entry.conn == conn) {
-                return id;
-            }
-            id = registry.next(here);
+    /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
+    #[inline]
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+        if self.threads.load(Ordering::Relaxed) > 1 && !conn.is_null() {
+            self.claim_from_others(local, conn);
         }
-        // The caller has changed the key since: rare enough for a walk.
-        registry.iter().find_map(|(id, entry)| (entry.conn == conn).then_some(id))
     }
 
-    /// Takes `conn` out of the table, if it is there and nobody is working on it.
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+        let here = sys::thread();
+        let find = |table: &Table| table.id_of(conn, local.claimed.get());
+        let mut table = self.settled(find);
+        local.claimed.set(find(&table));
+        if let Some(id) = local.claimed.get()
+            && let Some(entry) = table.get_mut(id)
+            && std::mem::replace(&mut entry.thread, here) != here
+            && entry.alive
+        {
+            local.timers.borrow_mut().set(id, sys::now());
+        }
+    }
+
+    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
     pub fn remove(&self, conn: *mut dv_udp_conn_t) {
-        if let Some(id) = self.id_of(conn) {
-            self.settled(id).remove(id);
+        let find = |table: &Table| table.id_of(conn, None);
+        let mut table = self.settled(find);
+        if let Some(id) = find(&table) {
+            table.remove(id);
         }
     }
 
-    /// The registry, once no other thread does what is due for `id`.
-    pub fn settled(&self, id: Id) -> MutexGuard<'_, Registry<Entry>> {
+    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads. Gives the SSL, and whether a
+    /// caller has the struct.
+    ///
+    /// # Safety
+    /// `conn` is a connection that this thread may touch.
+    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
+        let mut table = self.table();
+        let id = table.id_of(conn, None);
+        let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
+        if let Some(id) = id {
+            table.remove(id);
+        }
+        // SAFETY: by contract.
+        unsafe {
+            (*conn).rbio = ptr::null_mut();
+            (*conn).wbio = ptr::null_mut();
+            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), seen)
+        }
+    }
+
+    /// The table, once no other thread does what is due for the connection that `find` finds.
+    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
         loop {
-            let registry = self.registry();
-            match registry.get(id) {
+            let table = self.table();
+            match find(&table).and_then(|id| table.get(id)) {
                 Some(entry) if entry.working && entry.thread != sys::thread() => {}
-                _ => return registry,
+                _ => return table,
             }
-            drop(registry);
+            drop(table);
             std::thread::yield_now();
         }
     }
@@ -198,7 +313,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Local {
     pub timers: RefCell<TimerQueue>,
     /// What the last conn_find or conn_new of this thread gave: it is not given up behind the caller's back.
-    pub last: Cell<Option<Id>>,
+    pub last: Cell<*mut dv_udp_conn_t>,
+    /// Where the connection is that the last call was about.
+    pub claimed: Cell<Option<Id>>,
     /// Where messages are opened to.
     pub messages: RefCell<Datagrams>,
     pub counters: Arc<Counters>,
@@ -207,29 +324,29 @@ pub struct Local {
 }
 
 thread_local! {
-    static LOCAL: RefCell<Option<std::rc::Rc<Local>>> = const { RefCell::new(None) };
+    static LOCAL: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
 }
 
-/// What this thread has for itself; in the child of a fork it begins anew.
-pub fn local() -> std::rc::Rc<Local> {
-    LOCAL.with_borrow_mut(|local| match local {
+/// What this thread has for itself; in the child of a fork it begins anew. While the thread ends its storage may be gone
+/// already, when destructors of the program free connections: then it is for the one call.
+pub fn local() -> Rc<Local> {
+    let kept = LOCAL.try_with(|local| match &mut *local.borrow_mut() {
         Some(local) if local.born == fork::generation() => local.clone(),
-        _ => {
-            let new = std::rc::Rc::new(Local::new());
-            *local = Some(new.clone());
-            new
-        }
-    })
+        local => local.insert(Rc::new(Local::new())).clone(),
+    });
+    kept.unwrap_or_else(|_| Rc::new(Local::new()))
 }
 
 impl Local {
     fn new() -> Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
+        shared.threads.fetch_add(1, Ordering::Relaxed);
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             timers: RefCell::default(),
-            last: Cell::new(None),
+            last: Cell::new(ptr::null_mut()),
+            claimed: Cell::new(None),
             messages: RefCell::default(),
             counters,
             refusals: Default::default(),

@@ -67,9 +67,10 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             log!(Error, "dv_dtls_conn_add: conn is NULL or its key holds no address");
             return;
         };
-        if shared().id_of(conn).is_some() {
+        if shared().table().id_of(conn, None).is_some() {
             return;
         }
+        shared().forget_given_up(conn);
         // SAFETY: as above; a connection that is added has an SSL that is alive, or none.
         let state = unsafe { state(conn) };
         let kind = match state.map(|state| state.connection.borrow().state()) {
@@ -77,8 +78,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(Phase::Handshaking) => Kind::Handshaking,
             Some(_) => Kind::Established,
         };
-        let entry = Entry { conn, thread: sys::thread(), alive: state.is_some(), working: false };
-        let id = shared().registry().insert(peer, entry, kind);
+        let id = shared().table().insert(peer, Entry::new(conn, state.is_some(), true), kind);
         if let Some(state) = state {
             state.id.set(Some(id));
             local().timers.borrow_mut().set(id, sys::now());
@@ -105,6 +105,8 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
             shared().remove(conn);
+            // The library will not free what the caller may free next.
+            shared().forget_given_up(conn);
         }
     });
 }
@@ -125,12 +127,12 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
     guard(std::ptr::null_mut(), || {
         let local = local();
-        due::run(&local, sys::now(), std::ptr::null_mut());
+        due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let registry = shared().registry();
-        let found = peer.and_then(|peer| registry.find_value(peer));
-        local.last.set(found.map(|(id, _)| id));
-        found.map_or(std::ptr::null_mut(), |(_, entry)| entry.conn)
+        let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
+        local.last.set(found);
+        shared().claim(&local, found);
+        found
     })
 }

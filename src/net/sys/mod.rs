@@ -3,11 +3,13 @@
 pub mod batch;
 pub mod udp;
 
+use std::cell::Cell;
 use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libc::{c_int, sockaddr, socklen_t};
@@ -115,10 +117,15 @@ pub fn set_errno(errno: c_int) {
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// A number that no other living thread has.
+/// A number that no other thread has or had: what an ended one left undone is not taken for this one's.
+#[inline]
 pub fn thread() -> u64 {
-    thread_local! { static HERE: u8 = const { 0 }; }
-    HERE.with(|here| here as *const u8 as u64)
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    thread_local! { static HERE: Cell<u64> = const { Cell::new(0) }; }
+    if HERE.get() == 0 {
+        HERE.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+    HERE.get()
 }
 
 /// Lets [`fork::generation`] change in children from now on.

@@ -55,7 +55,21 @@ impl Programs {
             programs.compile("server", side, &server)?;
             programs.compile("find", side, &format!("{begin}#include <stdint.h>\n{find}"))?;
         }
+        let (source, heap) = (programs.directory.join("heap.c"), programs.heap_library());
+        fs::write(&source, include_str!("heap.c")).map_err(|why| format!("{}: {why}", source.display()))?;
+        output(compiler().args(["-shared", "-fPIC", "-O2"]).arg(&source).arg("-o").arg(heap).arg("-lpthread"))?;
         Ok(programs)
+    }
+
+    fn heap_library(&self) -> PathBuf {
+        self.directory.join("heap.so")
+    }
+
+    /// The environment in which a server writes down what its heap holds, and the file that it writes to.
+    pub fn heap_watch(&self) -> ([(&'static str, String); 2], PathBuf) {
+        let file = self.directory.join("heap.txt");
+        let text = |path: &Path| path.display().to_string();
+        ([("LD_PRELOAD", text(&self.heap_library())), ("DV_HEAP_FILE", text(&file))], file)
     }
 
     fn compile(&self, name: &str, side: Side, source: &str) -> Result<(), String> {
@@ -65,7 +79,7 @@ impl Programs {
         let from =
             |variable: &str, or: &str| std::env::var_os(variable).map_or_else(|| self.root.join(or), PathBuf::from);
         let (library, header) = (from("DV_LIBDIR", "build"), from("DV_INCLUDEDIR", "include"));
-        let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+        let mut cc = compiler();
         cc.args(["-std=gnu11", "-O2", "-w", "-DPROGRAM_IS_MEASURED", "-I"]).arg(self.root.join("tests/original"));
         cc.arg("-I").arg(header).arg(&file).arg("-o").arg(&program);
         if side == Side::Library {
@@ -136,6 +150,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn compiler() -> Command {
+    Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
 }
 
 /// What a command that has to succeed prints.

@@ -1,0 +1,104 @@
+//! Processes that the tests start: what they print goes to a file, every wait is bounded, and none outlives its test.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::directory;
+
+/// What takes milliseconds may take that long: the machine is busy, or a hello had to be repeated.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub output: String,
+}
+
+/// A process that writes into a file, so that it can be read at any time and never has to wait for a reader. Killed when
+/// dropped.
+pub struct Process {
+    pub child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub fn start(mut command: Command, input: Stdio) -> Process {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let log = directory().join(format!("{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
+        let mut file = File::create(&log).unwrap_or_else(|e| panic!("{}: {e}", log.display()));
+        writeln!(file, "{command:?}").expect("written");
+        command.stdin(input).stdout(file.try_clone().expect("a descriptor")).stderr(file);
+        Process { child: command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
+    }
+
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our child")
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(self) -> Ended {
+        self.wait_for(PATIENCE)
+    }
+
+    pub fn wait_for(mut self, patience: Duration) -> Ended {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.ended() {
+                return Ended { status, output: self.output() };
+            }
+            pause(deadline, || self.output());
+        }
+    }
+
+    /// Waits until it has printed something in which `wanted` finds what it looks for.
+    pub fn until<T>(&self, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = wanted(&self.output()) {
+                return found;
+            }
+            pause(deadline, || self.output());
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Gives the other processes a moment; past the deadline the test fails.
+pub fn pause(deadline: Instant, output: impl Fn() -> String) {
+    assert!(Instant::now() < deadline, "nothing happened for too long; so far:\n{}", output());
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+/// Whether a UDP socket is bound to exactly this address.
+pub fn is_bound(at: SocketAddr) -> bool {
+    let word = |octets: &[u8]| format!("{:08X}", u32::from_ne_bytes(octets.try_into().expect("four octets")));
+    let (table, host) = match at.ip() {
+        IpAddr::V4(ip) => ("/proc/net/udp", word(&ip.octets())),
+        IpAddr::V6(ip) => ("/proc/net/udp6", ip.octets().chunks(4).map(word).collect()),
+    };
+    let sockets = std::fs::read_to_string(table).unwrap_or_default();
+    sockets.contains(&format!(" {host}:{:04X} ", at.port()))
+}
+
+/// An address of 127.0.0.0/8 that no other test has.
+pub fn own_host() -> Ipv4Addr {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let [.., high, low] = GIVEN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 1 + (std::process::id() % 250) as u8, 1 + high, low)
+}

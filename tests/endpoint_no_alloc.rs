@@ -1,0 +1,107 @@
+//! An established session allocates nothing for a message, on either side. (What OpenSSL takes from malloc is not seen here.)
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+use dv_dtls::{Config, Connect, Endpoint, Event, Session};
+use openssl::ssl::{SslContext, SslMethod};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const KEY: &[u8; 16] = b"sixteen secrets!";
+
+fn context(server: bool) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+    context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+    if server {
+        context.set_psk_server_callback(|_, _, key| {
+            key[..16].copy_from_slice(KEY);
+            Ok(16)
+        });
+    } else {
+        context.set_psk_client_callback(|_, _, identity, key| {
+            identity[..2].copy_from_slice(b"a\0");
+            key[..16].copy_from_slice(KEY);
+            Ok(16)
+        });
+    }
+    context.build()
+}
+
+/// Carries datagrams there and back; gives the last event of each side.
+fn carry(now: u64, sides: &mut [(SocketAddr, Endpoint); 2], message: &mut Vec<u8>) -> [Option<Event>; 2] {
+    let [(client_address, client), (server_address, server)] = sides;
+    while let Some(transmit) = client.transmit(64) {
+        transmit.datagrams().for_each(|datagram| server.receive(now, datagram, *client_address, None));
+    }
+    let mut last = [None; 2];
+    while let Some(event) = server.event(message) {
+        if let Event::Message { session } = event {
+            server.send(session, message).unwrap();
+        }
+        last[1] = Some(event);
+    }
+    while let Some(transmit) = server.transmit(64) {
+        transmit.datagrams().for_each(|datagram| client.receive(now, datagram, *server_address, None));
+    }
+    while let Some(event) = client.event(message) {
+        last[0] = Some(event);
+    }
+    client.advance(now);
+    server.advance(now);
+    last
+}
+
+#[test]
+fn a_message_there_and_back_allocates_nothing() {
+    let side = |number, server| {
+        let endpoint = Endpoint::new(context(server), Config::default()).unwrap();
+        (SocketAddr::from(([192, 0, 2, number], 5684)), endpoint)
+    };
+    let mut sides = [side(1, false), side(2, true)];
+    let to = sides[1].0;
+    let session: Session = sides[0].1.connect(0, &Connect::to(to)).unwrap();
+    let mut message = Vec::new();
+    let mut now = 0;
+    while carry(now, &mut sides, &mut message)[0] != Some(Event::Opened { session }) {
+        now += 1000;
+        assert!(now < 100_000);
+    }
+    let mut burst = |sides: &mut [(SocketAddr, Endpoint); 2], message: &mut Vec<u8>| {
+        for _ in 0..8 {
+            sides[0].1.send(session, &[7; 64]).unwrap();
+        }
+        now += 1000;
+        assert_eq!(carry(now, sides, message)[0], Some(Event::Message { session }));
+    };
+    (0..100).for_each(|_| burst(&mut sides, &mut message));
+    let before = COUNT.get();
+    (0..1000).for_each(|_| burst(&mut sides, &mut message));
+    assert_eq!(COUNT.get() - before, 0);
+}

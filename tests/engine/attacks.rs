@@ -1,0 +1,53 @@
+//! Forged datagrams from the port of a live client: what somebody can send who can spoof its address and has no key.
+//!
+//! A plaintext alert glued behind a hello kills a handshake of DTLSv1_listen in OpenSSL 3.2 to 4.0
+//! (<https://github.com/openssl/openssl/pull/28815>); records of other kinds cost a server 19 KB each
+//! (<https://github.com/coturn/coturn/commit/44aabc0d>).
+
+use crate::Proof;
+use crate::door::{Door, Server};
+use crate::tool;
+
+const ON_CONNECTIONS: [&str; 10] = [
+    "junk",
+    "handshake",
+    "alert",
+    "alert-glued",
+    "hello",
+    "hello-stale-cookie",
+    "ccs",
+    "epoch-jump",
+    "truncate",
+    "replay",
+];
+
+/// What a handshake in progress survives. Its messages are in clear, so a forged one of those could be a true one.
+const ON_HANDSHAKES: [&str; 3] = ["junk", "alert", "alert-glued"];
+
+/// What a peer can make the server hold, in kilobytes: records out of order, a second handshake, allocator's slack.
+const BOUND: f64 = 512.0;
+
+pub const PROOFS: &[Proof] = &[
+    Proof::new("connections_survive", |door| connections(door, 500)),
+    Proof::new("connections_survive_10000_tries", |door| connections(door, 10_000)).long(),
+    Proof::new("handshakes_complete", |door| handshakes(door, 500)),
+    Proof::new("handshakes_complete_in_10000_tries", |door| handshakes(door, 10_000)).long(),
+];
+
+fn connections(door: &Door, tries: u32) {
+    let echo = if door.echoes { "--expect-echo" } else { "" };
+    for mode in ON_CONNECTIONS {
+        let server = Server::start(door);
+        let options = format!("--mode {mode} --tries {tries} --pid {} {echo}", server.pid());
+        let report = tool::run("attack", server.address, &options).good(&server);
+        report.at_least("forged", f64::from(tries));
+        report.at_most("server_gained_kb", BOUND);
+    }
+}
+
+fn handshakes(door: &Door, tries: u32) {
+    for mode in ON_HANDSHAKES {
+        let server = Server::start(door);
+        tool::run("attack", server.address, &format!("--mode {mode} --tries {tries} --in-progress")).good(&server);
+    }
+}

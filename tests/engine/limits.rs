@@ -1,0 +1,220 @@
+//! Every bound, reached: who comes too late is refused and the log says so, who is connected notices nothing.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use openssl::pkey::PKey;
+use openssl::ssl::{SslContext, SslFiletype};
+use openssl::x509::X509;
+
+use crate::Proof;
+use crate::client::{Client, context, socket, socket_at};
+use crate::common::certificates;
+use crate::door::{Door, Server, Setup};
+
+pub const PROOFS: &[Proof] = &[
+    Proof::new("connections", connections),
+    Proof::new("connections_all_in_handshake", connections_all_in_handshake),
+    Proof::new("connections_of_a_source", connections_of_a_source),
+    Proof::new("handshakes", handshakes),
+    Proof::new("handshakes_of_a_source", handshakes_of_a_source),
+    Proof::new("handshake_timeout", handshake_timeout),
+    Proof::new("idle_timeout", idle_timeout),
+    Proof::new("queued_messages", queued_messages),
+    Proof::new("certificate_chain", certificate_chain).needs(Door::has_authority),
+    Proof::new("records_before_their_keys", early_records),
+];
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// A client that is refused hears nothing; it has repeated its hello once by then.
+const REFUSED: Duration = Duration::from_millis(1500);
+
+fn fresh(server: &Server, socket: UdpSocket) -> Client {
+    Client::new(&context().build(), socket, server.address, 1400)
+}
+
+/// A handshake that goes as far as the server's flight and then rests.
+fn half(server: &Server, host: [u8; 4]) -> Client {
+    let mut client = fresh(server, socket_at(host));
+    client.begin(2);
+    client
+}
+
+fn is_refused(server: &Server, host: [u8; 4]) -> Client {
+    let mut client = fresh(server, socket_at(host));
+    client.handshake(REFUSED).expect_err("the limit is reached");
+    client
+}
+
+const HERE: [u8; 4] = [127, 0, 0, 1];
+const THERE: [u8; 4] = [127, 0, 0, 2];
+
+/// At the limit the longest idle connection makes room, with a goodbye.
+fn connections(door: &Door) {
+    let server = Setup::new().with("DV_MAX_CONNECTIONS", 4).start(door);
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(server.address)).collect();
+    clients.iter_mut().for_each(|client| client.ask(door, b"first"));
+    let mut idle = clients.remove(1);
+    clients.iter_mut().for_each(|client| client.ask(door, b"second"));
+    let mut fifth = Client::connect(server.address);
+    fifth.ask(door, b"first");
+    clients.iter_mut().for_each(|client| client.ask(door, b"third"));
+    idle.is_closed();
+}
+
+fn connections_all_in_handshake(door: &Door) {
+    let server = Setup::new().with("DV_MAX_CONNECTIONS", 2).start(door);
+    let halves = [half(&server, HERE), half(&server, THERE)];
+    is_refused(&server, HERE);
+    server.says("max_connections is reached and nobody is idle");
+    for mut half in halves {
+        half.handshake(LIMIT).expect("the refusal of others does not matter");
+        half.ask(door, b"a message");
+    }
+}
+
+fn connections_of_a_source(door: &Door) {
+    let server = Setup::new().with("DV_MAX_CONNECTIONS_PER_SOURCE", 2).start(door);
+    let mut clients = [Client::connect(server.address), Client::connect(server.address)];
+    is_refused(&server, HERE);
+    server.says("a source has reached its limit");
+    Client::connect_from(socket_at(THERE), server.address).ask(door, b"from elsewhere");
+    clients.iter_mut().for_each(|client| client.ask(door, b"a message"));
+    // One who goes makes room.
+    let [first, mut second] = clients;
+    first.close();
+    Client::connect(server.address).ask(door, b"in its place");
+    second.ask(door, b"a message");
+}
+
+fn handshakes(door: &Door) {
+    let server = Setup::new().with("DV_MAX_HANDSHAKES", 3).start(door);
+    let mut connected = Client::connect(server.address);
+    let mut halves = [half(&server, HERE), half(&server, HERE), half(&server, THERE)];
+    let mut late = is_refused(&server, THERE);
+    server.says("max_handshakes is reached");
+    connected.ask(door, b"meanwhile");
+    halves.iter_mut().for_each(|half| half.handshake(LIMIT).expect("it was there before"));
+    late.handshake(LIMIT).expect("there is room again");
+    late.ask(door, b"a message");
+}
+
+fn handshakes_of_a_source(door: &Door) {
+    let server = Setup::new().with("DV_MAX_HANDSHAKES_PER_SOURCE", 2).start(door);
+    let mut connected = Client::connect(server.address);
+    let _halves = [half(&server, HERE), half(&server, HERE)];
+    is_refused(&server, HERE);
+    server.says("a source has reached its limit");
+    Client::connect_from(socket_at(THERE), server.address).ask(door, b"from elsewhere");
+    connected.ask(door, b"meanwhile");
+}
+
+/// <https://github.com/meetecho/janus-gateway/issues/1345>: OpenSSL itself gives up after minutes.
+fn handshake_timeout(door: &Door) {
+    let server = Setup::new().with("DV_MAX_HANDSHAKES", 1).with("DV_HANDSHAKE_TIMEOUT_MS", 1000).start(door);
+    let mut connected = Client::connect(server.address);
+    let _half = half(&server, HERE);
+    is_refused(&server, HERE);
+    // What falls due is done on any call: that of the connected client, if there is no other.
+    connected.ask(door, b"meanwhile");
+    Client::connect(server.address).ask(door, b"in its place");
+    connected.ask(door, b"a message");
+}
+
+fn idle_timeout(door: &Door) {
+    let server = Setup::new().with("DV_IDLE_TIMEOUT_MS", 700).start(door);
+    let (mut idle, mut busy) = (Client::connect(server.address), Client::connect(server.address));
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
+        busy.ask(door, b"still here");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    idle.is_closed();
+    busy.ask(door, b"a message");
+}
+
+/// A hundred messages in one datagram: one is read at once, 64 wait, and the newest are dropped.
+fn queued_messages(door: &Door) {
+    let server = Server::start(door);
+    let (mut other, mut client) = (Client::connect(server.address), Client::connect(server.address));
+    let (mut held, mut count) = (Vec::new(), 0);
+    client.rewrite(move |datagram| {
+        held.extend_from_slice(datagram);
+        count += 1;
+        if count < 100 { Vec::new() } else { vec![std::mem::take(&mut held)] }
+    });
+    let message = |n: usize| format!("message {n:3}").into_bytes();
+    (0..100).for_each(|n| client.send(&message(n)));
+    client.let_through();
+    if door.drains {
+        for n in 0..65 {
+            assert_eq!(client.receive(Duration::from_secs(5)), Ok(Some(door.reply(&message(n)))));
+        }
+    } else {
+        // One message comes out for each datagram, and 64 wait: the 65 that were kept need 64 more datagrams.
+        for _ in 0..64 {
+            assert_eq!(client.receive(Duration::from_secs(5)), Ok(Some(door.reply(b""))));
+            client.send(b"and one more");
+        }
+        assert_eq!(client.receive(Duration::from_secs(5)), Ok(Some(door.reply(b""))));
+        server.says("'message  64'");
+        assert!(!server.output().contains("'message  65'"), "the newest are dropped");
+    }
+    assert_eq!(client.receive(Duration::from_millis(200)), Ok(None));
+    client.ask(door, b"a message");
+    other.ask(door, b"a message");
+}
+
+/// A context with a client's certificate, and as many others behind it as there are in `more`.
+fn identified(more: &[X509]) -> SslContext {
+    let mut context = context();
+    context.set_certificate_file(certificates().join("client.pem"), SslFiletype::PEM).expect("a certificate");
+    let key = std::fs::read(certificates().join("client.key")).expect("a key");
+    context.set_private_key(&PKey::private_key_from_pem(&key).expect("a key")).expect("its key");
+    more.iter().for_each(|certificate| context.add_extra_chain_cert(certificate.clone()).expect("one more"));
+    context.build()
+}
+
+/// What a peer may make the server hold of its chain:
+/// <https://github.com/coturn/coturn/commit/beb4de9d>, where that was 655 KB for each handshake.
+fn certificate_chain(door: &Door) {
+    let server = Setup::new().with("DV_MAX_CERTIFICATE_CHAIN", 2048).asking_for_certificates().start(door);
+    let connect = |context: &SslContext| {
+        let mut client = Client::new(context, socket(), server.address, 1400);
+        client.handshake(LIMIT).map(|()| client)
+    };
+    let mut good = connect(&identified(&[])).expect("a handshake");
+    good.ask(door, b"before");
+    let chain = std::fs::read(certificates().join("server-chain5-rsa4096.pem")).expect("a chain");
+    let chain = X509::stack_from_pem(&chain).expect("certificates");
+    let long = match connect(&identified(&chain)) {
+        // The client's side finishes only with the server's last flight, which does not come.
+        Err(why) => why,
+        Ok(_) => panic!("a chain of {} certificates was taken", chain.len() + 1),
+    };
+    assert!(long.contains("alert"), "{long}");
+    server.says("failed");
+    good.ask(door, b"after");
+    connect(&identified(&[])).expect("a handshake").ask(door, b"a message");
+}
+
+/// Records of the next epoch that come before their keys are held, but not without end.
+fn early_records(door: &Door) {
+    let server = Server::start(door);
+    let mut other = Client::connect(server.address);
+    let mut halves: Vec<Client> = (0..8).map(|_| half(&server, HERE)).collect();
+    let before = server.resident();
+    for half in &halves {
+        for n in 0..200u8 {
+            let mut record = vec![23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, n, 0x04, 0x00];
+            record.resize(13 + 0x400, n);
+            half.wire().forge(&record);
+        }
+        // One question at a time keeps the socket from overflowing.
+        other.ask(door, b"meanwhile");
+    }
+    let gained = server.resident() - before;
+    assert!(gained <= 1024, "{gained} KB for 8 handshakes that sent 200 KB each");
+    halves.iter_mut().for_each(|half| half.handshake(LIMIT).expect("a handshake"));
+    halves.iter_mut().for_each(|half| half.ask(door, b"a message"));
+}

@@ -1,0 +1,70 @@
+//! Handshakes over a network that loses, doubles and overtakes datagrams, in both directions.
+//!
+//! With OpenSSL's own timers it is the client's repetitions after 1, 2 and 4 s that set the limit, since a server keeps
+//! nothing of a first hello; a perfect server reaches 995 of 1,000 in a minute at 20 % and 740 in two minutes at 50 %.
+
+use std::time::Duration;
+
+use crate::Proof;
+use crate::client::{Client, context, socket};
+use crate::door::{Door, Server};
+use crate::tool::{self, Proxy, Report};
+
+pub const PROOFS: &[Proof] = &[
+    Proof::new("handshakes_at_20_percent", fast),
+    Proof::new("openssl_timers_at_20_percent", |door| {
+        through(door, 100, 0.2, "openssl", 60).at_least("within_60s", 94.0);
+    }),
+    Proof::new("every_datagram_and_pair_lost", matrix),
+    Proof::new("lost_last_flight_is_sent_again", last_flight),
+    Proof::new("openssl_timers", openssl_timers).long(),
+    Proof::new("fast_timers", fast_timers).long(),
+];
+
+/// `count` handshakes through a proxy that loses the part `drop` of all datagrams.
+fn through(door: &Door, count: u32, drop: f64, timer: &str, deadline: u32) -> Report {
+    let server = Server::start(door);
+    let proxy = Proxy::start(server.address, &format!("--drop {drop} --reorder 0.05 --duplicate 0.05 --seed 20261123"));
+    let options =
+        format!("--count {count} --concurrency {count} --rate 100 --timer {timer} --deadline {deadline} --at-least 0");
+    tool::run("handshake", proxy.address, &options).good(&server)
+}
+
+fn fast(door: &Door) {
+    through(door, 100, 0.2, "fast", 60).at_least("within_60s", 100.0);
+}
+
+fn openssl_timers(door: &Door) {
+    for drop in [0.0, 0.01] {
+        through(door, 1000, drop, "openssl", 60).at_least("within_60s", 1000.0);
+    }
+    through(door, 1000, 0.05, "openssl", 60).at_least("within_60s", 998.0);
+    let report = through(door, 1000, 0.2, "openssl", 60);
+    report.at_least("within_60s", 985.0);
+    report.at_least("within_10s", 890.0);
+    through(door, 1000, 0.5, "openssl", 120).at_least("within_120s", 700.0);
+}
+
+fn fast_timers(door: &Door) {
+    through(door, 1000, 0.2, "fast", 60).at_least("within_60s", 1000.0);
+    through(door, 1000, 0.5, "fast", 120).at_least("within_120s", 990.0);
+}
+
+/// Each datagram of the handshake lost once, twice and three times, and each pair. Among them is the HelloVerifyRequest,
+/// whose loss stops a server on DTLSv1_listen of 3.2 to 4.0: <https://github.com/openssl/openssl/issues/32063>.
+fn matrix(door: &Door) {
+    let server = Server::start(door);
+    let report = tool::run("matrix", server.address, "--timer fast --deadline 60").good(&server);
+    // Two hellos, the HelloVerifyRequest, a flight of each side, and the server's last.
+    report.at_least("places", 6.0);
+}
+
+/// A client whose last flight was answered into the void repeats it, and gets the answer again:
+/// <https://github.com/pion/dtls/issues/479>, <https://github.com/Mbed-TLS/mbedtls/issues/9911>.
+fn last_flight(door: &Door) {
+    let server = Server::start(door);
+    let proxy = Proxy::start(server.address, "--drop-nth-in 3,4");
+    let mut client = Client::new(&context().build(), socket(), proxy.address, 1400);
+    client.handshake(Duration::from_secs(30)).expect("a handshake");
+    client.ask(door, b"after it all");
+}

@@ -1,0 +1,134 @@
+//! No datagram is larger than the MTU says, and hellos that are larger than the client's come in fragments.
+//!
+//! <https://github.com/openssl/openssl/issues/25380>, <https://github.com/Mbed-TLS/mbedtls/issues/7549>: the later
+//! fragments of a hello went past the SSL that had to have them. <https://github.com/rust-openssl/rust-openssl/issues/1155>,
+//! <https://github.com/openssl/openssl/issues/21532>: flights in 256 bytes a datagram whatever the MTU.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crate::Proof;
+use crate::client::{Client, context, socket, talkative};
+use crate::door::{Door, Server, Setup};
+use crate::samples::Hello;
+
+pub const PROOFS: &[Proof] = &[
+    Proof::new("no_datagram_is_larger", no_datagram_is_larger),
+    Proof::new("hello_in_fragments", hello_in_fragments),
+    Proof::new("hello_with_a_large_key_share", large_key_share),
+    Proof::new("first_fragment_before_the_cookie_is_dropped", short_first_fragment),
+    Proof::new("application_data_that_does_not_fit_is_refused", too_long).needs(|door| door.echoes),
+];
+
+const IP_AND_UDP: usize = 20 + 8;
+
+fn no_datagram_is_larger(door: &Door) {
+    for identity in ["server-ecdsa", "server-chain5-rsa4096"] {
+        for mtu in [256, 512, 576, 1280, 1400] {
+            let server = Setup::new().with("DV_MTU", mtu).identity(identity).start(door);
+            let mut client = Client::connect(server.address);
+            client.ask(door, b"a message");
+            let sizes: Vec<usize> = client.wire().received.iter().map(|datagram| datagram.len() + IP_AND_UDP).collect();
+            let largest = *sizes.iter().max().expect("datagrams");
+            assert!(largest <= mtu, "MTU {mtu}: {sizes:?}");
+            // The chain is longer than any of them: the room is used.
+            if identity == "server-chain5-rsa4096" {
+                assert!(largest > mtu - 64, "MTU {mtu}: {sizes:?}");
+                let flight: usize = sizes.iter().sum();
+                assert!(sizes.len() <= flight / (mtu - 64) + 4, "MTU {mtu}: {sizes:?}");
+            }
+        }
+    }
+}
+
+/// Fragments of one hello, as it went out last.
+fn fragments(client: &Client, message_seq: u8) -> usize {
+    let is = |datagram: &&Vec<u8>| datagram[0] == 22 && datagram[13] == 1 && datagram[18] == message_seq;
+    client.wire().sent.iter().filter(is).count()
+}
+
+fn hello_in_fragments(door: &Door) {
+    let server = Server::start(door);
+    // The hello without the list of protocols has about 200 bytes.
+    for (parts, protocols, mtu) in [(2, 200, 256), (3, 400, 256), (4, 600, 256)] {
+        for reversed in [false, true] {
+            let mut client = Client::new(&talkative(protocols).build(), socket(), server.address, mtu);
+            if reversed {
+                client.rewrite(later_ones_reversed(parts));
+            }
+            client.handshake(Duration::from_secs(10)).unwrap_or_else(|why| panic!("{parts} fragments: {why}"));
+            assert_eq!(fragments(&client, 1), parts);
+            client.ask(door, b"a message");
+            client.close();
+        }
+    }
+}
+
+/// Keeps the fragments of a hello back until all are there; then the first one goes, and the others in reverse order.
+fn later_ones_reversed(parts: usize) -> impl FnMut(&[u8]) -> Vec<Vec<u8>> {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    move |datagram| {
+        let hello = datagram[0] == 22 && datagram[4] == 0 && datagram[13] == 1;
+        if !hello {
+            return vec![datagram.to_vec()];
+        }
+        kept.push(datagram.to_vec());
+        if kept.len() < parts {
+            return Vec::new();
+        }
+        kept[1..].reverse();
+        std::mem::take(&mut kept)
+    }
+}
+
+/// A hello of about 1200 + 280 bytes, as clients with a post-quantum key share send it:
+/// <https://github.com/openssl/openssl/issues/27640>.
+fn large_key_share(door: &Door) {
+    let server = Server::start(door);
+    let mut client = Client::new(&talkative(1200).build(), socket(), server.address, 1200);
+    client.handshake(Duration::from_secs(10)).expect("a handshake");
+    let hello: Vec<usize> =
+        client.wire().sent.iter().filter(|sent| sent[13] == 1 && sent[18] == 1).map(Vec::len).collect();
+    assert!(hello.len() == 2 && hello[0] > 1150 && hello[1] > 200, "{hello:?}");
+    client.ask(door, b"a message");
+}
+
+fn short_first_fragment(door: &Door) {
+    let server = Server::start(door);
+    let socket = connected(&server);
+    let hello = Hello { session_id: vec![7; 32], cookie: vec![9; 20], message_seq: 1, ..Hello::default() };
+    // Everything up to the last byte of the cookie.
+    for len in [0, 1, 33, 34, 35, 67, 87] {
+        socket.send(&hello.fragment(0, len)).expect("sent");
+    }
+    socket.send(&hello.fragment(0, 88)).expect("sent");
+    let mut buffer = [0; 2048];
+    let len = socket.recv(&mut buffer).expect("the fragment that reaches over the cookie is answered");
+    assert_eq!((buffer[0], buffer[13]), (22, 3), "with a HelloVerifyRequest");
+    assert!(len <= hello.fragment(0, 88).len());
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("not zero");
+    assert!(socket.recv(&mut buffer).is_err(), "no other one is");
+    Client::connect(server.address).ask(door, b"a message");
+}
+
+fn connected(server: &Server) -> UdpSocket {
+    let socket = socket();
+    socket.connect(server.address).expect("loopback");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("not zero");
+    socket
+}
+
+/// OpenSSL itself would send one datagram of any size.
+fn too_long(door: &Door) {
+    let server = Setup::new().with("DV_MTU", 576).start(door);
+    let mut other = Client::connect(server.address);
+    let mut client = Client::new(&context().build(), socket(), server.address, 1400);
+    client.handshake(Duration::from_secs(10)).expect("a handshake");
+    let fits = 576 - IP_AND_UDP - 13 - 24;
+    client.ask(door, &vec![b'x'; fits]);
+    client.send(&vec![b'x'; fits + 1]);
+    server.says("but the MTU leaves room for");
+    // The example closes a connection that it cannot answer.
+    client.is_closed();
+    other.ask(door, b"a message");
+}
