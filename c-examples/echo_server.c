@@ -63,7 +63,7 @@ int main(int argc, char **argv)
     int option = 0;
     int bound = 0;
 
-    dv_set_log_callback(show_log, NULL, DV_LOG_WARN);
+    dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
     }
