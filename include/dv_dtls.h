@@ -952,7 +952,7 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 /** An error in the library itself. The log has its words; please report them. */
 #define DV_ERR_PANIC (-12)
 
-/** A system call failed; dv_last_error says which and why. */
+/** The kernel refused something; dv_last_error has its words. */
 #define DV_ERR_IO (-13)
 
 /**

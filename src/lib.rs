@@ -29,6 +29,8 @@ pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 pub use ffi::*;
+#[cfg(feature = "test-hooks")]
+pub use guard::hooks::dv_test_panic_next;
 pub use net::handler::{Context, Handler};
 pub use net::server::{Server, ServerConfig, ServerStats, SocketStats};
 pub use tls::resumption::Resumption;

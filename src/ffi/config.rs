@@ -130,6 +130,7 @@ impl Default for dv_config {
 }
 
 impl From<&Settings> for dv_config {
+    /// What concerns the helpers too; the rest is 0.
     fn from(settings: &Settings) -> dv_config {
         let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         dv_config {
@@ -175,7 +176,7 @@ impl dv_config {
     ///
     /// # Safety
     /// As for [`dv_config::read`].
-    pub(super) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Error> {
+    pub(in crate::ffi) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Error> {
         // SAFETY: by contract.
         let (known, endpoint) = unsafe { (dv_config::known(config)?, dv_config::read(config)?) };
         // SAFETY: by contract it ends with NUL.

@@ -110,8 +110,12 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
             // SAFETY: the caller's promise.
             unsafe {
                 let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
-                let (sessions, handshakes) = (endpoint.sessions().count(), endpoint.handshakes());
-                dv_stats::write(stats, sessions as u64, handshakes as u64, endpoint.stats())?;
+                let counted = dv_stats {
+                    sessions: endpoint.sessions().count() as u64,
+                    handshakes: endpoint.handshakes() as u64,
+                    ..dv_stats::from(endpoint.stats())
+                };
+                counted.write(stats)?;
             }
             Ok(0)
         })
@@ -119,30 +123,18 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
 }
 
 impl dv_stats {
-    /// # Safety
-    /// `to` is NULL or as long as its `size` says.
-    pub(in crate::ffi) unsafe fn write(
-        to: *mut dv_stats,
-        sessions: u64,
-        handshakes: u64,
-        stats: Stats,
-    ) -> Result<(), Error> {
-        // SAFETY: by contract.
-        unsafe { dv_stats { sessions, handshakes, ..dv_stats::from(stats) }.give(to) }
-    }
-
     /// Writes as much as the program's header knows of.
     ///
     /// # Safety
-    /// `to` is NULL or as long as its `size` says.
-    pub(super) unsafe fn give(mut self, to: *mut dv_stats) -> Result<(), Error> {
+    /// `stats` is NULL or as long as its `size` says.
+    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Error> {
         // SAFETY: by contract.
         unsafe {
-            if to.is_null() || (*to).size < size_of::<size_t>() {
+            if stats.is_null() || (*stats).size < size_of::<size_t>() {
                 return Err(invalid("stats is NULL, or stats.size is not set"));
             }
-            self.size = (*to).size;
-            fill(to, self.size, &self);
+            self.size = (*stats).size;
+            fill(stats, self.size, &self);
         }
         Ok(())
     }
