@@ -391,6 +391,10 @@ void dv_dtls_conn_del(dv_udp_conn_t *conn);
  *
  * Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when
  * the library gives it up meanwhile.
+ *
+ * Threads: any may look. A connection that another thread used last may be given up by that one
+ * until dv_dtls_read(), dv_dtls_write() or dv_dtls_shutdown() has made it this thread's: look at
+ * its ssl after that.
  */
 dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif
@@ -695,11 +699,11 @@ int dv_config_init(struct dv_config *config, size_t size);
 /** It made room for another session. */
 #define DV_CLOSED_EVICTED 7
 
+/** An endpoint: a DTLS server, a client, or both, for any number of peers. */
+typedef struct dv_endpoint dv_endpoint;
+
 /** What a client keeps of a session, to resume it later without certificates. */
 typedef struct dv_resumption dv_resumption;
-
-/** An endpoint: a DTLS server, a client, or both, for any number of peers. */
-typedef Endpoint dv_endpoint;
 
 /**
  * The address of a peer, or one of ours. The family says which member counts; all zero is no
@@ -772,7 +776,7 @@ typedef struct dv_event {
  * Ownership: the endpoint is the caller's, to be freed with dv_endpoint_free. It keeps a reference
  * of its own to the SSL_CTX.
  */
-int dv_endpoint_new(SSL_CTX *ctx, const dv_config *config, dv_endpoint **endpoint);
+int dv_endpoint_new(SSL_CTX *ctx, const dv_config *config, struct dv_endpoint **endpoint);
 
 /**
  * Frees an endpoint. Its sessions are gone, and nothing is sent to their peers: to say goodbye,
@@ -780,7 +784,7 @@ int dv_endpoint_new(SSL_CTX *ctx, const dv_config *config, dv_endpoint **endpoin
  *
  * @param endpoint the endpoint, or NULL
  */
-void dv_endpoint_free(dv_endpoint *endpoint);
+void dv_endpoint_free(struct dv_endpoint *endpoint);
 
 /**
  * Takes datagrams that have come in.
@@ -794,7 +798,7 @@ void dv_endpoint_free(dv_endpoint *endpoint);
  * @return 0 or a negative DV_ERR_*; when an address makes no sense, none of the datagrams was
  *     taken. What peers send is never an error: it is counted, or ends a session.
  */
-int dv_endpoint_receive(dv_endpoint *endpoint,
+int dv_endpoint_receive(struct dv_endpoint *endpoint,
                         uint64_t now_us,
                         const struct dv_datagram *datagrams,
                         size_t count);
@@ -808,7 +812,7 @@ int dv_endpoint_receive(dv_endpoint *endpoint,
  * @return 1, or 0 when there is none, or a negative DV_ERR_*. After DV_EVENT_CLOSED the session can
  *     be asked until the next event is taken.
  */
-int dv_endpoint_event(dv_endpoint *endpoint, struct dv_event *event);
+int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
 
 /**
  * Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever
@@ -824,7 +828,7 @@ int dv_endpoint_event(dv_endpoint *endpoint, struct dv_event *event);
  *
  * @return how many of out are filled, or a negative DV_ERR_*.
  */
-int dv_endpoint_transmit(dv_endpoint *endpoint,
+int dv_endpoint_transmit(struct dv_endpoint *endpoint,
                          struct dv_datagram *out,
                          size_t max,
                          size_t segments);
@@ -837,7 +841,7 @@ int dv_endpoint_transmit(dv_endpoint *endpoint,
  * @return the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing
  *     will be due.
  */
-uint64_t dv_endpoint_deadline(const dv_endpoint *endpoint);
+uint64_t dv_endpoint_deadline(const struct dv_endpoint *endpoint);
 
 /**
  * Does what is due: sends flights again, gives up handshakes and idle sessions. It takes a bounded
@@ -849,7 +853,7 @@ uint64_t dv_endpoint_deadline(const dv_endpoint *endpoint);
  *
  * @return 0 or a negative DV_ERR_*.
  */
-int dv_endpoint_advance(dv_endpoint *endpoint, uint64_t now_us);
+int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
 
 /**
  * Begins a handshake with a server. DV_EVENT_OPENED tells when it has finished, DV_EVENT_CLOSED
@@ -867,7 +871,7 @@ int dv_endpoint_advance(dv_endpoint *endpoint, uint64_t now_us);
  * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to
  *     this server already.
  */
-int dv_endpoint_connect(dv_endpoint *endpoint,
+int dv_endpoint_connect(struct dv_endpoint *endpoint,
                         uint64_t now_us,
                         const struct sockaddr *to,
                         socklen_t to_len,
@@ -886,7 +890,10 @@ int dv_endpoint_connect(dv_endpoint *endpoint,
  *
  * @return 0 or a negative DV_ERR_*.
  */
-int dv_endpoint_send(dv_endpoint *endpoint, dv_session session, const void *data, size_t len);
+int dv_endpoint_send(struct dv_endpoint *endpoint,
+                     dv_session session,
+                     const void *data,
+                     size_t len);
 
 /**
  * Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows.
@@ -896,7 +903,7 @@ int dv_endpoint_send(dv_endpoint *endpoint, dv_session session, const void *data
  *
  * @return 0 or a negative DV_ERR_*.
  */
-int dv_endpoint_close(dv_endpoint *endpoint, dv_session session);
+int dv_endpoint_close(struct dv_endpoint *endpoint, dv_session session);
 
 /**
  * Gives the sessions that are open, or that the program has connected.
@@ -907,7 +914,7 @@ int dv_endpoint_close(dv_endpoint *endpoint, dv_session session);
  *
  * @return how many there are, which may be more than max; or a negative DV_ERR_*.
  */
-int dv_endpoint_sessions(const dv_endpoint *endpoint, dv_session *out, size_t max);
+int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, size_t max);
 
 /* ----------------------------------------------------------------------------------------------
  * What the functions of an endpoint return when they fail.
@@ -973,184 +980,6 @@ const char *dv_strerror(int error);
  * Ownership: the library's; it is valid until the next function fails on this thread.
  */
 const char *dv_last_error(void);
-
-/* ----------------------------------------------------------------------------------------------
- * The server: sockets, threads and the loop, with an endpoint in each thread.
- * ---------------------------------------------------------------------------------------------- */
-
-/** A server. */
-typedef struct dv_server dv_server;
-
-/**
- * Is called when something has happened to a session of a server.
- *
- * Each worker calls it from its own thread: for several sessions at once, but for one session never
- * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
- * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
- * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called; nothing else of
- * the endpoint. Other sessions of the server are reached with dv_server_send.
- */
-typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
-
-/** What a server calls. What is NULL is not called. Members are only ever added at the end. */
-typedef struct dv_callbacks {
-    /** sizeof(dv_callbacks), as the program knows it. */
-    size_t size;
-    /** A client has finished its handshake. */
-    dv_callback open;
-    /** A message has come. */
-    dv_callback message;
-    /**
-     * A session that was opened is over. It can still be asked for what it was; nothing can be sent
-     * any more.
-     */
-    dv_callback close;
-} dv_callbacks;
-
-/**
- * Makes a server, which is bound to no address yet.
- *
- * @param ctx the SSL_CTX that the sessions are made with, as for dv_endpoint_new
- * @param config how it is to behave; NULL: the defaults
- * @param callbacks what it calls; it is copied
- * @param user is given to the callbacks; the library does not follow it
- * @param server receives the server, or NULL
- *
- * @return 0 or a negative DV_ERR_*.
- *
- * Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of
- * its own to the SSL_CTX.
- */
-int dv_server_new(SSL_CTX *ctx,
-                  const dv_config *config,
-                  const struct dv_callbacks *callbacks,
-                  void *user,
-                  struct dv_server **server);
-
-/**
- * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
- *
- * @param server the server, or NULL
- */
-void dv_server_free(struct dv_server *server);
-
-/**
- * Takes an address to listen on. A server can have several, but no two ports of the same one.
- *
- * @param server the server, which was not started yet
- * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
- *     is IPv6
- * @param port the UDP port as text, such as "4433"; "0" takes a free one
- *
- * @return the port, or a negative DV_ERR_*.
- */
-int dv_server_bind(struct dv_server *server, const char *host, const char *port);
-
-/**
- * Takes over a UDP socket that is bound already, such as one that the program was started with. One
- * worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they
- * go to the workers in turn.
- *
- * @param server the server, which was not started yet
- * @param fd the socket. When the call succeeds it is the server's, which closes it in the end
- *
- * @return the port, or a negative DV_ERR_*.
- */
-int dv_server_bind_fd(struct dv_server *server, int fd);
-
-/**
- * Starts the threads of a server.
- *
- * @param server the server
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_server_start(struct dv_server *server);
-
-/**
- * Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Not
- * from inside a callback.
- *
- * @param server the server
- *
- * @return 0, or a negative DV_ERR_*: why it has ended by itself.
- */
-int dv_server_join(struct dv_server *server);
-
-/**
- * Starts a server and waits until it is over: dv_server_start and dv_server_join.
- *
- * @param server the server
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_server_run(struct dv_server *server);
-
-/**
- * Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called
- * from a signal handler.
- *
- * @param server the server, or NULL
- */
-void dv_server_stop(struct dv_server *server);
-
-/**
- * Accepts nobody any more, and ends a server when all sessions are over, or after a time, when each
- * peer that is left is sent a close_notify. It does not wait for that.
- *
- * @param server the server
- * @param deadline_ms that time in milliseconds
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_server_shutdown(struct dv_server *server, uint32_t deadline_ms);
-
-/**
- * Begins sessions with another SSL_CTX from now on, with another certificate for instance. Those
- * that there are go on with what they have.
- *
- * @param server the server
- * @param ctx the SSL_CTX, as for dv_server_new; a new one, not the old one changed
- *
- * @return 0 or a negative DV_ERR_*; then nothing has changed.
- */
-int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
-
-/**
- * Queues one message for a session, from any thread. Inside a callback, dv_endpoint_send spares the
- * queue.
- *
- * @param server the server
- * @param session the session
- * @param data the message
- * @param len its length in bytes, at least 1
- *
- * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue. A message that
- *     turns out not to fit in a datagram, or whose session ends before its turn, is dropped and
- *     counted.
- */
-int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
-
-/**
- * Asks for the end of a session, from any thread: the peer is sent a close_notify, and the close
- * callback follows.
- *
- * @param server the server
- * @param session the session
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_server_close(struct dv_server *server, dv_session session);
-
-/**
- * Gives what a server has counted, all its workers together.
- *
- * @param server the server
- * @param stats receives the counters; its size must be set
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_server_stats(const struct dv_server *server, dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
  * What can be asked of a session, from DV_EVENT_OPENED until the event behind its DV_EVENT_CLOSED
@@ -1505,6 +1334,184 @@ typedef struct dv_stats {
  * @return 0 or a negative DV_ERR_*.
  */
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
+
+/* ----------------------------------------------------------------------------------------------
+ * The server: sockets, threads and the loop, with an endpoint in each thread.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** A server. */
+typedef struct dv_server dv_server;
+
+/**
+ * Is called when something has happened to a session of a server.
+ *
+ * Each worker calls it from its own thread: for several sessions at once, but for one session never
+ * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
+ * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
+ * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called; nothing else of
+ * the endpoint. Other sessions of the server are reached with dv_server_send.
+ */
+typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
+
+/** What a server calls. What is NULL is not called. Members are only ever added at the end. */
+typedef struct dv_callbacks {
+    /** sizeof(dv_callbacks), as the program knows it. */
+    size_t size;
+    /** A client has finished its handshake. */
+    dv_callback open;
+    /** A message has come. */
+    dv_callback message;
+    /**
+     * A session that was opened is over. It can still be asked for what it was; nothing can be sent
+     * any more.
+     */
+    dv_callback close;
+} dv_callbacks;
+
+/**
+ * Makes a server, which is bound to no address yet.
+ *
+ * @param ctx the SSL_CTX that the sessions are made with, as for dv_endpoint_new
+ * @param config how it is to behave; NULL: the defaults
+ * @param callbacks what it calls; it is copied
+ * @param user is given to the callbacks; the library does not follow it
+ * @param server receives the server, or NULL
+ *
+ * @return 0 or a negative DV_ERR_*.
+ *
+ * Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of
+ * its own to the SSL_CTX.
+ */
+int dv_server_new(SSL_CTX *ctx,
+                  const dv_config *config,
+                  const struct dv_callbacks *callbacks,
+                  void *user,
+                  struct dv_server **server);
+
+/**
+ * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+ *
+ * @param server the server, or NULL
+ */
+void dv_server_free(struct dv_server *server);
+
+/**
+ * Takes an address to listen on. A server can have several, but no two ports of the same one.
+ *
+ * @param server the server, which was not started yet
+ * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
+ *     is IPv6
+ * @param port the UDP port as text, such as "4433"; "0" takes a free one
+ *
+ * @return the port, or a negative DV_ERR_*.
+ */
+int dv_server_bind(struct dv_server *server, const char *host, const char *port);
+
+/**
+ * Takes over a UDP socket that is bound already, such as one that the program was started with. One
+ * worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they
+ * go to the workers in turn.
+ *
+ * @param server the server, which was not started yet
+ * @param fd the socket. When the call succeeds it is the server's, which closes it in the end
+ *
+ * @return the port, or a negative DV_ERR_*.
+ */
+int dv_server_bind_fd(struct dv_server *server, int fd);
+
+/**
+ * Starts the threads of a server.
+ *
+ * @param server the server
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_start(struct dv_server *server);
+
+/**
+ * Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Not
+ * from inside a callback.
+ *
+ * @param server the server
+ *
+ * @return 0, or a negative DV_ERR_*: why it has ended by itself.
+ */
+int dv_server_join(struct dv_server *server);
+
+/**
+ * Starts a server and waits until it is over: dv_server_start and dv_server_join.
+ *
+ * @param server the server
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_run(struct dv_server *server);
+
+/**
+ * Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called
+ * from a signal handler.
+ *
+ * @param server the server, or NULL
+ */
+void dv_server_stop(struct dv_server *server);
+
+/**
+ * Accepts nobody any more, and ends a server when all sessions are over, or after a time, when each
+ * peer that is left is sent a close_notify. It does not wait for that.
+ *
+ * @param server the server
+ * @param deadline_ms that time in milliseconds
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_shutdown(struct dv_server *server, uint32_t deadline_ms);
+
+/**
+ * Begins sessions with another SSL_CTX from now on, with another certificate for instance. Those
+ * that there are go on with what they have.
+ *
+ * @param server the server
+ * @param ctx the SSL_CTX, as for dv_server_new; a new one, not the old one changed
+ *
+ * @return 0 or a negative DV_ERR_*; then nothing has changed.
+ */
+int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
+
+/**
+ * Queues one message for a session, from any thread. Inside a callback, dv_endpoint_send spares the
+ * queue.
+ *
+ * @param server the server
+ * @param session the session
+ * @param data the message
+ * @param len its length in bytes, at least 1
+ *
+ * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue. A message that
+ *     turns out not to fit in a datagram, or whose session ends before its turn, is dropped and
+ *     counted.
+ */
+int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
+
+/**
+ * Asks for the end of a session, from any thread: the peer is sent a close_notify, and the close
+ * callback follows.
+ *
+ * @param server the server
+ * @param session the session
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_close(struct dv_server *server, dv_session session);
+
+/**
+ * Gives what a server has counted, all its workers together.
+ *
+ * @param server the server
+ * @param stats receives the counters; its size must be set
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_stats(const struct dv_server *server, dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
  * For programs that can add a line: time, settings, and what has happened.

@@ -23,7 +23,8 @@ use crate::tls::resumption::Resumption;
 
 /// An endpoint: a DTLS server, a client, or both, for any number of peers.
 #[allow(non_camel_case_types)]
-#[repr(transparent)]
+// The server hands out its workers' endpoints as what they are. In this form for cbindgen, which would name the member else.
+#[cfg_attr(all(), repr(transparent))]
 pub struct dv_endpoint(pub(super) Endpoint);
 
 /// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
