@@ -453,7 +453,7 @@ impl Connection {
 
     fn open(&mut self, record: &Record<'_>, messages: &mut Datagrams) -> bool {
         match self.session.open(record.bytes, messages) {
-            Opened::Message => true,
+            Opened::Message | Opened::Empty => true,
             Opened::Nothing => false,
             Opened::CloseNotify => {
                 self.end(CloseReason::ByPeer);

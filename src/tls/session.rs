@@ -52,6 +52,8 @@ pub enum Progress {
 pub enum Opened {
     /// A message, pushed to the messages.
     Message,
+    /// A record of the peer without content, which is no message.
+    Empty,
     /// Nothing for the program: not authentic, a replay, or part of a handshake.
     Nothing,
     CloseNotify,
@@ -333,6 +335,8 @@ impl Session {
         match error {
             _ if len => Opened::Message,
             SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
+            // SSL_read has no other word for no bytes (openssl#27316).
+            SSL_ERROR_SYSCALL if result == 0 => Opened::Empty,
             SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(ErrorStack::get()),
             _ => Opened::Nothing,
         }
