@@ -130,13 +130,9 @@ fn the_rust_programs_of_the_readme_echo() {
     // In Cargo's own directory, where OpenSSL's crates are built already.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("Cargo's directory");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-<<<<<<< HEAD
     succeed(
-        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir", "target"]).current_dir(&package),
+        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(target).current_dir(&package),
     );
-=======
-    succeed(Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(target).current_dir(&package));
->>>>>>> refs/heads/docs
     for (number, port) in ports.into_iter().enumerate() {
         echoes(Command::new(target.join(format!("debug/readme_{number}"))), port);
     }
