@@ -86,7 +86,7 @@ fn c_compiles() {
             checked += 1;
         }
     }
-    assert!(checked > 5, "{checked} blocks");
+    assert!(checked > 4, "{checked} blocks");
 }
 
 #[test]
@@ -125,14 +125,16 @@ fn the_rust_programs_of_the_readme_echo() {
     fs::copy(root().join("Cargo.lock"), package.join("Cargo.lock")).expect("copied");
     let ports: Vec<u16> = programs.iter().map(|_| free_port()).collect();
     for (number, (program, port)) in programs.iter().zip(&ports).enumerate() {
-        fs::write(package.join(format!("src/bin/door_{number}.rs")), with_port(program, *port)).expect("written");
+        fs::write(package.join(format!("src/bin/readme_{number}.rs")), with_port(program, *port)).expect("written");
     }
+    // In Cargo's own directory, where OpenSSL's crates are built already.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("Cargo's directory");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     succeed(
-        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir", "target"]).current_dir(&package),
+        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(target).current_dir(&package),
     );
     for (number, port) in ports.into_iter().enumerate() {
-        echoes(Command::new(package.join(format!("target/debug/door_{number}"))), port);
+        echoes(Command::new(target.join(format!("debug/readme_{number}"))), port);
     }
 }
 
