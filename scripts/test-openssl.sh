@@ -5,7 +5,7 @@
 # that start programs which are linked to it, and so to the system's OpenSSL.
 set -eu
 cd "$(dirname "$0")/.."
-apart=' header layout original unload openssl_mismatch panic engine '
+apart=' documents engine header layout openssl_mismatch original panic unload '
 summary=
 
 rust_tests() {
