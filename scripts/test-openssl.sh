@@ -5,7 +5,7 @@
 # that start programs which are linked to it, and so to the system's OpenSSL.
 set -eu
 cd "$(dirname "$0")/.."
-apart=' header layout original unload openssl_mismatch panic engine '
+apart=' documents engine header layout openssl_mismatch original panic unload '
 summary=
 
 rust_tests() {
@@ -25,10 +25,10 @@ archive() {
 
 examples() {
     # shellcheck disable=SC2046 # lists of options
-    for example in dtls_server dtls_client; do
-        "${CC:-cc}" -std=gnu11 -O1 -g -Iinclude $("${PKG_CONFIG:-pkg-config}" --cflags libssl) -o "$BUILD/$example" \
-            "c-examples/$example.c" "$BUILD/libdv_dtls.a" $("${PKG_CONFIG:-pkg-config}" --libs libssl libcrypto) \
-            $(cat "$BUILD/native-libs") || return 1
+    for example in c-examples/*.c; do
+        "${CC:-cc}" -std=gnu11 -O1 -g -Iinclude $("${PKG_CONFIG:-pkg-config}" --cflags libssl) \
+            -o "$BUILD/$(basename "$example" .c)" "$example" "$BUILD/libdv_dtls.a" \
+            $("${PKG_CONFIG:-pkg-config}" --libs libssl libcrypto) $(cat "$BUILD/native-libs") || return 1
     done
     scripts/demo.sh
 }
