@@ -221,6 +221,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         // SAFETY: as above.
         match unsafe { begin(&local, now, &context, datagram, fd, key, peer) } {
             Begun::Connection(conn) => {
+                shared().show(conn);
                 local.last.set(conn);
                 conn
             }

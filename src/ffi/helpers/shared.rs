@@ -270,6 +270,15 @@ impl Shared {
         }
     }
 
+    /// A caller gets the pointer, though other connections may stand before this one with the same peer.
+    pub fn show(&self, conn: *mut dv_udp_conn_t) {
+        let mut table = self.table();
+        let id = table.id_of(conn, None);
+        if let Some(entry) = id.and_then(|id| table.get_mut(id)) {
+            entry.seen = true;
+        }
+    }
+
     /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads. Gives the SSL, and whether a
     /// caller has the struct.
     ///
