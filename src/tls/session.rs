@@ -172,6 +172,8 @@ impl Session {
             }
             // With encrypt-then-MAC libssl 3.0 gives the connection up at the first record that is not authentic.
             SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_ENCRYPT_THEN_MAC);
+            // RFC 8996 puts an end to DTLS 1.0; DTLSv1_listen knows nothing of 1.3.
+            SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
             if with.release_buffers {
