@@ -1,5 +1,6 @@
 //! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO.
 
+pub mod agreed;
 pub mod bio;
 pub mod cause;
 pub mod certificate;
@@ -8,6 +9,7 @@ pub mod cookie;
 pub mod ex_data;
 pub mod peer;
 pub mod resumption;
+pub mod secrets;
 pub mod session;
 pub mod sys;
 pub mod version;

@@ -52,6 +52,10 @@ pub enum Opened {
     Message,
     /// Nothing for the program: not authentic, a replay, or part of a handshake.
     Nothing,
+    /// Authentic, and nothing for the program.
+    Silent,
+    /// The peer's Finished once more: it has not got our last flight.
+    Finished,
     CloseNotify,
     Failed(ErrorStack),
 }
@@ -285,6 +289,14 @@ impl Session {
     pub fn repeats_by_libssl(&self) -> bool {
         // SAFETY: the SSL is live.
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
+    }
+
+    /// Ends OpenSSL's part in a connection that goes on without it: gives what has to leave. libssl is told that all was
+    /// closed in order, or it would forget the session, which is to be resumed.
+    pub fn retire(&mut self) -> Outbound {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) };
+        std::mem::take(self.outbound())
     }
 
     /// Whether the handshake is over.
