@@ -1287,6 +1287,8 @@ typedef struct dv_stats {
      * Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
      */
     uint64_t abandoned_freed;
+    /** Sessions whose records were taken over from OpenSSL (native_records). */
+    uint64_t records_taken_over;
 } dv_stats;
 
 /**

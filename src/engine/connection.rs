@@ -280,7 +280,9 @@ impl Connection {
                 }
             }
             // Its time has come: forged ones that are held already must not stand in its way.
-            (1, content_type::HANDSHAKE) if self.protection.session().awaits_finished() => self.step_protected(record.bytes, now),
+            (1, content_type::HANDSHAKE) if self.protection.session().awaits_finished() => {
+                self.step_protected(record.bytes, now)
+            }
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
                 self.hold(record, counters);
@@ -675,6 +677,11 @@ impl Connection {
     /// Who knows what the program may ask of the session: peer certificate, cipher, exporter and so on.
     pub(super) fn settled(&self) -> Settled<'_> {
         self.protection.settled()
+    }
+
+    /// Whether its records are ours, and OpenSSL's part is over.
+    pub(super) fn is_native(&self) -> bool {
+        matches!(self.protection, Protection::Native(_))
     }
 
     /// Gives the SSL to a C caller, who frees it, and this connection with it.

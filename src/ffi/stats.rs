@@ -81,6 +81,8 @@ pub struct dv_stats {
     pub messages_cut: u64,
     /// Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
     pub abandoned_freed: u64,
+    /// Sessions whose records were taken over from OpenSSL (native_records).
+    pub records_taken_over: u64,
 }
 
 /// Gives what an endpoint has counted.
@@ -162,6 +164,7 @@ impl From<Stats> for dv_stats {
             datagrams_dropped,
             records_dropped,
             abandoned_freed,
+            records_taken_over,
         } = stats;
         dv_stats {
             size: size_of::<dv_stats>(),
@@ -197,6 +200,7 @@ impl From<Stats> for dv_stats {
             records_dropped,
             messages_cut,
             abandoned_freed,
+            records_taken_over,
         }
     }
 }

@@ -16,9 +16,13 @@ pub enum Digest {
 
 /// From which all keys of a connection are made. Wiped when dropped.
 pub struct Secrets {
+    /// The master secret.
     pub master: [u8; 48],
+    /// The random of the ClientHello.
     pub client_random: [u8; 32],
+    /// The random of the ServerHello.
     pub server_random: [u8; 32],
+    /// Of the suite.
     pub digest: Digest,
 }
 

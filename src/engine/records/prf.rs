@@ -2,7 +2,7 @@
 
 use ring::hmac::{self, Key};
 
-use crate::tls::secrets::{Digest, Secrets};
+use super::{Digest, Secrets};
 
 /// Fills `out` with what the PRF makes of the master secret, `label` and `seed`.
 fn prf(secrets: &Secrets, label: &[u8], seed: &[&[u8]], out: &mut [u8]) {
@@ -52,29 +52,23 @@ pub fn export(secrets: &Secrets, label: &str, context: Option<&[u8]>, out: &mut 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::tests::hex;
+    use super::*;
 
     /// The test vector for TLS12PRF-SHA256 that the IETF's TLS list keeps (2009), whose secret is shorter than a master
     /// secret: zeros behind it do not change an HMAC key that is shorter than a block.
     #[test]
     fn the_published_vector() {
-        let mut secrets = Secrets {
-            master: [0; 48],
-            client_random: [0; 32],
-            server_random: [0; 32],
-            digest: Digest::Sha256,
-        };
+        let mut secrets =
+            Secrets { master: [0; 48], client_random: [0; 32], server_random: [0; 32], digest: Digest::Sha256 };
         secrets.master[..16].copy_from_slice(&hex("9bbe436ba940f017b17652849a71db35"));
         let mut out = [0; 100];
         prf(&secrets, b"test label", &[&hex("a0ba9f936cda311827a6f796ffd5198c")], &mut out);
         assert_eq!(
             out[..],
-            hex(
-                "e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9c9a46b4e14baf9af\
+            hex("e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9c9a46b4e14baf9af\
                  0fa022f7077def17abfd3797c0564bab4fbc91666e9def9b97fce34f796789baa48082d122ee42c5a72e5a5110fff701\
-                 87347b66"
-            )
+                 87347b66")
         );
     }
 }
