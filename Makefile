@@ -38,7 +38,8 @@ export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
 DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
-.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-valgrind test-long \
+.PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
+        test-openssl \
         certs header check check-header check-symbols bench fuzz clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -63,7 +64,7 @@ test: all certs
 
 ## test-rust: the Rust tests only
 test-rust: lib certs
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --features dv-dtls/test-hooks
 
 ## test-c: the programs of tests/c only, each against the shared and the static library
 test-c: lib certs
@@ -74,6 +75,11 @@ test-asan: certs
 	@scripts/ensure-packages.sh build
 	@scripts/test-c.sh asan
 
+## test-tsan: the program of tests/c that uses threads, for a minute, with ThreadSanitizer in the C and the Rust code
+test-tsan: certs
+	@scripts/ensure-packages.sh build
+	@CASES=two_threads DV_TEST_SECONDS=60 scripts/test-c.sh tsan
+
 ## test-valgrind: the programs of tests/c under valgrind's memcheck
 test-valgrind: lib certs
 	@scripts/ensure-packages.sh valgrind
@@ -83,6 +89,13 @@ test-valgrind: lib certs
 test-long: all certs
 	@scripts/ensure-packages.sh test
 	$(CARGO) test --locked --release --workspace -- --ignored
+	@CASES=two_threads DV_TEST_SECONDS=60 scripts/test-c.sh shared static
+
+## test-openssl: Rust tests, tests/c and the demo with OPENSSL_SERIES (system 3.6 4.0); builds those, which takes minutes
+OPENSSL_SERIES ?= system 3.6 4.0
+test-openssl: certs
+	@scripts/ensure-packages.sh openssl
+	@scripts/test-openssl.sh $(OPENSSL_SERIES)
 
 ## certs: the test certificates, in certs/out, when they are missing
 certs:
@@ -109,10 +122,11 @@ check-header:
 check-symbols: lib
 	scripts/check-symbols.sh build/$(SHARED) build/libdv_dtls.a $(HEADER)
 
-## bench: the benchmarks
+## bench: the benchmarks, last the helpers beside those of the original document (DV_ORIGINAL_DOC)
 bench: lib certs
 	@scripts/ensure-packages.sh bench
 	$(CARGO) bench --locked
+	$(CARGO) run --locked --release --package dv-load -- bench-helpers
 
 ## fuzz: each fuzz target for FUZZ_SECONDS (60)
 FUZZ_SECONDS ?= 60

@@ -1,8 +1,12 @@
 //! A DTLS server that sends each message back: the server door.
 
-use std::net::IpAddr;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use dv_dtls::{Context, Server, ServerConfig, Session};
+use dv_dtls::{Config, Context, Server, ServerConfig, Session};
 
 #[macro_use]
 mod support;
@@ -14,7 +18,10 @@ echo_server [OPTIONS]
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
   --workers N            threads (1)
+  --secret FILE          random bytes that several servers share: each goes on with what another has begun
+  --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1
   --no-offload           do without UDP_GRO and UDP_SEGMENT
+  --openssl-records      let OpenSSL make the records, not only the handshakes
   --no-steering          let handshakes and messages share a socket
 ",
     identity_help!()
@@ -24,12 +31,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);
+    let mut endpoint = Config::default();
+    endpoint.settings.native_records = !args.flag("--openssl-records");
     let config = ServerConfig {
+        endpoint,
         workers: args.or("--workers", 1),
         offload: !args.flag("--no-offload"),
+        secret_file: args.option("--secret"),
         steer_handshakes: !args.flag("--no-steering"),
         ..ServerConfig::default()
     };
+    let metrics: Option<u16> = args.option("--metrics");
     let identity = support::Identity::take(&mut args);
     args.finish();
 
@@ -37,7 +49,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A message that does not leave is lost like any datagram.
         let _ = context.send(session, message);
     };
-    let server = Server::new(identity.context()?, config, echo)?;
+    let server = Arc::new(Server::new(identity.context()?, config, echo)?);
     println!("listening on {}", server.bind((host, port))?);
+    if let Some(port) = metrics {
+        let (listener, server) = (TcpListener::bind(("127.0.0.1", port))?, server.clone());
+        println!("metrics at http://{}/", listener.local_addr()?);
+        thread::spawn(move || listener.incoming().flatten().for_each(|asks| drop(answer(asks, &server))));
+    }
     Ok(server.run()?)
+}
+
+/// Answers whatever is asked with all statistics, in the text format of Prometheus.
+fn answer(mut asks: TcpStream, server: &Server) -> io::Result<()> {
+    asks.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let _ = asks.read(&mut [0; 4096])?;
+    let stats = server.stats();
+    let mut page = format!("dv_sessions {}\ndv_handshakes {}\n", stats.sessions, stats.handshakes);
+    for (name, count) in stats.endpoints.named().chain(stats.sockets.named()) {
+        page += &format!("# TYPE dv_{name}_total counter\ndv_{name}_total {count}\n");
+    }
+    write!(asks, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n{page}")
 }

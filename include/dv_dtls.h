@@ -560,8 +560,8 @@ void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
  * ---------------------------------------------------------------------------------------------- */
 
 /**
- * How an endpoint is to behave. Let dv_config_init fill it, then change what is to be different.
- * Members are only ever added at the end.
+ * How an endpoint or a server is to behave. Let dv_config_init fill it, then change what is to be
+ * different. Members are only ever added at the end.
  */
 typedef struct dv_config {
     /** sizeof(dv_config), as the program knows it. */
@@ -619,6 +619,32 @@ typedef struct dv_config {
      * microseconds. The clocks of the servers may be a minute apart.
      */
     uint64_t unix_offset_us;
+    /**
+     * Of a server: its threads. Each has its own sockets and sessions, and a client stays with one
+     * of them. The limits above are those of the whole server.
+     */
+    uint32_t workers;
+    /**
+     * Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has
+     * its own limits.
+     */
+    uint32_t socket_buffer;
+    /**
+     * Of a server. Not 0: the kernel may join and cut datagrams (UDP_GRO, UDP_SEGMENT), if it can.
+     */
+    int offload;
+    /**
+     * Of a server. Not 0: handshakes come in at sockets of their own, if the kernel can see to
+     * that.
+     */
+    int steer_handshakes;
+    /**
+     * Of a server: the name of a file with random bytes, 16 at least, that servers share which
+     * answer for each other: each accepts the cookies and the session tickets of the others, and of
+     * itself before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
+     * none.
+     */
+    const char *secret_file;
     /**
      * Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the
      * library the records, in a fraction of the time and of the memory. 0: OpenSSL makes both.
@@ -936,7 +962,7 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 /** An error in the library itself. The log has its words; please report them. */
 #define DV_ERR_PANIC (-12)
 
-/** A system call failed; dv_last_error says which and why. */
+/** The kernel refused something; dv_last_error has its words. */
 #define DV_ERR_IO (-13)
 
 /**
@@ -1287,6 +1313,22 @@ typedef struct dv_stats {
      * Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
      */
     uint64_t abandoned_freed;
+    /** Of a server: datagrams that the kernel dropped because a socket's buffer was full. */
+    uint64_t kernel_drops;
+    /**
+     * Of a server: datagrams of handshakes that were dropped because more waited than their share
+     * of the time allows.
+     */
+    uint64_t handshakes_shed;
+    /** Of a server: times that a socket had no room for what was to leave, which then waited. */
+    uint64_t socket_full;
+    /** Of a server: datagrams that the kernel refused to send. */
+    uint64_t datagrams_refused;
+    /**
+     * Of a server: messages of dv_server_send that could not be sent any more when their worker
+     * came to them.
+     */
+    uint64_t messages_refused;
     /** Sessions whose records were taken over from OpenSSL (native_records). */
     uint64_t records_taken_over;
 } dv_stats;
@@ -1300,6 +1342,184 @@ typedef struct dv_stats {
  * @return 0 or a negative DV_ERR_*.
  */
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
+
+/* ----------------------------------------------------------------------------------------------
+ * The server: sockets, threads and the loop, with an endpoint in each thread.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** A server. */
+typedef struct dv_server dv_server;
+
+/**
+ * Is called when something has happened to a session of a server.
+ *
+ * Each worker calls it from its own thread: for several sessions at once, but for one session never
+ * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
+ * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
+ * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called; nothing else of
+ * the endpoint. Other sessions of the server are reached with dv_server_send.
+ */
+typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
+
+/** What a server calls. What is NULL is not called. Members are only ever added at the end. */
+typedef struct dv_callbacks {
+    /** sizeof(dv_callbacks), as the program knows it. */
+    size_t size;
+    /** A client has finished its handshake. */
+    dv_callback open;
+    /** A message has come. */
+    dv_callback message;
+    /**
+     * A session that was opened is over. It can still be asked for what it was; nothing can be sent
+     * any more.
+     */
+    dv_callback close;
+} dv_callbacks;
+
+/**
+ * Makes a server, which is bound to no address yet.
+ *
+ * @param ctx the SSL_CTX that the sessions are made with, as for dv_endpoint_new
+ * @param config how it is to behave; NULL: the defaults
+ * @param callbacks what it calls; it is copied
+ * @param user is given to the callbacks; the library does not follow it
+ * @param server receives the server, or NULL
+ *
+ * @return 0 or a negative DV_ERR_*.
+ *
+ * Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of
+ * its own to the SSL_CTX.
+ */
+int dv_server_new(SSL_CTX *ctx,
+                  const dv_config *config,
+                  const struct dv_callbacks *callbacks,
+                  void *user,
+                  struct dv_server **server);
+
+/**
+ * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+ *
+ * @param server the server, or NULL
+ */
+void dv_server_free(struct dv_server *server);
+
+/**
+ * Takes an address to listen on. A server can have several, but no two ports of the same one.
+ *
+ * @param server the server, which was not started yet
+ * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
+ *     is IPv6
+ * @param port the UDP port as text, such as "4433"; "0" takes a free one
+ *
+ * @return the port, or a negative DV_ERR_*.
+ */
+int dv_server_bind(struct dv_server *server, const char *host, const char *port);
+
+/**
+ * Takes over a UDP socket that is bound already, such as one that the program was started with. One
+ * worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they
+ * go to the workers in turn.
+ *
+ * @param server the server, which was not started yet
+ * @param fd the socket. When the call succeeds it is the server's, which closes it in the end
+ *
+ * @return the port, or a negative DV_ERR_*.
+ */
+int dv_server_bind_fd(struct dv_server *server, int fd);
+
+/**
+ * Starts the threads of a server.
+ *
+ * @param server the server
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_start(struct dv_server *server);
+
+/**
+ * Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Not
+ * from inside a callback.
+ *
+ * @param server the server
+ *
+ * @return 0, or a negative DV_ERR_*: why it has ended by itself.
+ */
+int dv_server_join(struct dv_server *server);
+
+/**
+ * Starts a server and waits until it is over: dv_server_start and dv_server_join.
+ *
+ * @param server the server
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_run(struct dv_server *server);
+
+/**
+ * Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called
+ * from a signal handler.
+ *
+ * @param server the server, or NULL
+ */
+void dv_server_stop(struct dv_server *server);
+
+/**
+ * Accepts nobody any more, and ends a server when all sessions are over, or after a time, when each
+ * peer that is left is sent a close_notify. It does not wait for that.
+ *
+ * @param server the server
+ * @param deadline_ms that time in milliseconds
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_shutdown(struct dv_server *server, uint32_t deadline_ms);
+
+/**
+ * Begins sessions with another SSL_CTX from now on, with another certificate for instance. Those
+ * that there are go on with what they have.
+ *
+ * @param server the server
+ * @param ctx the SSL_CTX, as for dv_server_new; a new one, not the old one changed
+ *
+ * @return 0 or a negative DV_ERR_*; then nothing has changed.
+ */
+int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
+
+/**
+ * Queues one message for a session, from any thread. Inside a callback, dv_endpoint_send spares the
+ * queue.
+ *
+ * @param server the server
+ * @param session the session
+ * @param data the message
+ * @param len its length in bytes, at least 1
+ *
+ * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue. A message that
+ *     turns out not to fit in a datagram, or whose session ends before its turn, is dropped and
+ *     counted.
+ */
+int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
+
+/**
+ * Asks for the end of a session, from any thread: the peer is sent a close_notify, and the close
+ * callback follows.
+ *
+ * @param server the server
+ * @param session the session
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_close(struct dv_server *server, dv_session session);
+
+/**
+ * Gives what a server has counted, all its workers together.
+ *
+ * @param server the server
+ * @param stats receives the counters; its size must be set
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_stats(const struct dv_server *server, dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
  * For programs that can add a line: time, settings, and what has happened.

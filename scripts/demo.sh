@@ -3,7 +3,8 @@
 # happened. Exit code 0: every message came back.
 set -u
 cd "$(dirname "$0")/.."
-log=build/demo-server.log
+build=${BUILD:-build}
+log=$build/demo-server.log
 messages=3
 server=
 
@@ -43,8 +44,8 @@ set -- -p 0
 for address in $families; do
     set -- "$@" -a "$address"
 done
-echo "\$ build/dtls_server $*"
-build/dtls_server "$@" >"$log" 2>&1 &
+echo "\$ $build/dtls_server $*"
+"$build/dtls_server" "$@" >"$log" 2>&1 &
 server=$!
 wanted=$(echo "$families" | wc -w)
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
@@ -57,8 +58,8 @@ port=$(sed -n 's/^server listens on .* port \([0-9]*\)$/\1/p' "$log" | head -n 1
 
 shown=0
 for address in $families; do
-    echo "\$ build/dtls_client -a $address -p $port -N localhost -n $messages"
-    timeout 60 build/dtls_client -a "$address" -p "$port" -N localhost -n "$messages"
+    echo "\$ $build/dtls_client -a $address -p $port -N localhost -n $messages"
+    timeout 60 "$build/dtls_client" -a "$address" -p "$port" -N localhost -n "$messages"
     code=$?
     tail -n "+$((shown + 1))" "$log" | sed 's/^/    /'
     shown=$(wc -l <"$log")

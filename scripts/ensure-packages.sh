@@ -1,5 +1,5 @@
 #!/bin/sh
-# ensure-packages.sh build|certs|test|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
+# ensure-packages.sh build|certs|test|openssl|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
 # asks no password; otherwise one line names it, with the command that installs it. What only widens the tests (another
 # compiler) is asked for in the same way, but goes on without.
 set -eu
@@ -37,10 +37,17 @@ test)
     need openssl have openssl
     want g++ have g++
     want clang have clang
+    want gnutls-bin have gnutls-cli
+    want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
+    ;;
+openssl)
+    need_build
+    need openssl have openssl
+    need perl perl -MFindBin -MIPC::Cmd -MPod::Html -e 1
     ;;
 valgrind) need_build; need valgrind have valgrind ;;
 bench) need_build; need openssl have openssl; need valgrind have valgrind ;;
-*) echo "usage: $0 build|certs|test|valgrind|bench" >&2; exit 2 ;;
+*) echo "usage: $0 build|certs|test|openssl|valgrind|bench" >&2; exit 2 ;;
 esac
 
 have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }

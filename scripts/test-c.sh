@@ -1,11 +1,13 @@
 #!/bin/sh
 # test-c.sh KIND...: compiles each program of tests/c (a .c file with a main), runs it with the folder of the certificates
 # as its argument, and counts: exit code 0 has passed, 77 was skipped, anything else failed. KIND is shared, static (both
-# with the libraries of build/), asan (the Rust side built for it too) or valgrind.
+# with the libraries of build/), asan, tsan (the Rust side built for these too) or valgrind.
+# BUILD is where the library is and the programs go: build/, if it is not set.
 # CASES names the programs to run, for instance CASES=bad_input_context; all when empty.
 set -eu
 cd "$(dirname "$0")/.."
 
+build=${BUILD:-build}
 certificates=$PWD/certs/out
 cc=${CC:-cc}
 flags="-std=gnu11 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/c $("${PKG_CONFIG:-pkg-config}" --cflags libssl libcrypto)"
@@ -24,15 +26,35 @@ build_asan() {
     [ -s build/native-libs ] || make --silent build/native-libs
 }
 
+# The Rust side with ThreadSanitizer, std included: it would report what it cannot see into. The runtime is Rust's own, as
+# the C compiler's may be too old for what rustc emits.
+build_tsan() {
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    rust=$(rustc --print sysroot)/lib/rustlib
+    [ -d "$rust/src/rust/library" ] || { echo "rust-src is missing: rustup component add rust-src" >&2; exit 1; }
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/tsan \
+        "${CARGO:-cargo}" rustc --quiet --locked --lib --no-default-features -Zbuild-std --target "$host" \
+        --crate-type staticlib
+    tsan_archive=target/tsan/$host/debug/libdv_dtls.a
+    tsan_runtime=$(echo "$rust/$host/lib/"librustc-*_rt.tsan.a)
+    nm "$tsan_archive" 2>/dev/null | grep -q 'U __tsan_read' || { echo "no TSan in $tsan_archive" >&2; exit 1; }
+    [ -s build/native-libs ] || make --silent build/native-libs
+}
+
 # compile KIND SOURCE PROGRAM
 compile() {
     # shellcheck disable=SC2086,SC2046 # lists of options
     case $1 in
     shared | valgrind) "$cc" $flags -o "$3" "$2" -Lbuild -Wl,-rpath,"$PWD/build" -ldv_dtls $ssl -lpthread -ldl ;;
-    static) "$cc" $flags -o "$3" "$2" build/libdv_dtls.a $ssl $(cat build/native-libs) ;;
+    static) "$cc" $flags -o "$3" "$2" "$build/libdv_dtls.a" $ssl $(cat "$build/native-libs") ;;
     asan)
         "$cc" $flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -o "$3" "$2" \
             "$asan_archive" $ssl $(cat build/native-libs) && nm "$3" | grep -q __asan_init
+        ;;
+    tsan)
+        "$cc" $flags -fsanitize=thread -c -o "$3.o" "$2" && "$cc" -rdynamic -o "$3" "$3.o" "$tsan_archive" \
+            -Wl,--whole-archive "$tsan_runtime" -Wl,--no-whole-archive $ssl $(cat build/native-libs) &&
+            nm "$3" | grep -q __tsan_init
         ;;
     esac
 }
@@ -51,15 +73,16 @@ run() {
 for kind in "$@"; do
     case $kind in
     asan) build_asan ;;
+    tsan) build_tsan ;;
     shared | static | valgrind) ;;
-    *) echo "usage: $0 shared|static|asan|valgrind..." >&2; exit 2 ;;
+    *) echo "usage: $0 shared|static|asan|tsan|valgrind..." >&2; exit 2 ;;
     esac
-    mkdir -p "build/tests/$kind"
+    mkdir -p "$build/tests/$kind"
     for source in tests/c/*.c; do
         name=$(basename "$source" .c)
         grep -qE '^(int )?main\(' "$source" || continue
         [ -z "${CASES:-}" ] || case " $CASES " in *" $name "*) ;; *) continue ;; esac
-        program=build/tests/$kind/$name
+        program=$build/tests/$kind/$name
         code=0
         { compile "$kind" "$source" "$program" && run "$kind" "$program"; } >"$program.log" 2>&1 </dev/null || code=$?
         case $code in

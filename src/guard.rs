@@ -16,6 +16,11 @@ thread_local! {
 #[inline]
 pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
     quiet_hook();
+    #[cfg(feature = "test-hooks")]
+    let body = || {
+        hooks::panic_if_asked();
+        body()
+    };
     // One look for the thread's own variable, not four: in a shared library each is a call.
     DEPTH.with(|depth| {
         depth.set(depth.get() + 1);
@@ -51,4 +56,24 @@ fn quiet_hook() {
             }
         }));
     });
+}
+
+/// What the project's own tests ask of the guard.
+#[cfg(feature = "test-hooks")]
+pub mod hooks {
+    use std::cell::Cell;
+
+    thread_local! {
+        static PANIC_NEXT: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Makes the next exported function that this thread calls panic inside.
+    #[unsafe(no_mangle)]
+    pub extern "C" fn dv_test_panic_next() {
+        PANIC_NEXT.set(true);
+    }
+
+    pub(super) fn panic_if_asked() {
+        assert!(!PANIC_NEXT.replace(false), "asked for by a test");
+    }
 }

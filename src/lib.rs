@@ -1,7 +1,7 @@
 //! DTLS for many clients on one UDP socket, on the system's OpenSSL.
 //!
 //! Three doors lead to one engine: the `dv_*` helpers for C programs that exist, a sans-IO endpoint for programs with an
-//! event loop of their own, and a server that owns its sockets and threads.
+//! event loop of their own ([`Endpoint`]), and a server that owns its sockets and threads.
 //!
 //! The rooms, from the wire upwards; calls go downward only:
 //!
@@ -29,6 +29,8 @@ pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 pub use ffi::*;
+#[cfg(feature = "test-hooks")]
+pub use guard::hooks::dv_test_panic_next;
 pub use net::handler::{Context, Handler};
 pub use net::server::{Server, ServerConfig, ServerStats, SocketStats};
 pub use tls::resumption::Resumption;

@@ -3,8 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../fuzz/bodies/calls.rs"]
+mod calls;
+#[path = "../fuzz/bodies/common.rs"]
+mod common;
 #[path = "../fuzz/bodies/demux.rs"]
 mod demux;
+#[path = "../fuzz/bodies/endpoint.rs"]
+mod endpoint;
 #[path = "../fuzz/bodies/hello.rs"]
 mod hello;
 
@@ -28,4 +34,14 @@ fn hellos() {
 #[test]
 fn flights() {
     replay("demux", demux::run);
+}
+
+#[test]
+fn endpoints() {
+    replay("endpoint", endpoint::run);
+}
+
+#[test]
+fn calls() {
+    replay("calls", calls::run);
 }

@@ -73,7 +73,6 @@ pub struct Identity {
 }
 
 /// What [`Identity::take`] reads, for the help of a server.
-
 macro_rules! identity_help {
     () => {
         "\
@@ -174,7 +173,7 @@ fn fill(to: &mut [u8], from: &[u8]) -> usize {
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
-    if hex.is_empty() || hex.len() % 2 != 0 || !hex.is_ascii() {
+    if hex.is_empty() || !hex.len().is_multiple_of(2) || !hex.is_ascii() {
         return None;
     }
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok()).collect()

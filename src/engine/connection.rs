@@ -30,6 +30,9 @@ const REPEAT_SPACING: u64 = 50_000;
 /// Flights sent again because the peer repeated his, at most: what he sends in clear may be forged.
 const REPEATS_MAX: u32 = 64;
 
+/// A flight that nobody answers is not repeated sooner than this, whatever the settings say.
+const TIMEOUT_MIN: u64 = 10_000;
+
 /// How long the last flight is kept for a peer that has not got it: twice the maximum segment lifetime (RFC 6347 4.2.4).
 const LAST_FLIGHT_KEPT: u64 = 240_000_000;
 
@@ -207,8 +210,8 @@ impl Connection {
             flight: Flight {
                 sent: now,
                 due: NEVER,
-                first_timeout: micros(settings.first_timeout),
-                longest_timeout: micros(settings.longest_timeout),
+                first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
+                longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
                 timeout: 0,
                 timeouts: 0,
                 repeats: 0,
@@ -709,8 +712,9 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
     Parameters {
         payload: payload(settings.mtu, peer),
         max_certificate_chain: settings.max_certificate_chain,
-        first_timeout: settings.first_timeout.as_micros() as u64,
-        longest_timeout: settings.longest_timeout.as_micros() as u64,
+        first_timeout: (settings.first_timeout.as_micros() as u64).max(TIMEOUT_MIN),
+        longest_timeout: (settings.longest_timeout.as_micros() as u64).max(TIMEOUT_MIN),
+        release_buffers: settings.release_buffers,
     }
 }
 

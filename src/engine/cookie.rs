@@ -33,6 +33,8 @@ pub struct CookieJar {
     unix_offset: u64,
     /// The keys of the last, the current and the next bucket, each at its bucket's number modulo 3.
     keys: [BucketKey; 3],
+    /// The jar with the secret before this one, and until when its cookies count.
+    previous: Option<(Box<CookieJar>, u64)>,
 }
 
 struct BucketKey {
@@ -49,7 +51,17 @@ impl CookieJar {
     pub fn new(secret: &[u8], unix_offset: u64) -> CookieJar {
         let current = unix_offset / BUCKET;
         let keys = std::array::from_fn(|slot| BucketKey::derive(secret, current - current % 3 + slot as u64));
-        CookieJar { secret: secret.into(), unix_offset, keys }
+        CookieJar { secret: secret.into(), unix_offset, keys, previous: None }
+    }
+
+    /// Takes another secret, at `now`. The cookies that are out stay as good as they were.
+    pub fn replace(&mut self, now: u64, secret: &[u8], unix_offset: u64) {
+        if *self.secret == *secret {
+            return;
+        }
+        let mut old = std::mem::replace(self, CookieJar::new(secret, unix_offset));
+        old.previous = None;
+        self.previous = Some((Box::new(old), now.saturating_add(2 * BUCKET)));
     }
 
     /// The cookie for `hello`, which came from `peer`.
@@ -66,6 +78,7 @@ impl CookieJar {
     pub fn verify(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> bool {
         self.bucket_of(now, hello.cookie)
             .is_some_and(|(bucket, mac)| self.mac(bucket, peer, hello).verify_slice(mac).is_ok())
+            || self.previous.as_mut().is_some_and(|(jar, until)| now < *until && jar.verify(now, peer, hello))
     }
 
     /// In which bucket that is good now a cookie was made, if in any, and its MAC.

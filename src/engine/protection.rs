@@ -6,7 +6,7 @@ use super::records::{Records, Suite, Used};
 use crate::tls::agreed::Agreed;
 use crate::tls::bio::Outbound;
 use crate::tls::cause;
-use crate::tls::secrets::Secrets;
+use crate::tls::master_secret::Secrets;
 use crate::tls::session::{Opened, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};

@@ -37,6 +37,11 @@ macro_rules! counters {
             pub fn add(&mut self, counters: &$counters) {
                 $(self.$name += counters.$name.get();)+
             }
+
+            /// All of them with their names, for a page of statistics.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
         }
     };
 }

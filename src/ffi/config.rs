@@ -1,17 +1,20 @@
 //! How an endpoint is to behave.
 
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::time::Duration;
 
-use libc::{c_int, c_void, size_t};
+use libc::{c_char, c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
 use super::error::{checked, invalid};
 use crate::engine::endpoint::{Config, CookieSecret, Error};
 use crate::engine::settings::Settings;
 use crate::guard::guard;
+use crate::net::server::ServerConfig;
 
-/// How an endpoint is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
+/// How an endpoint or a server is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
 /// added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -57,6 +60,19 @@ pub struct dv_config {
     /// With cookie_secret: what the time that the endpoint is given lacks to Unix time, in microseconds. The clocks of the
     /// servers may be a minute apart.
     pub unix_offset_us: u64,
+    /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits above
+    /// are those of the whole server.
+    pub workers: u32,
+    /// Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
+    pub socket_buffer: u32,
+    /// Of a server. Not 0: the kernel may join and cut datagrams (UDP_GRO, UDP_SEGMENT), if it can.
+    pub offload: c_int,
+    /// Of a server. Not 0: handshakes come in at sockets of their own, if the kernel can see to that.
+    pub steer_handshakes: c_int,
+    /// Of a server: the name of a file with random bytes, 16 at least, that servers share which answer for each other: each
+    /// accepts the cookies and the session tickets of the others, and of itself before a restart. It is read by dv_server_new
+    /// and by each dv_server_reload. NULL: none.
+    pub secret_file: *const c_char,
     /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
     /// fraction of the time and of the memory. 0: OpenSSL makes both.
     pub native_records: c_int,
@@ -103,17 +119,23 @@ pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
 
 impl Default for dv_config {
     fn default() -> dv_config {
-        let Config { settings, accept, verify_server, max_waiting_bytes, .. } = Config::default();
+        let server = ServerConfig::default();
+        let Config { settings, accept, verify_server, max_waiting_bytes, .. } = server.endpoint;
         dv_config {
             max_waiting_bytes: max_waiting_bytes as u32,
             accept: accept.into(),
             verify_server: verify_server.into(),
+            workers: server.workers as u32,
+            socket_buffer: server.socket_buffer as u32,
+            offload: server.offload.into(),
+            steer_handshakes: server.steer_handshakes.into(),
             ..dv_config::from(&settings)
         }
     }
 }
 
 impl From<&Settings> for dv_config {
+    /// What concerns the helpers too; the rest is 0.
     fn from(settings: &Settings) -> dv_config {
         let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         dv_config {
@@ -136,6 +158,11 @@ impl From<&Settings> for dv_config {
             cookie_secret_len: 0,
             cookie_secret: ptr::null(),
             unix_offset_us: 0,
+            workers: 0,
+            socket_buffer: 0,
+            offload: 0,
+            steer_handshakes: 0,
+            secret_file: ptr::null(),
             native_records: settings.native_records.into(),
             require_extended_master_secret: settings.require_extended_master_secret.into(),
         }
@@ -146,8 +173,34 @@ impl dv_config {
     /// What stands at `config`, with the defaults for what the program's header did not have yet; all defaults for NULL.
     ///
     /// # Safety
-    /// `config` is NULL or as long as its `size` says, and so is its secret.
+    /// `config` is NULL or as long as its `size` says, and so is its secret; the file's name ends with NUL.
     pub(in crate::ffi) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
+        // SAFETY: by contract.
+        unsafe { dv_config::known(config)?.convert() }
+    }
+
+    /// The same for a server.
+    ///
+    /// # Safety
+    /// As for [`dv_config::read`].
+    pub(in crate::ffi) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Error> {
+        // SAFETY: by contract.
+        let (known, endpoint) = unsafe { (dv_config::known(config)?, dv_config::read(config)?) };
+        // SAFETY: by contract it ends with NUL.
+        let secret_file = (!known.secret_file.is_null()).then(|| unsafe { CStr::from_ptr(known.secret_file) });
+        Ok(ServerConfig {
+            secret_file: secret_file.map(|path| OsStr::from_bytes(path.to_bytes()).into()),
+            endpoint,
+            workers: known.workers as usize,
+            offload: known.offload != 0,
+            steer_handshakes: known.steer_handshakes != 0,
+            socket_buffer: known.socket_buffer as usize,
+        })
+    }
+
+    /// # Safety
+    /// As for [`dv_config::read`].
+    unsafe fn known(config: *const dv_config) -> Result<dv_config, Error> {
         let mut known = dv_config::default();
         if !config.is_null() {
             // SAFETY: by contract. All bytes make valid members.
@@ -164,8 +217,7 @@ impl dv_config {
                 ptr::copy_nonoverlapping(config.cast::<u8>(), (&raw mut known).cast(), ours);
             }
         }
-        // SAFETY: by contract.
-        unsafe { known.convert() }
+        Ok(known)
     }
 
     /// # Safety

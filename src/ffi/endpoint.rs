@@ -23,6 +23,8 @@ use crate::tls::resumption::Resumption;
 
 /// An endpoint: a DTLS server, a client, or both, for any number of peers.
 #[allow(non_camel_case_types)]
+// The server hands out its workers' endpoints as what they are. In this form for cbindgen, which would name the member else.
+#[cfg_attr(all(), repr(transparent))]
 pub struct dv_endpoint(pub(super) Endpoint);
 
 /// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
@@ -471,7 +473,7 @@ pub unsafe extern "C" fn dv_endpoint_sessions(
     })
 }
 
-fn reason_number(reason: CloseReason) -> c_int {
+pub(super) fn reason_number(reason: CloseReason) -> c_int {
     match reason {
         CloseReason::ByPeer => DV_CLOSED_BY_PEER,
         CloseReason::Local => DV_CLOSED_LOCALLY,

@@ -31,8 +31,7 @@ pub const DV_ERR_TLS: c_int = -10;
 pub const DV_ERR_EXISTS: c_int = -11;
 /// An error in the library itself. The log has its words; please report them.
 pub const DV_ERR_PANIC: c_int = -12;
-
-/// A system call failed; dv_last_error says which and why.
+/// The kernel refused something; dv_last_error has its words.
 pub const DV_ERR_IO: c_int = -13;
 
 thread_local! {
@@ -62,7 +61,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
             DV_ERR_TLS => c"OpenSSL failed",
             DV_ERR_EXISTS => c"there is a session with this peer already",
             DV_ERR_PANIC => c"an error in the library itself",
-            DV_ERR_IO => c"a system call failed",
+            DV_ERR_IO => c"the kernel refused it",
             _ => c"an error",
         };
         text.as_ptr()

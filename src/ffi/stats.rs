@@ -9,6 +9,7 @@ use super::error::{checked, invalid};
 use crate::engine::endpoint::Error;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
+use crate::net::server::{ServerStats, SocketStats};
 
 /// What an endpoint has counted since it was made. Members are only ever added at the end.
 #[repr(C)]
@@ -81,6 +82,16 @@ pub struct dv_stats {
     pub messages_cut: u64,
     /// Helpers only: structs of given-up connections that nobody freed, freed to bound their number.
     pub abandoned_freed: u64,
+    /// Of a server: datagrams that the kernel dropped because a socket's buffer was full.
+    pub kernel_drops: u64,
+    /// Of a server: datagrams of handshakes that were dropped because more waited than their share of the time allows.
+    pub handshakes_shed: u64,
+    /// Of a server: times that a socket had no room for what was to leave, which then waited.
+    pub socket_full: u64,
+    /// Of a server: datagrams that the kernel refused to send.
+    pub datagrams_refused: u64,
+    /// Of a server: messages of dv_server_send that could not be sent any more when their worker came to them.
+    pub messages_refused: u64,
     /// Sessions whose records were taken over from OpenSSL (native_records).
     pub records_taken_over: u64,
 }
@@ -101,8 +112,12 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
             // SAFETY: the caller's promise.
             unsafe {
                 let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
-                let (sessions, handshakes) = (endpoint.sessions().count(), endpoint.handshakes());
-                dv_stats::write(stats, sessions as u64, handshakes as u64, endpoint.stats())?;
+                let counted = dv_stats {
+                    sessions: endpoint.sessions().count() as u64,
+                    handshakes: endpoint.handshakes() as u64,
+                    ..dv_stats::from(endpoint.stats())
+                };
+                counted.write(stats)?;
             }
             Ok(0)
         })
@@ -110,21 +125,18 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
 }
 
 impl dv_stats {
+    /// Writes as much as the program's header knows of.
+    ///
     /// # Safety
-    /// `to` is NULL or as long as its `size` says.
-    pub(in crate::ffi) unsafe fn write(
-        to: *mut dv_stats,
-        sessions: u64,
-        handshakes: u64,
-        stats: Stats,
-    ) -> Result<(), Error> {
+    /// `stats` is NULL or as long as its `size` says.
+    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Error> {
         // SAFETY: by contract.
         unsafe {
-            if to.is_null() || (*to).size < size_of::<size_t>() {
+            if stats.is_null() || (*stats).size < size_of::<size_t>() {
                 return Err(invalid("stats is NULL, or stats.size is not set"));
             }
-            let size = (*to).size;
-            fill(to, size, &dv_stats { size, sessions, handshakes, ..dv_stats::from(stats) });
+            self.size = (*stats).size;
+            fill(stats, self.size, &self);
         }
         Ok(())
     }
@@ -201,6 +213,36 @@ impl From<Stats> for dv_stats {
             messages_cut,
             abandoned_freed,
             records_taken_over,
+            kernel_drops: 0,
+            handshakes_shed: 0,
+            socket_full: 0,
+            datagrams_refused: 0,
+            messages_refused: 0,
+        }
+    }
+}
+
+impl From<ServerStats> for dv_stats {
+    fn from(stats: ServerStats) -> dv_stats {
+        // How often it reads and writes is of interest to nobody but us.
+        let SocketStats {
+            kernel_drops,
+            handshakes_shed,
+            batches_in: _,
+            batches_out: _,
+            socket_full,
+            datagrams_refused,
+            messages_refused,
+        } = stats.sockets;
+        dv_stats {
+            sessions: stats.sessions as u64,
+            handshakes: stats.handshakes as u64,
+            kernel_drops,
+            handshakes_shed,
+            socket_full,
+            datagrams_refused,
+            messages_refused,
+            ..dv_stats::from(stats.endpoints)
         }
     }
 }

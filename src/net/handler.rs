@@ -38,28 +38,28 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Sends one message to a session of this server's. To one that another worker has, the message goes through a queue.
     pub fn send(&mut self, session: Session, message: &[u8]) -> Result<(), Error> {
-        match self.own(session) {
-            Some(own) => self.endpoint.send(own, message),
-            None => self.shared.send(session, message),
+        match self.has(session) {
+            true => self.endpoint.send(session, message),
+            false => self.shared.send(session, message),
         }
     }
 
     /// Ends a session: the peer is sent a close_notify, and [`Handler::close`] is called.
     pub fn close(&mut self, session: Session) -> Result<(), Error> {
-        match self.own(session) {
-            Some(own) => self.endpoint.close(own),
-            None => self.shared.close(session),
+        match self.has(session) {
+            true => self.endpoint.close(session),
+            false => self.shared.close(session),
         }
     }
 
     /// What is known about a session that this worker has, as all have that it calls the handler for.
     pub fn info(&self, session: Session) -> Result<Info<'_>, Error> {
-        self.endpoint.info(self.own(session).ok_or(Error::Stale)?)
+        self.endpoint.info(session)
     }
 
     /// Attaches a number of the program's to a session that this worker has; see [`Info::user`].
     pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
-        self.endpoint.set_user(self.own(session).ok_or(Error::Stale)?, user)
+        self.endpoint.set_user(session, user)
     }
 
     /// Which worker this is, from 0 on.
@@ -67,29 +67,12 @@ impl Context<'_> {
         self.worker
     }
 
-    fn own(&self, session: Session) -> Option<Session> {
-        let (worker, own) = whose(session);
-        own.filter(|_| worker == self.worker)
+    /// The endpoint of this worker.
+    pub(crate) fn endpoint(&mut self) -> &mut Endpoint {
+        self.endpoint
     }
-}
 
-/// Where the worker stands in a session's number: above its place at the worker's endpoint.
-const PLACE_BITS: u32 = 24;
-
-/// Sessions that a worker's endpoint can have.
-pub(super) const SESSIONS_MAX: u32 = (1 << PLACE_BITS) - 2;
-
-/// Workers that a session's number has room for.
-pub(super) const WORKERS_MAX: usize = 1 << (32 - PLACE_BITS);
-
-/// The number by which the server's sessions are known, of a session at a worker's endpoint.
-pub(super) fn number(worker: usize, own: Session) -> Session {
-    Session::from_u64(own.as_u64() | (worker as u64) << PLACE_BITS).expect("the place is not 0")
-}
-
-/// The worker that has a session, and the session's number at its endpoint.
-pub(super) fn whose(session: Session) -> (usize, Option<Session>) {
-    let (high, low) = (session.as_u64() >> 32 << 32, session.as_u64() as u32);
-    let place = low & ((1 << PLACE_BITS) - 1);
-    ((low >> PLACE_BITS) as usize, Session::from_u64(high | u64::from(place)))
+    fn has(&self, session: Session) -> bool {
+        usize::from(Endpoint::number_of(session)) == self.worker
+    }
 }

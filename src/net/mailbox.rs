@@ -73,11 +73,6 @@ impl Mailbox {
         self.post(self.lock(), letter);
     }
 
-    /// Whether there is such a session.
-    pub fn knows(&self, session: Session) -> bool {
-        self.lock().open.contains(&session)
-    }
-
     /// How many sessions are open.
     pub fn sessions(&self) -> usize {
         self.lock().open.len()

@@ -1,22 +1,27 @@
 //! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
 
+use std::ffi::CString;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use foreign_types::ForeignType;
 use openssl::ssl::SslContext;
 
-use super::handler::{Handler, SESSIONS_MAX, WORKERS_MAX, whose};
+use super::handler::Handler;
 use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
-use super::sys::precise_now;
+use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
-use crate::engine::endpoint::{Config, Endpoint, Error, Session};
+use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
+use crate::tls::secret::FleetSecret;
 
 counters! {
     /// What a worker counts at its sockets.
@@ -38,6 +43,9 @@ counters! {
     messages_refused,
 }
 
+/// Workers that the number of a session has room for.
+const WORKERS_MAX: usize = 256;
+
 /// How a server is to behave.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -51,6 +59,9 @@ pub struct ServerConfig {
     pub steer_handshakes: bool,
     /// Bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
     pub socket_buffer: usize,
+    /// A file with random bytes, 16 at least, that servers share which answer for each other: each accepts the cookies and
+    /// the session tickets of the others, and of itself before a restart. It is read again at each [`Server::reload`].
+    pub secret_file: Option<PathBuf>,
 }
 
 impl Default for ServerConfig {
@@ -61,6 +72,7 @@ impl Default for ServerConfig {
             offload: true,
             steer_handshakes: true,
             socket_buffer: 4 << 20,
+            secret_file: None,
         }
     }
 }
@@ -74,6 +86,8 @@ pub struct ServerStats {
     pub sockets: SocketStats,
     /// Sessions that are open now.
     pub sessions: usize,
+    /// Handshakes in progress now.
+    pub handshakes: usize,
 }
 
 /// A DTLS server with its own sockets and threads.
@@ -99,7 +113,10 @@ pub struct ServerStats {
 pub struct Server {
     shared: Arc<Shared>,
     options: Options,
+    secret_file: Option<PathBuf>,
     state: Mutex<State>,
+    /// What sessions begin with now.
+    context: Mutex<SslContext>,
 }
 
 enum State {
@@ -123,6 +140,8 @@ struct Desk {
     mailbox: Mailbox,
     counters: Arc<Counters>,
     sockets: SocketCounters,
+    /// Handshakes in progress.
+    handshakes: AtomicUsize,
 }
 
 impl Server {
@@ -131,13 +150,22 @@ impl Server {
         if !(1..=WORKERS_MAX).contains(&config.workers) {
             return Err(Error::Invalid(format!("{} workers: 1 to {WORKERS_MAX} are possible", config.workers)));
         }
-        let endpoint =
-            Config { settings: part_of(&config.endpoint.settings, config.workers as u32), ..config.endpoint };
-        let make = |_| Endpoint::new(context.clone(), endpoint.clone());
-        let endpoints = (0..config.workers).map(make).collect::<Result<Vec<_>, _>>()?;
+        let settings = part_of(&config.endpoint.settings, config.workers as u32);
+        let mut endpoint = Config { settings, ..config.endpoint };
+        if let Some(shared) = read_secret(config.secret_file.as_deref(), &context)? {
+            endpoint.cookie_secret = Some(shared);
+        }
+        let make = |number| {
+            let mut endpoint = Endpoint::new(context.clone(), endpoint.clone())?;
+            endpoint.set_number(number as u8);
+            Ok(endpoint)
+        };
+        let endpoints = (0..config.workers).map(make).collect::<Result<Vec<_>, Error>>()?;
+        let waiting_max = endpoint.max_waiting_bytes;
         let desk = |endpoint: &Endpoint| {
-            let mailbox = Mailbox::new(config.endpoint.max_waiting_bytes)?;
-            Ok(Desk { mailbox, counters: endpoint.counters(), sockets: SocketCounters::default() })
+            let mailbox = Mailbox::new(waiting_max)?;
+            let (counters, sockets) = (endpoint.counters(), SocketCounters::default());
+            Ok(Desk { mailbox, counters, sockets, handshakes: AtomicUsize::new(0) })
         };
         let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
         let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false) });
@@ -150,7 +178,14 @@ impl Server {
             offload: config.offload,
             steer: config.steer_handshakes,
         };
-        Ok(Server { shared, options, state: Mutex::new(State::Idle { workers, bound: Vec::new() }) })
+        let (secret_file, context) = (config.secret_file, Mutex::new(context));
+        Ok(Server {
+            shared,
+            options,
+            secret_file,
+            context,
+            state: Mutex::new(State::Idle { workers, bound: Vec::new() }),
+        })
     }
 
     /// Takes an address, and says which it is: port 0 takes a free one. `[::]` takes IPv4 as well. A server can have several
@@ -199,13 +234,18 @@ impl Server {
 
     /// Starts the workers, each in a thread of its own.
     pub fn start(&self) -> Result<(), Error> {
+        self.start_inside(|worker| worker())
+    }
+
+    /// The same, with `around` around all that a thread does.
+    pub(crate) fn start_inside(&self, around: fn(&mut dyn FnMut())) -> Result<(), Error> {
         let mut state = self.lock();
         let workers = state.begin()?;
         let mut threads = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let builder = thread::Builder::new().name(format!("dv-worker-{number}"));
             let one_for_all = OneForAll(self.shared.clone());
-            match builder.spawn(|| one_for_all.watch(worker)) {
+            match builder.spawn(move || one_for_all.watch(worker, around)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     self.stop();
@@ -250,12 +290,20 @@ impl Server {
     }
 
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
-    /// what they have.
+    /// what they have. The secret's file is read again. The context must be another one than that in use.
     pub fn reload(&self, context: SslContext) -> Result<(), Error> {
+        let mut current = self.context.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if current.as_ptr() == context.as_ptr() {
+            return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
+        }
         if !crate::tls::cookie::trust_the_gate(&context) {
             return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
         }
-        self.shared.desks.iter().for_each(|desk| desk.mailbox.ask(Letter::Reload(context.clone(), None)));
+        let secret = read_secret(self.secret_file.as_deref(), &context)?;
+        for desk in &self.shared.desks {
+            desk.mailbox.ask(Letter::Reload(context.clone(), secret.clone()));
+        }
+        *current = context;
         Ok(())
     }
 
@@ -277,6 +325,7 @@ impl Server {
             stats.endpoints.add(&desk.counters);
             stats.sockets.add(&desk.sockets);
             stats.sessions += desk.mailbox.sessions();
+            stats.handshakes += desk.handshakes.load(Ordering::Relaxed);
         }
         stats
     }
@@ -337,6 +386,10 @@ impl Shared {
         &self.desks[worker].sockets
     }
 
+    pub(super) fn set_handshakes(&self, worker: usize, handshakes: usize) {
+        self.desks[worker].handshakes.store(handshakes, Ordering::Relaxed);
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -353,7 +406,7 @@ impl Shared {
     }
 
     fn mailbox_of(&self, session: Session) -> Result<&Mailbox, Error> {
-        self.desks.get(whose(session).0).map(|desk| &desk.mailbox).ok_or(Error::Stale)
+        self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
     }
 
     fn stop(&self) {
@@ -366,8 +419,14 @@ impl Shared {
 struct OneForAll(Arc<Shared>);
 
 impl OneForAll {
-    fn watch(self, worker: Worker) -> Result<Vec<Port>, Error> {
-        let outcome = worker.run();
+    fn watch(self, worker: Worker, around: fn(&mut dyn FnMut())) -> Result<Vec<Port>, Error> {
+        let mut worker = Some(worker);
+        let mut outcome = Err(Error::Io("the worker has panicked".into()));
+        around(&mut || {
+            if let Some(worker) = worker.take() {
+                outcome = worker.run();
+            }
+        });
         if outcome.is_err() {
             self.0.stop();
         }
@@ -383,6 +442,17 @@ impl Drop for OneForAll {
     }
 }
 
+/// Reads the secret, where there is one, and sets what it is good for at a context that nobody uses yet.
+fn read_secret(file: Option<&Path>, context: &SslContext) -> Result<Option<CookieSecret>, Error> {
+    let Some(file) = file else { return Ok(None) };
+    let invalid = |why: &dyn std::fmt::Display| Error::Invalid(why.to_string());
+    let path = CString::new(file.as_os_str().as_bytes()).map_err(|why| invalid(&why))?;
+    let secret = FleetSecret::read(&path).map_err(|why| invalid(&why))?;
+    secret.use_for_tickets(context).map_err(|why| invalid(&why))?;
+    let cookies = secret.for_cookies().map_err(|why| invalid(&why))?;
+    Ok(Some(CookieSecret::new(cookies, unix_offset())))
+}
+
 /// Which port an answer leaves from follows from the addresses alone.
 fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error> {
     match bound.iter().find(|other| other.ip() == address.ip()) {
@@ -394,7 +464,7 @@ fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error>
 /// The part of one of so many workers.
 fn part_of(settings: &Settings, workers: u32) -> Settings {
     Settings {
-        max_connections: settings.max_connections.div_ceil(workers).min(SESSIONS_MAX),
+        max_connections: settings.max_connections.div_ceil(workers).min(NUMBERED_SESSIONS_MAX),
         max_handshakes: settings.max_handshakes.div_ceil(workers),
         max_connections_per_source: settings.max_connections_per_source.div_ceil(workers),
         max_handshakes_per_source: settings.max_handshakes_per_source.div_ceil(workers),

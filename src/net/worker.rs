@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::handler::{Context, Handler, number, whose};
+use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox};
 use super::server::{Shared, SocketCounters};
 use super::share::Share;
@@ -111,6 +111,7 @@ impl Worker {
             }
             self.work_on_handshakes();
             self.transmit();
+            self.shared.set_handshakes(self.number, self.endpoint.handshakes());
             if log::waiting() {
                 log::flush();
             }
@@ -227,15 +228,15 @@ impl Worker {
         let sockets = self.shared.sockets(self.number);
         letters.drain(|letter, message| match letter {
             Letter::Send(session) => {
-                let sent = whose(session).1.map_or(Err(Error::Stale), |own| self.endpoint.send(own, message));
-                sockets.messages_refused.add(u64::from(sent.is_err()));
+                sockets.messages_refused.add(self.endpoint.send(session, message).is_err().into());
             }
             Letter::Close(session) => {
-                let _ = whose(session).1.map(|own| self.endpoint.close(own));
+                let _ = self.endpoint.close(session);
             }
-            Letter::Reload(context, _secret) => {
+            Letter::Reload(context, secret) => {
                 // Whoever reloads has checked the context.
                 let _ = self.endpoint.set_context(context);
+                secret.iter().for_each(|secret| self.endpoint.set_cookie_secret(now, secret));
             }
             Letter::Drain(deadline) => {
                 self.endpoint.stop_accepting();
@@ -310,7 +311,7 @@ impl Worker {
 /// Tells the program what has happened.
 fn tell(endpoint: &mut Endpoint, message: &mut Vec<u8>, shared: &Shared, worker: usize, handler: &dyn Handler) {
     while let Some(event) = endpoint.event(message) {
-        let session = number(worker, event.session());
+        let session = event.session();
         let mut context = Context { endpoint, shared, worker };
         match event {
             Event::Opened { .. } => {

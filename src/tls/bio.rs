@@ -11,7 +11,13 @@ use std::sync::OnceLock;
 use libc::{c_char, c_int, c_long, c_void};
 use openssl_sys::*;
 
-use super::sys::*;
+// By name: openssl-sys declares some of these too, for OpenSSL 3.2 and later.
+use super::sys::{
+    BIO_ADDR, BIO_ADDR_rawmake, BIO_CTRL_DGRAM_GET_FALLBACK_MTU, BIO_CTRL_DGRAM_GET_MTU_OVERHEAD,
+    BIO_CTRL_DGRAM_GET_PEER, BIO_CTRL_DGRAM_SET_MTU, BIO_CTRL_PENDING, BIO_CTRL_RESET, BIO_TYPE_SOURCE_SINK,
+    BIO_get_new_index, BIO_method_type,
+};
+use crate::fork;
 use crate::guard::guard;
 use crate::wire::datagrams::{Datagrams, renumber};
 use crate::wire::record::records;
@@ -103,11 +109,12 @@ pub struct Outbound {
     /// The largest datagram, in bytes of UDP payload.
     mtu: usize,
     peer: Option<SocketAddr>,
+    born: u32,
 }
 
 impl Outbound {
     pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
-        Outbound { mtu, peer: Some(peer), ..Outbound::default() }
+        Outbound { mtu, peer: Some(peer), born: fork::generation(), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
@@ -429,8 +436,12 @@ impl Port for Outbound {
         self.read(out)
     }
     fn port_write(&mut self, datagram: &[u8]) -> bool {
-        self.push(datagram);
-        true
+        // A C caller in the child of a fork may call SSL_write itself: what two processes seal with one key must not leave.
+        let ours = self.born == fork::generation();
+        if ours {
+            self.push(datagram);
+        }
+        ours
     }
     fn pending(&self) -> usize {
         self.waiting()

@@ -105,7 +105,13 @@ pub fn trust_the_gate(context: &SslContextRef) -> bool {
 }
 
 fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {
-    let parameters = Parameters { payload: 1200, max_certificate_chain: 0, first_timeout: 0, longest_timeout: 0 };
+    let parameters = Parameters {
+        payload: 1200,
+        max_certificate_chain: 0,
+        first_timeout: 0,
+        longest_timeout: 0,
+        release_buffers: false,
+    };
     let Ok(mut session) = Session::accept(context, peer, &parameters) else { return (Probe::Theirs, Probe::Theirs) };
     let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE);
     let verify = session.probe(&hello::PROBE_WITH_COOKIE);

@@ -17,7 +17,7 @@ use super::ex_data::Slot;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::record::{FRAGMENT_MAX, HEADER_LEN, PLAINTEXT_MAX};
+use crate::wire::record::{FRAGMENT_MAX, PLAINTEXT_MAX};
 
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
 pub const PAYLOAD_MIN: usize = 256 - 48;
@@ -35,6 +35,8 @@ pub struct Parameters {
     /// Wait before the first repetition of a flight, in microseconds, and the longest wait.
     pub first_timeout: u64,
     pub longest_timeout: u64,
+    /// OpenSSL's buffers are given back whenever the session is idle.
+    pub release_buffers: bool,
 }
 
 /// How far a handshake is.
@@ -174,6 +176,10 @@ impl Session {
             SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_ENCRYPT_THEN_MAC);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
+            if with.release_buffers {
+                // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
+                SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());
+            }
             DTLS_set_timer_cb(ssl, Some(timer));
             session.set_payload(with.payload);
             Ok(session)
@@ -313,6 +319,7 @@ impl Session {
         unsafe {
             clear_errors();
             SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut());
+            clear_errors();
         }
         self.outbound().waits()
     }
@@ -369,17 +376,10 @@ impl Session {
         })
     }
 
-    /// Bytes of the shortest protected fragment that is safe to show to libssl: it gives the connection up at one that has
-    /// no room for nonce and tag. 0 before the cipher is known.
+    /// See [`fragment_min`]; 0 before the cipher is known.
     pub fn fragment_min(&self) -> usize {
         // SAFETY: the SSL is live.
-        unsafe {
-            let cipher = SSL_get_current_cipher(self.ssl.as_ptr());
-            if cipher.is_null() || SSL_CIPHER_is_aead(cipher) == 0 {
-                return 0;
-            }
-            self.payload.saturating_sub(HEADER_LEN + DTLS_get_data_mtu(self.ssl.as_ptr()))
-        }
+        unsafe { fragment_min(self.ssl.as_ptr()) }
     }
 
     /// Writes a close_notify alert.
@@ -426,6 +426,27 @@ impl Session {
         self.payload = payload.max(PAYLOAD_MIN);
         // SAFETY: the SSL is live.
         unsafe { SSL_set_mtu(self.ssl.as_ptr(), self.payload as c_long) };
+    }
+}
+
+/// Bytes of the shortest protected fragment that is safe to show to libssl: it gives the connection up at one that has no
+/// room for nonce and tag. 0 before the cipher is known.
+///
+/// # Safety
+/// `ssl` is live.
+pub unsafe fn fragment_min(ssl: *mut SSL) -> usize {
+    const TAG: usize = 16;
+    const NONCE: usize = 8;
+    // SAFETY: by contract; a cipher's name is a static text.
+    unsafe {
+        let cipher = SSL_get_current_cipher(ssl);
+        if cipher.is_null() || SSL_CIPHER_is_aead(cipher) == 0 {
+            return 0;
+        }
+        // ChaCha20-Poly1305 sends no nonce, CCM8 half a tag.
+        let name = CStr::from_ptr(SSL_CIPHER_get_name(cipher)).to_bytes();
+        let shorter = |part: &[u8]| name.windows(part.len()).any(|here| here == part);
+        if shorter(b"CHACHA20") || shorter(b"CCM8") { TAG } else { NONCE + TAG }
     }
 }
 

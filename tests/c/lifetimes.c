@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sys/wait.h>
 
 #include "check.h"
 #include "peer.h"
@@ -118,6 +119,47 @@ static void cleared(struct server *server, SSL_CTX *ctx)
     dv_dtls_conn_free(conn);
     client_vanish(&client);
     server_drain(server);
+}
+
+/* A program that takes the -1 of a failed call for a length is told so. */
+static void lengths(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = established(&client, ctx, server);
+    dv_udp_conn_key_t key = client_key(&client);
+    char in[64] = "message", out[64];
+
+    errno = 0;
+    CHECK(dv_dtls_read(conn, in, (size_t)-1, server->fd, out, sizeof(out), 16) == -1 && errno == EINVAL);
+    errno = 0;
+    CHECK(dv_dtls_write(conn, in, (size_t)-1, server->fd, out, sizeof(out), 16) == -1 && errno == EINVAL);
+    errno = 0;
+    CHECK(dv_dtls_conn_new(server->ctx, in, (size_t)-1, server->fd, &key, 16) == NULL && errno == EINVAL);
+    CHECK(dv_dtls_read(conn, in, 0, server->fd, out, (size_t)-1, 16) == 0);
+    CHECK(client_echo(&client, server, "still here"));
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+}
+
+/* Nothing that a child seals with its parent's keys leaves it, by whatever function it was written. */
+static void forked(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = established(&client, ctx, server);
+    char out[512];
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        int sealed = SSL_write(conn->ssl, "from the child", 14);
+
+        _exit(sealed > 0 || BIO_pending((BIO *)conn->wbio) > 0 || BIO_read(conn->wbio, out, sizeof(out)) > 0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(client_echo(&client, server, "from the parent's peer"));
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
 }
 
 /* What a callback of libssl calls, in the middle of a call about `busy`. */
@@ -239,6 +281,8 @@ int main(int argc, char **argv)
     own_references(&server, ctx);
     ssl_first(&server, ctx);
     cleared(&server, ctx);
+    lengths(&server, ctx);
+    forked(&server, ctx);
     from_callbacks(&server, ctx);
     thread_ends(&server, ctx);
     SSL_CTX_free(ctx);

@@ -81,6 +81,11 @@ static dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct se
     return dv_dtls_conn_find(&key);
 }
 
+static int send_to(struct server *server, dv_udp_conn_t *conn, const char *datagram, ssize_t len)
+{
+    return sendto(server->fd, datagram, (size_t)len, 0, &conn->key.addr, sizeof(conn->key.addr4)) == len;
+}
+
 static void handshake_deadline(void)
 {
     struct server server;
@@ -169,6 +174,51 @@ static void connection_limit(void)
         CHECK(dv_dtls_conn_find(&keys[i]) == NULL);
     }
     for (i = 0; i < 3; i++) {
+        client_vanish(&clients[i]);
+    }
+    SSL_CTX_free(ctx);
+    server_close(&server);
+}
+
+/* A program that keeps its own dv_dtls_read: what it has finished with SSL_accept is no handshake in progress any more. */
+static void handshake_by_hand(void)
+{
+    struct server server;
+    struct client clients[3];
+    SSL_CTX *ctx = client_context(certs);
+    char in[2048], out[8192];
+    int i = 0, waited = 0;
+
+    setenv("DV_MAX_HANDSHAKES", "1", 1);
+    setenv("DV_FIRST_TIMEOUT_MS", "20", 1);
+    server_open(&server, certs);
+    for (i = 0; i < 3; i++) {
+        dv_udp_conn_t *conn = half_open(&clients[i], ctx, &server);
+
+        CHECK(conn != NULL);
+        for (waited = 0; conn != NULL && waited < PATIENCE && !SSL_is_init_finished(conn->ssl); waited++) {
+            ssize_t len = 0;
+
+            SSL_do_handshake(clients[i].ssl);
+            len = recv(server.fd, in, sizeof(in), MSG_DONTWAIT);
+            if (len > 0) {
+                BIO_write(conn->rbio, in, (int)len);
+                SSL_accept(conn->ssl);
+                len = BIO_read(conn->wbio, out, sizeof(out));
+                CHECK(len <= 0 || send_to(&server, conn, out, len));
+            } else {
+                poll(NULL, 0, 1);
+            }
+        }
+        CHECK(conn != NULL && SSL_is_init_finished(conn->ssl));
+        /* Its first flight was due after 20 ms; that is when the library looks. */
+        poll(NULL, 0, 50);
+        dv_dtls_handle_timeouts();
+    }
+    for (i = 0; i < 3; i++) {
+        dv_udp_conn_key_t key = client_key(&clients[i]);
+
+        dv_dtls_conn_free(dv_dtls_conn_find(&key));
         client_vanish(&clients[i]);
     }
     SSL_CTX_free(ctx);
@@ -376,6 +426,7 @@ int main(int argc, char **argv)
     run("handshake deadline", handshake_deadline);
     run("idle deadline", idle_deadline);
     run("connection limit", connection_limit);
+    run("handshake by hand", handshake_by_hand);
     run("structs of the program", structs_of_the_program);
     run("list of the program", list_of_the_program);
     run("log callback", log_callback);

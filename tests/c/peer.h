@@ -101,7 +101,7 @@ static inline void server_close(struct server *server)
 /* Takes one datagram, as the original main does, and echoes the messages in it. Returns 0 when none waits. */
 static inline int server_step(struct server *server)
 {
-    static char in[DTLS_RECORD_MAX_LEN], out[2048];
+    static _Thread_local char in[DTLS_RECORD_MAX_LEN], out[2048];
     dv_udp_conn_key_t key;
     socklen_t addrlen = sizeof(key);
     ssize_t len = 0;

@@ -25,9 +25,8 @@ pub const PROOFS: &[Proof] = &[
 fn through(door: &Door, count: u32, drop: f64, timer: &str, deadline: u32) -> Report {
     let server = Server::start(door);
     let proxy = Proxy::start(server.address, &format!("--drop {drop} --reorder 0.05 --duplicate 0.05 --seed 20261123"));
-    let options = format!(
-        "--count {count} --concurrency {count} --rate 100 --timer {timer} --deadline {deadline} --at-least 0"
-    );
+    let options =
+        format!("--count {count} --concurrency {count} --rate 100 --timer {timer} --deadline {deadline} --at-least 0");
     tool::run("handshake", proxy.address, &options).good(&server)
 }
 

@@ -87,7 +87,8 @@ fn large_key_share(door: &Door) {
     let server = Server::start(door);
     let mut client = Client::new(&talkative(1200).build(), socket(), server.address, 1200);
     client.handshake(Duration::from_secs(10)).expect("a handshake");
-    let hello: Vec<usize> = client.wire().sent.iter().filter(|sent| sent[13] == 1 && sent[18] == 1).map(Vec::len).collect();
+    let hello: Vec<usize> =
+        client.wire().sent.iter().filter(|sent| sent[13] == 1 && sent[18] == 1).map(Vec::len).collect();
     assert!(hello.len() == 2 && hello[0] > 1150 && hello[1] > 200, "{hello:?}");
     client.ask(door, b"a message");
 }

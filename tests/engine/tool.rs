@@ -32,7 +32,8 @@ pub struct Report {
 
 impl Report {
     fn field(&self, name: &str) -> &str {
-        let begin = self.line.split_once(&format!("\"{name}\": ")).unwrap_or_else(|| panic!("no {name} in {}", self.line)).1;
+        let begin =
+            self.line.split_once(&format!("\"{name}\": ")).unwrap_or_else(|| panic!("no {name} in {}", self.line)).1;
         begin.split([',', '}']).next().unwrap_or_default()
     }
 

@@ -50,9 +50,9 @@ fn main() {
             add(name, Box::new(move |document| wrong_ca(document, client, server, link)));
         }
     }
-    for unit in 0..UNITS.len() {
+    for (unit, (helper, ..)) in UNITS.iter().enumerate() {
         for (verb, taken) in [("keep", Taken::all_but(unit)), ("take", Taken::only(unit))] {
-            let name = format!("one_helper::{verb}_{}", UNITS[unit].0);
+            let name = format!("one_helper::{verb}_{helper}");
             add(name, Box::new(move |document| one_helper(document, taken)));
         }
     }

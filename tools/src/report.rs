@@ -13,6 +13,16 @@ impl Report {
         Report(String::new()).text("command", command)
     }
 
+    /// An object that is to stand in another one.
+    pub fn nested() -> Self {
+        Report(String::new())
+    }
+
+    /// An object in this one.
+    pub fn part(self, name: &str, part: Report) -> Self {
+        self.field(name, part.line())
+    }
+
     fn field(mut self, name: &str, value: impl Display) -> Self {
         let comma = if self.0.is_empty() { "" } else { ", " };
         write!(self.0, "{comma}\"{name}\": {value}").expect("a String takes everything");
@@ -116,10 +126,13 @@ mod tests {
 
     #[test]
     fn a_report_is_one_line_of_json() {
+        let part = Report::nested().value("in", true);
         let report = Report::new("x").value("n", 3).float("f", 0.5).float("none", f64::NAN).text("t", "a\"b\\\n");
+        let report = report.part("p", part);
         assert_eq!(
             report.line(),
-            "{\"command\": \"x\", \"n\": 3, \"f\": 0.5000, \"none\": null, \"t\": \"a\\\"b\\\\\\u000a\"}"
+            "{\"command\": \"x\", \"n\": 3, \"f\": 0.5000, \"none\": null, \"t\": \"a\\\"b\\\\\\u000a\", \
+             \"p\": {\"in\": true}}"
         );
     }
 

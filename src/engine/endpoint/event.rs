@@ -36,6 +36,15 @@ impl Event {
             Event::Opened { session } | Event::Message { session } | Event::Closed { session, .. } => session,
         }
     }
+
+    /// The same about this session.
+    pub(super) fn with(self, session: Session) -> Event {
+        match self {
+            Event::Opened { .. } => Event::Opened { session },
+            Event::Message { .. } => Event::Message { session },
+            Event::Closed { reason, .. } => Event::Closed { session, reason },
+        }
+    }
 }
 
 /// Messages that were taken and still stand in the buffer, before those behind them are moved to its beginning.

@@ -51,6 +51,12 @@ const DUE_AT_ONCE: usize = 256;
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
 
+/// Where the endpoint's number stands in the number of a session: above the places of so many.
+const NUMBER_SHIFT: u32 = 24;
+
+/// Sessions that an endpoint with a number can have.
+pub(crate) const NUMBERED_SESSIONS_MAX: u32 = (1 << NUMBER_SHIFT) - 2;
+
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
 ///
 /// Times are microseconds of a monotonic clock of the program's choice. See the [module](self) for the order of the calls.
@@ -132,6 +138,8 @@ pub struct Endpoint {
     counters: Arc<Counters>,
     now: u64,
     born: u32,
+    /// What the program's numbers of sessions and ours differ in; see [`Endpoint::set_number`].
+    brand: u64,
 }
 
 /// A connection and what the endpoint knows about it.
@@ -176,6 +184,7 @@ impl Endpoint {
             counters: Arc::default(),
             now: 0,
             born: fork::generation(),
+            brand: 0,
         })
     }
 
@@ -430,12 +439,13 @@ impl Endpoint {
         let session = self.seats.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
         self.settle(session, self.inbox.count());
-        Ok(session)
+        Ok(self.public(session))
     }
 
     /// Sends one message: one record, in one datagram of its own.
     pub fn send(&mut self, session: Session, message: &[u8]) -> Result<(), Error> {
         self.refuse_in_a_child()?;
+        let session = self.own(session)?;
         let Some(seat) = self.seats.get_mut(session) else {
             return Err(if self.ended.contains_key(&session) { Error::NotEstablished } else { Error::Stale });
         };
@@ -467,7 +477,7 @@ impl Endpoint {
     /// Ends a session: the peer is sent a close_notify, and [`Event::Closed`] follows.
     pub fn close(&mut self, session: Session) -> Result<(), Error> {
         self.seat(session)?;
-        self.end(session, CloseReason::Local);
+        self.end(self.own(session)?, CloseReason::Local);
         Ok(())
     }
 
@@ -493,7 +503,7 @@ impl Endpoint {
             }
             Event::Closed { session, .. } => self.told = Some(session),
         }
-        Some((event, bytes))
+        Some((event.with(self.public(event.session())), bytes))
     }
 
     /// What [`Endpoint::next_event`] has pointed to; it stands there until the next datagram is received.
@@ -538,13 +548,14 @@ impl Endpoint {
 
     /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
     pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
+        let session = self.own(session)?;
         let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
         seat.map(|seat| seat.user = user).ok_or(Error::Stale)
     }
 
     /// The sessions that are open or will be, in no order.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
-        self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| session)
+        self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
     }
 
     /// What was counted so far.
@@ -552,6 +563,17 @@ impl Endpoint {
         let mut stats = Stats::default();
         stats.add(&self.counters);
         stats
+    }
+
+    /// Gives the endpoint a number among those of one program, before it has sessions: it is part of their numbers, above the
+    /// place, so that no two endpoints' are the same.
+    pub(crate) fn set_number(&mut self, number: u8) {
+        self.brand = u64::from(number) << NUMBER_SHIFT;
+    }
+
+    /// The number of the endpoint that has a session.
+    pub(crate) fn number_of(session: Session) -> u8 {
+        (session.as_u64() >> NUMBER_SHIFT) as u8
     }
 
     /// The counters, for another thread to read.
@@ -567,6 +589,12 @@ impl Endpoint {
         }
         self.context = context;
         Ok(())
+    }
+
+    /// Makes cookies with another secret from now on. Those that are out stay good.
+    pub fn set_cookie_secret(&mut self, now: u64, secret: &CookieSecret) {
+        self.now = self.now.max(now);
+        self.jar.replace(self.now, &secret.secret, secret.unix_offset);
     }
 
     /// Accepts no handshakes any more; those that have begun go on.
@@ -585,7 +613,18 @@ impl Endpoint {
     }
 
     fn seat(&self, session: Session) -> Result<&Seat, Error> {
+        let session = self.own(session)?;
         self.seats.get(session).or_else(|| self.ended.get(&session)).ok_or(Error::Stale)
+    }
+
+    /// Ours of a number that the program has given. That of another endpoint finds nothing.
+    fn own(&self, session: Session) -> Result<Session, Error> {
+        Session::from_u64(session.as_u64() ^ self.brand).ok_or(Error::Stale)
+    }
+
+    /// The program's number of a session.
+    fn public(&self, own: Session) -> Session {
+        Session::from_u64(own.as_u64() ^ self.brand).unwrap_or(own)
     }
 
     /// The oldest first.

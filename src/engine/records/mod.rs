@@ -15,7 +15,7 @@ use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 pub use self::prf::export;
 pub use self::suite::Suite;
 pub use self::window::Window;
-pub use crate::tls::secrets::{Digest, Secrets};
+pub use crate::tls::master_secret::{Digest, Secrets};
 use crate::wire::record::{HEADER_LEN, Record};
 
 /// The epoch of what the handshake's keys protect; there is no renegotiation that would begin another.

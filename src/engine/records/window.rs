@@ -39,25 +39,26 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
-    /// All that has come, by name. The lowest are forgotten, as they are in the window.
-    #[derive(Default)]
-    struct Naive(BTreeSet<u64>);
+    /// Has a note of each record since `first`.
+    struct Naive {
+        first: u64,
+        came: Vec<bool>,
+        highest: Option<u64>,
+    }
 
     impl Naive {
         fn is_new(&self, sequence: u64) -> bool {
-            let highest = self.0.last().copied();
-            !self.0.contains(&sequence) && highest.is_none_or(|highest| sequence + WIDTH > highest)
+            let came = self.came.get((sequence - self.first) as usize).is_some_and(|came| *came);
+            !came && self.highest.is_none_or(|highest| sequence + WIDTH > highest)
         }
 
         fn mark(&mut self, sequence: u64) {
-            self.0.insert(sequence);
-            while self.0.len() > 2 * WIDTH as usize {
-                self.0.pop_first();
-            }
+            let at = (sequence - self.first) as usize;
+            self.came.resize(self.came.len().max(at + 1), false);
+            self.came[at] = true;
+            self.highest = self.highest.max(Some(sequence));
         }
     }
 
@@ -72,9 +73,10 @@ mod tests {
         };
         let (mut new, mut old) = (0, 0);
         for round in 0..1000 {
-            let (mut window, mut naive) = (Window::default(), Naive::default());
             let last = (1 << 48) - 1;
             let mut middle = if round % 4 == 0 { last - 400 } else { next() % 1000 };
+            let first = middle.saturating_sub(1000);
+            let (mut window, mut naive) = (Window::default(), Naive { first, came: Vec::new(), highest: None });
             for _ in 0..10_000 {
                 let spread = [4, 64, 2 * WIDTH, 400][(next() % 4) as usize];
                 middle = (middle + next() % 3 * u64::from(next() % 64 == 0) * (next() % 300)).min(last);

@@ -40,9 +40,9 @@ pub struct Directory {
     len: Mutex<usize>,
 }
 
-impl Directory {
+impl Default for Directory {
     /// A directory in which nobody is.
-    pub fn new() -> Directory {
+    fn default() -> Directory {
         let directory = Directory {
             hash: RandomState::new(),
             version: AtomicU64::new(0),
@@ -53,7 +53,9 @@ impl Directory {
         directory.table(0);
         directory
     }
+}
 
+impl Directory {
     /// The number of `peer`.
     #[inline]
     pub fn get(&self, peer: SocketAddr) -> Option<u64> {
@@ -191,7 +193,7 @@ mod tests {
 
     #[test]
     fn as_a_map_through_growth_and_removal() {
-        let (directory, mut map) = (Directory::new(), HashMap::new());
+        let (directory, mut map) = (Directory::default(), HashMap::new());
         let mut state = 7u64;
         for _ in 0..40_000 {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn readers_see_what_stays_while_a_writer_moves_the_rest() {
-        let (directory, done) = (Directory::new(), AtomicBool::new(false));
+        let (directory, done) = (Directory::default(), AtomicBool::new(false));
         (0..400).for_each(|number| directory.set(peer(number), number + 1));
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -202,8 +202,8 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 ) -> *mut dv_udp_conn_t {
     guard(ptr::null_mut(), || {
         let _ = addrlen;
-        if ctx.is_null() || buf.is_null() || key.is_null() {
-            log!(Error, "dv_dtls_conn_new: ctx, buf or key is NULL");
+        if ctx.is_null() || buf.is_null() || key.is_null() || len > isize::MAX as size_t {
+            log!(Error, "dv_dtls_conn_new: ctx, buf or key is NULL, or len is the -1 of an error");
             sys::set_errno(EINVAL);
             return ptr::null_mut();
         }
@@ -321,8 +321,8 @@ pub unsafe extern "C" fn dv_dtls_read(
 ) -> c_int {
     guard(DV_ERROR, || {
         let _ = addrlen;
-        if conn.is_null() || out_buf.is_null() || out_len == 0 {
-            log!(Error, "dv_dtls_read: conn or out_buf is NULL, or out_len is 0");
+        if conn.is_null() || out_buf.is_null() || out_len == 0 || in_len > isize::MAX as size_t {
+            log!(Error, "dv_dtls_read: conn or out_buf is NULL, out_len is 0, or in_len is the -1 of an error");
             return fail(EINVAL);
         }
         let (local, now) = (local(), sys::now());
@@ -487,8 +487,8 @@ pub unsafe extern "C" fn dv_dtls_write(
 ) -> c_int {
     guard(DV_ERROR, || {
         let _ = (out_buf, out_len);
-        if conn.is_null() || in_buf.is_null() || in_len == 0 {
-            log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0");
+        if conn.is_null() || in_buf.is_null() || in_len == 0 || in_len > isize::MAX as size_t {
+            log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0 or the -1 of an error");
             return fail(EINVAL);
         }
         let (local, now) = (local(), sys::now());

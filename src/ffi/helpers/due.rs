@@ -5,7 +5,7 @@
 
 use libc::MSG_DONTWAIT;
 
-use super::connection::{State, send_waiting};
+use super::connection::{State, moved, send_waiting};
 use super::shared::{Local, STATE, local, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
@@ -85,12 +85,18 @@ unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
         local.timers.borrow_mut().set(work.id, now + LATER);
         return;
     };
+    let before = connection.state();
     connection.advance(now, &local.counters);
     if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
         // SAFETY: the struct is live.
         let _ = unsafe { send_waiting(&mut connection, &(*work.conn).key, fd, MSG_DONTWAIT, local) };
     }
-    let next = match connection.state() {
+    let phase = connection.state();
+    if before != phase {
+        // Among others: a C caller has finished the handshake himself, with SSL_accept and the like.
+        moved(local, state, before, phase);
+    }
+    let next = match phase {
         Phase::Closed(_) if spared => now + LATER,
         Phase::Closed(_) => {
             drop(connection);

@@ -10,9 +10,10 @@ use super::connection::{dv_dtls_msg_send, fail};
 use super::shared::shared;
 use super::types::*;
 use crate::engine::connection::payload;
+use crate::tls::session::fragment_min;
 use crate::tls::sys::*;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::record::records;
+use crate::wire::record::{Record, records};
 
 /// What a record adds to a message at most: header, and IV, MAC and padding of the CBC suites. libssl is not asked, as it
 /// assumes the smallest MTU where the caller has set none, and would refuse what always went through.
@@ -49,7 +50,9 @@ pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: &m
     // SAFETY: by contract.
     unsafe {
         let ssl = (*conn).ssl.cast::<SSL>();
-        if !datagram.is_empty() {
+        let shortest = fragment_min(ssl);
+        let ends_it = |record: Record<'_>| record.epoch > 0 && record.fragment().len() < shortest;
+        if !datagram.is_empty() && !records(datagram).any(ends_it) {
             BIO_write((*conn).rbio.cast(), datagram.as_ptr().cast(), datagram.len() as c_int);
         }
         ERR_clear_error();

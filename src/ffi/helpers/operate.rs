@@ -31,8 +31,8 @@ pub extern "C" fn dv_dtls_next_timeout() -> c_int {
 /// Returns how many connections were looked after.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
-    const ROUNDS: usize = 64;
     guard(0, || {
+        const ROUNDS: usize = 64;
         let (local, now) = (local(), sys::now());
         // No call is about a connection now, so none is spared.
         local.last.set(std::ptr::null_mut());
@@ -119,7 +119,10 @@ pub unsafe extern "C" fn dv_dtls_get_stats(stats: *mut dv_stats) -> c_int {
                 (table.established(), table.handshakes())
             };
             // SAFETY: the caller's promise.
-            unsafe { dv_stats::write(stats, established.into(), handshakes.into(), shared().stats())? };
+            unsafe {
+                let counted = dv_stats::from(shared().stats());
+                dv_stats { sessions: established.into(), handshakes: handshakes.into(), ..counted }.write(stats)?;
+            }
             Ok(0)
         })
     })

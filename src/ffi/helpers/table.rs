@@ -37,8 +37,8 @@ pub extern "C" fn dv_dtls_conn_table_init() {
 #[cfg(not(dv_omit = "dtls_conn_hash"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uint {
-    const SIZE: usize = size_of::<dv_udp_conn_key_t>();
     guard(0, || {
+        const SIZE: usize = size_of::<dv_udp_conn_key_t>();
         if key.is_null() {
             return 0;
         }
@@ -130,9 +130,13 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
+        let find = || peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
+        let mut found = find();
+        // Another thread may have given it up just now.
+        while !found.is_null() && !shared().claim(&local, found) {
+            found = find();
+        }
         local.last.set(found);
-        shared().claim(&local, found);
         found
     })
 }

@@ -88,6 +88,7 @@ impl Inbound {
             let none = ptr::null_mut();
             libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, libc::MSG_DONTWAIT, none)
         })? as usize;
+        #[allow(clippy::unnecessary_cast, reason = "other C libraries have other types here")]
         for (len, header) in self.lens.iter_mut().zip(&headers[..n]) {
             *len = (header.msg_len as usize, header.msg_hdr.msg_controllen as usize);
         }
@@ -137,6 +138,7 @@ fn each_control(controls: &Control, len: usize, mut show: impl FnMut(c_int, c_in
     while rest.len() >= header_len {
         // SAFETY: there are enough bytes, at any alignment, and any bytes are a cmsghdr.
         let header = unsafe { rest.as_ptr().cast::<cmsghdr>().read_unaligned() };
+        #[allow(clippy::unnecessary_cast, reason = "other C libraries have another type here")]
         let len = header.cmsg_len as usize;
         if len < header_len || len > rest.len() {
             break;

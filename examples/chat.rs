@@ -1,0 +1,70 @@
+//! A message of one session goes to all others, whichever worker has them.
+
+use std::net::IpAddr;
+use std::sync::RwLock;
+
+use dv_dtls::{CloseReason, Context, Handler, Server, ServerConfig, Session};
+
+#[macro_use]
+mod support;
+
+const HELP: &str = concat!(
+    "\
+chat [OPTIONS]
+  A room: what one client says, all others hear. Try it with several echo_clients, or with openssl s_client -dtls1_2.
+  --host ADDR            the address to listen on (::, which takes IPv4 as well)
+  --port N               the UDP port; 0 takes a free one (4433)
+  --workers N            threads (2)
+",
+    identity_help!()
+);
+
+/// Everybody who is there.
+#[derive(Default)]
+struct Room(RwLock<Vec<Session>>);
+
+impl Room {
+    fn say(&self, context: &mut Context<'_>, from: Session, text: &[u8]) {
+        let all = self.0.read().unwrap();
+        for session in all.iter().filter(|session| **session != from) {
+            // Who has left meanwhile, or has too much waiting, misses it.
+            let _ = context.send(*session, text);
+        }
+    }
+
+    fn name(context: &Context<'_>, session: Session) -> String {
+        context.info(session).map_or_else(|_| "somebody".to_owned(), |info| info.peer().to_string())
+    }
+}
+
+impl Handler for Room {
+    fn open(&self, context: &mut Context<'_>, session: Session) {
+        self.0.write().unwrap().push(session);
+        let text = format!("{} has come", Room::name(context, session));
+        self.say(context, session, text.as_bytes());
+    }
+
+    fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]) {
+        let mut text = format!("{}: ", Room::name(context, session)).into_bytes();
+        text.extend_from_slice(message);
+        self.say(context, session, &text);
+    }
+
+    fn close(&self, context: &mut Context<'_>, session: Session, _reason: CloseReason) {
+        self.0.write().unwrap().retain(|other| *other != session);
+        let text = format!("{} has left", Room::name(context, session));
+        self.say(context, session, text.as_bytes());
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = support::Args::new(HELP);
+    let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));
+    let config = ServerConfig { workers: args.or("--workers", 2), ..ServerConfig::default() };
+    let identity = support::Identity::take(&mut args);
+    args.finish();
+
+    let server = Server::new(identity.context()?, config, Room::default())?;
+    println!("listening on {}", server.bind(address)?);
+    Ok(server.run()?)
+}

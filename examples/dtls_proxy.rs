@@ -1,0 +1,112 @@
+//! DTLS on one side, plain UDP on the other: a UDP service gets DTLS and does not notice.
+//!
+//! Each session has a socket of its own towards the backend, so that the backend sees as many peers as there are clients,
+//! and its answers find their way back.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::{Arc, RwLock};
+use std::thread;
+
+use dv_dtls::{CloseReason, Context, Handler, Server, ServerConfig, Session};
+
+#[macro_use]
+mod support;
+#[path = "support/poll.rs"]
+mod poll;
+
+const HELP: &str = concat!(
+    "\
+dtls_proxy --backend HOST:PORT [OPTIONS]
+  Takes DTLS and speaks plain UDP to the backend, one backend socket a session.
+  --backend HOST:PORT    the UDP service
+  --host ADDR            the address to listen on (::, which takes IPv4 as well)
+  --port N               the UDP port; 0 takes a free one (4433)
+  --workers N            threads (1)
+  --idle S               end sessions that were silent for so many seconds (300)
+",
+    identity_help!()
+);
+
+/// The sockets towards the backend, by session.
+struct Backend {
+    address: SocketAddr,
+    sockets: RwLock<HashMap<Session, UdpSocket>>,
+    poll: poll::Poll,
+}
+
+impl Backend {
+    fn connect(&self, session: Session) -> io::Result<()> {
+        let socket = UdpSocket::bind(if self.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+        socket.connect(self.address)?;
+        socket.set_nonblocking(true)?;
+        self.poll.add(&socket, session.as_u64())?;
+        self.sockets.write().unwrap().insert(session, socket);
+        Ok(())
+    }
+
+    /// Takes answers to their sessions, for ever.
+    fn bring_back(&self, server: &Server) -> io::Result<()> {
+        let mut datagram = [0; 1 << 16];
+        loop {
+            for session in self.poll.wait(None)?.into_iter().filter_map(Session::from_u64) {
+                let sockets = self.sockets.read().unwrap();
+                let Some(socket) = sockets.get(&session) else { continue };
+                while let Ok(len) = socket.recv(&mut datagram) {
+                    // Nothing, or more than fits in a datagram: the server counts it.
+                    let _ = server.send(session, &datagram[..len]);
+                }
+            }
+        }
+    }
+}
+
+/// The side of the clients.
+struct Clients(Arc<Backend>);
+
+impl Handler for Clients {
+    fn open(&self, context: &mut Context<'_>, session: Session) {
+        if let Err(error) = self.0.connect(session) {
+            eprintln!("no socket for a session: {error}");
+            let _ = context.close(session);
+        }
+    }
+
+    fn message(&self, _context: &mut Context<'_>, session: Session, message: &[u8]) {
+        if let Some(socket) = self.0.sockets.read().unwrap().get(&session) {
+            // Lost, or refused because nobody listens there: what is sent over UDP may be lost.
+            let _ = socket.send(message);
+        }
+    }
+
+    fn close(&self, _context: &mut Context<'_>, session: Session, _reason: CloseReason) {
+        self.0.sockets.write().unwrap().remove(&session);
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = support::Args::new(HELP);
+    let backend: String = args.option("--backend").ok_or("--backend HOST:PORT is missing; -h tells more")?;
+    let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));
+    let mut config = ServerConfig { workers: args.or("--workers", 1), ..ServerConfig::default() };
+    config.endpoint.settings.idle_timeout = std::time::Duration::from_secs(args.or("--idle", 300));
+    let identity = support::Identity::take(&mut args);
+    args.finish();
+
+    let backend = Arc::new(Backend {
+        address: backend.to_socket_addrs()?.next().ok_or("no such backend")?,
+        sockets: RwLock::default(),
+        poll: poll::Poll::new()?,
+    });
+    let server = Arc::new(Server::new(identity.context()?, config, Clients(backend.clone()))?);
+    println!("listening on {}", server.bind(address)?);
+    let answers = server.clone();
+    thread::spawn(move || {
+        if let Err(error) = backend.bring_back(&answers) {
+            eprintln!("no answers any more: {error}");
+            answers.stop();
+        }
+    });
+    Ok(server.run()?)
+}

@@ -1,0 +1,95 @@
+//! A DTLS client that sends a message and waits for the answer: the endpoint door on a socket of the program's own.
+
+use std::io::ErrorKind;
+use std::net::{ToSocketAddrs, UdpSocket};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dv_dtls::{Config, Connect, Endpoint, Event};
+
+#[macro_use]
+mod support;
+
+const HELP: &str = "\
+echo_client [OPTIONS]
+  Sends a message to a DTLS server and prints what comes back. Exits with 1 when nothing does.
+  --host NAME     the server (127.0.0.1)
+  --port N        its UDP port (4433)
+  --name NAME     what the server's certificate must say; without it, any will do that the CA has signed
+  --message TEXT  what to send (hello)
+  --count N       how many times (1)
+  --timeout S     how long all of it may take, in seconds (10)
+  --ca FILE       certificates of the CAs that the server's is checked against (certs/out/ca.pem)
+  --cert FILE     a certificate to show, PEM
+  --key FILE      its private key, PEM
+  --psk HEX       the key of the identity \"client\", in the place of certificates
+  --keylog FILE   write the session's secrets there, for Wireshark: whoever has them reads everything";
+
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut args = support::Args::new(HELP);
+    let server = (args.or("--host", "127.0.0.1".to_owned()), args.or("--port", 4433));
+    let name: Option<String> = args.option("--name");
+    let message = args.or("--message", "hello".to_owned());
+    let count: u32 = args.or("--count", 1);
+    let timeout = Duration::from_secs(args.or("--timeout", 10));
+    let context = support::client_context(&mut args)?;
+    args.finish();
+
+    let server = server.to_socket_addrs()?.next().ok_or("no such host")?;
+    let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    // The kernel then drops what others send.
+    socket.connect(server)?;
+
+    let began = Instant::now();
+    let now = || began.elapsed().as_micros() as u64;
+    let mut endpoint = Endpoint::new(context, Config { accept: false, ..Config::default() })?;
+    let session = endpoint.connect(now(), &Connect { name: name.as_deref(), ..Connect::to(server) })?;
+    let mut answers = 0;
+    let mut over = false;
+    let mut bytes = Vec::new();
+    while !over && began.elapsed() < timeout {
+        while let Some(event) = endpoint.event(&mut bytes) {
+            match event {
+                Event::Opened { .. } => {
+                    let info = endpoint.info(session)?;
+                    println!("connected to {}: {}", info.peer(), info.cipher().unwrap_or("?"));
+                    endpoint.send(session, message.as_bytes())?;
+                }
+                Event::Message { .. } => {
+                    println!("{}", String::from_utf8_lossy(&bytes).escape_debug());
+                    answers += 1;
+                    match answers == count {
+                        true => endpoint.close(session)?,
+                        false => endpoint.send(session, message.as_bytes())?,
+                    }
+                }
+                Event::Closed { reason, .. } => {
+                    if answers < count {
+                        let failure = endpoint.info(session)?.failure().unwrap_or_default();
+                        eprintln!("the session is over: {reason:?} {failure}");
+                    }
+                    over = true;
+                }
+            }
+        }
+        while let Some(transmit) = endpoint.transmit(1) {
+            // What is lost now is sent again when its time has come.
+            let _ = socket.send(transmit.bytes);
+        }
+        if over {
+            break;
+        }
+        let wait = Duration::from_micros(endpoint.deadline().saturating_sub(now()).clamp(1000, 1_000_000));
+        socket.set_read_timeout(Some(wait))?;
+        let mut datagram = [0; 1 << 16];
+        match socket.recv(&mut datagram) {
+            Ok(len) => endpoint.receive(now(), &datagram[..len], server, None),
+            // Nobody listens, or not yet; or nothing has come.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::thread::sleep(wait),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+        endpoint.advance(now());
+    }
+    Ok(ExitCode::from(u8::from(answers < count)))
+}

@@ -1,0 +1,91 @@
+//! The endpoint in a loop of the program's own, beside something else that the loop waits for: here the terminal.
+
+use std::io::{BufRead, stdin};
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use dv_dtls::{Config, Endpoint, Event};
+
+#[macro_use]
+mod support;
+#[path = "support/poll.rs"]
+mod poll;
+
+const HELP: &str = concat!(
+    "\
+event_loop [OPTIONS]
+  A DTLS server on one socket, in an epoll loop. Prints what clients send, and sends each line of the terminal to all of
+  them. Ends with the terminal's input.
+  --host ADDR            the address to listen on (127.0.0.1)
+  --port N               the UDP port; 0 takes a free one (4433)
+",
+    identity_help!()
+);
+
+const SOCKET: u64 = 0;
+const TERMINAL: u64 = 1;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = support::Args::new(HELP);
+    let address: (IpAddr, u16) = (args.or("--host", [127, 0, 0, 1].into()), args.or("--port", 4433));
+    let identity = support::Identity::take(&mut args);
+    args.finish();
+
+    let socket = UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    println!("listening on {}", socket.local_addr()?);
+    let poll = poll::Poll::new()?;
+    poll.add(&socket, SOCKET)?;
+    poll.add(stdin(), TERMINAL)?;
+
+    let began = Instant::now();
+    let now = || began.elapsed().as_micros() as u64;
+    let mut endpoint = Endpoint::new(identity.context()?, Config::default())?;
+    let mut bytes = Vec::new();
+    let mut typing = true;
+    while typing {
+        // 1. Wait, at most until the endpoint has something to do by itself.
+        let due = endpoint.deadline();
+        let timeout = (due != u64::MAX).then(|| Duration::from_micros(due.saturating_sub(now())));
+        for ready in poll.wait(timeout)? {
+            match ready {
+                // 2. Give it what has come in.
+                SOCKET => {
+                    let mut datagram = [0; 1 << 16];
+                    while let Ok((len, from)) = socket.recv_from(&mut datagram) {
+                        endpoint.receive(now(), &datagram[..len], from, None);
+                    }
+                }
+                _ => {
+                    let mut line = String::new();
+                    typing = stdin().lock().read_line(&mut line)? > 0;
+                    let sessions: Vec<_> = endpoint.sessions().filter(|_| typing).collect();
+                    for session in sessions {
+                        if let Err(error) = endpoint.send(session, line.as_bytes()) {
+                            println!("{}: {error}", endpoint.info(session)?.peer());
+                        }
+                    }
+                }
+            }
+        }
+        endpoint.advance(now());
+        if !typing {
+            let sessions: Vec<_> = endpoint.sessions().collect();
+            sessions.into_iter().try_for_each(|session| endpoint.close(session))?;
+        }
+        // 3. Take what has happened.
+        while let Some(event) = endpoint.event(&mut bytes) {
+            let peer = endpoint.info(event.session())?.peer();
+            match event {
+                Event::Opened { .. } => println!("{peer} is here"),
+                Event::Message { .. } => println!("{peer}: {}", String::from_utf8_lossy(&bytes).escape_debug()),
+                Event::Closed { reason, .. } => println!("{peer} is gone: {reason:?}"),
+            }
+        }
+        // 4. Send what has to leave. A datagram that the socket does not take is lost, as it might be later on.
+        while let Some(transmit) = endpoint.transmit(1) {
+            let _ = socket.send_to(transmit.bytes, transmit.to);
+        }
+    }
+    Ok(())
+}

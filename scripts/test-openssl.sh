@@ -1,0 +1,65 @@
+#!/bin/sh
+# test-openssl.sh SERIES...: the Rust tests, the programs of tests/c and the demo of c-examples with other versions of OpenSSL
+# than the system's, each built from source once (see openssl.sh) and linked statically. SERIES is 3.6, 4.0 or system.
+# Not run here are the tests that take the installed library apart: its exports, its layout, its loading, and the original
+# program, which is linked to the system's OpenSSL.
+set -eu
+cd "$(dirname "$0")/.."
+apart=' header layout original unload openssl_mismatch '
+summary=
+
+rust_tests() {
+    for test in tests/*.rs tests/*/main.rs; do
+        name=$(basename "${test%/main.rs}" .rs)
+        case $apart in *" $name "*) ;; *) echo "--test $name" ;; esac
+    done
+}
+
+# Both libraries are static, so the archive has OpenSSL in it, and nothing is linked beside it.
+archive() {
+    "${CARGO:-cargo}" rustc --quiet --locked --lib --crate-type staticlib -- --print native-static-libs 2>"$BUILD/cargo.log" ||
+        { cat "$BUILD/cargo.log" >&2; return 1; }
+    sed -n 's/^note: native-static-libs: //p' "$BUILD/cargo.log" | sed 's/-lssl\|-lcrypto//g' >"$BUILD/native-libs"
+    cp "$CARGO_TARGET_DIR/debug/libdv_dtls.a" "$BUILD/libdv_dtls.a"
+}
+
+examples() {
+    # shellcheck disable=SC2046 # lists of options
+    for example in dtls_server dtls_client; do
+        "${CC:-cc}" -std=gnu11 -O1 -g -Iinclude $("${PKG_CONFIG:-pkg-config}" --cflags libssl) -o "$BUILD/$example" \
+            "c-examples/$example.c" "$BUILD/libdv_dtls.a" $("${PKG_CONFIG:-pkg-config}" --libs libssl libcrypto) \
+            $(cat "$BUILD/native-libs") || return 1
+    done
+    scripts/demo.sh
+}
+
+# one SERIES: in a shell of its own, for what it exports. Says how much passed in $BUILD/counts.
+one() (
+    export BUILD="build/openssl-$1" CARGO_TARGET_DIR="$PWD/build/openssl-$1/target"
+    mkdir -p "$BUILD"
+    if [ "$1" != system ]; then
+        OPENSSL_DIR=$(scripts/openssl.sh "$1")
+        export OPENSSL_DIR OPENSSL_STATIC=1 PKG_CONFIG_LIBDIR="$OPENSSL_DIR/lib/pkgconfig"
+    fi
+    log=$BUILD/test.log failed=0
+    : >"$log"
+    # shellcheck disable=SC2046 # a list of options
+    "${CARGO:-cargo}" test --locked --no-fail-fast --lib $(rust_tests) >"$log" 2>&1 || failed=1
+    archive && scripts/test-c.sh static >>"$log" 2>&1 || failed=1
+    examples >>"$log" 2>&1 || { failed=1; echo "the examples FAILED" >>"$log"; }
+    grep -E '^test .*FAILED|^FAILED|^error|FAILED$' "$log" | sort -u || true
+    sum() { sed -nE "s|^$1.* ([0-9]+) $2.*|\1|p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
+    echo "Rust $(sum 'test result:' passed) passed, $(sum 'test result:' failed) failed;" \
+        "C $(sum tests/c: passed) passed, $(sum tests/c: failed) failed; see $log" | tee "$BUILD/counts"
+    [ "$failed" = 0 ]
+)
+
+status=0
+for series in "${@:?usage: scripts/test-openssl.sh system|3.6|4.0...}"; do
+    echo "OpenSSL $series:"
+    one "$series" || status=1
+    summary="$summary
+OpenSSL $series: $(cat "build/openssl-$series/counts" 2>/dev/null || echo nothing was run)"
+done
+echo "$summary"
+exit "$status"

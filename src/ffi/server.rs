@@ -1,0 +1,461 @@
+//! The server: sockets, threads and the loop, with an endpoint in each thread.
+//!
+//! Its functions may be called from any thread at any time, but for dv_server_free, which is the last call.
+
+use std::ffi::CStr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+use foreign_types::ForeignTypeRef;
+use libc::{c_char, c_int, c_void, size_t};
+use openssl::ssl::SslContextRef;
+use openssl_sys::SSL_CTX;
+
+use super::DV_ERR_PANIC;
+use super::config::dv_config;
+use super::endpoint::{
+    DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session, reason_number,
+    session_from,
+};
+use super::error::{checked, invalid};
+use super::stats::dv_stats;
+use crate::engine::connection::CloseReason;
+use crate::engine::endpoint::{Error, Session};
+use crate::guard::guard;
+use crate::net::handler::{Context, Handler};
+use crate::net::server::Server;
+
+/// A server.
+#[allow(non_camel_case_types)]
+pub struct dv_server(Server);
+
+/// Is called when something has happened to a session of a server.
+///
+/// Each worker calls it from its own thread: for several sessions at once, but for one session never twice at the same time.
+/// `user` is what dv_server_new was given. `endpoint` is the worker's own, and `event` is about a session of it: with it,
+/// and as long as the callback runs, dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can
+/// be called; nothing else of the endpoint. Other sessions of the server are reached with dv_server_send.
+#[allow(non_camel_case_types)]
+pub type dv_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, endpoint: *mut dv_endpoint, event: *const dv_event)>;
+
+/// What a server calls. What is NULL is not called. Members are only ever added at the end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct dv_callbacks {
+    /// sizeof(dv_callbacks), as the program knows it.
+    pub size: size_t,
+    /// A client has finished its handshake.
+    pub open: dv_callback,
+    /// A message has come.
+    pub message: dv_callback,
+    /// A session that was opened is over. It can still be asked for what it was; nothing can be sent any more.
+    pub close: dv_callback,
+}
+
+/// Makes a server, which is bound to no address yet.
+///
+/// - `ctx`: the SSL_CTX that the sessions are made with, as for dv_endpoint_new
+/// - `config`: how it is to behave; NULL: the defaults
+/// - `callbacks`: what it calls; it is copied
+/// - `user`: is given to the callbacks; the library does not follow it
+/// - `server`: receives the server, or NULL
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of its own to the SSL_CTX.
+///
+/// # Safety
+/// `ctx` is NULL or live; `config` and `callbacks` are NULL or as long as their `size` says; `server` is NULL or valid. The
+/// callbacks can be called from other threads.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_new(
+    ctx: *mut SSL_CTX,
+    config: *const dv_config,
+    callbacks: *const dv_callbacks,
+    user: *mut c_void,
+    server: *mut *mut dv_server,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_new", || {
+            if server.is_null() {
+                return Err(invalid("server is NULL"));
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                *server = ptr::null_mut();
+                if ctx.is_null() {
+                    return Err(invalid("ctx is NULL"));
+                }
+                let config = dv_config::read_for_server(config)?;
+                let handler = Program { callbacks: dv_callbacks::read(callbacks)?, user };
+                let made = Server::new(SslContextRef::from_ptr(ctx).to_owned(), config, handler)?;
+                *server = Box::into_raw(Box::new(dv_server(made)));
+            }
+            Ok(0)
+        })
+    })
+}
+
+/// Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+///
+/// - `server`: the server, or NULL
+///
+/// # Safety
+/// `server` is NULL or came from dv_server_new and is not used any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
+    guard((), || {
+        if !server.is_null() {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(server) });
+        }
+    });
+}
+
+/// Takes an address to listen on. A server can have several, but no two ports of the same one.
+///
+/// - `server`: the server, which was not started yet
+/// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
+/// - `port`: the UDP port as text, such as "4433"; "0" takes a free one
+///
+/// Returns the port, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live; `host` and `port` are NULL or end with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_char, port: *const c_char) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_bind", || {
+            // SAFETY: the caller's promise.
+            let server = unsafe { live(server) }?;
+            if port.is_null() {
+                return Err(invalid("port is NULL"));
+            }
+            // SAFETY: the caller's promise.
+            let port = unsafe { CStr::from_ptr(port) };
+            let port: u16 =
+                port.to_str().ok().and_then(|port| port.parse().ok()).ok_or_else(|| invalid("port is no number"))?;
+            let bound = if host.is_null() {
+                let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
+                server.bind(&all[..])?
+            } else {
+                // SAFETY: the caller's promise.
+                let host = unsafe { CStr::from_ptr(host) }.to_str().map_err(|_| invalid("host is no address"))?;
+                server.bind((host, port))?
+            };
+            Ok(bound.port().into())
+        })
+    })
+}
+
+/// Takes over a UDP socket that is bound already, such as one that the program was started with. One worker serves it. To
+/// let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
+///
+/// - `server`: the server, which was not started yet
+/// - `fd`: the socket. When the call succeeds it is the server's, which closes it in the end
+///
+/// Returns the port, or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live; `fd` is nobody else's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_bind_fd", || {
+            // SAFETY: the caller's promise.
+            let server = unsafe { live(server) }?;
+            if fd < 0 {
+                return Err(invalid("fd is no descriptor"));
+            }
+            // SAFETY: the caller's promise; a number that is not open is refused by the kernel. The caller keeps his when
+            // this fails, and ours is a copy until it has succeeded.
+            let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+            let bound = server.bind_socket(copy)?;
+            // SAFETY: the caller's promise: it is the server's now.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            Ok(bound.port().into())
+        })
+    })
+}
+
+/// Starts the threads of a server.
+///
+/// - `server`: the server
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_start", || {
+            // SAFETY: the caller's promise.
+            unsafe { live(server) }?.start_inside(guarded)?;
+            Ok(0)
+        })
+    })
+}
+
+/// Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Not from inside a callback.
+///
+/// - `server`: the server
+///
+/// Returns 0, or a negative DV_ERR_*: why it has ended by itself.
+///
+/// # Safety
+/// `server` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_join", || {
+            // SAFETY: the caller's promise.
+            unsafe { live(server) }?.join()?;
+            Ok(0)
+        })
+    })
+}
+
+/// Starts a server and waits until it is over: dv_server_start and dv_server_join.
+///
+/// - `server`: the server
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_run(server: *mut dv_server) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_run", || {
+            // SAFETY: the caller's promise.
+            let server = unsafe { live(server) }?;
+            server.start_inside(guarded)?;
+            server.join()?;
+            Ok(0)
+        })
+    })
+}
+
+/// Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called from a signal handler.
+///
+/// - `server`: the server, or NULL
+///
+/// # Safety
+/// `server` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
+    // Without the guard, which is not made for signal handlers: an atomic is set and descriptors are written to, and nothing
+    // of it can panic.
+    // SAFETY: the caller's promise.
+    if let Some(server) = unsafe { server.as_ref() } {
+        server.0.stop();
+    }
+}
+
+/// Accepts nobody any more, and ends a server when all sessions are over, or after a time, when each peer that is left is
+/// sent a close_notify. It does not wait for that.
+///
+/// - `server`: the server
+/// - `deadline_ms`: that time in milliseconds
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, deadline_ms: u32) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_shutdown", || {
+            // SAFETY: the caller's promise.
+            unsafe { live(server) }?.shutdown(Duration::from_millis(deadline_ms.into()));
+            Ok(0)
+        })
+    })
+}
+
+/// Begins sessions with another SSL_CTX from now on, with another certificate for instance. Those that there are go on with
+/// what they have.
+///
+/// - `server`: the server
+/// - `ctx`: the SSL_CTX, as for dv_server_new; a new one, not the old one changed
+///
+/// Returns 0 or a negative DV_ERR_*; then nothing has changed.
+///
+/// # Safety
+/// `server` is NULL or live; `ctx` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_CTX) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_reload", || {
+            // SAFETY: the caller's promise.
+            let server = unsafe { live(server) }?;
+            if ctx.is_null() {
+                return Err(invalid("ctx is NULL"));
+            }
+            // SAFETY: the caller's promise.
+            server.reload(unsafe { SslContextRef::from_ptr(ctx) }.to_owned())?;
+            Ok(0)
+        })
+    })
+}
+
+/// Queues one message for a session, from any thread. Inside a callback, dv_endpoint_send spares the queue.
+///
+/// - `server`: the server
+/// - `session`: the session
+/// - `data`: the message
+/// - `len`: its length in bytes, at least 1
+///
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue. A message that turns out not to fit in a
+/// datagram, or whose session ends before its turn, is dropped and counted.
+///
+/// # Safety
+/// `server` is NULL or live; `data` has `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_send(
+    server: *mut dv_server,
+    session: dv_session,
+    data: *const c_void,
+    len: size_t,
+) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_send", || {
+            // SAFETY: the caller's promise.
+            let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
+            server.send(session_from(session)?, message)?;
+            Ok(0)
+        })
+    })
+}
+
+/// Asks for the end of a session, from any thread: the peer is sent a close_notify, and the close callback follows.
+///
+/// - `server`: the server
+/// - `session`: the session
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_session) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_close", || {
+            // SAFETY: the caller's promise.
+            unsafe { live(server) }?.close(session_from(session)?)?;
+            Ok(0)
+        })
+    })
+}
+
+/// Gives what a server has counted, all its workers together.
+///
+/// - `server`: the server
+/// - `stats`: receives the counters; its `size` must be set
+///
+/// Returns 0 or a negative DV_ERR_*.
+///
+/// # Safety
+/// `server` is NULL or live; `stats` is NULL or as long as its `size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut dv_stats) -> c_int {
+    guard(DV_ERR_PANIC, || {
+        checked("dv_server_stats", || {
+            // SAFETY: the caller's promise.
+            unsafe { dv_stats::from(live(server)?.stats()).write(stats)? };
+            Ok(0)
+        })
+    })
+}
+
+/// A worker's thread of ours behaves like an exported function: a panic is a line of the log.
+fn guarded(worker: &mut dyn FnMut()) {
+    guard((), worker);
+}
+
+/// # Safety
+/// `server` is NULL or live.
+unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Error> {
+    // SAFETY: by contract.
+    Ok(&unsafe { server.as_ref() }.ok_or_else(|| invalid("server is NULL"))?.0)
+}
+
+impl dv_callbacks {
+    /// What stands at `callbacks`, with nothing for what the program's header did not have yet.
+    ///
+    /// # Safety
+    /// `callbacks` is NULL or as long as its `size` says.
+    unsafe fn read(callbacks: *const dv_callbacks) -> Result<dv_callbacks, Error> {
+        let mut known = dv_callbacks { size: size_of::<dv_callbacks>(), open: None, message: None, close: None };
+        if callbacks.is_null() {
+            return Err(invalid("callbacks is NULL"));
+        }
+        // SAFETY: by contract; NULL is None.
+        unsafe {
+            let size = (&raw const (*callbacks).size).read();
+            if size < size_of::<size_t>() {
+                return Err(invalid("callbacks.size is not sizeof(dv_callbacks)"));
+            }
+            let ours = size.min(size_of::<dv_callbacks>());
+            ptr::copy_nonoverlapping(callbacks.cast::<u8>(), (&raw mut known).cast(), ours);
+        }
+        Ok(known)
+    }
+}
+
+/// The program's side.
+struct Program {
+    callbacks: dv_callbacks,
+    user: *mut c_void,
+}
+
+// SAFETY: the program has promised that the callbacks can be called from other threads with this pointer; nothing else is
+// done with it.
+unsafe impl Send for Program {}
+// SAFETY: as above.
+unsafe impl Sync for Program {}
+
+impl Program {
+    fn call(
+        &self,
+        callback: dv_callback,
+        context: &mut Context<'_>,
+        session: Session,
+        (kind, reason): (c_int, c_int),
+        message: Option<&[u8]>,
+    ) {
+        let Some(callback) = callback else { return };
+        let user = context.info(session).map_or(0, |info| info.user());
+        let event = dv_event {
+            kind,
+            reason,
+            session: session.as_u64(),
+            user: ptr::with_exposed_provenance_mut(user as usize),
+            data: message.map_or(ptr::null(), |message| message.as_ptr().cast()),
+            len: message.map_or(0, <[u8]>::len),
+        };
+        // A dv_endpoint is an Endpoint and nothing else.
+        let endpoint = ptr::from_mut(context.endpoint()).cast::<dv_endpoint>();
+        // SAFETY: the program's promises. Nothing of ours touches the endpoint before the callback returns.
+        unsafe { callback(self.user, endpoint, &event) };
+    }
+}
+
+impl Handler for Program {
+    fn open(&self, context: &mut Context<'_>, session: Session) {
+        self.call(self.callbacks.open, context, session, (DV_EVENT_OPENED, 0), None);
+    }
+
+    fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]) {
+        self.call(self.callbacks.message, context, session, (DV_EVENT_MESSAGE, 0), Some(message));
+    }
+
+    fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {
+        self.call(self.callbacks.close, context, session, (DV_EVENT_CLOSED, reason_number(reason)), None);
+    }
+}

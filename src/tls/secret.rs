@@ -1,0 +1,62 @@
+//! One secret that a fleet of servers shares: cookies and session tickets of each are good at all of them.
+
+use std::ffi::CStr;
+
+use foreign_types::ForeignTypeRef;
+use openssl::hash::MessageDigest;
+use openssl::pkcs5::pbkdf2_hmac;
+use openssl::ssl::SslContextRef;
+
+use super::cause::{Cause, quoted, with_clean_queue};
+use super::certificate::Contents;
+use super::sys;
+
+/// Fewer bytes can be guessed.
+const LEAST: usize = 16;
+
+/// Bytes that libssl wants for tickets: a name, an HMAC key and an AES key.
+const TICKET_KEYS: usize = 16 + 32 + 32;
+
+/// What is in the file of the secret: random bytes, in any form.
+pub struct FleetSecret(Contents);
+
+impl FleetSecret {
+    /// Reads the file.
+    pub fn read(path: &CStr) -> Result<FleetSecret, Cause> {
+        let read = || {
+            let contents = Contents::of(path)?;
+            match contents.bytes().len() {
+                len if len < LEAST => Err(Cause::from(format!("{len} bytes; at least {LEAST} are needed"))),
+                _ => Ok(FleetSecret(contents)),
+            }
+        };
+        read().map_err(|cause| cause.about(format_args!("secret file {}", quoted(path))))
+    }
+
+    /// The secret behind the cookies.
+    pub fn for_cookies(&self) -> Result<[u8; 32], Cause> {
+        self.derive(b"dv_dtls cookies")
+    }
+
+    /// Seals and opens the session tickets of a context with keys of this secret. Not while somebody uses it.
+    pub fn use_for_tickets(&self, context: &SslContextRef) -> Result<(), Cause> {
+        with_clean_queue(|| {
+            let mut keys = self.derive::<TICKET_KEYS>(b"dv_dtls tickets")?;
+            // SAFETY: the context is alive; libssl copies the keys.
+            let set = unsafe {
+                let set = sys::SSL_CTRL_SET_TLSEXT_TICKET_KEYS;
+                let set = openssl_sys::SSL_CTX_ctrl(context.as_ptr(), set, keys.len() as _, keys.as_mut_ptr().cast());
+                sys::OPENSSL_cleanse(keys.as_mut_ptr().cast(), keys.len());
+                set
+            };
+            if set == 1 { Ok(()) } else { Err(Cause::openssl()) }
+        })
+    }
+
+    /// One iteration: the file is no password that somebody could try out.
+    fn derive<const LEN: usize>(&self, purpose: &[u8]) -> Result<[u8; LEN], Cause> {
+        let mut key = [0; LEN];
+        pbkdf2_hmac(self.0.bytes(), purpose, 1, MessageDigest::sha256(), &mut key)?;
+        Ok(key)
+    }
+}

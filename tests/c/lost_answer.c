@@ -1,0 +1,83 @@
+/*
+ * The HelloVerifyRequest is lost: the client says hello again, so that the hello that brings the cookie has record number 2
+ * or more. The ServerHello must have the same (RFC 6347 4.2.1), or the client takes it for a replay and the handshake hangs,
+ * as it does with DTLSv1_listen() of OpenSSL 3.2 to 4.0: https://github.com/openssl/openssl/issues/32063
+ */
+#include "check.h"
+#include "peer.h"
+
+#define LOST 3
+
+/* libssl's clients wait a second before they say hello again. */
+static unsigned int at_once(SSL *ssl, unsigned int last)
+{
+    (void)ssl;
+    (void)last;
+    return 1000;
+}
+
+/* The number of the first record of the next datagram, which stays where it is. */
+static int next_sequence(const struct client *client)
+{
+    unsigned char header[13] = {0};
+
+    if (recv(client->fd, header, sizeof(header), MSG_PEEK) != sizeof(header)) {
+        return -1;
+    }
+    return header[9] << 8 | header[10];
+}
+
+/* The client says hello, for the first time or again, and the server takes it. */
+static void hello(struct client *client, struct server *server)
+{
+    int waited = 0;
+
+    do {
+        SSL_do_handshake(client->ssl);
+        DTLSv1_handle_timeout(client->ssl);
+        usleep(2000);
+    } while (!server_step(server) && ++waited < PEER_PATIENCE);
+}
+
+int main(int argc, char **argv)
+{
+    struct server server;
+    struct client client;
+    SSL_CTX *ctx = NULL;
+    char lost[2048];
+    int i = 0, answered = 0, flight = 0;
+
+    if (argc < 2) {
+        return 2;
+    }
+    server_open(&server, argv[1]);
+    ctx = client_context(argv[1]);
+    client_open(&client, ctx, &server, NULL);
+    DTLS_set_timer_cb(client.ssl, at_once);
+    for (i = 0; i < LOST; i++) {
+        hello(&client, &server);
+        CHECK(next_sequence(&client) == i);
+        CHECK(recv(client.fd, lost, sizeof(lost), 0) > 0);
+        CHECK(server.conn == NULL);
+    }
+    hello(&client, &server);
+    answered = next_sequence(&client);
+    CHECK(answered >= LOST);
+    /* Now with the cookie. */
+    DTLS_set_timer_cb(client.ssl, NULL);
+    SSL_do_handshake(client.ssl);
+    while (server.conn == NULL && server_step(&server)) {
+    }
+    CHECK(server.conn != NULL);
+    flight = next_sequence(&client);
+    printf("answered with record %d, flight from record %d on\n", answered, flight);
+    CHECK(flight > answered);
+    CHECK(client_handshake(&client, &server));
+    CHECK(client_echo(&client, &server, "hello"));
+    client_close(&client, &server);
+    CHECK(server.closed == 1);
+
+    SSL_CTX_free(ctx);
+    server_close(&server);
+    return check_report("lost_answer");
+}

@@ -1,0 +1,152 @@
+/*
+ * A client that begins anew from the same port (RFC 6347 4.2.8), and somebody who only pretends to be one: the connection
+ * that is there stays until the new one has finished its handshake.
+ */
+#include "check.h"
+#include "peer.h"
+
+/* The first datagram of a client that is none of those the server knows. */
+static int strange_hello(SSL_CTX *ctx, char *out, int size)
+{
+    SSL *ssl = SSL_new(ctx);
+    BIO *in = BIO_new(BIO_s_mem()), *flight = BIO_new(BIO_s_mem());
+    int len = 0;
+
+    BIO_set_mem_eof_return(in, -1);
+    SSL_set_bio(ssl, in, flight);
+    SSL_set_connect_state(ssl);
+    SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU);
+    SSL_set_mtu(ssl, 1200);
+    CHECK(SSL_do_handshake(ssl) < 0);
+    len = BIO_read(flight, out, size);
+    CHECK(len > 0);
+    SSL_free(ssl);
+    return len;
+}
+
+/* Steps until the server has made a connection. */
+static void half_open(struct client *client, struct server *server)
+{
+    int waited = 0;
+
+    while (server->conn == NULL) {
+        int result = SSL_do_handshake(client->ssl);
+
+        if (result == 1 || !client_wait(client, server, result, &waited)) {
+            break;
+        }
+    }
+    CHECK(server->conn != NULL);
+}
+
+/* Before the handshake is over and after it. Without cookies the pretender gets as far as a handshake of his own. */
+static void pretender(const char *certs, int cookies)
+{
+    struct server server;
+    struct client client;
+    SSL_CTX *ctx = client_context(certs);
+    dv_udp_conn_t *conn = NULL;
+    dv_udp_conn_key_t key;
+    char hello[2048];
+    int i = 0, len = 0;
+
+    server_open(&server, certs);
+    if (!cookies) {
+        SSL_CTX_clear_options(server.ctx, SSL_OP_COOKIE_EXCHANGE);
+    }
+    client_open(&client, ctx, &server, NULL);
+    half_open(&client, &server);
+    for (i = 0; i < 3; i++) {
+        len = strange_hello(ctx, hello, sizeof(hello));
+        CHECK(send(client.fd, hello, (size_t)len, 0) == len);
+        server_drain(&server);
+    }
+    CHECK(client_handshake(&client, &server));
+    CHECK(client_echo(&client, &server, "first"));
+    key = client_key(&client);
+    conn = dv_dtls_conn_find(&key);
+    for (i = 0; i < 3; i++) {
+        len = strange_hello(ctx, hello, sizeof(hello));
+        CHECK(send(client.fd, hello, (size_t)len, 0) == len);
+        server_drain(&server);
+        CHECK(client_echo(&client, &server, "the same"));
+        CHECK(dv_dtls_conn_find(&key) == conn);
+    }
+    CHECK(server.closed == 0);
+    /* What the pretender has left behind goes with its deadline or by hand. */
+    while ((conn = dv_dtls_conn_find(&key)) != NULL) {
+        dv_dtls_conn_free(conn);
+    }
+    client_vanish(&client);
+    SSL_CTX_free(ctx);
+    server_close(&server);
+}
+
+/* The new connection takes the place of the old one, and what was said at once is not lost. */
+static void restarted(const char *certs, int cookies)
+{
+    struct server server;
+    struct client client, again;
+    SSL_CTX *ctx = client_context(certs);
+    dv_udp_conn_t *old = NULL;
+    dv_udp_conn_key_t key;
+    BIO *bio = NULL;
+    char message[64];
+    int result = 0, waited = 0;
+
+    server_open(&server, certs);
+    if (!cookies) {
+        SSL_CTX_clear_options(server.ctx, SSL_OP_COOKIE_EXCHANGE);
+    }
+    client_open(&client, ctx, &server, NULL);
+    CHECK(client_handshake(&client, &server));
+    CHECK(client_echo(&client, &server, "before"));
+    key = client_key(&client);
+    old = dv_dtls_conn_find(&key);
+    CHECK(old != NULL);
+
+    again.fd = client.fd;
+    again.ssl = SSL_new(ctx);
+    bio = BIO_new_dgram(again.fd, BIO_NOCLOSE);
+    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, (void *)&server.at);
+    SSL_set_bio(again.ssl, bio, bio);
+    SSL_set_connect_state(again.ssl);
+    while ((result = SSL_do_handshake(again.ssl)) != 1) {
+        /* In the middle of it the old one is still there. */
+        CHECK(server.closed == 1 || dv_dtls_conn_find(&key) == old);
+        if (!client_wait(&again, &server, result, &waited)) {
+            break;
+        }
+    }
+    CHECK(result == 1);
+    CHECK(SSL_write(again.ssl, "one", 4) == 4);
+    CHECK(SSL_write(again.ssl, "two", 4) == 4);
+    server_drain(&server);
+    CHECK(SSL_write(again.ssl, "three", 6) == 6);
+    server_drain(&server);
+    CHECK(server.closed == 1);
+    CHECK(server.messages == 4);
+    while (SSL_read(again.ssl, message, sizeof(message)) > 0) {
+    }
+    CHECK(dv_dtls_conn_find(&key) != NULL);
+    dv_dtls_conn_free(dv_dtls_conn_find(&key));
+    CHECK(dv_dtls_conn_find(&key) == NULL);
+    SSL_free(again.ssl);
+    client_vanish(&client);
+    SSL_CTX_free(ctx);
+    server_close(&server);
+}
+
+int main(int argc, char **argv)
+{
+    int cookies = 0;
+
+    if (argc < 2) {
+        return 2;
+    }
+    for (cookies = 0; cookies < 2; cookies++) {
+        pretender(argv[1], cookies);
+        restarted(argv[1], cookies);
+    }
+    return check_report("restart");
+}

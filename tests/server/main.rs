@@ -1,0 +1,10 @@
+//! The server door on loopback: its sockets, its workers, and what a program can ask of it while it runs.
+
+mod clients;
+#[path = "../endpoint/contexts.rs"]
+#[allow(dead_code)]
+mod contexts;
+mod fleet;
+mod operation;
+mod sockets;
+mod workers;

@@ -1,0 +1,155 @@
+//! What a program asks of a server that runs.
+
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use dv_dtls::{CloseReason, Context, Error, Server, ServerConfig, Session};
+use openssl::pkey::Id;
+
+use crate::clients::{Client, PATIENCE, Told, running};
+use crate::contexts;
+
+fn opened(told: &Receiver<Told>) -> Session {
+    match told.recv_timeout(PATIENCE).unwrap() {
+        Told::Open { session, .. } => session,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn other_threads_send_and_close() {
+    let (server, address, told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let context = contexts::client();
+    let mut clients: Vec<(Client, Session)> =
+        (0..10).map(|_| (Client::connect(&context, address), opened(&told))).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4u8 {
+            let (server, clients) = (&server, clients.iter().map(|(_, session)| *session).collect::<Vec<_>>());
+            scope.spawn(move || {
+                for number in 0..50u8 {
+                    clients.iter().for_each(|session| server.send(*session, &[thread, number]).unwrap());
+                }
+            });
+        }
+    });
+    for (client, session) in &mut clients {
+        // All of them, and those of each thread in their order.
+        let mut next = [0u8; 4];
+        for _ in 0..200 {
+            let message = client.message();
+            assert_eq!(message[1], next[usize::from(message[0])]);
+            next[usize::from(message[0])] += 1;
+        }
+        server.close(*session).unwrap();
+        assert_eq!(client.end(), CloseReason::ByPeer);
+        assert_eq!(server.stats().sockets.messages_refused, 0);
+    }
+}
+
+#[test]
+fn what_is_over_is_stale() {
+    let (server, address, told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let mut client = Client::connect(&contexts::client(), address);
+    let session = opened(&told);
+    server.send(session, b"hello").unwrap();
+    assert_eq!(client.message(), b"hello");
+    client.close();
+    let closed = told.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(closed, Told::Close { session: which, reason: CloseReason::ByPeer, .. } if which == session));
+    assert_eq!(server.send(session, b"hello"), Err(Error::Stale));
+    assert_eq!(server.close(session), Err(Error::Stale));
+    // Workers that there are not, and places that nobody had.
+    for number in [1, 1 << 24 | 1, 77 << 24 | 1, u64::MAX] {
+        assert_eq!(server.send(Session::from_u64(number).unwrap(), b"hello"), Err(Error::Stale));
+    }
+}
+
+#[test]
+fn a_handler_reaches_sessions_of_all_workers() {
+    // Each message goes to all who have spoken so far.
+    let known = std::sync::Mutex::new(Vec::new());
+    let to_all = move |context: &mut Context<'_>, session: Session, message: &[u8]| {
+        let mut known = known.lock().unwrap();
+        if !known.contains(&session) {
+            known.push(session);
+        }
+        known.iter().for_each(|session| context.send(*session, message).unwrap());
+    };
+    let config = ServerConfig { workers: 3, ..ServerConfig::default() };
+    let server = Server::new(contexts::server(), config, to_all).unwrap();
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&context, address)).collect();
+    for number in 0..clients.len() {
+        clients[number].send(&[number as u8]);
+        clients[..=number].iter_mut().for_each(|client| assert_eq!(client.message(), [number as u8]));
+    }
+    assert!(server.sessions_of_workers().iter().filter(|of_one| **of_one > 0).count() > 1);
+}
+
+#[test]
+fn certificates_are_reloaded_under_load() {
+    let (server, address, _told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let context = contexts::client();
+    let kind = |client: &Client| client.info().peer_certificate().unwrap().public_key().unwrap().id();
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&context, address)).collect();
+    for round in 0..20u8 {
+        if round == 10 {
+            server.reload(contexts::server_with("server-rsa", |_| {})).unwrap();
+        }
+        clients.iter_mut().for_each(|client| client.send(&[round]));
+        clients.iter_mut().for_each(|client| assert_eq!(client.message(), [round]));
+    }
+    assert!(clients.iter().all(|client| kind(client) == Id::EC));
+    let mut new: Vec<Client> = (0..10).map(|_| Client::connect(&context, address)).collect();
+    assert!(new.iter().all(|client| kind(client) == Id::RSA));
+    clients.iter_mut().chain(&mut new).for_each(|client| assert_eq!(client.ask(b"still there"), b"still there"));
+}
+
+#[test]
+fn at_a_stop_everybody_is_told() {
+    let (server, address, told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..300).map(|_| Client::connect(&context, address)).collect();
+    server.stop();
+    server.join().unwrap();
+    clients.iter_mut().for_each(|client| assert_eq!(client.end(), CloseReason::ByPeer));
+    let closed = told.try_iter().filter(|told| matches!(told, Told::Close { reason: CloseReason::Local, .. }));
+    assert_eq!(closed.count(), 300);
+}
+
+#[test]
+fn a_graceful_end_waits_for_the_last_session() {
+    let (server, address, _told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(&context, address)).collect();
+    server.shutdown(PATIENCE * 10);
+    for client in &mut clients {
+        assert_eq!(client.ask(b"a last question"), b"a last question");
+        client.close();
+    }
+    // It waits for ten times our patience unless it ends with the last session.
+    server.join().unwrap();
+}
+
+#[test]
+fn a_graceful_end_has_a_deadline() {
+    let (server, address, _told) = running(ServerConfig::default());
+    let mut client = Client::connect(&contexts::client(), address);
+    server.shutdown(Duration::from_millis(50));
+    server.join().unwrap();
+    assert_eq!(client.end(), CloseReason::ByPeer);
+}
+
+#[test]
+#[should_panic(expected = "the handler's own")]
+fn a_panic_of_the_handler_comes_out_of_join() {
+    let panics = |_: &mut Context<'_>, _: Session, _: &[u8]| panic!("the handler's own");
+    let server =
+        Server::new(contexts::server(), ServerConfig { workers: 2, ..ServerConfig::default() }, panics).unwrap();
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+    Client::connect(&contexts::client(), address).send(b"hello");
+    let _ = server.join();
+}

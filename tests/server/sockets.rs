@@ -1,0 +1,104 @@
+//! Addresses, sockets of the program's, and what the kernel does for us.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use dv_dtls::{Error, ServerConfig};
+
+use crate::clients::{Client, echo, running};
+use crate::contexts;
+
+/// The clients' sockets are connected: an answer from another address would not reach them.
+#[test]
+fn answers_leave_from_the_address_that_was_spoken_to() {
+    let (server, _told) = echo(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let port = server.bind("[::]:0").unwrap().port();
+    server.start().unwrap();
+    let context = contexts::client();
+    for ip in ["127.0.0.1", "127.0.0.2", "::1"] {
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        for _ in 0..5 {
+            assert_eq!(Client::connect(&context, address).ask(ip.as_bytes()), ip.as_bytes(), "{address}");
+        }
+    }
+}
+
+#[test]
+fn a_server_has_several_addresses() {
+    let (server, _told) = echo(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let all: Vec<SocketAddr> = ["0.0.0.0:0", "[::1]:0"].map(|address| server.bind(address).unwrap()).into();
+    server.start().unwrap();
+    let context = contexts::client();
+    for address in [SocketAddr::from(([127, 0, 0, 3], all[0].port())), all[1]] {
+        for _ in 0..5 {
+            assert_eq!(Client::connect(&context, address).ask(b"hello"), b"hello");
+        }
+    }
+}
+
+#[test]
+fn both_families_can_be_bound_one_by_one() {
+    let (server, _told) = echo(ServerConfig::default());
+    let v4 = server.bind("0.0.0.0:0").unwrap();
+    let v6 = server.bind(("::", v4.port())).unwrap();
+    assert_eq!(v4.port(), v6.port());
+}
+
+#[test]
+fn an_address_that_somebody_has_is_refused() {
+    let (first, address, _told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let (second, _told) = echo(ServerConfig { workers: 2, ..ServerConfig::default() });
+    assert!(matches!(second.bind(address), Err(Error::Io(why)) if why.contains(&address.to_string())));
+    assert!(matches!(second.start(), Err(Error::Invalid(_))), "bound to no address");
+    assert!(matches!(first.bind("127.0.0.1:0"), Err(Error::Invalid(_))), "it runs");
+    let other = second.bind("127.0.0.1:0").unwrap();
+    assert!(matches!(second.bind("127.0.0.1:0"), Err(Error::Invalid(_))), "{other} is another port of that address");
+}
+
+#[test]
+fn a_socket_can_be_handed_in() {
+    let (server, _told) = echo(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    assert_eq!(server.bind_socket(socket), Ok(address));
+    let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(matches!(server.bind_socket(stream), Err(Error::Io(_))));
+    server.start().unwrap();
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&context, address)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask(b"hello"), b"hello"));
+}
+
+/// A burst, with and without the kernel's help on both sides. The clients see how the server's answers left: what comes out
+/// of one UDP_SEGMENT arrives as one train at a socket with UDP_GRO.
+#[test]
+fn offload_changes_no_byte() {
+    const BURST: usize = 32;
+    let messages: Vec<Vec<u8>> = (0..BURST).map(|number| vec![number as u8; 100]).collect();
+    let context = contexts::client();
+    for offload in [true, false] {
+        let (server, address, _told) = running(ServerConfig { offload, ..ServerConfig::default() });
+        let mut client = Client::connect(&context, address);
+        let before = server.stats();
+        client.send_burst(&messages);
+        let answers: Vec<Vec<u8>> = messages.iter().map(|_| client.message()).collect();
+        assert_eq!(answers, messages);
+        let after = server.stats();
+        assert_eq!(after.endpoints.messages_in - before.endpoints.messages_in, BURST as u64);
+
+        let set = |name: libc::c_int| {
+            let one: libc::c_int = 1;
+            let len = size_of::<libc::c_int>() as libc::socklen_t;
+            // SAFETY: the pointer and the length describe `one`.
+            unsafe { libc::setsockopt(client.socket.as_raw_fd(), libc::SOL_UDP, name, (&raw const one).cast(), len) }
+        };
+        assert_eq!(set(libc::UDP_GRO), 0);
+        client.send_burst(&messages);
+        // The first train says it: the server had the whole burst in one datagram of the kernel's.
+        let mut train = [0; 1 << 16];
+        client.socket.set_read_timeout(Some(crate::clients::PATIENCE)).unwrap();
+        let len = client.socket.recv(&mut train).unwrap();
+        let record = 13 + 8 + 100 + 16;
+        assert_eq!(len, if offload { BURST * record } else { record });
+    }
+}
