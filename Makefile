@@ -29,7 +29,7 @@ RUST_LIB   := $(CARGO_TARGET_DIR)/$(if $(TARGET),$(TARGET)/)release/libdv_dtls.a
 SOURCES    := $(shell find src -name '*.rs') build.rs Cargo.toml Cargo.lock cbindgen.toml
 HEADER     := include/dv_dtls.h
 
-EXAMPLES   := $(patsubst c-examples/%.c,build/%,$(wildcard c-examples/dtls_*.c))
+EXAMPLES   := $(patsubst c-examples/%.c,build/%,$(wildcard c-examples/*.c))
 WARNINGS   := -Wall -Wextra -Wpedantic -Werror
 SSL_CFLAGS  = $(shell $(PKG_CONFIG) --cflags libssl libcrypto)
 SSL_LIBS    = $(shell $(PKG_CONFIG) --libs libssl libcrypto)

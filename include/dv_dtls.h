@@ -391,6 +391,10 @@ void dv_dtls_conn_del(dv_udp_conn_t *conn);
  *
  * Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when
  * the library gives it up meanwhile.
+ *
+ * Threads: any may look. A connection that another thread used last may be given up by that one
+ * until dv_dtls_read(), dv_dtls_write() or dv_dtls_shutdown() has made it this thread's: look at
+ * its ssl after that.
  */
 dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif

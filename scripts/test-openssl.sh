@@ -1,11 +1,11 @@
 #!/bin/sh
 # test-openssl.sh SERIES...: the Rust tests, the programs of tests/c and the demo of c-examples with other versions of OpenSSL
 # than the system's, each built from source once (see openssl.sh) and linked statically. SERIES is 3.6, 4.0 or system.
-# Not run here are the tests that take the installed library apart: its exports, its layout, its loading, and the original
-# program, which is linked to the system's OpenSSL.
+# Not run here are the tests that take the built library apart (its exports, its layout, its loading, its panics) and those
+# that start programs which are linked to it, and so to the system's OpenSSL.
 set -eu
 cd "$(dirname "$0")/.."
-apart=' header layout original unload openssl_mismatch '
+apart=' header layout original unload openssl_mismatch panic engine '
 summary=
 
 rust_tests() {

@@ -11,6 +11,9 @@ use std::ptr::{null, null_mut};
 
 use dv_dtls::*;
 
+/// What a signal handler may call: a guard is more than that allows.
+const SIGNAL_SAFE: &str = "dv_server_stop";
+
 /// NULL or 0.
 trait Nothing {
     const NOTHING: Self;
@@ -110,6 +113,18 @@ fn each_exported_function_gives_its_error_value() {
         dv_endpoint_close(_ _) => DV_ERR_PANIC;
         dv_endpoint_sessions(_ _ _) => DV_ERR_PANIC;
         dv_endpoint_stats(_ _) => DV_ERR_PANIC;
+        dv_server_new(_ _ _ _ _) => DV_ERR_PANIC;
+        dv_server_free(_) => ();
+        dv_server_bind(_ _ _) => DV_ERR_PANIC;
+        dv_server_bind_fd(_ _) => DV_ERR_PANIC;
+        dv_server_start(_) => DV_ERR_PANIC;
+        dv_server_join(_) => DV_ERR_PANIC;
+        dv_server_run(_) => DV_ERR_PANIC;
+        dv_server_shutdown(_ _) => DV_ERR_PANIC;
+        dv_server_reload(_ _) => DV_ERR_PANIC;
+        dv_server_send(_ _ _ _) => DV_ERR_PANIC;
+        dv_server_close(_ _) => DV_ERR_PANIC;
+        dv_server_stats(_ _) => DV_ERR_PANIC;
         dv_session_set_user(_ _ _) => DV_ERR_PANIC;
         dv_session_user(_ _) => null_mut();
         dv_session_state(_ _) => DV_ERR_PANIC;
@@ -131,8 +146,9 @@ fn each_exported_function_gives_its_error_value() {
     };
     unsafe { dv_set_log_callback(0, None, null_mut()) };
     tried.sort_unstable();
-    let mut exported: Vec<String> =
-        sources("src/ffi").iter().flat_map(|source| functions(source)).map(|f| f.0).collect();
+    let files = sources("src/ffi");
+    let exported = files.iter().flat_map(|file| functions(file)).map(|(name, _)| name);
+    let mut exported: Vec<_> = exported.filter(|name| name.starts_with("dv_") && name != SIGNAL_SAFE).collect();
     exported.sort_unstable();
     assert_eq!(tried, exported);
 }
@@ -146,7 +162,7 @@ fn what_c_calls_is_one_call_of_the_guard() {
         functions.iter().any(|(name, _)| name == "bio_destroy") && functions.iter().any(|(name, _)| name == "free")
     );
     for (name, body) in functions {
-        assert!(is_guarded(&body), "{name} does more than one call of the guard:\n{body}");
+        assert!(is_guarded(&body) || name == SIGNAL_SAFE, "{name} does more than one call of the guard:\n{body}");
     }
 }
 

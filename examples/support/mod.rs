@@ -73,6 +73,7 @@ pub struct Identity {
 }
 
 /// What [`Identity::take`] reads, for the help of a server.
+#[allow(unused_macros)]
 macro_rules! identity_help {
     () => {
         "\

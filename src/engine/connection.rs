@@ -475,7 +475,7 @@ impl Connection {
 
     fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> bool {
         match self.protection.open(record, messages) {
-            Opened::Message | Opened::Silent => true,
+            Opened::Message | Opened::Empty => true,
             Opened::Nothing => {
                 if self.protection.is_exhausted() {
                     self.exhaust();

@@ -135,7 +135,7 @@ fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Dat
     let opened = session.open(record.bytes, messages);
     match session.outbound().written_since(mark) {
         None => opened,
-        Some(content_type::ALERT) => Opened::Silent,
+        Some(content_type::ALERT) => Opened::Empty,
         Some(_) => {
             session.outbound().take_back(mark);
             Opened::Finished
@@ -151,7 +151,7 @@ impl Native {
         let mut opened = Opened::Nothing;
         messages.push_with(record.fragment().len(), |room| {
             let len = self.records.open(record, room)?;
-            opened = if len > 0 { Opened::Message } else { Opened::Silent };
+            opened = if len > 0 { Opened::Message } else { Opened::Empty };
             (len > 0).then_some(len)
         });
         opened
@@ -168,11 +168,11 @@ impl Native {
                 Some(message_type::FINISHED) => Opened::Finished,
                 Some(message_type::CLIENT_HELLO | message_type::HELLO_REQUEST) => {
                     self.alert(WARNING, NO_RENEGOTIATION);
-                    Opened::Silent
+                    Opened::Empty
                 }
-                _ => Opened::Silent,
+                _ => Opened::Empty,
             },
-            _ => Opened::Silent,
+            _ => Opened::Empty,
         }
     }
 

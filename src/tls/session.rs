@@ -52,10 +52,10 @@ pub enum Progress {
 pub enum Opened {
     /// A message, pushed to the messages.
     Message,
+    /// Authentic, and nothing for the program: without content, say, or asking for what is refused.
+    Empty,
     /// Nothing for the program: not authentic, a replay, or part of a handshake.
     Nothing,
-    /// Authentic, and nothing for the program.
-    Silent,
     /// The peer's Finished once more: it has not got our last flight.
     Finished,
     CloseNotify,
@@ -345,6 +345,8 @@ impl Session {
         match error {
             _ if len => Opened::Message,
             SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
+            // SSL_read has no other word for no bytes (openssl#27316).
+            SSL_ERROR_SYSCALL if result == 0 => Opened::Empty,
             SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(ErrorStack::get()),
             _ => Opened::Nothing,
         }

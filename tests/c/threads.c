@@ -36,11 +36,11 @@ static void *worker(void *user)
             dv_udp_conn_t *found = dv_dtls_conn_find(&conn->key);
 
             CHECK(found == conn || found == NULL);
-            /* What was found is this thread's: its SSL may be used. */
-            CHECK(found == NULL || SSL_is_init_finished(found->ssl));
         }
         result = dv_dtls_write(conn, in, sizeof(in), shared.server.fd, out, sizeof(out), sizeof(conn->key.addr4));
         CHECK(result == (int)sizeof(in) || (result == -1 && errno == ENOTCONN));
+        /* From now on it is this thread's: its SSL stays. */
+        CHECK(conn->ssl == NULL || SSL_is_init_finished(conn->ssl));
         result = dv_dtls_read(conn, NULL, 0, shared.server.fd, out, sizeof(out), sizeof(conn->key.addr4));
         CHECK(result == 0 || result == -2);
         shared.used += result == 0;

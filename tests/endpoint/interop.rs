@@ -125,9 +125,10 @@ fn a_client_of_openssl() {
         ("ECDHE-RSA-AES256-GCM-SHA384", "server-rsa"),
         ("ECDHE-RSA-AES128-SHA256", "server-rsa"),
     ] {
-        let server = server_with(server_certificate, |context| context.set_cipher_list("ALL").unwrap());
+        let server = server_with(server_certificate, |context| context.set_cipher_list("ALL:@SECLEVEL=0").unwrap());
         let plain = client_with(|context| {
-            context.set_cipher_list(suite).unwrap();
+            // OpenSSL 4.0 takes the short tags of CCM8 for weak.
+            context.set_cipher_list(&format!("{suite}:@SECLEVEL=0")).unwrap();
             context.set_options(SslOptions::NO_QUERY_MTU);
             context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
         });

@@ -29,13 +29,22 @@ pub struct Wire {
     rewrite: Option<Rewrite>,
     /// After so many datagrams the network is gone.
     ends_after: usize,
+    /// So many datagrams are heard; those after them come, but libssl does not see them.
+    heard: usize,
 }
 
 impl Wire {
     pub fn new(socket: UdpSocket, to: SocketAddr) -> Wire {
         socket.connect(to).expect("a server of this family");
         socket.set_read_timeout(Some(TURN)).expect("not zero");
-        Wire { socket, received: Vec::new(), sent: Vec::new(), rewrite: None, ends_after: usize::MAX }
+        Wire {
+            socket,
+            received: Vec::new(),
+            sent: Vec::new(),
+            rewrite: None,
+            ends_after: usize::MAX,
+            heard: usize::MAX,
+        }
     }
 
     fn is_gone(&self) -> bool {
@@ -53,7 +62,7 @@ impl Read for Wire {
         match self.socket.recv(buffer) {
             Ok(len) if !self.is_gone() => {
                 self.received.push(buffer[..len].to_vec());
-                Ok(len)
+                if self.received.len() <= self.heard { Ok(len) } else { Err(io::ErrorKind::WouldBlock.into()) }
             }
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -191,6 +200,19 @@ impl Client {
             assert!(step.is_err_and(|error| error.code() == ErrorCode::WANT_READ), "neither finished nor failed");
         }
         self.stream.get_mut().ends_after = usize::MAX;
+    }
+
+    /// Hears `heard` datagrams of the server, repeats what was not answered, and goes on until `datagrams` have come.
+    pub fn turn_deaf(&mut self, heard: usize, datagrams: usize) {
+        self.stream.get_mut().heard = heard;
+        let deadline = Instant::now() + PATIENCE;
+        while self.wire().received.len() < datagrams {
+            assert!(Instant::now() < deadline, "{datagrams} datagrams did not come");
+            let step = self.stream.do_handshake();
+            assert!(step.is_err_and(|error| error.code() == ErrorCode::WANT_READ), "neither finished nor failed");
+            self.handle_timeout();
+        }
+        self.stream.get_mut().heard = usize::MAX;
     }
 
     pub fn send(&mut self, message: &[u8]) {

@@ -1,12 +1,12 @@
 //! The doors of the library that a server can stand behind. A proof is written once and holds for each of them.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::common::process::{PATIENCE, Process, is_bound, own_host, pause};
+use crate::common::process::{PATIENCE, Process, is_bound, own_host, pause, udp_socket};
 use crate::common::{Link, certificates, library, root, succeed};
 use crate::document::Document;
 use crate::program::{Program, Taken};
@@ -39,7 +39,10 @@ impl Door {
                 Program::server(Taken::ALL, Link::Shared).build(document)
             },
             arguments: |command, at| {
-                command.args(["server", "-a", &at.ip().to_string(), "-p", &at.port().to_string()]);
+                // Its IPv6 address is the second one: it always listens on one of IPv4.
+                let ipv4 = if at.is_ipv6() { own_host().into() } else { at.ip() };
+                command.args(["server", "-a", &ipv4.to_string(), "-p", &at.port().to_string()]);
+                command.args(at.is_ipv6().then_some("-6"));
             },
             authority: None,
             document,
@@ -85,12 +88,13 @@ pub struct Setup {
     environment: Vec<(&'static str, String)>,
     identity: &'static str,
     authority: bool,
+    ipv6: bool,
 }
 
 impl Setup {
     /// With an ECDSA certificate and the library's defaults.
     pub fn new() -> Setup {
-        Setup { environment: vec![("DV_LOG", "warn".into())], identity: "server-ecdsa", authority: false }
+        Setup { environment: vec![("DV_LOG", "warn".into())], identity: "server-ecdsa", authority: false, ipv6: false }
     }
 
     /// With an environment variable of the operator's.
@@ -109,9 +113,15 @@ impl Setup {
         Setup { authority: true, ..self }
     }
 
+    /// On [::1].
+    pub fn ipv6(self) -> Setup {
+        Setup { ipv6: true, ..self }
+    }
+
     /// Starts a server behind `door`, on an address that no other test has.
     pub fn start(&self, door: &Door) -> Server {
-        let socket = UdpSocket::bind((own_host(), 0)).expect("a port");
+        let host = if self.ipv6 { Ipv6Addr::LOCALHOST.into() } else { own_host().into() };
+        let socket = UdpSocket::bind(SocketAddr::new(host, 0)).expect("a port");
         let address = socket.local_addr().expect("bound");
         drop(socket);
         let mut command = Command::new((door.program)(door));
@@ -156,6 +166,24 @@ impl Server {
     /// Waits until its output has `text`.
     pub fn says(&self, text: &str) {
         self.process.until(|output| output.contains(text).then_some(()));
+    }
+
+    /// Datagrams that found its socket full.
+    pub fn lost_in_socket(&self) -> f64 {
+        let line = udp_socket(self.address).expect("its socket");
+        line.split_whitespace().last().and_then(|drops| drops.parse().ok()).expect("the last column of /proc/net/udp")
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process of ours").count()
+    }
+
+    /// The CPU time that it has used, in nanoseconds.
+    pub fn cpu(&self) -> u64 {
+        let path = format!("/proc/{}/schedstat", self.pid());
+        let line = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        line.split_whitespace().next().and_then(|spent| spent.parse().ok()).expect("a number")
     }
 
     /// Resident memory in kilobytes.

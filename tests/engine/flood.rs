@@ -2,13 +2,17 @@
 //!
 //! <https://github.com/coturn/coturn/security/advisories/GHSA-5x2p-4vqj-f6m4>: a server that kept state before the cookie.
 
+use std::time::Duration;
+
 use crate::Proof;
+use crate::client::{Client, socket};
 use crate::door::{Door, Server};
 use crate::tool;
 
 pub const PROOFS: &[Proof] = &[
     Proof::new("hellos_are_answered_and_forgotten", |door| forgotten(door, 50_000)),
     Proof::new("a_million_hellos_are_answered_and_forgotten", |door| forgotten(door, 1_000_000)).long(),
+    Proof::new("records_of_strangers_are_dropped", strangers),
     Proof::new("clients_go_on_beside_it", |door| beside(door, 3)),
     Proof::new("clients_go_on_beside_it_for_long", |door| beside(door, 60)).long(),
 ];
@@ -18,8 +22,11 @@ fn forgotten(door: &Door, hellos: u64) {
     // What the process needs once, for whatever first hello.
     tool::run("flood", server.address, "--saturate --sources 100 --count 1000").good(&server);
     let options = format!("--saturate --sources 10000 --count {hellos} --pid {}", server.pid());
-    let report = tool::run("flood", server.address, &options).good(&server);
-    report.at_least("answered", hellos as f64);
+    let report = tool::run("flood", server.address, &options);
+    // A saturated socket loses some before the server sees them, which the kernel counts.
+    report.at_least("answered", hellos as f64 - server.lost_in_socket());
+    report.at_least("answered", hellos as f64 * 0.99);
+    report.at_most("longer_than_hello", 0.0);
     report.at_most("server_gained_kb", 1024.0);
 }
 
@@ -27,4 +34,30 @@ fn beside(door: &Door, seconds: u32) {
     let server = Server::start(door);
     let options = format!("--beside 64 --rate 20000 --sources 10000 --seconds {seconds}");
     tool::run("flood", server.address, &options).good(&server);
+}
+
+/// Records that are no hello, from ports that nobody knows: <https://github.com/coturn/coturn/commit/44aabc0d>.
+fn strangers(door: &Door) {
+    let server = Server::start(door);
+    let mut client = Client::connect(server.address);
+    client.ask(door, b"before");
+    let before = server.resident();
+    for content_type in 20..=25u8 {
+        for _ in 0..10 {
+            let stranger = socket();
+            stranger.set_read_timeout(Some(Duration::from_millis(1))).expect("not zero");
+            stranger.connect(server.address).expect("loopback");
+            for epoch in [0, 1] {
+                for n in 0..50u8 {
+                    let mut record = vec![content_type, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, n, 0, 200];
+                    record.resize(13 + 200, 0);
+                    stranger.send(&record).expect("loopback takes it");
+                }
+                // The server has seen them all when it has answered this.
+                client.ask(door, b"meanwhile");
+            }
+            assert!(stranger.recv(&mut [0; 64]).is_err(), "records of type {content_type} were answered");
+        }
+    }
+    assert!(server.resident() - before <= 128, "{before} KB before, {} KB after", server.resident());
 }

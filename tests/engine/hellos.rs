@@ -29,11 +29,9 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("one_secret_for_two_processes", shared_secret),
     Proof::new("messages_of_one_datagram_come_in_order", several_records),
     Proof::new("close_notify_both_ways", close_notify),
-    Proof::new("clients_share_one_socket", |door| {
-        let server = Server::start(door);
-        let echo = if door.echoes { "--expect-echo" } else { "" };
-        tool::run("echo", server.address, &format!("--clients 64 --messages 50 {echo}")).good(&server);
-    }),
+    Proof::new("clients_share_one_socket", one_socket),
+    Proof::new("no_common_cipher_ends_in_an_alert", no_common_cipher),
+    Proof::new("peers_of_ipv6", ipv6),
 ];
 
 /// What OpenSSL needs beside a suite: groups, their formats, signature algorithms, and here the versions.
@@ -256,4 +254,43 @@ fn close_notify(door: &Door) {
     client.shut_down();
     client.is_closed();
     server.says("closed");
+}
+
+/// A socket for each client, bound and then connected, takes what others were to get:
+/// <https://github.com/openssl/openssl/issues/6934>.
+fn one_socket(door: &Door) {
+    let server = Server::start(door);
+    let _first = Client::connect(server.address);
+    let before = server.descriptors();
+    let _others: Vec<Client> = (0..20).map(|_| Client::connect(server.address)).collect();
+    assert_eq!(server.descriptors(), before);
+    let echo = if door.echoes { "--expect-echo" } else { "" };
+    tool::run("echo", server.address, &format!("--clients 64 --messages 50 {echo}")).good(&server);
+}
+
+/// A hello that libssl refuses for good is refused once, and not tried again and again:
+/// <https://github.com/rsyslog/rsyslog/issues/7553>.
+fn no_common_cipher(door: &Door) {
+    let server = Server::start(door);
+    let mut other = context();
+    other.set_cipher_list("DHE-RSA-AES128-SHA").expect("a list");
+    let mut client = Client::new(&other.build(), socket(), server.address, 1400);
+    let why = client.handshake(Duration::from_secs(10)).expect_err("no cipher in common");
+    assert!(why.contains("handshake failure"), "{why}");
+    let before = server.cpu();
+    std::thread::sleep(Duration::from_millis(500));
+    let spent = Duration::from_nanos(server.cpu() - before);
+    assert!(spent < Duration::from_millis(50), "{spent:?} of nothing to do");
+    Client::connect(server.address).ask(door, b"a message");
+}
+
+fn ipv6(door: &Door) {
+    let server = Setup::new().with("DV_MTU", 256).ipv6().start(door);
+    let socket = UdpSocket::bind("[::1]:0").expect("a free port");
+    let mut client = Client::connect_from(socket.try_clone().expect("a descriptor"), server.address);
+    client.ask(door, b"a message");
+    let largest = client.wire().received.iter().map(Vec::len).max().expect("datagrams");
+    assert!(largest <= 256 - 40 - 8, "{largest} bytes in an IPv6 packet of 256");
+    drop(client);
+    Client::connect_from(socket, server.address).ask(door, b"restarted");
 }

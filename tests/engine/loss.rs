@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::Proof;
 use crate::client::{Client, context, socket};
-use crate::door::{Door, Server};
+use crate::door::{Door, Server, Setup};
 use crate::tool::{self, Proxy, Report};
 
 pub const PROOFS: &[Proof] = &[
@@ -17,6 +17,7 @@ pub const PROOFS: &[Proof] = &[
     }),
     Proof::new("every_datagram_and_pair_lost", matrix),
     Proof::new("lost_last_flight_is_sent_again", last_flight),
+    Proof::new("repeated_flight_is_packed_as_it_was", packed),
     Proof::new("openssl_timers", openssl_timers).long(),
     Proof::new("fast_timers", fast_timers).long(),
 ];
@@ -67,4 +68,41 @@ fn last_flight(door: &Door) {
     let mut client = Client::new(&context().build(), socket(), proxy.address, 1400);
     client.handshake(Duration::from_secs(30)).expect("a handshake");
     client.ask(door, b"after it all");
+}
+
+/// OpenSSL repeats a flight with one message in each datagram and cuts messages at other places, at which strict clients
+/// stop: <https://github.com/pion/dtls/pull/1099>, <https://github.com/OvenMediaLabs/OvenMediaEngine/issues/2329>.
+fn packed(door: &Door) {
+    let server = Setup::new().identity("server-chain5-rsa4096").start(door);
+    let mut client = Client::new(&context().build(), socket(), server.address, 1400);
+    client.turn_deaf(1, 2);
+    // What is left of the flight comes at once.
+    while client.wire().received.last().is_some_and(|datagram| !ends_flight(datagram)) {
+        let next = client.wire().received.len() + 1;
+        client.turn_deaf(1, next);
+    }
+    let flight = client.wire().received.len() - 1;
+    client.turn_deaf(1, 1 + 2 * flight);
+    let contents =
+        |datagrams: &[Vec<u8>]| datagrams.iter().map(|datagram| without_numbers(datagram)).collect::<Vec<_>>();
+    let received = &client.wire().received[1..];
+    assert!(flight > 3, "{flight} datagrams");
+    assert_eq!(contents(&received[..flight]), contents(&received[flight..2 * flight]));
+    client.handshake(Duration::from_secs(30)).expect("a handshake");
+}
+
+/// Whether a datagram ends with a ServerHelloDone, which has no body.
+fn ends_flight(datagram: &[u8]) -> bool {
+    const SERVER_HELLO_DONE: u8 = 14;
+    datagram.len() >= 25 && datagram[datagram.len() - 12] == SERVER_HELLO_DONE && datagram.ends_with(&[0; 3])
+}
+
+/// A datagram of records in clear with their sequence numbers blotted out: those must be new.
+fn without_numbers(datagram: &[u8]) -> Vec<u8> {
+    let (mut datagram, mut at) = (datagram.to_vec(), 0);
+    while at + 13 <= datagram.len() {
+        datagram[at + 5..at + 11].fill(0);
+        at += 13 + usize::from(u16::from_be_bytes([datagram[at + 11], datagram[at + 12]]));
+    }
+    datagram
 }

@@ -1,17 +1,61 @@
-//! What is known about a session.
+//! What can be asked of an endpoint and of its sessions.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use openssl::ssl::NameType;
 use openssl::x509::{X509, X509VerifyResult};
 
-use super::{Error, Seat};
+use super::{Endpoint, Error, Seat, Session};
 use crate::engine::connection::State;
 use crate::engine::protection::Settled;
 use crate::engine::records;
+use crate::engine::settings::Settings;
+use crate::engine::stats::{Counters, Stats};
 use crate::tls::cause::Cause;
 use crate::tls::peer;
 use crate::tls::resumption::Resumption;
+
+impl Endpoint {
+    /// What is known about a session; see [`Info`].
+    pub fn info(&self, session: Session) -> Result<Info<'_>, Error> {
+        self.seat(session).map(Info)
+    }
+
+    /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
+    pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
+        let session = self.own(session)?;
+        let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
+        seat.map(|seat| seat.user = user).ok_or(Error::Stale)
+    }
+
+    /// The sessions that are open or will be, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> {
+        self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        stats.add(&self.counters);
+        stats
+    }
+
+    /// The counters, for another thread to read.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// How many handshakes with clients are in progress.
+    pub fn handshakes(&self) -> usize {
+        self.seats.handshakes() as usize
+    }
+
+    /// The settings that hold.
+    pub fn settings(&self) -> &Settings {
+        &self.config.settings
+    }
+}
 
 /// What is known about a session, while it lives and until the event behind its [`Event::Closed`](super::Event::Closed) is
 /// taken. What the handshake has settled can be read from [`Event::Opened`](super::Event::Opened) on.

@@ -32,8 +32,7 @@ use super::cookie::CookieJar;
 use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
 use super::registry::{Kind, Limits, Refusal, Registry};
-use super::settings::Settings;
-use super::stats::{Counters, Stats};
+use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::fork;
 use crate::log::log;
@@ -186,6 +185,21 @@ impl Endpoint {
             born: fork::generation(),
             brand: 0,
         })
+    }
+
+    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
+    /// what they have.
+    pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
+        if self.config.accept && !cookie::trust_the_gate(&context) {
+            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        }
+        self.context = context;
+        Ok(())
+    }
+
+    /// Accepts no handshakes any more; those that have begun go on.
+    pub fn stop_accepting(&mut self) {
+        self.config.accept = false;
     }
 
     /// Takes a datagram that came at `now` from the peer `from` to our address `to`, where that is known.
@@ -541,30 +555,6 @@ impl Endpoint {
         Some(transmit)
     }
 
-    /// What is known about a session; see [`Info`].
-    pub fn info(&self, session: Session) -> Result<Info<'_>, Error> {
-        self.seat(session).map(Info)
-    }
-
-    /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
-    pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
-        let session = self.own(session)?;
-        let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-        seat.map(|seat| seat.user = user).ok_or(Error::Stale)
-    }
-
-    /// The sessions that are open or will be, in no order.
-    pub fn sessions(&self) -> impl Iterator<Item = Session> {
-        self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
-    }
-
-    /// What was counted so far.
-    pub fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        stats.add(&self.counters);
-        stats
-    }
-
     /// Gives the endpoint a number among those of one program, before it has sessions: it is part of their numbers, above the
     /// place, so that no two endpoints' are the same.
     pub(crate) fn set_number(&mut self, number: u8) {
@@ -576,40 +566,10 @@ impl Endpoint {
         (session.as_u64() >> NUMBER_SHIFT) as u8
     }
 
-    /// The counters, for another thread to read.
-    pub(crate) fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
-    }
-
-    /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
-    /// what they have.
-    pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        if self.config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
-        self.context = context;
-        Ok(())
-    }
-
     /// Makes cookies with another secret from now on. Those that are out stay good.
     pub fn set_cookie_secret(&mut self, now: u64, secret: &CookieSecret) {
         self.now = self.now.max(now);
         self.jar.replace(self.now, &secret.secret, secret.unix_offset);
-    }
-
-    /// Accepts no handshakes any more; those that have begun go on.
-    pub fn stop_accepting(&mut self) {
-        self.config.accept = false;
-    }
-
-    /// How many handshakes with clients are in progress.
-    pub fn handshakes(&self) -> usize {
-        self.seats.handshakes() as usize
-    }
-
-    /// The settings that hold.
-    pub fn settings(&self) -> &Settings {
-        &self.config.settings
     }
 
     fn seat(&self, session: Session) -> Result<&Seat, Error> {

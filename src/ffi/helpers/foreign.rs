@@ -63,6 +63,8 @@ pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: &m
             _ if len > 0 => len,
             SSL_ERROR_ZERO_RETURN => DV_CLOSED,
             SSL_ERROR_WANT_READ => 0,
+            // A record without content (openssl#27316).
+            SSL_ERROR_SYSCALL if len == 0 => 0,
             _ => fail(EIO),
         }
     }

@@ -239,14 +239,15 @@ impl Shared {
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
-    /// Its deadline is looked at by the next call. Says whether it is in the table. As long as there is one thread only, it
-    /// is that one's anyway.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
     #[inline]
-    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
-        self.threads.load(Ordering::Relaxed) < 2 || self.claim_from_others(local, conn)
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+        if self.threads.load(Ordering::Relaxed) > 1 {
+            self.claim_from_others(local, conn);
+        }
     }
 
-    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
         let mut table = self.settled(find);
@@ -258,7 +259,6 @@ impl Shared {
         {
             local.timers.borrow_mut().set(id, sys::now());
         }
-        local.claimed.get().is_some()
     }
 
     /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.

@@ -120,6 +120,9 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 /// Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when the library gives it
 /// up meanwhile.
 ///
+/// Threads: any may look. A connection that another thread used last may be given up by that one until dv_dtls_read(),
+/// dv_dtls_write() or dv_dtls_shutdown() has made it this thread's: look at its `ssl` after that.
+///
 /// # Safety
 /// `key` is NULL or valid.
 #[cfg(not(dv_omit = "dtls_conn_find"))]
@@ -130,12 +133,7 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let find = || peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
-        let mut found = find();
-        // Another thread may have given it up just now.
-        while !found.is_null() && !shared().claim(&local, found) {
-            found = find();
-        }
+        let found = peer.map_or(std::ptr::null_mut(), |peer| shared().find(peer));
         local.last.set(found);
         found
     })

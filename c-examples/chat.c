@@ -1,0 +1,163 @@
+/*
+ * A room: what one client says, all others hear, whichever worker has them.
+ *
+ *     build/chat --port 4433 --workers 2
+ */
+#include <pthread.h>
+#include <signal.h>
+
+#include "identity.h"
+
+static const char help[] =
+    "usage: chat [options]\n"
+    "What one client says, all others hear. SIGINT and SIGTERM end it.\n"
+    "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
+    "  --port N               the UDP port; 0 takes a free one (4433)\n"
+    "  --workers N            threads (2)\n"
+    SERVER_IDENTITY_HELP
+    "  -h                     this text\n";
+
+#define PEOPLE_MAX 1000
+
+/* Everybody who is there. The workers call from threads of their own. */
+static struct {
+    pthread_mutex_t lock;
+    dv_session people[PEOPLE_MAX];
+    size_t count;
+} room = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* The only thing that a signal handler touches. */
+static dv_server *server;
+
+static void end(int signal_number)
+{
+    (void)signal_number;
+    dv_server_stop(server);
+}
+
+static void say(dv_endpoint *endpoint, dv_session from, const char *what, const void *text, size_t len)
+{
+    dv_address peer;
+    char line[1100];
+    int head = 0;
+    size_t i = 0;
+
+    dv_session_addresses(endpoint, from, &peer, NULL);
+    head = snprintf(line, sizeof(line), "%s %s ", address_text(&peer), what);
+    if (len > sizeof(line) - (size_t)head) {
+        len = sizeof(line) - (size_t)head;
+    }
+    memcpy(line + head, text, len);
+    for (i = 0; i < room.count; i++) {
+        if (room.people[i] != from) {
+            /* Who has left meanwhile, or has too much waiting, misses it. */
+            dv_server_send(server, room.people[i], line, (size_t)head + len);
+        }
+    }
+}
+
+static void come(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    (void)user;
+    pthread_mutex_lock(&room.lock);
+    if (room.count == PEOPLE_MAX) {
+        dv_endpoint_close(endpoint, event->session);
+    } else {
+        room.people[room.count++] = event->session;
+        say(endpoint, event->session, "has come", "", 0);
+    }
+    pthread_mutex_unlock(&room.lock);
+}
+
+static void hear(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    (void)user;
+    pthread_mutex_lock(&room.lock);
+    say(endpoint, event->session, "says:", event->data, event->len);
+    pthread_mutex_unlock(&room.lock);
+}
+
+static void leave(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    size_t i = 0;
+
+    (void)user;
+    pthread_mutex_lock(&room.lock);
+    for (i = 0; i < room.count; i++) {
+        if (room.people[i] == event->session) {
+            room.people[i] = room.people[--room.count];
+            say(endpoint, event->session, "has left", "", 0);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&room.lock);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "host", required_argument, NULL, OPTION_OWN },
+        { "port", required_argument, NULL, OPTION_OWN + 1 },
+        { "workers", required_argument, NULL, OPTION_OWN + 2 },
+        IDENTITY_OPTIONS,
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 }
+    };
+    const char *host = NULL;
+    const char *port = "4433";
+    dv_callbacks callbacks = { sizeof(callbacks), come, hear, leave };
+    struct sigaction action;
+    dv_config config;
+    SSL_CTX *ctx = NULL;
+    long workers = 2;
+    int option = 0;
+    int bound = 0;
+    int ret = EXIT_SETUP;
+
+    dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
+    if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
+        return EXIT_SETUP;
+    }
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case OPTION_OWN: host = optarg; break;
+        case OPTION_OWN + 1: port = optarg; break;
+        case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
+        case 'h': fputs(help, stdout); return EXIT_DONE;
+        default:
+            if (identity_option(option, optarg) < 0) {
+                fputs(help, stderr);
+                return EXIT_USAGE;
+            }
+        }
+    }
+    if (workers < 0 || optind != argc) {
+        fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    config.workers = (uint32_t)workers;
+    ctx = server_context();
+    if (ctx == NULL) {
+        return EXIT_SETUP;
+    }
+    if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0 || (bound = dv_server_bind(server, host, port)) < 0) {
+        fprintf(stderr, "%s\n", dv_last_error());
+        goto out;
+    }
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = end;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
+    fflush(stdout);
+    if (dv_server_run(server) < 0) {
+        fprintf(stderr, "%s\n", dv_last_error());
+        goto out;
+    }
+    ret = EXIT_DONE;
+
+out:
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+    return ret;
+}

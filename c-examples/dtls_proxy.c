@@ -1,0 +1,244 @@
+/*
+ * DTLS on one side, plain UDP on the other: a UDP service gets DTLS and does not notice.
+ *
+ *     build/dtls_proxy --port 5684 --backend 127.0.0.1 --backend-port 5683
+ *
+ * Each session has a socket of its own towards the backend, so that the backend sees as many peers as there are clients, and
+ * its answers find their way back.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "identity.h"
+
+static const char help[] =
+    "usage: dtls_proxy --backend-port N [options]\n"
+    "Takes DTLS and speaks plain UDP to the backend, one backend socket a session. SIGINT and SIGTERM end it.\n"
+    "  --backend HOST         where the UDP service is (" DEFAULT_ADDRESS ")\n"
+    "  --backend-port N       its port\n"
+    "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
+    "  --port N               the UDP port; 0 takes a free one (4433)\n"
+    "  --workers N            threads (1)\n"
+    "  --idle S               end sessions that were silent for so many seconds (300)\n"
+    SERVER_IDENTITY_HELP
+    "  -h                     this text\n";
+
+#define DATAGRAM_MAX 65536
+
+static struct sockaddr_storage backend;
+static int epfd = -1;
+static dv_server *server;
+
+/* What hangs on a session. */
+struct link {
+    int fd;
+    dv_session session;
+    struct link *next;
+};
+
+/* Links whose sessions are over, which the other thread may still have from epoll: it frees them when it has none. */
+static struct {
+    pthread_mutex_t lock;
+    struct link *first;
+} over = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void end(int signal_number)
+{
+    (void)signal_number;
+    dv_server_stop(server);
+}
+
+static void come(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    struct link *link = malloc(sizeof(*link));
+    struct epoll_event watch = { EPOLLIN, { .ptr = link } };
+
+    (void)user;
+    if (link == NULL) {
+        dv_endpoint_close(endpoint, event->session);
+        return;
+    }
+    link->session = event->session;
+    link->fd = socket(backend.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (link->fd < 0 || connect(link->fd, (struct sockaddr *)&backend, address_length(&backend)) != 0
+        || epoll_ctl(epfd, EPOLL_CTL_ADD, link->fd, &watch) != 0) {
+        perror("no socket for a session");
+        if (link->fd >= 0) {
+            close(link->fd);
+        }
+        free(link);
+        dv_endpoint_close(endpoint, event->session);
+        return;
+    }
+    dv_session_set_user(endpoint, event->session, link);
+}
+
+static void to_backend(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    struct link *link = event->user;
+
+    (void)user;
+    (void)endpoint;
+    /* Lost, or refused because nobody listens there: what is sent over UDP may be lost. */
+    if (link != NULL) {
+        send(link->fd, event->data, event->len, 0);
+    }
+}
+
+static void leave(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    struct link *link = event->user;
+
+    (void)user;
+    (void)endpoint;
+    if (link != NULL) {
+        epoll_ctl(epfd, EPOLL_CTL_DEL, link->fd, NULL);
+        pthread_mutex_lock(&over.lock);
+        link->next = over.first;
+        over.first = link;
+        pthread_mutex_unlock(&over.lock);
+    }
+}
+
+static void free_over(void)
+{
+    struct link *link = NULL;
+
+    pthread_mutex_lock(&over.lock);
+    while ((link = over.first) != NULL) {
+        over.first = link->next;
+        close(link->fd);
+        free(link);
+    }
+    pthread_mutex_unlock(&over.lock);
+}
+
+/* Takes answers to their sessions, until it is cancelled. */
+static void *bring_back(void *unused)
+{
+    static char bytes[DATAGRAM_MAX];
+    struct epoll_event ready[64];
+    ssize_t len = 0;
+    int count = 0;
+
+    (void)unused;
+    for (;;) {
+        /* A second, so that links which are over go even when no answer comes. */
+        count = epoll_wait(epfd, ready, 64, 1000);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        while (count-- > 0) {
+            struct link *link = ready[count].data.ptr;
+
+            while ((len = recv(link->fd, bytes, sizeof(bytes), 0)) > 0) {
+                /* More than fits in a datagram is dropped, and counted. */
+                dv_server_send(server, link->session, bytes, (size_t)len);
+            }
+        }
+        free_over();
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+    }
+    return NULL;
+}
+
+static int serve(void)
+{
+    sigset_t signals;
+    pthread_t answers;
+    int ran = 0;
+
+    /* Signals are for this thread. */
+    sigfillset(&signals);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (epfd < 0 || pthread_create(&answers, NULL, bring_back, NULL) != 0) {
+        perror("no thread for the answers");
+        return EXIT_SETUP;
+    }
+    ran = dv_server_start(server);
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    if (ran < 0 || (ran = dv_server_join(server)) < 0) {
+        fprintf(stderr, "%s\n", dv_last_error());
+    }
+    pthread_cancel(answers);
+    pthread_join(answers, NULL);
+    free_over();
+    close(epfd);
+    return ran < 0 ? EXIT_SETUP : EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "host", required_argument, NULL, OPTION_OWN },
+        { "port", required_argument, NULL, OPTION_OWN + 1 },
+        { "workers", required_argument, NULL, OPTION_OWN + 2 },
+        { "backend", required_argument, NULL, OPTION_OWN + 3 },
+        { "backend-port", required_argument, NULL, OPTION_OWN + 4 },
+        { "idle", required_argument, NULL, OPTION_OWN + 5 },
+        IDENTITY_OPTIONS,
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 }
+    };
+    const char *host = NULL;
+    const char *port = "4433";
+    const char *backend_host = DEFAULT_ADDRESS;
+    const char *backend_port = NULL;
+    dv_callbacks callbacks = { sizeof(callbacks), come, to_backend, leave };
+    struct sigaction action;
+    dv_config config;
+    SSL_CTX *ctx = NULL;
+    long workers = 1;
+    long idle = 300;
+    int option = 0;
+    int bound = 0;
+    int ret = EXIT_SETUP;
+
+    dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
+    if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
+        return EXIT_SETUP;
+    }
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case OPTION_OWN: host = optarg; break;
+        case OPTION_OWN + 1: port = optarg; break;
+        case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
+        case OPTION_OWN + 3: backend_host = optarg; break;
+        case OPTION_OWN + 4: backend_port = optarg; break;
+        case OPTION_OWN + 5: idle = read_number(optarg, 0, 4000000); break;
+        case 'h': fputs(help, stdout); return EXIT_DONE;
+        default:
+            if (identity_option(option, optarg) < 0) {
+                fputs(help, stderr);
+                return EXIT_USAGE;
+            }
+        }
+    }
+    if (workers < 0 || idle < 0 || backend_port == NULL || optind != argc) {
+        fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    config.workers = (uint32_t)workers;
+    config.idle_timeout_ms = (uint32_t)idle * 1000;
+    ctx = server_context();
+    if (ctx == NULL || read_address(backend_host, backend_port, &backend) < 0) {
+        goto out;
+    }
+    if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0 || (bound = dv_server_bind(server, host, port)) < 0) {
+        fprintf(stderr, "%s\n", dv_last_error());
+        goto out;
+    }
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = end;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
+    fflush(stdout);
+    ret = serve();
+
+out:
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+    return ret;
+}

@@ -1,0 +1,202 @@
+//! What the documents for people say: their links lead somewhere, their C and Rust compiles, the README's programs run, and
+//! nothing that an operator can set or read is missing.
+
+mod common;
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::process::{PATIENCE, Process};
+use common::{Link, certificates, compile, directory, link, root, succeed};
+use dv_dtls::{Config, Connect, Endpoint, Event};
+use openssl::ssl::{SslContext, SslMethod};
+
+/// The documents, each with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let markdown = |directory: &Path| {
+        let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect::<Vec<_>>()
+    };
+    let mut paths = markdown(root());
+    paths.extend(markdown(&root().join("docs")));
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).expect("text"))).collect()
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().expect("a block").to_owned() + "\n").collect()
+}
+
+/// The lines outside of fenced blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+/// What a heading is called in a link.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#'));
+    let kept = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(|c| !kept(c), "").replace(' ', "-");
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for link in prose(&text).flat_map(|line| line.split("](").skip(1)).map(|rest| rest.split(')').next().expect("a link")) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().expect("a directory").join(file) };
+            assert!(target.exists(), "{}: {link}", path.display());
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&target).expect("text"));
+                assert!(there.iter().any(|known| known == anchor), "{}: {link}: there are {there:?}", path.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked} links");
+}
+
+#[test]
+fn c_compiles() {
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for (number, block) in blocks(&text, "c").into_iter().enumerate() {
+            let stem = path.file_stem().expect("a name").to_string_lossy();
+            let source = directory().join(format!("{stem}-{number}.c"));
+            fs::write(&source, block).expect("written");
+            compile(&source, &source.with_extension("o"), &["-Wextra", "-Wno-unused-function", "-Werror"]);
+            checked += 1;
+        }
+    }
+    assert!(checked > 5, "{checked} blocks");
+}
+
+#[test]
+fn the_c_programs_of_the_readme_echo() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("text");
+    let programs = blocks(&readme, "c");
+    assert_eq!(programs.len(), 3, "one for each door");
+    for (number, program) in programs.into_iter().enumerate() {
+        for how in Link::BOTH {
+            let port = free_port();
+            let path = directory().join(format!("door-{number}-{}", how.name()));
+            let (source, object) = (path.with_extension("c"), path.with_extension("o"));
+            fs::write(&source, with_port(&program, port)).expect("written");
+            compile(&source, &object, &[]);
+            self::link(&object, &path, how);
+            echoes(Command::new(&path), port);
+        }
+    }
+}
+
+#[test]
+fn the_rust_programs_of_the_readme_echo() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("text");
+    let programs = blocks(&readme, "rust");
+    assert_eq!(programs.len(), 2, "the endpoint and the server");
+
+    // A package of its own, as a program that uses the library is one.
+    let package = directory().join("package");
+    fs::create_dir_all(package.join("src/bin")).expect("a directory");
+    let manifest = format!(
+        "[package]\nname = \"readme\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nopenssl = \"0.10\"\n\
+         dv-dtls = {{ path = {:?}, default-features = false }}\n\n[workspace]\n",
+        root()
+    );
+    fs::write(package.join("Cargo.toml"), manifest).expect("written");
+    fs::copy(root().join("Cargo.lock"), package.join("Cargo.lock")).expect("copied");
+    let ports: Vec<u16> = programs.iter().map(|_| free_port()).collect();
+    for (number, (program, port)) in programs.iter().zip(&ports).enumerate() {
+        fs::write(package.join(format!("src/bin/door_{number}.rs")), with_port(program, *port)).expect("written");
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    succeed(Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir", "target"]).current_dir(&package));
+    for (number, port) in ports.into_iter().enumerate() {
+        echoes(Command::new(package.join(format!("target/debug/door_{number}"))), port);
+    }
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).expect("a port").port()
+}
+
+fn with_port(program: &str, port: u16) -> String {
+    assert_eq!(program.matches("4433").count(), 1, "the port that is replaced");
+    program.replace("4433", &port.to_string())
+}
+
+/// Starts a server beside a certificate and lets a client say something to it.
+fn echoes(mut server: Command, port: u16) {
+    for extension in ["pem", "key"] {
+        let from = certificates().join("server-ecdsa").with_extension(extension);
+        fs::copy(from, directory().join("server").with_extension(extension)).expect("copied");
+    }
+    server.current_dir(directory());
+    let mut server = Process::start(server, Stdio::null());
+
+    let mut context = SslContext::builder(SslMethod::dtls_client()).expect("a context");
+    context.set_ca_file(certificates().join("ca.pem")).expect("the CA");
+    let mut client = Endpoint::new(context.build(), Config { accept: false, ..Config::default() }).expect("an endpoint");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
+    let to = SocketAddr::from(([127, 0, 0, 1], port));
+    let begin = Instant::now();
+    let now = || begin.elapsed().as_micros() as u64;
+    client.connect(0, &Connect::to_named(to, "localhost")).expect("begun");
+    let (mut datagram, mut message) = ([0; 2048], Vec::new());
+    loop {
+        while let Some(transmit) = client.transmit(1) {
+            // Nobody may listen yet: the hello is sent again.
+            let _ = socket.send_to(transmit.bytes, transmit.to);
+        }
+        if let Ok((len, from)) = socket.recv_from(&mut datagram) {
+            client.receive(now(), &datagram[..len], from, None);
+        }
+        client.advance(now());
+        while let Some(event) = client.event(&mut message) {
+            match event {
+                Event::Opened { session } => client.send(session, b"is anybody there?").expect("sent"),
+                Event::Message { .. } => {
+                    assert_eq!(message, b"is anybody there?");
+                    assert_eq!(server.ended(), None, "{}", server.output());
+                    return;
+                }
+                Event::Closed { reason, .. } => panic!("{reason:?}: {}", server.output()),
+            }
+        }
+        assert!(begin.elapsed() < PATIENCE, "no answer: {}", server.output());
+    }
+}
+
+#[test]
+fn what_an_operator_can_set_and_read_is_in_the_manual() {
+    let manual = fs::read_to_string(root().join("docs/operations.md")).expect("text");
+    let header = fs::read_to_string(common::header().join("dv_dtls.h")).expect("text");
+    let environment = fs::read_to_string(root().join("src/ffi/helpers/environment.rs")).expect("text");
+    let members = |name: &str| {
+        let text = header.split(&format!("typedef struct {name} {{")).nth(1).expect("the struct");
+        let text = text.split(&format!("}} {name};")).next().expect("its end");
+        let members = text.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit([' ', '*']).next());
+        members.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let variables = environment.split("c\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned);
+    let names: Vec<String> = variables.chain(members("dv_stats")).chain(members("dv_config")).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !manual.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
