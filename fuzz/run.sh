@@ -1,12 +1,14 @@
 #!/bin/sh
-# Runs a fuzz target for some seconds: fuzz/run.sh hello 600
+# Runs a fuzz target for some seconds, with options of libFuzzer's: fuzz/run.sh endpoint 600 -len_control=0
 #
 # Does what `cargo +nightly fuzz run` does, with the stable compiler. New inputs go to target/corpus, what fails to
 # artifacts; keep of them what is worth it under corpus, which the ordinary tests replay.
 set -eu
 cd "$(dirname "$0")"
-target=${1:?usage: fuzz/run.sh TARGET SECONDS}
+target=${1:?usage: fuzz/run.sh TARGET [SECONDS [OPTION...]]}
 seconds=${2:-60}
+[ $# -lt 2 ] || shift
+shift
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cdebug-assertions -Ccodegen-units=1 \
@@ -17,4 +19,4 @@ RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cdebug-assertion
 
 mkdir -p "target/corpus/$target" "artifacts/$target"
 exec "target/$host/release/$target" "target/corpus/$target" "corpus/$target" "-artifact_prefix=artifacts/$target/" \
-    "-max_total_time=$seconds" -timeout=10 -print_final_stats=1
+    "-max_total_time=$seconds" -timeout=10 -print_final_stats=1 "$@"

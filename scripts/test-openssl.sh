@@ -5,7 +5,7 @@
 # that start programs which are linked to it, and so to the system's OpenSSL.
 set -eu
 cd "$(dirname "$0")/.."
-apart=' header layout original unload openssl_mismatch panic engine '
+apart=' documents engine header layout openssl_mismatch original panic unload '
 summary=
 
 rust_tests() {
@@ -15,29 +15,30 @@ rust_tests() {
     done
 }
 
-# Both libraries are static, so the archive has OpenSSL in it, and nothing is linked beside it.
+# Where OpenSSL is static, the archive has it inside.
 archive() {
     "${CARGO:-cargo}" rustc --quiet --locked --lib --crate-type staticlib -- --print native-static-libs 2>"$BUILD/cargo.log" ||
         { cat "$BUILD/cargo.log" >&2; return 1; }
     sed -n 's/^note: native-static-libs: //p' "$BUILD/cargo.log" | sed 's/-lssl\|-lcrypto//g' >"$BUILD/native-libs"
-    cp "$CARGO_TARGET_DIR/debug/libdv_dtls.a" "$BUILD/libdv_dtls.a"
+    cp "${CARGO_TARGET_DIR:-target}/debug/libdv_dtls.a" "$BUILD/libdv_dtls.a"
 }
 
 examples() {
     # shellcheck disable=SC2046 # lists of options
-    for example in dtls_server dtls_client; do
-        "${CC:-cc}" -std=gnu11 -O1 -g -Iinclude $("${PKG_CONFIG:-pkg-config}" --cflags libssl) -o "$BUILD/$example" \
-            "c-examples/$example.c" "$BUILD/libdv_dtls.a" $("${PKG_CONFIG:-pkg-config}" --libs libssl libcrypto) \
-            $(cat "$BUILD/native-libs") || return 1
+    for example in c-examples/*.c; do
+        "${CC:-cc}" -std=gnu11 -O1 -g -Iinclude $("${PKG_CONFIG:-pkg-config}" --cflags libssl) \
+            -o "$BUILD/$(basename "$example" .c)" "$example" "$BUILD/libdv_dtls.a" \
+            $("${PKG_CONFIG:-pkg-config}" --libs libssl libcrypto) $(cat "$BUILD/native-libs") || return 1
     done
     scripts/demo.sh
 }
 
 # one SERIES: in a shell of its own, for what it exports. Says how much passed in $BUILD/counts.
 one() (
-    export BUILD="build/openssl-$1" CARGO_TARGET_DIR="$PWD/build/openssl-$1/target"
+    export BUILD="build/openssl-$1"
     mkdir -p "$BUILD"
     if [ "$1" != system ]; then
+        export CARGO_TARGET_DIR="$PWD/$BUILD/target"
         OPENSSL_DIR=$(scripts/openssl.sh "$1")
         export OPENSSL_DIR OPENSSL_STATIC=1 PKG_CONFIG_LIBDIR="$OPENSSL_DIR/lib/pkgconfig"
     fi

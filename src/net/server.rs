@@ -266,8 +266,7 @@ impl Server {
 
     /// Waits until the server is over, after [`Server::stop`] or [`Server::shutdown`]. Not from inside a handler.
     pub fn join(&self) -> Result<(), Error> {
-        let state = std::mem::replace(&mut *self.lock(), State::Over);
-        let State::Running(threads) = state else { return Ok(()) };
+        let threads = self.lock().take_threads();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
         let outcomes: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
         for outcome in outcomes {
@@ -344,7 +343,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
         // A worker cannot wait for itself, when the handler holds the last reference to the server.
-        let State::Running(threads) = std::mem::replace(&mut *self.lock(), State::Over) else { return };
+        let threads = self.lock().take_threads();
         let here = thread::current().id();
         threads.into_iter().filter(|thread| thread.thread().id() != here).for_each(|thread| drop(thread.join()));
     }
@@ -355,6 +354,17 @@ impl State {
         match self {
             State::Idle { workers, bound } => Ok((workers, bound)),
             _ => Err(Error::Invalid("the server was started already".into())),
+        }
+    }
+
+    fn take_threads(&mut self) -> Vec<JoinHandle<Result<Vec<Port>, Error>>> {
+        match self {
+            State::Running(threads) => {
+                let threads = std::mem::take(threads);
+                *self = State::Over;
+                threads
+            }
+            _ => Vec::new(),
         }
     }
 

@@ -96,7 +96,7 @@ impl<H: Holder, T: 'static> Slot<H, T> {
 }
 
 /// # Safety
-/// `value` is NULL or a Box<T> that nobody else will free.
+/// `value` is NULL or a boxed `T` that nobody else will free.
 unsafe fn free_box<T>(value: *mut c_void) {
     if !value.is_null() {
         // SAFETY: by contract.

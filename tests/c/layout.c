@@ -45,6 +45,11 @@ int main(void)
     OFFSET(dv_config, cookie_secret_len);
     OFFSET(dv_config, cookie_secret);
     OFFSET(dv_config, unix_offset_us);
+    OFFSET(dv_config, workers);
+    OFFSET(dv_config, socket_buffer);
+    OFFSET(dv_config, offload);
+    OFFSET(dv_config, steer_handshakes);
+    OFFSET(dv_config, secret_file);
 
     SIZE(dv_address);
     OFFSET(dv_address, any);
@@ -100,5 +105,15 @@ int main(void)
     OFFSET(dv_stats, records_dropped);
     OFFSET(dv_stats, messages_cut);
     OFFSET(dv_stats, abandoned_freed);
+    OFFSET(dv_stats, kernel_drops);
+    OFFSET(dv_stats, handshakes_shed);
+    OFFSET(dv_stats, socket_full);
+    OFFSET(dv_stats, datagrams_refused);
+    OFFSET(dv_stats, messages_refused);
+    SIZE(dv_callbacks);
+    OFFSET(dv_callbacks, size);
+    OFFSET(dv_callbacks, open);
+    OFFSET(dv_callbacks, message);
+    OFFSET(dv_callbacks, close);
     return 0;
 }

@@ -102,6 +102,26 @@ fn a_handshake_survives_forged_alerts_and_junk() {
     assert_eq!(world.nodes[server].messages(theirs), [b"after"]);
 }
 
+/// DTLSv1_listen of OpenSSL 3.2 and later takes in the whole datagram: <https://github.com/openssl/openssl/pull/28815>.
+#[test]
+fn an_alert_glued_behind_the_hello_ends_nothing() {
+    let mut world = World::new(9);
+    let server = world.add(server(), Config::default());
+    let client = world.add(client(), Config::default());
+    world.connect(client, server);
+    let is_proven = |bytes: &[u8]| bytes[13] == 1 && bytes[18] == 1;
+    world.pass = Box::new(move |(_, _, bytes)| !is_proven(bytes));
+    assert!(world.run(SECOND, |world| world.sent.iter().any(|(_, _, bytes)| is_proven(bytes))));
+    let (from, _, mut glued) = world.sent.pop().unwrap();
+    glued.extend(record(21, 0, 2, &[2, 40]));
+    world.pass = Box::new(|_| true);
+    world.inject(from, server, &glued);
+    world.settle();
+    assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
+    let stats = world.nodes[server].endpoint.stats();
+    assert_eq!((stats.handshakes_begun, stats.handshakes_failed), (1, 0));
+}
+
 /// A client that begins again at an address that is known already.
 struct Restart {
     world: World,

@@ -23,6 +23,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("queued_messages", queued_messages),
     Proof::new("certificate_chain", certificate_chain).needs(Door::has_authority),
     Proof::new("records_before_their_keys", early_records),
+    Proof::new("buffers_of_idle_connections", released_buffers),
 ];
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -222,4 +223,26 @@ fn early_records(door: &Door) {
     assert!(gained <= 1024, "{gained} KB for 8 handshakes that sent 200 KB each");
     halves.iter_mut().for_each(|half| half.handshake(LIMIT).expect("a handshake"));
     halves.iter_mut().for_each(|half| half.ask(door, b"a message"));
+}
+
+/// OpenSSL's buffers are given back when a connection has been idle for a second, and are there when they are needed.
+fn released_buffers(door: &Door) {
+    let server = Setup::new().with("DV_RELEASE_BUFFERS", 1).start(door);
+    let (mut idle, mut busy) = (Client::connect(server.address), Client::connect(server.address));
+    for _ in 0..3 {
+        idle.ask(door, b"a message");
+        let until = Instant::now() + Duration::from_millis(1300);
+        while Instant::now() < until {
+            busy.ask(door, b"what is due is done meanwhile");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // The first that wakes it up is forged.
+        let mut forged = vec![23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 1, 0, 0, 40];
+        forged.resize(13 + 40, 0x55);
+        idle.wire().forge(&forged);
+    }
+    idle.ask(door, b"a message");
+    idle.shut_down();
+    idle.is_closed();
+    busy.ask(door, b"a message");
 }

@@ -15,7 +15,16 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("openssl_timers_at_20_percent", |door| {
         through(door, 100, 0.2, "openssl", 60).at_least("within_60s", 94.0);
     }),
-    Proof::new("every_datagram_and_pair_lost", matrix),
+    Proof::new("every_datagram_and_pair_lost", |door| matrix(door, &Setup::new(), "--timer fast", 6.0)),
+    Proof::new("every_datagram_and_pair_of_long_flights_lost", |door| {
+        let long = Setup::new().identity("server-chain5-rsa4096").with("DV_MTU", 576);
+        matrix(door, &long, "--timer fast", 8.0);
+    })
+    .long(),
+    Proof::new("every_datagram_and_pair_lost_with_openssl_timers", |door| {
+        matrix(door, &Setup::new(), "--timer openssl", 6.0);
+    })
+    .long(),
     Proof::new("lost_last_flight_is_sent_again", last_flight),
     Proof::new("repeated_flight_is_packed_as_it_was", packed),
     Proof::new("openssl_timers", openssl_timers).long(),
@@ -53,11 +62,12 @@ fn fast_timers(door: &Door) {
 
 /// Each datagram of the handshake lost once, twice and three times, and each pair. Among them is the HelloVerifyRequest,
 /// whose loss stops a server on DTLSv1_listen of 3.2 to 4.0: <https://github.com/openssl/openssl/issues/32063>.
-fn matrix(door: &Door) {
-    let server = Server::start(door);
-    let report = tool::run("matrix", server.address, "--timer fast --deadline 60").good(&server);
-    // Two hellos, the HelloVerifyRequest, a flight of each side, and the server's last.
-    report.at_least("places", 6.0);
+///
+/// Two hellos, the HelloVerifyRequest, a flight of each side, and the server's last: six datagrams at least.
+fn matrix(door: &Door, setup: &Setup, timer: &str, places: f64) {
+    let server = setup.start(door);
+    let report = tool::run("matrix", server.address, &format!("{timer} --deadline 60")).good(&server);
+    report.at_least("places", places);
 }
 
 /// A client whose last flight was answered into the void repeats it, and gets the answer again:

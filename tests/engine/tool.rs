@@ -70,6 +70,7 @@ pub fn run(subcommand: &str, to: SocketAddr, options: &str) -> Report {
     command.arg(subcommand).arg("--to").arg(to.to_string()).args(options.split_whitespace());
     let ended = Process::start(command, Stdio::null()).wait_for(LONGEST);
     let line = ended.output.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{}", ended.output));
+    // For those who want the figures of what passed, too (with --nocapture).
     if std::env::var_os("DV_TEST_SHOW").is_some() {
         eprintln!("{options}: {line}");
     }

@@ -129,15 +129,23 @@ pub fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c
 
 /// Lets a program choose the socket for each datagram that comes to the group (SO_REUSEPORT) of this one.
 pub fn attach_group_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: `program` points to as many instructions as it says; the kernel copies them, and writes to none.
+    /// sock_fprog, with a name for what lies between its members: the kernel copies that too.
+    #[repr(C)]
+    struct Program {
+        len: u16,
+        zero: [u16; size_of::<*const ()>() / 2 - 1],
+        filter: *const libc::sock_filter,
+    }
+    const _: () = assert!(size_of::<Program>() == size_of::<libc::sock_fprog>());
+    let all = Program { len: program.len() as u16, zero: [0; size_of::<*const ()>() / 2 - 1], filter: program.as_ptr() };
+    // SAFETY: `all` points to as many instructions as it says; the kernel copies them, and writes to none.
     check(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const program).cast::<c_void>(),
-            size_of::<libc::sock_fprog>() as socklen_t,
+            (&raw const all).cast::<c_void>(),
+            size_of::<Program>() as socklen_t,
         )
     })
     .map(drop)

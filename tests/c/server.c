@@ -1,0 +1,340 @@
+/*
+ * The server from C: an echo over a real socket, messages from another thread, a reload, an end that the client hears of; and
+ * every function with NULL, in a wrong state and with a stale session. argv[1]: the folder of certs/make-certs.sh.
+ */
+#include <string.h>
+#include <time.h>
+
+#include <arpa/inet.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "dv_dtls.h"
+
+#include "check.h"
+
+enum { PATIENCE_MS = 30000 };
+
+static uint64_t
+now_us(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
+static SSL_CTX *
+context(const char *certs, const char *certificate)
+{
+    SSL_CTX *ctx = SSL_CTX_new(DTLS_method());
+    char file[512], key[512];
+
+    snprintf(file, sizeof(file), "%s/ca.pem", certs);
+    CHECK(SSL_CTX_load_verify_locations(ctx, file, NULL) == 1);
+    snprintf(file, sizeof(file), "%s/%s.pem", certs, certificate);
+    snprintf(key, sizeof(key), "%s/%s.key", certs, certificate);
+    CHECK(dv_ssl_certificate(ctx, file, key) == 0);
+    return ctx;
+}
+
+/* What the callbacks saw. */
+static struct {
+    pthread_mutex_t lock;
+    int opened, messages, closed, reason;
+    dv_session session;
+    void *attached;
+} seen = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static int marker;
+
+static void
+open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    char text[64];
+
+    pthread_mutex_lock(&seen.lock);
+    CHECK(user == &marker);
+    CHECK(event->kind == DV_EVENT_OPENED && event->data == NULL);
+    CHECK(dv_session_cipher(endpoint, event->session, text, sizeof(text)) > 0);
+    CHECK(dv_session_is_server(endpoint, event->session) == 1);
+    CHECK(dv_session_set_user(endpoint, event->session, &seen) == 0);
+    /* Sessions of other workers are none of this endpoint's. */
+    CHECK(dv_endpoint_send(endpoint, event->session ^ 1 << 24, "no", 2) == DV_ERR_STALE);
+    seen.opened++;
+    seen.session = event->session;
+    pthread_mutex_unlock(&seen.lock);
+}
+
+static void
+message_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    pthread_mutex_lock(&seen.lock);
+    CHECK(user == &marker && event->kind == DV_EVENT_MESSAGE && event->user == &seen);
+    CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
+    seen.messages++;
+    pthread_mutex_unlock(&seen.lock);
+}
+
+static void
+close_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    pthread_mutex_lock(&seen.lock);
+    CHECK(user == &marker && event->kind == DV_EVENT_CLOSED && event->user == &seen);
+    CHECK(dv_endpoint_send(endpoint, event->session, "no", 2) == DV_ERR_NOT_ESTABLISHED);
+    seen.closed++;
+    seen.reason = event->reason;
+    pthread_mutex_unlock(&seen.lock);
+}
+
+struct client {
+    dv_endpoint *endpoint;
+    dv_session session;
+    dv_address server;
+    int fd;
+    int opened, heard, closed, reason;
+    char last[1500];
+    size_t last_len;
+};
+
+static void
+client_begin(struct client *client, SSL_CTX *ctx, int port)
+{
+    dv_config config;
+
+    memset(client, 0, sizeof(*client));
+    dv_config_init(&config, sizeof(config));
+    config.accept = 0;
+    CHECK(dv_endpoint_new(ctx, &config, &client->endpoint) == 0);
+    client->server.v4.sin_family = AF_INET;
+    client->server.v4.sin_port = htons((uint16_t)port);
+    client->server.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    client->fd = socket(AF_INET, SOCK_DGRAM, 0);
+    CHECK(connect(client->fd, &client->server.any, sizeof(client->server.v4)) == 0);
+    CHECK(dv_endpoint_connect(client->endpoint, now_us(), &client->server.any, sizeof(client->server.v4), "localhost", NULL,
+                              &client->session) == 0);
+}
+
+/* Until what `done` points to is not 0 any more. */
+static void
+client_run(struct client *client, const int *done)
+{
+    char bytes[65536];
+    uint64_t end = now_us() + PATIENCE_MS * 1000ull;
+
+    while (!*done && now_us() < end) {
+        struct pollfd waiting = { client->fd, POLLIN, 0 };
+        dv_datagram datagram;
+        dv_event event;
+        ssize_t got;
+
+        while (dv_endpoint_transmit(client->endpoint, &datagram, 1, 1) == 1) {
+            CHECK(send(client->fd, datagram.data, datagram.len, 0) == (ssize_t)datagram.len);
+        }
+        poll(&waiting, 1, 20);
+        while ((got = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
+            memset(&datagram, 0, sizeof(datagram));
+            datagram.data = bytes;
+            datagram.len = (size_t)got;
+            datagram.peer = client->server;
+            CHECK(dv_endpoint_receive(client->endpoint, now_us(), &datagram, 1) == 0);
+        }
+        CHECK(dv_endpoint_advance(client->endpoint, now_us()) == 0);
+        while (dv_endpoint_event(client->endpoint, &event) == 1) {
+            if (event.kind == DV_EVENT_OPENED) {
+                client->opened = 1;
+            } else if (event.kind == DV_EVENT_MESSAGE) {
+                client->heard = 1;
+                client->last_len = event.len;
+                memcpy(client->last, event.data, event.len);
+            } else {
+                client->closed = 1;
+                client->reason = event.reason;
+            }
+        }
+    }
+    CHECK(*done);
+}
+
+static void
+client_expect(struct client *client, const char *message)
+{
+    client->heard = 0;
+    client_run(client, &client->heard);
+    CHECK(client->last_len == strlen(message) && memcmp(client->last, message, client->last_len) == 0);
+}
+
+static void
+client_end(struct client *client)
+{
+    close(client->fd);
+    dv_endpoint_free(client->endpoint);
+}
+
+static void
+echo(const char *certs, int workers)
+{
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
+    SSL_CTX *client_ctx = context(certs, "client");
+    dv_callbacks callbacks = { sizeof(callbacks), open_cb, message_cb, close_cb };
+    dv_stats stats = { .size = sizeof(stats) };
+    dv_config config;
+    dv_server *server;
+    struct client client;
+    X509 *certificate = NULL;
+    int port;
+
+    memset(&seen.opened, 0, sizeof(seen) - offsetof(__typeof__(seen), opened));
+    CHECK(dv_config_init(&config, sizeof(config)) == 0);
+    config.workers = (uint32_t)workers;
+    CHECK(dv_server_new(ctx, &config, &callbacks, &marker, &server) == 0);
+    port = dv_server_bind(server, "127.0.0.1", "0");
+    CHECK(port > 0);
+    CHECK(dv_server_start(server) == 0);
+    CHECK(dv_server_start(server) == DV_ERR_INVALID);
+    CHECK(dv_server_bind(server, "127.0.0.1", "0") == DV_ERR_INVALID);
+
+    client_begin(&client, client_ctx, port);
+    client_run(&client, &client.opened);
+    CHECK(dv_endpoint_send(client.endpoint, client.session, "hello", 5) == 0);
+    client_expect(&client, "hello");
+    CHECK(dv_server_send(server, seen.session, "from outside", 12) == 0);
+    client_expect(&client, "from outside");
+    CHECK(dv_server_send(server, seen.session, NULL, 12) == DV_ERR_INVALID);
+    CHECK(dv_server_send(server, seen.session, "", 0) == DV_ERR_INVALID);
+    CHECK(dv_server_stats(server, &stats) == 0);
+    CHECK(stats.sessions == 1 && stats.messages_in == 1 && stats.handshakes_finished == 1);
+
+    CHECK(dv_server_reload(server, ctx) == DV_ERR_INVALID);
+    CHECK(dv_server_reload(server, other) == 0);
+    CHECK(dv_server_close(server, seen.session) == 0);
+    client_run(&client, &client.closed);
+    CHECK(client.reason == DV_CLOSED_BY_PEER);
+    CHECK(dv_server_send(server, seen.session, "late", 4) == DV_ERR_STALE);
+    CHECK(dv_server_close(server, seen.session) == DV_ERR_STALE);
+    CHECK(dv_server_send(server, 0, "none", 4) == DV_ERR_STALE);
+    CHECK(dv_server_send(server, UINT64_MAX, "none", 4) == DV_ERR_STALE);
+    CHECK(seen.opened == 1 && seen.messages == 1 && seen.closed == 1 && seen.reason == DV_CLOSED_LOCALLY);
+    client_end(&client);
+
+    client_begin(&client, client_ctx, port);
+    client_run(&client, &client.opened);
+    CHECK(dv_session_peer_certificate(client.endpoint, client.session, &certificate) == 1);
+    CHECK(EVP_PKEY_get_base_id(X509_get0_pubkey(certificate)) == EVP_PKEY_RSA);
+    X509_free(certificate);
+    CHECK(dv_server_shutdown(server, 10) == 0);
+    CHECK(dv_server_join(server) == 0);
+    client_run(&client, &client.closed);
+    CHECK(client.reason == DV_CLOSED_BY_PEER);
+    client_end(&client);
+
+    CHECK(seen.closed == 2);
+    CHECK(dv_server_start(server) == DV_ERR_INVALID);
+    dv_server_stop(server);
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+    SSL_CTX_free(other);
+    SSL_CTX_free(client_ctx);
+}
+
+static void
+handed_in(const char *certs)
+{
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
+    dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
+    struct sockaddr_in address = { AF_INET, 0, { htonl(INADDR_LOOPBACK) }, { 0 } };
+    socklen_t len = sizeof(address);
+    dv_server *server;
+    struct client client;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), stream = socket(AF_INET, SOCK_STREAM, 0), port;
+
+    CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
+    CHECK(dv_server_bind_fd(server, fd) == DV_ERR_IO);
+    CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
+    CHECK(close(stream) == 0);
+    CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
+    CHECK(dv_server_bind_fd(server, -1) == DV_ERR_INVALID);
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    port = dv_server_bind_fd(server, fd);
+    CHECK(port == ntohs(address.sin_port));
+    CHECK(dv_server_start(server) == 0);
+    client_begin(&client, client_ctx, port);
+    client_run(&client, &client.opened);
+    client_end(&client);
+    /* Without a stop: freeing does it. */
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+    SSL_CTX_free(client_ctx);
+}
+
+static void
+bad_input(const char *certs)
+{
+    SSL_CTX *ctx = context(certs, "server-ecdsa");
+    dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL }, tiny = { 1, NULL, NULL, NULL };
+    dv_stats stats = { .size = 0 };
+    dv_config config;
+    dv_server *server = (dv_server *)&marker;
+
+    CHECK(dv_server_new(NULL, NULL, &callbacks, NULL, &server) == DV_ERR_INVALID);
+    CHECK(server == NULL);
+    CHECK(dv_server_new(ctx, NULL, NULL, NULL, &server) == DV_ERR_INVALID);
+    CHECK(dv_server_new(ctx, NULL, &tiny, NULL, &server) == DV_ERR_INVALID);
+    CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, NULL) == DV_ERR_INVALID);
+    dv_config_init(&config, sizeof(config));
+    config.workers = 0;
+    CHECK(dv_server_new(ctx, &config, &callbacks, NULL, &server) == DV_ERR_INVALID);
+    config.workers = 257;
+    CHECK(dv_server_new(ctx, &config, &callbacks, NULL, &server) == DV_ERR_INVALID);
+    config.workers = 1;
+    config.secret_file = "/nonexistent";
+    CHECK(dv_server_new(ctx, &config, &callbacks, NULL, &server) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "/nonexistent") != NULL);
+
+    CHECK(dv_server_bind(NULL, NULL, "0") == DV_ERR_INVALID);
+    CHECK(dv_server_bind_fd(NULL, 0) == DV_ERR_INVALID);
+    CHECK(dv_server_start(NULL) == DV_ERR_INVALID);
+    CHECK(dv_server_run(NULL) == DV_ERR_INVALID);
+    CHECK(dv_server_join(NULL) == DV_ERR_INVALID);
+    CHECK(dv_server_shutdown(NULL, 0) == DV_ERR_INVALID);
+    CHECK(dv_server_reload(NULL, ctx) == DV_ERR_INVALID);
+    CHECK(dv_server_send(NULL, 1, "a", 1) == DV_ERR_INVALID);
+    CHECK(dv_server_close(NULL, 1) == DV_ERR_INVALID);
+    CHECK(dv_server_stats(NULL, &stats) == DV_ERR_INVALID);
+    dv_server_stop(NULL);
+    dv_server_free(NULL);
+
+    CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
+    CHECK(dv_server_stats(server, NULL) == DV_ERR_INVALID);
+    CHECK(dv_server_stats(server, &stats) == DV_ERR_INVALID);
+    CHECK(dv_server_reload(server, NULL) == DV_ERR_INVALID);
+    CHECK(dv_server_bind(server, "127.0.0.1", NULL) == DV_ERR_INVALID);
+    CHECK(dv_server_bind(server, "127.0.0.1", "dtls") == DV_ERR_INVALID);
+    CHECK(dv_server_bind(server, "127.0.0.1", "65536") == DV_ERR_INVALID);
+    CHECK(dv_server_bind(server, "\xff", "0") == DV_ERR_INVALID);
+    CHECK(dv_server_bind(server, "192.0.2.1", "0") == DV_ERR_IO);
+    CHECK(dv_server_start(server) == DV_ERR_INVALID);
+    CHECK(dv_server_run(server) == DV_ERR_INVALID);
+    CHECK(dv_server_join(server) == 0);
+    CHECK(dv_server_bind(server, NULL, "0") > 0);
+    dv_server_stop(server);
+    CHECK(dv_server_run(server) == 0);
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc < 2) {
+        return 77;
+    }
+    bad_input(argv[1]);
+    echo(argv[1], 1);
+    echo(argv[1], 2);
+    handed_in(argv[1]);
+    return check_report("server");
+}
