@@ -52,10 +52,12 @@ pub enum Progress {
 pub enum Opened {
     /// A message, pushed to the messages.
     Message,
-    /// A record of the peer without content, which is no message.
+    /// Authentic, and nothing for the program: without content, say, or asking for what is refused.
     Empty,
     /// Nothing for the program: not authentic, a replay, or part of a handshake.
     Nothing,
+    /// The peer's Finished once more: it has not got our last flight.
+    Finished,
     CloseNotify,
     Failed(ErrorStack),
 }
@@ -295,6 +297,14 @@ impl Session {
     pub fn repeats_by_libssl(&self) -> bool {
         // SAFETY: the SSL is live.
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
+    }
+
+    /// Ends OpenSSL's part in a connection that goes on without it: gives what has to leave. libssl is told that all was
+    /// closed in order, or it would forget the session, which is to be resumed.
+    pub fn retire(&mut self) -> Outbound {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) };
+        std::mem::take(self.outbound())
     }
 
     /// Whether the handshake is over.
