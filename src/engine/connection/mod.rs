@@ -4,6 +4,8 @@
 //! What an outsider could forge is sorted out before libssl sees it: records of the wrong epoch, alerts in clear, records
 //! that come before their keys. libssl would survive most of that, but not all, and not in every version.
 
+mod handshake;
+
 use std::net::SocketAddr;
 
 use openssl::error::ErrorStack;
@@ -13,39 +15,19 @@ use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
 use crate::fork;
-use crate::tls::cause;
-use crate::tls::session::{Opened, Parameters, Progress, Session};
+use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
-use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{HEADER_LEN, Record, content_type, records, set_sequence};
+use crate::wire::record::{Record, content_type, records};
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
 
-/// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
-/// be several datagrams, and the network may double them.
-const REPEAT_SPACING: u64 = 50_000;
-
-/// Flights sent again because the peer repeated his, at most: what he sends in clear may be forged.
-const REPEATS_MAX: u32 = 64;
-
 /// A flight that nobody answers is not repeated sooner than this, whatever the settings say.
 const TIMEOUT_MIN: u64 = 10_000;
 
-/// How long the last flight is kept for a peer that has not got it: twice the maximum segment lifetime (RFC 6347 4.2.4).
-const LAST_FLIGHT_KEPT: u64 = 240_000_000;
-
-/// Records that wait for their keys, and all their bytes.
-const HELD_RECORDS: usize = 16;
-const HELD_BYTES: usize = 16 * 1024;
-
 /// A connection that has been idle this long gives its buffers back, where that is wanted.
 const RELEASE_AFTER: u64 = 1_000_000;
-
-/// Sizes of IP packets to step down to, and how many timeouts of one flight are one step.
-const SMALLER_MTUS: [u16; 2] = [576, 256];
-const TIMEOUTS_PER_STEP: u32 = 4;
 
 /// Where a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,179 +243,6 @@ impl Connection {
         }
     }
 
-    fn handshake_record(&mut self, now: u64, record: &Record<'_>, counters: &Counters) {
-        match (record.epoch, record.content_type) {
-            (0, content_type::HANDSHAKE) => {
-                let Some((fragment, _)) = Fragment::parse(record.fragment()) else {
-                    counters.records_dropped.add(1);
-                    return;
-                };
-                if self.server && fragment.message_type == message_type::CLIENT_HELLO && self.flight.due != NEVER {
-                    self.repeat(now, counters);
-                    return;
-                }
-                self.step_in_clear(record.bytes, now);
-            }
-            // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
-            // one that is none it gives up.
-            (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
-                self.step_in_clear(record.bytes, now);
-                if !self.protection.session().awaits_finished() {
-                    self.hold(record, counters);
-                }
-            }
-            // Its time has come: forged ones that are held already must not stand in its way.
-            (1, content_type::HANDSHAKE) if self.protection.session().awaits_finished() => {
-                self.step_protected(record.bytes, now)
-            }
-            // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
-            (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
-                self.hold(record, counters);
-            }
-            // An alert in clear may be anybody's.
-            _ => counters.records_dropped.add(1),
-        }
-        self.step_held(now);
-    }
-
-    fn hold(&mut self, record: &Record<'_>, counters: &Counters) {
-        let bytes: usize = self.held.iter().map(|held| held.len()).sum();
-        let ccs = record.content_type == content_type::CHANGE_CIPHER_SPEC;
-        if self.state != State::Handshaking
-            || self.held.len() == HELD_RECORDS
-            || bytes + record.bytes.len() > HELD_BYTES
-            || ccs && self.held.iter().any(|held| held[0] == content_type::CHANGE_CIPHER_SPEC)
-        {
-            counters.records_dropped.add(1);
-            return;
-        }
-        self.held.push(record.bytes.into());
-    }
-
-    /// Shows libssl the held records whose time has come: a ChangeCipherSpec at any time, since it refuses it politely, and
-    /// handshake records of the next epoch behind it.
-    fn step_held(&mut self, now: u64) {
-        if self.held.is_empty() || self.state != State::Handshaking {
-            return;
-        }
-        let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
-        if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
-            if !self.protection.session().awaits_finished() {
-                let ccs = self.held.remove(at);
-                self.step_in_clear(&ccs, now);
-                if !self.protection.session().awaits_finished() {
-                    self.held.insert(at, ccs);
-                    return;
-                }
-            } else {
-                self.held.remove(at);
-            }
-        }
-        let mut at = 0;
-        while at < self.held.len() && self.state == State::Handshaking && self.protection.session().awaits_finished() {
-            // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
-            if self.held[at][0] == content_type::HANDSHAKE {
-                let record = self.held.remove(at);
-                self.step_protected(&record, now);
-            } else {
-                at += 1;
-            }
-        }
-    }
-
-    /// Opens what was held until the handshake was over.
-    fn open_held(&mut self, now: u64, messages: &mut Datagrams, counters: &Counters) {
-        if self.state == State::Handshaking || self.held.is_empty() {
-            return;
-        }
-        for held in std::mem::take(&mut self.held) {
-            if let Some((record, _)) = Record::parse(&held) {
-                self.receive_record(now, &record, messages, counters);
-            }
-        }
-    }
-
-    /// One step with a record in clear. It gets a number of ours: libssl drops what lags behind the highest number that it
-    /// has seen, which in clear may be anybody's.
-    fn step_in_clear(&mut self, record: &[u8], now: u64) {
-        let mut record = record.to_vec();
-        set_sequence(&mut record, self.next_in_clear);
-        self.next_in_clear += 1;
-        self.step(&record, now);
-    }
-
-    /// One step with a record of the next epoch, unless it is one that libssl would give up at.
-    fn step_protected(&mut self, record: &[u8], now: u64) {
-        if record.len() >= HEADER_LEN + self.protection.session().fragment_min() {
-            self.step(record, now);
-        }
-    }
-
-    /// One step of libssl's handshake.
-    fn step(&mut self, record: &[u8], now: u64) {
-        self.protection.outbound().expect_new_flight();
-        match self.protection.session().handshake(record) {
-            Progress::Waiting => {}
-            Progress::Finished => {
-                let finished = Record::parse(record).filter(|(record, _)| record.epoch == 1);
-                self.establish(now, finished.map(|(record, _)| record.sequence));
-                return;
-            }
-            Progress::Failed(why) => {
-                self.end(CloseReason::Failed);
-                self.why = Some(why);
-                return;
-            }
-        }
-        if self.protection.outbound().waits() {
-            let flight = &mut self.flight;
-            flight.sent = now;
-            flight.timeout = flight.first_timeout;
-            flight.timeouts = 0;
-            flight.due = now.saturating_add(flight.timeout);
-        }
-    }
-
-    /// `finished`: the sequence number of the peer's Finished, where libssl has just taken that.
-    fn establish(&mut self, now: u64, finished: Option<u64>) {
-        let session = self.protection.session();
-        session.outbound().end_handshake();
-        if self.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
-            session.shutdown();
-            self.end(CloseReason::Failed);
-            self.why = Some(cause::no_extended_master_secret());
-            return;
-        }
-        self.state = State::Established;
-        self.heard = now;
-        self.used = now;
-        self.message_max = session.message_max();
-        self.fragment_min = session.fragment_min();
-        self.flight.due = NEVER;
-        self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
-        if self.native {
-            self.protection.take_over(self.server, finished);
-        }
-    }
-
-    /// A C caller may have finished the handshake himself, with SSL_read and the like.
-    fn catch_up(&mut self, now: u64) {
-        if self.state == State::Handshaking && self.protection.session().is_finished() {
-            self.establish(now, None);
-        }
-    }
-
-    /// The peer repeats his flight, so ours is lost, or was slow.
-    fn repeat(&mut self, now: u64, counters: &Counters) {
-        let flight = &mut self.flight;
-        if flight.repeats < REPEATS_MAX && now >= flight.sent.saturating_add(REPEAT_SPACING) {
-            flight.repeats += 1;
-            flight.sent = now;
-            self.protection.outbound().resend();
-            counters.flights_resent_on_repeat.add(1);
-        }
-    }
-
     fn established_record(
         &mut self,
         now: u64,
@@ -617,24 +426,6 @@ impl Connection {
             }
             _ => {}
         }
-    }
-
-    /// Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
-    fn time_out(&mut self, now: u64, counters: &Counters) {
-        let flight = &mut self.flight;
-        flight.timeouts += 1;
-        flight.timeout = flight.timeout.saturating_mul(2).min(flight.longest_timeout);
-        flight.due = now.saturating_add(flight.timeout);
-        flight.sent = now;
-        let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
-        if flight.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
-            self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
-            counters.mtu_stepped_down.add(1);
-        }
-        if !(self.protection.session().repeats_by_libssl() && self.protection.session().handle_timeout()) {
-            self.protection.outbound().resend();
-        }
-        counters.flights_resent_on_timeout.add(1);
     }
 
     /// Where the connection is.
