@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dv_dtls::{Context, Server, ServerConfig, Session};
+use dv_dtls::{Config, Context, Server, ServerConfig, Session};
 
 #[macro_use]
 mod support;
@@ -21,6 +21,7 @@ echo_server [OPTIONS]
   --secret FILE          random bytes that several servers share: each goes on with what another has begun
   --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1
   --no-offload           do without UDP_GRO and UDP_SEGMENT
+  --openssl-records      let OpenSSL make the records, not only the handshakes
   --no-steering          let handshakes and messages share a socket
 ",
     identity_help!()
@@ -30,7 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);
+    let mut endpoint = Config::default();
+    endpoint.settings.native_records = !args.flag("--openssl-records");
     let config = ServerConfig {
+        endpoint,
         workers: args.or("--workers", 1),
         offload: !args.flag("--no-offload"),
         secret_file: args.option("--secret"),

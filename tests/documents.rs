@@ -127,11 +127,11 @@ fn the_rust_programs_of_the_readme_echo() {
     for (number, (program, port)) in programs.iter().zip(&ports).enumerate() {
         fs::write(package.join(format!("src/bin/readme_{number}.rs")), with_port(program, *port)).expect("written");
     }
-    // In Cargo's own directory, where OpenSSL's crates are built already.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("Cargo's directory");
+    // Not Cargo's own: the library built there for these programs would take the place of the one under test.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     succeed(
-        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(target).current_dir(&package),
+        Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(&target).current_dir(&package),
     );
     for (number, port) in ports.into_iter().enumerate() {
         echoes(Command::new(target.join(format!("debug/readme_{number}"))), port);

@@ -9,9 +9,11 @@ use std::net::SocketAddr;
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
 
+use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
 use crate::fork;
+use crate::tls::cause;
 use crate::tls::session::{Opened, Parameters, Progress, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
@@ -73,6 +75,8 @@ pub enum CloseReason {
     Restarted,
     /// It made room for another connection.
     Evicted,
+    /// Its keys have sealed as many records, or failed to open as many, as they may.
+    Exhausted,
 }
 
 /// Why a message was not sent.
@@ -103,7 +107,7 @@ pub enum Accepted {
 
 /// One connection.
 pub struct Connection {
-    session: Session,
+    protection: Protection,
     peer: SocketAddr,
     state: State,
     why: Option<ErrorStack>,
@@ -121,6 +125,8 @@ pub struct Connection {
     used: u64,
     release: bool,
     released: bool,
+    native: bool,
+    require_extended_master_secret: bool,
     message_max: usize,
     fragment_min: usize,
     born: u32,
@@ -159,12 +165,12 @@ impl Connection {
         connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
         if !listen {
-            connection.session.begin_handshake(hello.record_sequence);
+            connection.protection.session().begin_handshake(hello.record_sequence);
             connection.step(first, now);
-        } else if connection.session.listen(first, hello.record_sequence) {
+        } else if connection.protection.session().listen(first, hello.record_sequence) {
             connection.step(&[], now);
         } else {
-            return match connection.session.outbound().pop() {
+            return match connection.protection.outbound().pop() {
                 Some(answer) if answer.len() <= datagram.len() => Accepted::Answer(answer.to_vec()),
                 _ => Accepted::Refused,
             };
@@ -193,7 +199,7 @@ impl Connection {
     fn new(session: Session, settings: &Settings, peer: SocketAddr, now: u64) -> Connection {
         let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(NEVER);
         Connection {
-            session,
+            protection: Protection::Openssl(session),
             peer,
             state: State::Handshaking,
             why: None,
@@ -220,6 +226,8 @@ impl Connection {
             used: now,
             release: settings.release_buffers,
             released: false,
+            native: settings.native_records,
+            require_extended_master_secret: settings.require_extended_master_secret,
             message_max: 0,
             fragment_min: 0,
             born: fork::generation(),
@@ -270,12 +278,14 @@ impl Connection {
             // one that is none it gives up.
             (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
                 self.step_in_clear(record.bytes, now);
-                if !self.session.awaits_finished() {
+                if !self.protection.session().awaits_finished() {
                     self.hold(record, counters);
                 }
             }
             // Its time has come: forged ones that are held already must not stand in its way.
-            (1, content_type::HANDSHAKE) if self.session.awaits_finished() => self.step_protected(record.bytes, now),
+            (1, content_type::HANDSHAKE) if self.protection.session().awaits_finished() => {
+                self.step_protected(record.bytes, now)
+            }
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
                 self.hold(record, counters);
@@ -308,10 +318,10 @@ impl Connection {
         }
         let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
         if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
-            if !self.session.awaits_finished() {
+            if !self.protection.session().awaits_finished() {
                 let ccs = self.held.remove(at);
                 self.step_in_clear(&ccs, now);
-                if !self.session.awaits_finished() {
+                if !self.protection.session().awaits_finished() {
                     self.held.insert(at, ccs);
                     return;
                 }
@@ -320,7 +330,7 @@ impl Connection {
             }
         }
         let mut at = 0;
-        while at < self.held.len() && self.state == State::Handshaking && self.session.awaits_finished() {
+        while at < self.held.len() && self.state == State::Handshaking && self.protection.session().awaits_finished() {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
             if self.held[at][0] == content_type::HANDSHAKE {
                 let record = self.held.remove(at);
@@ -354,18 +364,19 @@ impl Connection {
 
     /// One step with a record of the next epoch, unless it is one that libssl would give up at.
     fn step_protected(&mut self, record: &[u8], now: u64) {
-        if record.len() >= HEADER_LEN + self.session.fragment_min() {
+        if record.len() >= HEADER_LEN + self.protection.session().fragment_min() {
             self.step(record, now);
         }
     }
 
     /// One step of libssl's handshake.
     fn step(&mut self, record: &[u8], now: u64) {
-        self.session.outbound().expect_new_flight();
-        match self.session.handshake(record) {
+        self.protection.outbound().expect_new_flight();
+        match self.protection.session().handshake(record) {
             Progress::Waiting => {}
             Progress::Finished => {
-                self.establish(now);
+                let finished = Record::parse(record).filter(|(record, _)| record.epoch == 1);
+                self.establish(now, finished.map(|(record, _)| record.sequence));
                 return;
             }
             Progress::Failed(why) => {
@@ -374,7 +385,7 @@ impl Connection {
                 return;
             }
         }
-        if self.session.outbound().waits() {
+        if self.protection.outbound().waits() {
             let flight = &mut self.flight;
             flight.sent = now;
             flight.timeout = flight.first_timeout;
@@ -383,21 +394,32 @@ impl Connection {
         }
     }
 
-    fn establish(&mut self, now: u64) {
+    /// `finished`: the sequence number of the peer's Finished, where libssl has just taken that.
+    fn establish(&mut self, now: u64, finished: Option<u64>) {
+        let session = self.protection.session();
+        session.outbound().end_handshake();
+        if self.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
+            session.shutdown();
+            self.end(CloseReason::Failed);
+            self.why = Some(cause::no_extended_master_secret());
+            return;
+        }
         self.state = State::Established;
         self.heard = now;
         self.used = now;
-        self.message_max = self.session.message_max();
-        self.fragment_min = self.session.fragment_min();
+        self.message_max = session.message_max();
+        self.fragment_min = session.fragment_min();
         self.flight.due = NEVER;
         self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
-        self.session.outbound().end_handshake();
+        if self.native {
+            self.protection.take_over(self.server, finished);
+        }
     }
 
     /// A C caller may have finished the handshake himself, with SSL_read and the like.
     fn catch_up(&mut self, now: u64) {
-        if self.state == State::Handshaking && self.session.is_finished() {
-            self.establish(now);
+        if self.state == State::Handshaking && self.protection.session().is_finished() {
+            self.establish(now, None);
         }
     }
 
@@ -407,7 +429,7 @@ impl Connection {
         if flight.repeats < REPEATS_MAX && now >= flight.sent.saturating_add(REPEAT_SPACING) {
             flight.repeats += 1;
             flight.sent = now;
-            self.session.outbound().resend();
+            self.protection.outbound().resend();
             counters.flights_resent_on_repeat.add(1);
         }
     }
@@ -429,9 +451,9 @@ impl Connection {
             return false;
         }
         let authentic = match record.content_type {
-            content_type::APPLICATION_DATA => self.open(record, messages),
-            content_type::ALERT => self.open(record, messages),
-            content_type::HANDSHAKE => self.open_handshake(now, record, messages, counters),
+            content_type::APPLICATION_DATA | content_type::ALERT | content_type::HANDSHAKE => {
+                self.open(now, record, messages, counters)
+            }
             _ => {
                 counters.records_dropped.add(1);
                 false
@@ -451,10 +473,22 @@ impl Connection {
         authentic
     }
 
-    fn open(&mut self, record: &Record<'_>, messages: &mut Datagrams) -> bool {
-        match self.session.open(record.bytes, messages) {
+    fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> bool {
+        match self.protection.open(record, messages) {
             Opened::Message | Opened::Empty => true,
-            Opened::Nothing => false,
+            Opened::Nothing => {
+                if self.protection.is_exhausted() {
+                    self.exhaust();
+                }
+                false
+            }
+            Opened::Finished => {
+                if self.protection.outbound().resend() {
+                    self.flight.sent = now;
+                    counters.flights_resent_on_repeat.add(1);
+                }
+                true
+            }
             Opened::CloseNotify => {
                 self.end(CloseReason::ByPeer);
                 true
@@ -467,28 +501,9 @@ impl Connection {
         }
     }
 
-    /// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight
-    /// message by message: ours is packed. Or it asks for a renegotiation, which libssl refuses with an alert.
-    fn open_handshake(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> bool {
-        let mark = self.session.outbound().mark();
-        let authentic = self.open(record, messages);
-        match self.session.outbound().written_since(mark) {
-            None => authentic,
-            Some(content_type::ALERT) => true,
-            Some(_) => {
-                self.session.outbound().take_back(mark);
-                if self.session.outbound().resend() {
-                    self.flight.sent = now;
-                    counters.flights_resent_on_repeat.add(1);
-                }
-                true
-            }
-        }
-    }
-
     fn forget_flight(&mut self) {
         self.flight.kept_until = NEVER;
-        self.session.outbound().forget_flight();
+        self.protection.outbound().forget_flight();
     }
 
     /// Protects a message; the datagram waits in [`Connection::transmit`].
@@ -504,7 +519,11 @@ impl Connection {
             counters.messages_too_long.add(1);
             return Err(SendError::TooLong { max: self.message_max });
         }
-        self.session.seal(message).map_err(|why| {
+        if self.protection.is_exhausted() {
+            self.exhaust();
+            return Err(SendError::NotEstablished);
+        }
+        self.protection.seal(message).map_err(|why| {
             self.why = Some(why);
             SendError::Failed
         })?;
@@ -519,9 +538,15 @@ impl Connection {
         self.catch_up(now);
         let heard = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
         if heard && !self.is_forked() {
-            self.session.shutdown();
+            self.protection.shutdown();
         }
         self.end(CloseReason::Local);
+    }
+
+    /// The keys have done all that they may: the peer has to make new ones.
+    fn exhaust(&mut self) {
+        self.protection.shutdown();
+        self.end(CloseReason::Exhausted);
     }
 
     fn end(&mut self, reason: CloseReason) {
@@ -537,7 +562,7 @@ impl Connection {
         if self.is_forked() {
             return None;
         }
-        self.session.outbound().pop()
+        self.protection.outbound().pop()
     }
 
     /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
@@ -545,12 +570,12 @@ impl Connection {
         if self.is_forked() {
             return None;
         }
-        self.session.outbound().pop_segments(max, bytes_max)
+        self.protection.outbound().pop_segments(max, bytes_max)
     }
 
     /// Bytes that wait to leave.
     pub(crate) fn waiting(&mut self) -> usize {
-        self.session.outbound().waiting()
+        self.protection.outbound().waiting()
     }
 
     /// When [`Connection::advance`] wants to be called, at the latest.
@@ -586,7 +611,7 @@ impl Connection {
                     self.forget_flight();
                 }
                 if self.release && !self.released && now >= self.used + RELEASE_AFTER {
-                    self.session.release_buffers();
+                    self.protection.rest();
                     self.released = true;
                 }
             }
@@ -603,11 +628,11 @@ impl Connection {
         flight.sent = now;
         let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
         if flight.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
-            self.session.lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
+            self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
-        if !(self.session.repeats_by_libssl() && self.session.handle_timeout()) {
-            self.session.outbound().resend();
+        if !(self.protection.session().repeats_by_libssl() && self.protection.session().handle_timeout()) {
+            self.protection.outbound().resend();
         }
         counters.flights_resent_on_timeout.add(1);
     }
@@ -652,19 +677,24 @@ impl Connection {
         self.message_max
     }
 
-    /// What the program may ask of the session: peer certificate, cipher, exporter and so on.
-    pub fn ssl(&self) -> &SslRef {
-        self.session.ssl()
+    /// Who knows what the program may ask of the session: peer certificate, cipher, exporter and so on.
+    pub(super) fn settled(&self) -> Settled<'_> {
+        self.protection.settled()
+    }
+
+    /// Whether its records are ours, and OpenSSL's part is over.
+    pub(super) fn is_native(&self) -> bool {
+        matches!(self.protection, Protection::Native(_))
     }
 
     /// Gives the SSL to a C caller, who frees it, and this connection with it.
     pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
-        self.session.lend_ssl()
+        self.protection.session().lend_ssl()
     }
 
     /// The oldest datagram that a C caller wrote to the inbound BIO.
     pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
-        self.session.inbound().pop()
+        self.protection.session().inbound().pop()
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.

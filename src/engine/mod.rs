@@ -5,6 +5,8 @@ pub mod connection;
 pub mod cookie;
 pub mod endpoint;
 pub mod gate;
+mod protection;
+pub mod records;
 pub mod registry;
 pub mod settings;
 pub mod stats;

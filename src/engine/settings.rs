@@ -27,8 +27,14 @@ pub struct Settings {
     pub max_queued_messages: u16,
     /// Bytes of the peer's certificate chain.
     pub max_certificate_chain: u32,
-    /// Give OpenSSL's record buffers of idle connections back. Only where nobody else writes on the SSLs.
+    /// Give back the memory that an idle connection needs only for traffic: OpenSSL's record buffers, expanded keys. Only
+    /// where nobody else writes on the SSLs.
     pub release_buffers: bool,
+    /// Make the records of DTLS 1.2 with an AEAD ourselves once OpenSSL has finished the handshake, and free its SSL. Only
+    /// where nobody else uses the SSLs.
+    pub native_records: bool,
+    /// Refuse handshakes whose master secret is not bound to them (RFC 7627).
+    pub require_extended_master_secret: bool,
 }
 
 impl Settings {
@@ -51,6 +57,8 @@ impl Default for Settings {
             max_queued_messages: 64,
             max_certificate_chain: 32 * 1024,
             release_buffers: false,
+            native_records: false,
+            require_extended_master_secret: false,
         }
     }
 }

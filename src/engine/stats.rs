@@ -111,4 +111,6 @@ counters! {
     records_dropped,
     /// Structs of given-up connections that nobody freed and that were freed to bound them.
     abandoned_freed,
+    /// Connections whose records were taken over from OpenSSL.
+    records_taken_over,
 }

@@ -50,7 +50,7 @@ pub struct dv_config {
     pub accept: c_int,
     /// Not 0: a server that is connected to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
     pub verify_server: c_int,
-    /// Not 0: OpenSSL's buffers of idle sessions are given back.
+    /// Not 0: memory that idle sessions need only for traffic is given back.
     pub release_buffers: c_int,
     /// Bytes at cookie_secret; 16 at least.
     pub cookie_secret_len: u32,
@@ -73,6 +73,11 @@ pub struct dv_config {
     /// accepts the cookies and the session tickets of the others, and of itself before a restart. It is read by dv_server_new
     /// and by each dv_server_reload. NULL: none.
     pub secret_file: *const c_char,
+    /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
+    /// fraction of the time and of the memory. 0: OpenSSL makes both.
+    pub native_records: c_int,
+    /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
+    pub require_extended_master_secret: c_int,
 }
 
 const SECRET_MIN: u32 = 16;
@@ -158,6 +163,8 @@ impl From<&Settings> for dv_config {
             offload: 0,
             steer_handshakes: 0,
             secret_file: ptr::null(),
+            native_records: settings.native_records.into(),
+            require_extended_master_secret: settings.require_extended_master_secret.into(),
         }
     }
 }
@@ -244,6 +251,8 @@ impl dv_config {
                 max_queued_messages: u16_of(self.max_queued_messages, "max_queued_messages")?,
                 max_certificate_chain: self.max_certificate_chain,
                 release_buffers: self.release_buffers != 0,
+                native_records: self.native_records != 0,
+                require_extended_master_secret: self.require_extended_master_secret != 0,
             },
             accept: self.accept != 0,
             cookie_secret,

@@ -86,6 +86,8 @@ pub const DV_CLOSED_IDLE_TIMEOUT: c_int = 5;
 pub const DV_CLOSED_RESTARTED: c_int = 6;
 /// It made room for another session.
 pub const DV_CLOSED_EVICTED: c_int = 7;
+/// Its keys have protected as much as they may. Connect again.
+pub const DV_CLOSED_EXHAUSTED: c_int = 8;
 
 /// What has happened to a session.
 #[repr(C)]
@@ -480,6 +482,7 @@ pub(super) fn reason_number(reason: CloseReason) -> c_int {
         CloseReason::IdleTimeout => DV_CLOSED_IDLE_TIMEOUT,
         CloseReason::Restarted => DV_CLOSED_RESTARTED,
         CloseReason::Evicted => DV_CLOSED_EVICTED,
+        CloseReason::Exhausted => DV_CLOSED_EXHAUSTED,
     }
 }
 

@@ -92,6 +92,8 @@ pub struct dv_stats {
     pub datagrams_refused: u64,
     /// Of a server: messages of dv_server_send that could not be sent any more when their worker came to them.
     pub messages_refused: u64,
+    /// Sessions whose records were taken over from OpenSSL (native_records).
+    pub records_taken_over: u64,
 }
 
 /// Gives what an endpoint has counted.
@@ -174,6 +176,7 @@ impl From<Stats> for dv_stats {
             datagrams_dropped,
             records_dropped,
             abandoned_freed,
+            records_taken_over,
         } = stats;
         dv_stats {
             size: size_of::<dv_stats>(),
@@ -209,6 +212,7 @@ impl From<Stats> for dv_stats {
             records_dropped,
             messages_cut,
             abandoned_freed,
+            records_taken_over,
             kernel_drops: 0,
             handshakes_shed: 0,
             socket_full: 0,

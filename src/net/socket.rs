@@ -1,4 +1,4 @@
-//! The sockets of one address: a group with one or two for each worker.
+//! The sockets of one address: a group with one or more for each worker.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -29,8 +29,8 @@ pub struct Port {
     pub local: SocketAddr,
     /// Receives what is not for `handshakes`, and sends everything.
     pub data: Socket,
-    /// Receives what begins with 22, where the kernel steers that here.
-    pub handshakes: Option<Socket>,
+    /// Receive what belongs to handshakes, the more important first, where the kernel steers that here.
+    pub handshakes: Vec<Socket>,
     /// What could not leave yet.
     pub outbound: Outbound,
     /// Datagrams of one length to one peer that can be sent as one message.
@@ -61,13 +61,13 @@ impl AsFd for Socket {
 }
 
 impl Port {
-    fn new(data: OwnedFd, handshakes: Option<OwnedFd>, offload: bool) -> io::Result<Port> {
+    fn new(data: OwnedFd, handshakes: Vec<OwnedFd>, offload: bool) -> io::Result<Port> {
         let local = udp::local_address(data.as_fd())?;
         let cuts = offload && udp::option(data.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         Ok(Port {
             local,
             data: Socket::new(data),
-            handshakes: handshakes.map(Socket::new),
+            handshakes: handshakes.into_iter().map(Socket::new).collect(),
             outbound: Outbound::default(),
             segments_max: if cuts { SEGMENTS_MAX } else { 1 },
         })
@@ -117,21 +117,23 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
     }
     let mut handshakes = Vec::new();
     if options.steer && grouped.is_ok() {
+        let wanted = (steer::CLASSES - 1) * options.workers;
         // The places in the group are in the order of binding, which the program goes by.
-        while handshakes.len() < options.workers
+        while handshakes.len() < wanted
             && let Ok(fd) = another()
         {
             handshakes.push(fd);
         }
         let seed = u32::from_ne_bytes(crate::tls::random(4).try_into().expect("four bytes"));
         let program = steer::program(options.workers as u32, seed);
-        if handshakes.len() < options.workers || udp::attach_group_program(data[0].as_fd(), &program).is_err() {
+        if handshakes.len() < wanted || udp::attach_group_program(data[0].as_fd(), &program).is_err() {
             // From behind, so that those that stay keep their places.
             while handshakes.pop().is_some() {}
         }
     }
-    let mut handshakes = handshakes.into_iter();
-    data.into_iter().map(|data| Port::new(data, handshakes.next(), options.offload)).collect()
+    let mut of_workers: Vec<Vec<OwnedFd>> = data.iter().map(|_| Vec::new()).collect();
+    handshakes.into_iter().enumerate().for_each(|(place, fd)| of_workers[place % options.workers].push(fd));
+    data.into_iter().zip(of_workers).map(|(data, handshakes)| Port::new(data, handshakes, options.offload)).collect()
 }
 
 /// Takes over a socket that is bound already. It belongs to no group that we know, so nothing is steered to it or from it.
@@ -141,7 +143,7 @@ pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is bound to no port"));
     }
     set_options(fd.as_fd(), local, options)?;
-    Port::new(fd, None, options.offload)
+    Port::new(fd, Vec::new(), options.offload)
 }
 
 /// A socket for this address, not bound yet.

@@ -1,21 +1,23 @@
 //! Which socket of a group takes a datagram, decided in the kernel before it is queued.
 //!
-//! A group (SO_REUSEPORT) has a socket for each worker, and behind those another one for each worker that takes what begins
-//! with 22: the records of handshakes in clear, above all the hellos of strangers. So a flood of them fills buffers of its
-//! own. The worker follows from the peer's address and port: all that a peer sends reaches one and the same worker.
+//! A group (SO_REUSEPORT) has a socket of each class for each worker. What begins with 22 belongs to a handshake, and a
+//! hello without a cookie to nobody yet: a flood of those fills buffers of its own, and takes no place from messages, nor
+//! from handshakes of peers that have shown where they are. The worker follows from the peer's address and port: all that a
+//! peer sends reaches one and the same worker.
 
 use libc::sock_filter;
 
 /// The first byte of a record that belongs to a handshake (RFC 5246 A.1).
 pub const HANDSHAKE: u8 = 22;
 
-/// The program for a group of two sockets for each of `workers`. `seed` keeps others from choosing the worker that they
+/// Classes of datagrams. Their sockets stand in the group in this order: those of all workers for messages, then those for
+/// handshakes, then those for hellos without a cookie.
+pub const CLASSES: usize = 3;
+
+/// The program for a group with a socket of each class for each of `workers`. `seed` keeps others from choosing the worker that they
 /// load by choosing their ports.
 pub fn program(workers: u32, seed: u32) -> Vec<sock_filter> {
     let mut program = Program::default();
-    program.put(LOAD_BYTE, PAYLOAD);
-    program.put(KEEP, FIRST_BYTE);
-
     program.put(LOAD_BYTE, NETWORK);
     program.put(SHIFT_RIGHT, 4);
     let is_v6 = program.jump_if_equal(6);
@@ -50,26 +52,52 @@ pub fn program(workers: u32, seed: u32) -> Vec<sock_filter> {
     }
     program.put(SHIFT_RIGHT, 8);
     program.put(MODULO, workers);
-    program.put(TO_X, 0);
+    program.put(KEEP, WORKER);
 
-    program.put(RECALL, FIRST_BYTE);
+    program.put(LOAD_BYTE, PAYLOAD);
     let is_handshake = program.jump_if_equal(HANDSHAKE.into());
-    program.put(X_TO_A, 0);
+    program.put(RECALL, WORKER);
     program.put(RETURN_A, 0);
     program.land(is_handshake);
-    program.put(X_TO_A, 0);
+    // A ClientHello of epoch 0 that says how long its cookie is: nothing is read beyond the datagram's end.
+    let mut no_hello = Vec::new();
+    program.put(LOAD_LEN, 0);
+    no_hello.push(program.jump_unless(JUMP_IF_ABOVE, SESSION_ID_LEN));
+    program.put(LOAD_HALF, PAYLOAD + EPOCH);
+    no_hello.push(program.jump_unless(JUMP_IF_EQUAL, 0));
+    program.put(LOAD_BYTE, PAYLOAD + MESSAGE_TYPE);
+    no_hello.push(program.jump_unless(JUMP_IF_EQUAL, CLIENT_HELLO));
+    program.put(LOAD_BYTE, PAYLOAD + SESSION_ID_LEN);
+    program.put(ADD, SESSION_ID_LEN + 1);
+    program.put(TO_X, 0);
+    program.put(LOAD_LEN, 0);
+    no_hello.push(program.jump_unless(JUMP_IF_ABOVE_X, 0));
+    program.put(LOAD_BYTE_AT_X, PAYLOAD);
+    no_hello.push(program.jump_unless(JUMP_IF_EQUAL, 0));
+    program.put(RECALL, WORKER);
+    program.put(ADD, 2 * workers);
+    program.put(RETURN_A, 0);
+    no_hello.into_iter().for_each(|jump| program.land(jump));
+    program.put(RECALL, WORKER);
     program.put(ADD, workers);
     program.put(RETURN_A, 0);
     program.0
 }
+
+/// Where things stand in a datagram that begins with a ClientHello (RFC 6347 4.1 and 4.2): behind the header of the record
+/// with 13 bytes, that of the message with 12, version and random.
+const EPOCH: u32 = 3;
+const MESSAGE_TYPE: u32 = 13;
+const SESSION_ID_LEN: u32 = 13 + 12 + 2 + 32;
+const CLIENT_HELLO: u32 = 1;
 
 /// Where the kernel shows the UDP payload, and where the IP header (SKF_NET_OFF).
 const PAYLOAD: u32 = 0;
 const NETWORK: u32 = -0x10_0000_i32 as u32;
 
 /// Words of the program's memory.
-const FIRST_BYTE: u32 = 0;
-const ADDRESS: u32 = 1;
+const ADDRESS: u32 = 0;
+const WORKER: u32 = 1;
 
 /// Multipliers that spread what they are given over the higher bits.
 const ODD: [u32; 3] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D];
@@ -77,13 +105,18 @@ const ODD: [u32; 3] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D];
 const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+const LOAD_LEN: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_LEN;
+const LOAD_BYTE_AT_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
 const LOAD_HALF_AT_X: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_IND;
 const LOAD_IHL_TO_X: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
 const KEEP: u32 = libc::BPF_ST;
 const RECALL: u32 = libc::BPF_LD | libc::BPF_MEM;
 const RECALL_TO_X: u32 = libc::BPF_LDX | libc::BPF_MEM;
 const TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
-const X_TO_A: u32 = libc::BPF_MISC | libc::BPF_TXA;
+const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const JUMP_IF_ABOVE: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+const JUMP_IF_ABOVE_X: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_X;
+const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
 const ADD: u32 = libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K;
 const MULTIPLY: u32 = libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K;
 const MODULO: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
@@ -96,7 +129,11 @@ const RETURN_A: u32 = libc::BPF_RET | libc::BPF_A;
 struct Program(Vec<sock_filter>);
 
 /// A jump whose target is not known yet.
-struct Jump(usize);
+enum Jump {
+    Always(usize),
+    If(usize),
+    Unless(usize),
+}
 
 impl Program {
     fn put(&mut self, code: u32, k: u32) {
@@ -104,22 +141,27 @@ impl Program {
     }
 
     fn jump_if_equal(&mut self, k: u32) -> Jump {
-        self.put(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k);
-        Jump(self.0.len() - 1)
+        self.put(JUMP_IF_EQUAL, k);
+        Jump::If(self.0.len() - 1)
+    }
+
+    fn jump_unless(&mut self, condition: u32, k: u32) -> Jump {
+        self.put(condition, k);
+        Jump::Unless(self.0.len() - 1)
     }
 
     fn jump(&mut self) -> Jump {
-        self.put(libc::BPF_JMP | libc::BPF_JA, 0);
-        Jump(self.0.len() - 1)
+        self.put(JUMP, 0);
+        Jump::Always(self.0.len() - 1)
     }
 
     /// Lets `jump` end before the next instruction.
-    fn land(&mut self, Jump(from): Jump) {
-        let distance = (self.0.len() - from - 1) as u32;
-        let jump = &mut self.0[from];
-        match u32::from(jump.code) & libc::BPF_JEQ {
-            0 => jump.k = distance,
-            _ => jump.jt = distance as u8,
+    fn land(&mut self, jump: Jump) {
+        let here = self.0.len();
+        match jump {
+            Jump::Always(from) => self.0[from].k = (here - from - 1) as u32,
+            Jump::If(from) => self.0[from].jt = (here - from - 1) as u8,
+            Jump::Unless(from) => self.0[from].jf = (here - from - 1) as u8,
         }
     }
 }

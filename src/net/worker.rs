@@ -83,8 +83,8 @@ impl Worker {
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
         let mut waiting: Vec<Waiting> = vec![self.mailbox().bell().waiting()];
         for port in &self.ports {
-            let sockets = [Some(&port.data), port.handshakes.as_ref()];
-            waiting.extend(sockets.into_iter().flatten().map(|socket| Waiting::on(socket.as_fd())));
+            let sockets = std::iter::once(&port.data).chain(&port.handshakes);
+            waiting.extend(sockets.map(|socket| Waiting::on(socket.as_fd())));
         }
         while !self.is_over() {
             self.wait(&mut waiting)?;
@@ -102,9 +102,9 @@ impl Worker {
                     self.read_data(port);
                 }
                 next += 1;
-                if self.ports[port].handshakes.is_some() {
+                for socket in 0..self.ports[port].handshakes.len() {
                     if waiting[next].readable() && self.held.is_empty() {
-                        self.read_handshakes(port);
+                        self.read_handshakes(port, socket);
                     }
                     next += 1;
                 }
@@ -133,7 +133,7 @@ impl Worker {
         for port in &self.ports {
             waiting[next].want(true, !port.outbound.is_empty());
             next += 1;
-            if port.handshakes.is_some() {
+            for _ in &port.handshakes {
                 waiting[next].want(turn == 0 && self.held.is_empty(), false);
                 next += 1;
             }
@@ -151,7 +151,7 @@ impl Worker {
     fn read_data(&mut self, port: usize) {
         for _ in 0..READS {
             let Port { data, handshakes, .. } = &self.ports[port];
-            let steered = handshakes.is_some();
+            let steered = !handshakes.is_empty();
             let count = match self.inbound.receive(data.as_fd()) {
                 Ok(count) => count,
                 // ICMP errors of single peers are reported here, too. They are told once, and the loop goes on.
@@ -185,17 +185,14 @@ impl Worker {
         }
     }
 
-    /// Reads a batch of what was steered to the handshakes' socket.
-    fn read_handshakes(&mut self, port: usize) {
-        let Some(socket) = &self.ports[port].handshakes else { return };
-        let Ok(count) = self.inbound.receive(socket.as_fd()) else { return };
+    /// Reads a batch of what was steered to one of the sockets for handshakes.
+    fn read_handshakes(&mut self, port: usize, socket: usize) {
+        let Ok(count) = self.inbound.receive(self.ports[port].handshakes[socket].as_fd()) else { return };
         self.counters().batches_in.add(1);
         for i in 0..count {
             let Some(received) = self.inbound.get(i) else { continue };
             let to = self.ports[port].addressed(received.to);
-            if let Some(socket) = &mut self.ports[port].handshakes {
-                count_drops(socket, &received, self.shared.sockets(self.number));
-            }
+            count_drops(&mut self.ports[port].handshakes[socket], &received, self.shared.sockets(self.number));
             for datagram in received.datagrams() {
                 if !self.held.push(received.from, to, datagram) {
                     self.shared.sockets(self.number).handshakes_shed.add(1);
@@ -287,7 +284,7 @@ impl Worker {
                 for port in &self.ports {
                     waiting[next].want(false, !port.outbound.is_empty());
                     next += 1;
-                    if port.handshakes.is_some() {
+                    for _ in &port.handshakes {
                         waiting[next].want(false, false);
                         next += 1;
                     }

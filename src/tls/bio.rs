@@ -103,6 +103,9 @@ pub struct Outbound {
     /// The next sequence number in epoch 0. libssl's own are replaced: they go wrong after DTLSv1_listen in 3.2 to 4.0
     /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). None: libssl's own go out.
     sequence: Option<u64>,
+    /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
+    sealed_next: u64,
+    sealed_nonces: Vec<u64>,
     /// The largest datagram, in bytes of UDP payload.
     mtu: usize,
     peer: Option<SocketAddr>,
@@ -142,9 +145,12 @@ impl Outbound {
 
     /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
     fn push(&mut self, write: &[u8]) {
-        if self.in_flight && std::mem::take(&mut self.new_flight) {
-            self.datagrams.drop_first(self.left);
-            self.left = 0;
+        if self.in_flight {
+            self.note_sealed(write);
+            if std::mem::take(&mut self.new_flight) {
+                self.datagrams.drop_first(self.left);
+                self.left = 0;
+            }
         }
         // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
         let mut rest = write;
@@ -153,6 +159,34 @@ impl Outbound {
             self.push_datagram(fits);
             rest = more;
         }
+    }
+
+    fn note_sealed(&mut self, write: &[u8]) {
+        for record in records(write).filter(|record| record.epoch == 1) {
+            self.sealed_next = self.sealed_next.max(record.sequence + 1);
+            self.sealed_nonces.extend(record.fragment().first_chunk().map(|first| u64::from_be_bytes(*first)));
+        }
+    }
+
+    /// What libssl has sealed in the handshake: the sequence number behind the last one, and the first eight bytes of each
+    /// fragment, which AES-GCM has for its explicit nonce.
+    pub fn take_sealed(&mut self) -> (u64, Vec<u64>) {
+        (self.sealed_next, std::mem::take(&mut self.sealed_nonces))
+    }
+
+    /// Adds a datagram of at most `room` bytes, which `write` puts there and whose length it tells.
+    #[inline]
+    pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
+        self.open = false;
+        self.datagrams.push_with(room, write);
+    }
+
+    /// Gives back the room that nothing takes up now.
+    pub fn shrink(&mut self) {
+        if !self.waits() {
+            self.settle();
+        }
+        self.datagrams.shrink();
     }
 
     fn push_datagram(&mut self, write: &[u8]) {

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use libc::c_int;
 use openssl::error::ErrorStack;
 
 /// Why a call failed, with the words of whoever found out: the kernel, OpenSSL, or this library.
@@ -59,6 +60,30 @@ impl From<ErrorStack> for Cause {
         let words = words.collect::<Vec<_>>().join("; ");
         Cause(if words.is_empty() { "OpenSSL gave no reason".to_owned() } else { words })
     }
+}
+
+/// The words of OpenSSL for a fatal alert that the peer has sent.
+pub fn alert(description: u8) -> ErrorStack {
+    const SSL_AD_REASON_OFFSET: c_int = 1000;
+    libssl(SSL_AD_REASON_OFFSET + c_int::from(description))
+}
+
+/// The words of OpenSSL for a handshake whose master secret is not bound to it (RFC 7627).
+pub fn no_extended_master_secret() -> ErrorStack {
+    const SSL_R_INCONSISTENT_EXTMS: c_int = 104;
+    libssl(SSL_R_INCONSISTENT_EXTMS)
+}
+
+/// One of the reasons of <openssl/sslerr.h>.
+fn libssl(reason: c_int) -> ErrorStack {
+    const ERR_LIB_SSL: c_int = 20;
+    // SAFETY: both only write to this thread's queue; without a format there are no further arguments.
+    unsafe {
+        openssl_sys::ERR_clear_error();
+        openssl_sys::ERR_new();
+        openssl_sys::ERR_set_error(ERR_LIB_SSL, reason, std::ptr::null());
+    }
+    ErrorStack::get()
 }
 
 /// Text of the program in a log line: quoted, on one line, and cut where it is longer than anybody would read.

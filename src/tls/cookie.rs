@@ -100,6 +100,7 @@ pub fn trust_the_gate(context: &SslContextRef) -> bool {
         // SAFETY: as above.
         guard(0, || c_int::from(matches!(unsafe { cookie_asked(ssl) }, Asked::Proven)))
     }
+    bound_session_cache(context);
     let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     cookies(context, nobody, generate, verify) == Cookies::Ours
 }

@@ -1,11 +1,13 @@
 //! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO.
 
+pub mod agreed;
 pub mod bio;
 pub mod cause;
 pub mod certificate;
 pub mod context;
 pub mod cookie;
 pub mod ex_data;
+pub mod master_secret;
 pub mod peer;
 pub mod resumption;
 pub mod secret;

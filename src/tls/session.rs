@@ -52,10 +52,12 @@ pub enum Progress {
 pub enum Opened {
     /// A message, pushed to the messages.
     Message,
-    /// A record of the peer without content, which is no message.
+    /// Authentic, and nothing for the program: without content, say, or asking for what is refused.
     Empty,
     /// Nothing for the program: not authentic, a replay, or part of a handshake.
     Nothing,
+    /// The peer's Finished once more: it has not got our last flight.
+    Finished,
     CloseNotify,
     Failed(ErrorStack),
 }
@@ -172,6 +174,8 @@ impl Session {
             }
             // With encrypt-then-MAC libssl 3.0 gives the connection up at the first record that is not authentic.
             SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_ENCRYPT_THEN_MAC);
+            // RFC 8996 puts an end to DTLS 1.0; DTLSv1_listen knows nothing of 1.3.
+            SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
             if with.release_buffers {
@@ -293,6 +297,14 @@ impl Session {
     pub fn repeats_by_libssl(&self) -> bool {
         // SAFETY: the SSL is live.
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
+    }
+
+    /// Ends OpenSSL's part in a connection that goes on without it: gives what has to leave. libssl is told that all was
+    /// closed in order, or it would forget the session, which is to be resumed.
+    pub fn retire(&mut self) -> Outbound {
+        // SAFETY: the SSL is live.
+        unsafe { SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) };
+        std::mem::take(self.outbound())
     }
 
     /// Whether the handshake is over.

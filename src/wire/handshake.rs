@@ -5,6 +5,8 @@ pub const HEADER_LEN: usize = 12;
 
 /// Handshake message types that the library looks at (RFC 5246 7.4).
 pub mod message_type {
+    /// HelloRequest.
+    pub const HELLO_REQUEST: u8 = 0;
     /// ClientHello.
     pub const CLIENT_HELLO: u8 = 1;
     /// HelloVerifyRequest.

@@ -8,7 +8,8 @@
 
 #include <stdio.h>
 
-static int check_count, check_failures;
+/* Of all threads. */
+static _Atomic int check_count, check_failures;
 
 #define CHECK(condition) check_that((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
 

@@ -50,6 +50,17 @@ static struct {
 
 static int marker;
 
+static dv_session
+session_seen(void)
+{
+    dv_session session;
+
+    pthread_mutex_lock(&seen.lock);
+    session = seen.session;
+    pthread_mutex_unlock(&seen.lock);
+    return session;
+}
+
 static void
 open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
 {
@@ -200,23 +211,25 @@ echo(const char *certs, int workers)
     client_run(&client, &client.opened);
     CHECK(dv_endpoint_send(client.endpoint, client.session, "hello", 5) == 0);
     client_expect(&client, "hello");
-    CHECK(dv_server_send(server, seen.session, "from outside", 12) == 0);
+    CHECK(dv_server_send(server, session_seen(), "from outside", 12) == 0);
     client_expect(&client, "from outside");
-    CHECK(dv_server_send(server, seen.session, NULL, 12) == DV_ERR_INVALID);
-    CHECK(dv_server_send(server, seen.session, "", 0) == DV_ERR_INVALID);
+    CHECK(dv_server_send(server, session_seen(), NULL, 12) == DV_ERR_INVALID);
+    CHECK(dv_server_send(server, session_seen(), "", 0) == DV_ERR_INVALID);
     CHECK(dv_server_stats(server, &stats) == 0);
     CHECK(stats.sessions == 1 && stats.messages_in == 1 && stats.handshakes_finished == 1);
 
     CHECK(dv_server_reload(server, ctx) == DV_ERR_INVALID);
     CHECK(dv_server_reload(server, other) == 0);
-    CHECK(dv_server_close(server, seen.session) == 0);
+    CHECK(dv_server_close(server, session_seen()) == 0);
     client_run(&client, &client.closed);
     CHECK(client.reason == DV_CLOSED_BY_PEER);
-    CHECK(dv_server_send(server, seen.session, "late", 4) == DV_ERR_STALE);
-    CHECK(dv_server_close(server, seen.session) == DV_ERR_STALE);
+    CHECK(dv_server_send(server, session_seen(), "late", 4) == DV_ERR_STALE);
+    CHECK(dv_server_close(server, session_seen()) == DV_ERR_STALE);
     CHECK(dv_server_send(server, 0, "none", 4) == DV_ERR_STALE);
     CHECK(dv_server_send(server, UINT64_MAX, "none", 4) == DV_ERR_STALE);
+    pthread_mutex_lock(&seen.lock);
     CHECK(seen.opened == 1 && seen.messages == 1 && seen.closed == 1 && seen.reason == DV_CLOSED_LOCALLY);
+    pthread_mutex_unlock(&seen.lock);
     client_end(&client);
 
     client_begin(&client, client_ctx, port);

@@ -5,9 +5,12 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
-use dv_dtls::{Config, Connect, Endpoint, Event};
+use dv_dtls::wire::record::{content_type, records};
+use dv_dtls::{CloseReason, Connect, Endpoint, Event, State};
+use foreign_types::ForeignTypeRef;
 use openssl::ssl::{ErrorCode, Ssl, SslContext, SslOptions, SslStream, SslVersion};
 
+use crate::NATIVE_RECORDS;
 use crate::contexts::*;
 use crate::net::SECOND;
 
@@ -94,16 +97,29 @@ impl Pair {
         let mut out = [0; 100];
         let len = self.plain.ssl_read(&mut out).unwrap();
         assert_eq!(&out[..len], b"from the endpoint");
+        for context in [None, Some(&b""[..]), Some(b"context")] {
+            let (mut ours, mut theirs) = ([0; 77], [0; 77]);
+            self.endpoint.info(session).unwrap().export("EXPORTER-test", context, &mut ours).unwrap();
+            self.plain.ssl().export_keying_material(&mut theirs, "EXPORTER-test", context).unwrap();
+            assert_eq!(ours, theirs);
+        }
+        assert!(self.endpoint.info(session).unwrap().export("master secret", None, &mut [0; 48]).is_err());
         self.endpoint.close(session).unwrap();
         self.carry();
         assert_eq!(self.plain.ssl_read(&mut out).unwrap_err().code(), ErrorCode::ZERO_RETURN);
     }
 }
 
+fn endpoint(context: SslContext) -> Endpoint {
+    Endpoint::new(context, settings(|s| s.native_records = NATIVE_RECORDS)).unwrap()
+}
+
 #[test]
 fn a_client_of_openssl() {
     for (suite, server_certificate) in [
         ("ECDHE-ECDSA-AES128-GCM-SHA256", "server-ecdsa"),
+        ("ECDHE-ECDSA-AES256-GCM-SHA384", "server-ecdsa"),
+        ("AES256-GCM-SHA384", "server-rsa"),
         ("ECDHE-ECDSA-AES256-CCM8", "server-ecdsa"),
         ("ECDHE-ECDSA-CHACHA20-POLY1305", "server-ecdsa"),
         ("ECDHE-RSA-AES256-GCM-SHA384", "server-rsa"),
@@ -116,9 +132,11 @@ fn a_client_of_openssl() {
             context.set_options(SslOptions::NO_QUERY_MTU);
             context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
         });
-        let mut pair = Pair::new(Endpoint::new(server, Config::default()).unwrap(), &plain);
+        let mut pair = Pair::new(endpoint(server), &plain);
         pair.handshake(SslStream::connect);
         pair.exchange();
+        let ours = NATIVE_RECORDS && (suite.contains("GCM") || suite.contains("CHACHA20"));
+        assert_eq!(pair.endpoint.stats().records_taken_over, ours.into(), "{suite}");
     }
 }
 
@@ -128,10 +146,64 @@ fn a_server_of_openssl() {
         context.set_options(SslOptions::NO_QUERY_MTU);
         context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
     });
-    let mut pair = Pair::new(Endpoint::new(client(), Config::default()).unwrap(), &plain);
+    let mut pair = Pair::new(endpoint(client()), &plain);
     let to = "192.0.2.1:4000".parse().unwrap();
     pair.endpoint.connect(SECOND, &Connect::to_named(to, "localhost")).unwrap();
     pair.carry();
     pair.handshake(SslStream::accept);
     pair.exchange();
+}
+
+unsafe extern "C" {
+    fn SSL_renegotiate(ssl: *mut openssl_sys::SSL) -> libc::c_int;
+}
+
+/// A peer that wants new keys is told that there are none, and its session goes on.
+#[test]
+fn a_renegotiation_is_refused() {
+    let peer = "192.0.2.1:4000".parse().unwrap();
+    for plain_is_server in [false, true] {
+        let set = |context: &mut openssl::ssl::SslContextBuilder| {
+            context.set_options(SslOptions::NO_QUERY_MTU);
+            context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
+        };
+        let mut pair = if plain_is_server {
+            let mut pair = Pair::new(endpoint(client()), &server_with("server-ecdsa", set));
+            pair.endpoint.connect(SECOND, &Connect::to_named(peer, "localhost")).unwrap();
+            pair.carry();
+            pair.handshake(SslStream::accept);
+            pair
+        } else {
+            let mut pair = Pair::new(endpoint(server()), &client_with(set));
+            pair.handshake(SslStream::connect);
+            pair
+        };
+        pair.carry();
+        let session = pair.events[0].0.session();
+        // SAFETY: the SSL is live.
+        assert_eq!(unsafe { SSL_renegotiate(pair.plain.ssl().as_ptr()) }, 1);
+        let _ = pair.plain.do_handshake();
+        while let Some(datagram) = { pair.pipe.from_plain.borrow_mut().pop_front() } {
+            let asked: Vec<_> = records(&datagram).map(|record| (record.content_type, record.epoch)).collect();
+            assert_eq!(asked, [(content_type::HANDSHAKE, 1)]);
+            pair.endpoint.receive(pair.now, &datagram, peer, None);
+        }
+        let answer = pair.endpoint.transmit(1).unwrap().bytes.to_vec();
+        let answers: Vec<_> = records(&answer).map(|record| (record.content_type, record.epoch)).collect();
+        assert_eq!(answers, [(content_type::ALERT, 1)]);
+        pair.endpoint.send(session, b"goes on").unwrap();
+        assert!(pair.endpoint.transmit(1).is_some());
+        assert_eq!(pair.endpoint.info(session).unwrap().state(), State::Established);
+
+        // To OpenSSL that is the end, and it says so.
+        pair.pipe.to_plain.borrow_mut().push_back(answer);
+        let error = pair.plain.ssl_read(&mut [0; 100]).unwrap_err();
+        assert!(error.to_string().contains("no renegotiation"), "{error}");
+        let alert = { pair.pipe.from_plain.borrow_mut().pop_front() }.unwrap();
+        pair.endpoint.receive(pair.now, &alert, peer, None);
+        let closed = Event::Closed { session, reason: CloseReason::Failed };
+        assert_eq!(pair.endpoint.event(&mut Vec::new()), Some(closed));
+        let failure = pair.endpoint.info(session).unwrap().failure().unwrap();
+        assert!(failure.contains("sslv3 alert handshake failure"), "{failure}");
+    }
 }

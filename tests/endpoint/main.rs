@@ -1,4 +1,5 @@
-//! The sans-IO endpoint, proved on a simulated network.
+//! The sans-IO endpoint, proved on a simulated network, with records of its own. The same with OpenSSL's is in
+//! openssl_records.rs.
 
 mod bounds;
 mod contexts;
@@ -7,3 +8,7 @@ mod hostile;
 mod interop;
 mod lifetime;
 mod net;
+mod records;
+
+/// Whether endpoints make records themselves.
+const NATIVE_RECORDS: bool = true;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use dv_dtls::{CloseReason, Config, Connect, Endpoint, Error, Event, Session};
 use openssl::ssl::SslContext;
 
+use crate::NATIVE_RECORDS;
+
 pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000_000;
 
@@ -90,7 +92,8 @@ impl World {
         self.add_at(address, context, config)
     }
 
-    pub fn add_at(&mut self, address: SocketAddr, context: SslContext, config: Config) -> usize {
+    pub fn add_at(&mut self, address: SocketAddr, context: SslContext, mut config: Config) -> usize {
+        config.settings.native_records = NATIVE_RECORDS;
         let endpoint = Endpoint::new(context, config).unwrap();
         self.nodes.push(Node { address, endpoint, events: Vec::new(), failures: Vec::new(), echo: false });
         self.nodes.len() - 1
@@ -113,6 +116,9 @@ impl World {
             world.nodes[client].opened().contains(&ours) && world.nodes[server].opened().len() > before
         }));
         let theirs = *self.nodes[server].opened().last().unwrap();
+        for node in [client, server] {
+            assert_eq!(self.nodes[node].endpoint.stats().records_taken_over > 0, NATIVE_RECORDS);
+        }
         assert_eq!(self.nodes[server].endpoint.info(theirs).unwrap().peer(), address);
         (ours, theirs)
     }

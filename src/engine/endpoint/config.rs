@@ -26,7 +26,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            settings: Settings { release_buffers: true, ..Settings::default() },
+            settings: Settings { release_buffers: true, native_records: true, ..Settings::default() },
             accept: true,
             cookie_secret: None,
             verify_server: true,

@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use openssl::ssl::{NameType, SslRef};
+use openssl::ssl::NameType;
 use openssl::x509::{X509, X509VerifyResult};
 
 use super::{Endpoint, Error, Seat, Session};
 use crate::engine::connection::State;
+use crate::engine::protection::Settled;
+use crate::engine::records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::tls::cause::Cause;
@@ -97,47 +99,74 @@ impl<'a> Info<'a> {
 
     /// The peer's certificate. [`Info::verify_result`] tells whether it is good.
     pub fn peer_certificate(&self) -> Option<X509> {
-        self.ssl().peer_certificate()
+        match self.settled() {
+            Settled::Live(ssl) => ssl.peer_certificate(),
+            Settled::Kept(agreed, _) => agreed.certificate(),
+        }
     }
 
     /// What the check of the peer's certificate came to. `OK` also where there was none to check.
     pub fn verify_result(&self) -> X509VerifyResult {
-        self.ssl().verify_result()
+        match self.settled() {
+            Settled::Live(ssl) => ssl.verify_result(),
+            Settled::Kept(agreed, _) => agreed.verify_result,
+        }
     }
 
     /// The application protocol that was agreed on (ALPN).
     pub fn alpn(&self) -> Option<&'a [u8]> {
-        self.ssl().selected_alpn_protocol()
+        match self.settled() {
+            Settled::Live(ssl) => ssl.selected_alpn_protocol(),
+            Settled::Kept(agreed, _) => agreed.alpn.as_deref(),
+        }
     }
 
     /// The server name that the client asked for (SNI).
     pub fn server_name(&self) -> Option<&'a str> {
-        self.ssl().servername(NameType::HOST_NAME)
+        match self.settled() {
+            Settled::Live(ssl) => ssl.servername(NameType::HOST_NAME),
+            Settled::Kept(agreed, _) => agreed.server_name.as_deref(),
+        }
     }
 
     /// OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
     pub fn cipher(&self) -> Option<&'static str> {
-        self.ssl().current_cipher().map(|cipher| cipher.name())
+        match self.settled() {
+            Settled::Live(ssl) => ssl.current_cipher().map(|cipher| cipher.name()),
+            Settled::Kept(agreed, _) => agreed.cipher,
+        }
     }
 
     /// Whether an earlier session was resumed, without certificates.
     pub fn is_resumed(&self) -> bool {
-        self.ssl().session_reused()
+        match self.settled() {
+            Settled::Live(ssl) => ssl.session_reused(),
+            Settled::Kept(agreed, _) => agreed.is_resumed,
+        }
     }
 
     /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
     pub fn resumption(&self) -> Option<Resumption> {
-        Resumption::of(self.ssl()).filter(|_| self.0.opened)
+        match self.settled() {
+            Settled::Live(ssl) => Resumption::of(ssl).filter(|_| self.0.opened),
+            Settled::Kept(agreed, _) => agreed.resumption.clone(),
+        }
     }
 
     /// The identity that the client gave with a pre-shared key.
     pub fn psk_identity(&self) -> Option<&'a [u8]> {
-        peer::psk_identity(self.ssl())
+        match self.settled() {
+            Settled::Live(ssl) => peer::psk_identity(ssl),
+            Settled::Kept(agreed, _) => agreed.psk_identity.as_deref(),
+        }
     }
 
     /// OpenSSL's name of the SRTP protection profile (RFC 5764), such as "SRTP_AEAD_AES_128_GCM".
     pub fn srtp_profile(&self) -> Option<&'static str> {
-        self.ssl().selected_srtp_profile().map(|profile| profile.name())
+        match self.settled() {
+            Settled::Live(ssl) => ssl.selected_srtp_profile().map(|profile| profile.name()),
+            Settled::Kept(agreed, _) => agreed.srtp_profile,
+        }
     }
 
     /// Fills `out` with key material for another protocol (RFC 5705).
@@ -145,10 +174,14 @@ impl<'a> Info<'a> {
         if !self.0.opened {
             return Err(Error::NotEstablished);
         }
-        Ok(self.ssl().export_keying_material(out, label, context)?)
+        match self.settled() {
+            Settled::Live(ssl) => Ok(ssl.export_keying_material(out, label, context)?),
+            Settled::Kept(_, secrets) if records::export(secrets, label, context, out) => Ok(()),
+            Settled::Kept(..) => Err(Error::Invalid("a label of TLS's own, or too long a context".into())),
+        }
     }
 
-    fn ssl(&self) -> &'a SslRef {
-        self.0.connection.ssl()
+    fn settled(&self) -> Settled<'a> {
+        self.0.connection.settled()
     }
 }

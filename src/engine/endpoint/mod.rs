@@ -331,6 +331,7 @@ impl Endpoint {
         self.counters.handshakes_finished.add(1);
         self.seats.establish(session);
         let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
+        self.counters.records_taken_over.add(connection.is_native().into());
         if connection.is_server() {
             let of_a_client =
                 |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.connection.is_server());
@@ -468,12 +469,19 @@ impl Endpoint {
         if self.outbox.waiting + message.len() > self.config.max_waiting_bytes {
             return Err(Error::Again);
         }
-        seat.connection.send(self.now, message, &self.counters).map_err(|error| match error {
-            SendError::NotEstablished => Error::NotEstablished,
-            SendError::TooLong { max } => Error::TooLong { max },
-            SendError::Forked => Error::Forked,
-            SendError::Failed => Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()),
-        })?;
+        match seat.connection.send(self.now, message, &self.counters) {
+            Ok(()) => {}
+            Err(SendError::NotEstablished) => {
+                // Perhaps only since now, when its keys are exhausted.
+                self.settle(session, self.inbox.count());
+                return Err(Error::NotEstablished);
+            }
+            Err(SendError::TooLong { max }) => return Err(Error::TooLong { max }),
+            Err(SendError::Forked) => return Err(Error::Forked),
+            Err(SendError::Failed) => {
+                return Err(Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()));
+            }
+        }
         self.timers.set(session, seat.connection.deadline());
         self.seats.touch(session);
         self.note_waiting(session);

@@ -4,6 +4,7 @@ use libc::{c_int, size_t};
 
 use super::due;
 use super::shared::{local, shared};
+use crate::engine::settings::Settings;
 use crate::ffi::config::{dv_config, fill};
 use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
 use crate::ffi::stats::dv_stats;
@@ -94,7 +95,8 @@ pub unsafe extern "C" fn dv_dtls_configure(config: *const dv_config) -> c_int {
             if let Some(secret) = &config.cookie_secret {
                 *shared().jar() = secret.jar(sys::unix_offset());
             }
-            shared().set_settings(config.settings);
+            // The program may use the SSLs, and two writers on one key would repeat nonces.
+            shared().set_settings(Settings { native_records: false, ..config.settings });
             Ok(0)
         })
     })

@@ -137,7 +137,8 @@ pub fn attach_group_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter
         filter: *const libc::sock_filter,
     }
     const _: () = assert!(size_of::<Program>() == size_of::<libc::sock_fprog>());
-    let all = Program { len: program.len() as u16, zero: [0; size_of::<*const ()>() / 2 - 1], filter: program.as_ptr() };
+    let all =
+        Program { len: program.len() as u16, zero: [0; size_of::<*const ()>() / 2 - 1], filter: program.as_ptr() };
     // SAFETY: `all` points to as many instructions as it says; the kernel copies them, and writes to none.
     check(unsafe {
         libc::setsockopt(

@@ -1,0 +1,188 @@
+//! What protects the records of a connection: OpenSSL, which alone makes handshakes, or after that records of our own.
+
+use openssl::ssl::SslRef;
+
+use super::records::{Records, Suite, Used};
+use crate::tls::agreed::Agreed;
+use crate::tls::bio::Outbound;
+use crate::tls::cause;
+use crate::tls::master_secret::Secrets;
+use crate::tls::session::{Opened, Session};
+use crate::wire::datagrams::Datagrams;
+use crate::wire::handshake::{Fragment, message_type};
+use crate::wire::record::{PLAINTEXT_MAX, Record, content_type};
+
+/// Levels and descriptions of alerts (RFC 5246 7.2).
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: u8 = 0;
+const NO_RENEGOTIATION: u8 = 100;
+
+/// What protects the records of a connection.
+pub enum Protection {
+    Openssl(Session),
+    Native(Box<Native>),
+}
+
+/// All that is left of a connection's handshake, and the records that go on from there.
+pub struct Native {
+    records: Records,
+    outbound: Outbound,
+    agreed: Agreed,
+    secrets: Secrets,
+}
+
+impl Protection {
+    /// OpenSSL's session: in the handshake there is one.
+    pub fn session(&mut self) -> &mut Session {
+        match self {
+            Protection::Openssl(session) => session,
+            Protection::Native(_) => unreachable!("records are taken over only when the handshake is over"),
+        }
+    }
+
+    /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `finished` is
+    /// the number of the peer's Finished.
+    pub fn take_over(&mut self, server: bool, finished: Option<u64>) {
+        let Protection::Openssl(session) = self else { return };
+        let ssl = session.ssl();
+        let (Some(suite), Some(secrets)) = (Suite::of(ssl), Secrets::of(ssl)) else { return };
+        let agreed = Agreed::of(ssl);
+        let mut outbound = session.retire();
+        let (next, nonces) = outbound.take_sealed();
+        let used = Used { next, nonces, opened: finished };
+        let records = Records::new(suite, &secrets, server, used);
+        *self = Protection::Native(Box::new(Native { records, outbound, agreed, secrets }));
+    }
+
+    /// What has to leave.
+    #[inline]
+    pub fn outbound(&mut self) -> &mut Outbound {
+        match self {
+            Protection::Openssl(session) => session.outbound(),
+            Protection::Native(native) => &mut native.outbound,
+        }
+    }
+
+    /// Opens one protected record.
+    #[inline]
+    pub fn open(&mut self, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
+        match self {
+            Protection::Openssl(session) if record.content_type == content_type::HANDSHAKE => {
+                open_handshake(session, record, messages)
+            }
+            Protection::Openssl(session) => session.open(record.bytes, messages),
+            Protection::Native(native) => native.open(record, messages),
+        }
+    }
+
+    /// Protects one message; gives whether that went well.
+    #[inline]
+    pub fn seal(&mut self, message: &[u8]) -> Result<(), openssl::error::ErrorStack> {
+        match self {
+            Protection::Openssl(session) => session.seal(message),
+            Protection::Native(native) => {
+                native.seal(content_type::APPLICATION_DATA, message);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a close_notify alert.
+    pub fn shutdown(&mut self) {
+        match self {
+            Protection::Openssl(session) => session.shutdown(),
+            Protection::Native(native) => native.alert(WARNING, CLOSE_NOTIFY),
+        }
+    }
+
+    /// Whether the keys have done all that they may. OpenSSL sees to its own.
+    #[inline]
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Protection::Native(native) if native.records.are_exhausted())
+    }
+
+    /// The connection is idle: gives back the memory that only traffic needs.
+    pub fn rest(&mut self) {
+        match self {
+            Protection::Openssl(session) => session.release_buffers(),
+            Protection::Native(native) => {
+                native.records.rest();
+                native.outbound.shrink();
+            }
+        }
+    }
+
+    /// What the handshake has settled, where it is known without OpenSSL.
+    pub fn settled(&self) -> Settled<'_> {
+        match self {
+            Protection::Openssl(session) => Settled::Live(session.ssl()),
+            Protection::Native(native) => Settled::Kept(&native.agreed, &native.secrets),
+        }
+    }
+}
+
+/// Who knows what the handshake has settled.
+pub enum Settled<'a> {
+    Live(&'a SslRef),
+    Kept(&'a Agreed, &'a Secrets),
+}
+
+/// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight message
+/// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert.
+fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
+    let mark = session.outbound().mark();
+    let opened = session.open(record.bytes, messages);
+    match session.outbound().written_since(mark) {
+        None => opened,
+        Some(content_type::ALERT) => Opened::Empty,
+        Some(_) => {
+            session.outbound().take_back(mark);
+            Opened::Finished
+        }
+    }
+}
+
+impl Native {
+    fn open(&mut self, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
+        if record.content_type != content_type::APPLICATION_DATA {
+            return self.open_other(record);
+        }
+        let mut opened = Opened::Nothing;
+        messages.push_with(record.fragment().len(), |room| {
+            let len = self.records.open(record, room)?;
+            opened = if len > 0 { Opened::Message } else { Opened::Empty };
+            (len > 0).then_some(len)
+        });
+        opened
+    }
+
+    /// Alerts, and what the peer may still say of the handshake.
+    fn open_other(&mut self, record: &Record<'_>) -> Opened {
+        let mut room = vec![0; record.fragment().len()];
+        let Some(len) = self.records.open(record, &mut room) else { return Opened::Nothing };
+        match (record.content_type, &room[..len]) {
+            (content_type::ALERT, [_, CLOSE_NOTIFY]) => Opened::CloseNotify,
+            (content_type::ALERT, [FATAL, description]) => Opened::Failed(cause::alert(*description)),
+            (content_type::HANDSHAKE, message) => match Fragment::parse(message).map(|(first, _)| first.message_type) {
+                Some(message_type::FINISHED) => Opened::Finished,
+                Some(message_type::CLIENT_HELLO | message_type::HELLO_REQUEST) => {
+                    self.alert(WARNING, NO_RENEGOTIATION);
+                    Opened::Empty
+                }
+                _ => Opened::Empty,
+            },
+            _ => Opened::Empty,
+        }
+    }
+
+    fn seal(&mut self, content_type: u8, content: &[u8]) {
+        debug_assert!(content.len() <= PLAINTEXT_MAX);
+        let records = &mut self.records;
+        self.outbound.push_with(records.sealed_len(content.len()), |out| records.seal(content_type, content, out));
+    }
+
+    fn alert(&mut self, level: u8, description: u8) {
+        self.seal(content_type::ALERT, &[level, description]);
+    }
+}

@@ -1,0 +1,234 @@
+//! Records of DTLS 1.2 under an AEAD of our own, once OpenSSL has finished the handshake (RFC 6347 4.1, RFC 5288, RFC 7905).
+//!
+//! The number of a record, epoch and sequence number in eight bytes, is its explicit nonce, so no nonce comes twice as long
+//! as no number does. OpenSSL chooses that of its Finished at random, on the same key: those that could meet one of ours are
+//! known and stepped over.
+
+mod prf;
+mod suite;
+mod window;
+
+use std::hint::black_box;
+
+use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
+
+pub use self::prf::export;
+pub use self::suite::Suite;
+pub use self::window::Window;
+pub use crate::tls::master_secret::{Digest, Secrets};
+use crate::wire::record::{HEADER_LEN, Record};
+
+/// The epoch of what the handshake's keys protect; there is no renegotiation that would begin another.
+const EPOCH: u64 = 1;
+
+/// Bytes of the tag behind the ciphertext.
+const TAG_LEN: usize = 16;
+
+/// Sequence numbers have 48 bits.
+const SEQUENCE_MAX: u64 = (1 << 48) - 1;
+
+/// Numbers that no message gets, so that there are some left to say goodbye with.
+const KEPT_FOR_ALERTS: u64 = 1 << 16;
+
+/// Records that may fail to open under one key (RFC 9147 4.5.3).
+const FAILED_MAX: u64 = 1 << 36;
+
+/// What OpenSSL has sealed and opened with the keys before we take them over.
+#[derive(Clone, Debug, Default)]
+pub struct Used {
+    /// The sequence number behind the highest that it sealed with.
+    pub next: u64,
+    /// The first eight bytes of the fragments that it sealed: with AES-GCM, their explicit nonces.
+    pub nonces: Vec<u64>,
+    /// The sequence number of the peer's Finished.
+    pub opened: Option<u64>,
+}
+
+/// Seals and opens the records of one connection.
+pub struct Records {
+    suite: Suite,
+    write: Key,
+    read: Key,
+    /// The keys as the AEAD works with them. They take up a kilobyte, so an idle connection has none.
+    expanded: Option<Box<Expanded>>,
+    next: u64,
+    /// Nonces of OpenSSL's that our numbers have not passed yet. As good as always none.
+    taken: Vec<u64>,
+    sealed_blocks: u64,
+    failed: u64,
+    window: Window,
+}
+
+/// One direction's piece of the key block.
+#[derive(Default)]
+struct Key {
+    bytes: [u8; 32],
+    iv: [u8; 12],
+}
+
+struct Expanded {
+    write: LessSafeKey,
+    read: LessSafeKey,
+}
+
+impl Records {
+    /// `server`: we are the server. `used`: what was done with the keys before.
+    pub fn new(suite: Suite, secrets: &Secrets, server: bool, used: Used) -> Records {
+        let (key_len, iv_len) = (suite.algorithm().key_len(), suite.iv_len());
+        let mut block = [0; 2 * (32 + 12)];
+        prf::key_block(secrets, &mut block[..2 * (key_len + iv_len)]);
+        let (keys, ivs) = block.split_at(2 * key_len);
+        let piece = |number: usize| {
+            let mut key = Key::default();
+            key.bytes[..key_len].copy_from_slice(&keys[number * key_len..][..key_len]);
+            key.iv[..iv_len].copy_from_slice(&ivs[number * iv_len..][..iv_len]);
+            key
+        };
+        let (write, read) = if server { (piece(1), piece(0)) } else { (piece(0), piece(1)) };
+        wipe(&mut block);
+        let mut window = Window::default();
+        used.opened.into_iter().for_each(|sequence| window.mark(sequence));
+        let mut taken = used.nonces;
+        taken.retain(|nonce| suite.explicit_len() > 0 && *nonce >= number(used.next) && nonce >> 48 == EPOCH);
+        taken.shrink_to_fit();
+        Records { suite, write, read, expanded: None, next: used.next, taken, sealed_blocks: 0, failed: 0, window }
+    }
+
+    /// Bytes of the record of a message of `len` bytes.
+    #[inline]
+    pub fn sealed_len(&self, len: usize) -> usize {
+        HEADER_LEN + self.suite.explicit_len() + len + TAG_LEN
+    }
+
+    /// Whether the keys have done all that they may: the connection must end.
+    #[inline]
+    pub fn are_exhausted(&self) -> bool {
+        self.next > SEQUENCE_MAX - KEPT_FOR_ALERTS
+            || self.sealed_blocks > self.suite.blocks_max()
+            || self.failed > FAILED_MAX
+    }
+
+    /// Seals `content` into `out`, which has [`Records::sealed_len`] bytes. Gives that length, and `None` when there is no
+    /// number left.
+    #[inline]
+    pub fn seal(&mut self, content_type: u8, content: &[u8], out: &mut [u8]) -> Option<usize> {
+        while self.taken.contains(&number(self.next)) {
+            self.next += 1;
+        }
+        if self.next > SEQUENCE_MAX {
+            return None;
+        }
+        let number = number(self.next).to_be_bytes();
+        let begin = HEADER_LEN + self.suite.explicit_len();
+        let [.., high, low] = (self.suite.explicit_len() + content.len() + TAG_LEN).to_be_bytes();
+        out[..3].copy_from_slice(&[content_type, 0xfe, 0xfd]);
+        out[3..11].copy_from_slice(&number);
+        out[11..HEADER_LEN].copy_from_slice(&[high, low]);
+        out[HEADER_LEN..begin].copy_from_slice(&number[..self.suite.explicit_len()]);
+        let (body, tag) = out[begin..].split_at_mut(content.len());
+        body.copy_from_slice(content);
+        let nonce = self.write.nonce(self.suite, number);
+        let aad = aad(number, content_type, [0xfe, 0xfd], content.len());
+        let sealed = self.expanded().write.seal_in_place_separate_tag(nonce, aad, body).ok()?;
+        tag[..TAG_LEN].copy_from_slice(sealed.as_ref());
+        self.next += 1;
+        self.sealed_blocks += 2 + content.len() as u64 / 16;
+        Some(begin + content.len() + TAG_LEN)
+    }
+
+    /// Opens `record` into `out`, which is as long as its fragment. Gives the length of what was in it; `None` for a replay
+    /// and for what is not authentic.
+    #[inline]
+    pub fn open(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<usize> {
+        let explicit_len = self.suite.explicit_len();
+        let (explicit, sealed) = record.fragment().split_at_checked(explicit_len)?;
+        let len = sealed.len().checked_sub(TAG_LEN)?;
+        if u64::from(record.epoch) != EPOCH || !self.window.is_new(record.sequence) {
+            return None;
+        }
+        let header_number = number(record.sequence).to_be_bytes();
+        let nonce = self.read.nonce(self.suite, explicit.try_into().unwrap_or(header_number));
+        let aad = aad(header_number, record.content_type, record.version.to_be_bytes(), len);
+        let out = &mut out[..sealed.len()];
+        out.copy_from_slice(sealed);
+        if self.expanded().read.open_in_place(nonce, aad, out).is_err() {
+            self.failed += 1;
+            return None;
+        }
+        self.window.mark(record.sequence);
+        Some(len)
+    }
+
+    /// The connection is idle: gives back what can be made again.
+    pub fn rest(&mut self) {
+        self.expanded = None;
+    }
+
+    #[inline]
+    fn expanded(&mut self) -> &Expanded {
+        let Records { suite, write, read, expanded, .. } = self;
+        expanded.get_or_insert_with(|| Box::new(Expanded { write: write.expand(*suite), read: read.expand(*suite) }))
+    }
+}
+
+impl Key {
+    fn expand(&self, suite: Suite) -> LessSafeKey {
+        let algorithm = suite.algorithm();
+        let key = UnboundKey::new(algorithm, &self.bytes[..algorithm.key_len()]);
+        LessSafeKey::new(key.expect("the key is as long as its algorithm wants it"))
+    }
+
+    /// From the explicit nonce, or where there is none from the number of the record.
+    #[inline]
+    fn nonce(&self, suite: Suite, eight: [u8; 8]) -> Nonce {
+        let mut nonce = self.iv;
+        match suite {
+            Suite::Aes128Gcm | Suite::Aes256Gcm => nonce[4..].copy_from_slice(&eight),
+            Suite::Chacha20Poly1305 => nonce[4..].iter_mut().zip(eight).for_each(|(byte, other)| *byte ^= other),
+        }
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        wipe(&mut self.bytes);
+    }
+}
+
+impl Drop for Expanded {
+    /// The AEAD does not wipe its keys, but what another key of the same kind is put over is gone.
+    fn drop(&mut self) {
+        for key in [&mut self.write, &mut self.read] {
+            let algorithm = key.algorithm();
+            if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
+                *key = LessSafeKey::new(zero);
+            }
+            black_box(key);
+        }
+    }
+}
+
+fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    black_box(bytes);
+}
+
+/// Epoch and sequence number, as they stand in the header.
+#[inline]
+fn number(sequence: u64) -> u64 {
+    EPOCH << 48 | sequence
+}
+
+/// What is authenticated besides the content (RFC 6347 4.1.2.1, RFC 5246 6.2.3.3).
+#[inline]
+fn aad(number: [u8; 8], content_type: u8, version: [u8; 2], len: usize) -> Aad<[u8; 13]> {
+    let mut aad = [0; 13];
+    aad[..8].copy_from_slice(&number);
+    aad[8..11].copy_from_slice(&[content_type, version[0], version[1]]);
+    aad[11..].copy_from_slice(&(len as u16).to_be_bytes());
+    Aad::from(aad)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! What OpenSSL has settled in a handshake and records of our own are made with.
+
+use std::hint::black_box;
+
+use openssl::nid::Nid;
+use openssl::ssl::SslRef;
+
+/// The digest of the pseudo-random function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digest {
+    /// Where the suite names no other.
+    Sha256,
+    /// Of the suites with AES-256-GCM.
+    Sha384,
+}
+
+/// From which all keys of a connection are made. Wiped when dropped.
+pub struct Secrets {
+    /// The master secret.
+    pub master: [u8; 48],
+    /// The random of the ClientHello.
+    pub client_random: [u8; 32],
+    /// The random of the ServerHello.
+    pub server_random: [u8; 32],
+    /// Of the suite.
+    pub digest: Digest,
+}
+
+impl Secrets {
+    /// Those of a finished handshake; `None` where they are of another kind than those of DTLS 1.2.
+    pub fn of(ssl: &SslRef) -> Option<Secrets> {
+        let digest = match ssl.current_cipher()?.handshake_digest()?.type_() {
+            Nid::SHA256 => Digest::Sha256,
+            Nid::SHA384 => Digest::Sha384,
+            _ => return None,
+        };
+        let mut secrets = Secrets { master: [0; 48], client_random: [0; 32], server_random: [0; 32], digest };
+        let whole = ssl.session()?.master_key(&mut secrets.master) == secrets.master.len()
+            && ssl.client_random(&mut secrets.client_random) == secrets.client_random.len()
+            && ssl.server_random(&mut secrets.server_random) == secrets.server_random.len();
+        whole.then_some(secrets)
+    }
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        self.master.fill(0);
+        black_box(&self.master);
+    }
+}

@@ -1,0 +1,12 @@
+//! The tests of main.rs with OpenSSL's records, which other cipher suites always have.
+
+mod bounds;
+mod contexts;
+mod handshake;
+mod hostile;
+mod interop;
+mod lifetime;
+mod net;
+
+/// Whether endpoints make records themselves.
+const NATIVE_RECORDS: bool = false;
