@@ -23,6 +23,10 @@ const READS: usize = 4;
 /// Handshakes have their turn for so many microseconds, then established peers have theirs.
 const SLICE: u64 = 1000;
 
+/// What hellos without a cookie take of the handshakes' share counts so often: a flood of them shall leave most of it to
+/// those who have shown where they are.
+const STRANGERS_PAY: u64 = 3;
+
 /// Bytes of handshakes that wait for their turn outside of the kernel.
 const HELD_BYTES: usize = 1 << 20;
 
@@ -54,6 +58,8 @@ struct Held {
     datagrams: Datagrams,
     addresses: Vec<(SocketAddr, Option<IpAddr>)>,
     taken: usize,
+    /// They are all hellos without a cookie.
+    of_strangers: bool,
 }
 
 impl Worker {
@@ -189,6 +195,8 @@ impl Worker {
     fn read_handshakes(&mut self, port: usize, socket: usize) {
         let Ok(count) = self.inbound.receive(self.ports[port].handshakes[socket].as_fd()) else { return };
         self.counters().batches_in.add(1);
+        // The last socket is that for hellos without a cookie.
+        self.held.of_strangers = socket + 1 == self.ports[port].handshakes.len();
         for i in 0..count {
             let Some(received) = self.inbound.get(i) else { continue };
             let to = self.ports[port].addressed(received.to);
@@ -216,7 +224,8 @@ impl Worker {
             now = precise_now();
         }
         self.transmit();
-        self.share.spent(precise_now() - begin);
+        let price = if self.held.of_strangers { STRANGERS_PAY } else { 1 };
+        self.share.spent((precise_now() - begin) * price);
     }
 
     fn read_letters(&mut self, now: u64) {
