@@ -1,0 +1,221 @@
+/*
+ * Bad input for the helpers that work on connections, the table and cookies: NULL for each pointer, lengths that are none,
+ * addresses that are none, a closed descriptor, datagrams that are no DTLS. Each has a defined return value and, where it is
+ * an error, a log line that names the cause; nothing is printed, and the same calls with good input work afterwards.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "peer.h"
+
+static char log_lines[65536];
+
+static void collect(int level, const char *line, void *user)
+{
+    (void)level;
+    (void)user;
+    strncat(log_lines, line, sizeof(log_lines) - strlen(log_lines) - 2);
+    strcat(log_lines, "\n");
+}
+
+/* Whether the call before logged a line with this text. */
+static int said(const char *what)
+{
+    int ok = strstr(log_lines, what) != NULL;
+
+    if (!ok) {
+        fprintf(stderr, "wanted \"%s\", logged \"%s\"\n", what, log_lines);
+    }
+    log_lines[0] = '\0';
+    return ok;
+}
+
+static void cookies(SSL *ssl)
+{
+    unsigned char cookie[255];
+    unsigned int len = 0;
+
+    CHECK(dv_dtls_generate_cookie_callback(NULL, cookie, &len) == 0);
+    CHECK(dv_dtls_generate_cookie_callback(ssl, NULL, &len) == 0);
+    CHECK(dv_dtls_generate_cookie_callback(ssl, cookie, NULL) == 0);
+    CHECK(dv_dtls_verify_cookie_callback(NULL, cookie, 21) == 0);
+    CHECK(dv_dtls_verify_cookie_callback(ssl, NULL, 21) == 0);
+    CHECK(dv_dtls_generate_cookie_callback(ssl, cookie, &len) == 1 && len > 1 && len <= 32);
+    CHECK(dv_dtls_verify_cookie_callback(ssl, cookie, 0) == 0);
+    CHECK(dv_dtls_verify_cookie_callback(ssl, cookie, 1) == 0);
+    CHECK(dv_dtls_verify_cookie_callback(ssl, cookie, len - 1) == 0);
+    CHECK(dv_dtls_verify_cookie_callback(ssl, cookie, 255) == 0);
+    CHECK(dv_dtls_verify_cookie_callback(ssl, cookie, len) == 1);
+    cookie[5] ^= 1;
+    CHECK(dv_dtls_verify_cookie_callback(ssl, cookie, len) == 0);
+}
+
+static void table(void)
+{
+    dv_udp_conn_key_t key;
+    dv_udp_conn_t conn;
+
+    memset(&key, 0, sizeof(key));
+    memset(&conn, 0, sizeof(conn));
+    CHECK(dv_dtls_conn_find(NULL) == NULL);
+    CHECK(dv_dtls_conn_find(&key) == NULL);
+    key.addr.sa_family = AF_UNIX;
+    CHECK(dv_dtls_conn_find(&key) == NULL);
+    CHECK(dv_dtls_conn_hash(NULL) == 0);
+    log_lines[0] = '\0';
+    dv_dtls_conn_add(NULL);
+    CHECK(said("dv_dtls_conn_add"));
+    dv_dtls_conn_add(&conn);
+    CHECK(said("dv_dtls_conn_add"));
+    dv_dtls_conn_del(NULL);
+    dv_dtls_conn_del(&conn);
+    dv_dtls_conn_free(NULL);
+    dv_dtls_conn_table_init();
+}
+
+static void begin(void *ctx, int fd, dv_udp_conn_key_t *key, socklen_t len)
+{
+    static char junk[65527];
+    dv_udp_conn_key_t other = *key;
+
+    CHECK(dv_dtls_conn_new(NULL, junk, 100, fd, key, len) == NULL && errno == EINVAL && said("ctx, buf or key is NULL"));
+    CHECK(dv_dtls_conn_new(ctx, NULL, 100, fd, key, len) == NULL && errno == EINVAL && said("ctx, buf or key is NULL"));
+    CHECK(dv_dtls_conn_new(ctx, junk, 100, fd, NULL, len) == NULL && errno == EINVAL && said("ctx, buf or key is NULL"));
+    CHECK(dv_dtls_conn_new(ctx, junk, (size_t)-1, fd, key, len) == NULL && errno == EINVAL && said("dv_dtls_conn_new"));
+    CHECK(dv_dtls_conn_new(ctx, junk, 0, fd, key, len) == NULL);
+    CHECK(dv_dtls_conn_new(ctx, junk, sizeof(junk), fd, key, len) == NULL);
+    memset(junk, 22, sizeof(junk));
+    CHECK(dv_dtls_conn_new(ctx, junk, sizeof(junk), fd, key, len) == NULL);
+    CHECK(dv_dtls_conn_new(ctx, junk, 13, -1, key, len) == NULL);
+    other.addr.sa_family = AF_UNIX;
+    CHECK(dv_dtls_conn_new(ctx, junk, 100, fd, &other, len) == NULL);
+    memset(&other, 0, sizeof(other));
+    CHECK(dv_dtls_conn_new(ctx, junk, 100, fd, &other, len) == NULL);
+    CHECK(dv_dtls_conn_find(key) == NULL);
+}
+
+static void established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
+{
+    static char in[70000], out[70000];
+    BIO *memory = BIO_new(BIO_s_mem());
+    dv_udp_conn_key_t nowhere;
+
+    memset(&nowhere, 0, sizeof(nowhere));
+    log_lines[0] = '\0';
+    CHECK(dv_dtls_read(NULL, in, 10, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_read"));
+    CHECK(dv_dtls_read(conn, in, 10, fd, NULL, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_read"));
+    CHECK(dv_dtls_read(conn, in, 10, fd, out, 0, len) == -1 && errno == EINVAL && said("dv_dtls_read"));
+    CHECK(dv_dtls_read(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_read"));
+    CHECK(dv_dtls_read(conn, NULL, 10, fd, out, sizeof(out), len) == 0);
+    CHECK(dv_dtls_read(conn, in, 0, fd, out, sizeof(out), len) == 0);
+    CHECK(dv_dtls_read(conn, in, sizeof(in), fd, out, sizeof(out), len) == 0);
+    CHECK(dv_dtls_read(conn, in, 10, -1, out, sizeof(out), len) == 0);
+
+    CHECK(dv_dtls_write(NULL, in, 10, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
+    CHECK(dv_dtls_write(conn, NULL, 10, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
+    CHECK(dv_dtls_write(conn, in, 0, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
+    CHECK(dv_dtls_write(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
+    CHECK(dv_dtls_write(conn, in, sizeof(in), fd, out, sizeof(out), len) == -1 && errno == EMSGSIZE && said("MTU"));
+    CHECK(dv_dtls_write(conn, in, 10, closed, out, sizeof(out), len) == -1 && errno == EBADF && said("sendto"));
+
+    CHECK(dv_dtls_msg_send(NULL, fd, &conn->key, len) == -1 && errno == EINVAL && said("dv_dtls_msg_send"));
+    CHECK(dv_dtls_msg_send(conn->wbio, fd, NULL, len) == -1 && errno == EINVAL && said("dv_dtls_msg_send"));
+    CHECK(dv_dtls_msg_send(conn->wbio, fd, &nowhere, len) == -1 && errno == EINVAL && said("dv_dtls_msg_send"));
+    CHECK(dv_dtls_msg_send(conn->wbio, fd, &conn->key, len) == -1 && errno == EAGAIN);
+    CHECK(dv_dtls_msg_send(memory, fd, &conn->key, len) == -1 && errno == EAGAIN);
+    BIO_write(memory, "no record", 9);
+    CHECK(dv_dtls_msg_send(memory, closed, &conn->key, len) == -1 && errno == EBADF && said("sendto"));
+    BIO_free(memory);
+
+    dv_dtls_shutdown(NULL, fd, len);
+}
+
+static void configuration(void)
+{
+    dv_config config;
+    dv_stats stats = {0};
+
+    CHECK(dv_dtls_get_config(NULL, sizeof(config)) < 0);
+    CHECK(dv_dtls_get_config(&config, 0) < 0);
+    CHECK(dv_dtls_configure(NULL) < 0);
+    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    config.mtu = 100;
+    CHECK(dv_dtls_configure(&config) < 0 && strstr(dv_last_error(), "mtu") != NULL);
+    config.mtu = 1280;
+    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_get_stats(NULL) < 0);
+    CHECK(dv_dtls_get_stats(&stats) < 0);
+    stats.size = sizeof(stats);
+    CHECK(dv_dtls_get_stats(&stats) == 0 && stats.sessions == 1);
+}
+
+int main(int argc, char **argv)
+{
+    struct server server;
+    struct client client;
+    SSL_CTX *ctx = NULL;
+    SSL *ssl = NULL;
+    int closed = -1, printed = -1, was[2];
+    FILE *capture = tmpfile();
+
+    if (argc < 2 || capture == NULL) {
+        return 2;
+    }
+    dv_set_log_callback(DV_LOG_DEBUG, collect, NULL);
+    server_open(&server, argv[1]);
+    ctx = client_context(argv[1]);
+    /* A number that no socket of this program gets. */
+    closed = fcntl(server.fd, F_DUPFD, 500);
+    close(closed);
+
+    /* CHECK writes to stderr too: what it has to say of a failure is in the captured text. */
+    fflush(NULL);
+    was[0] = dup(1);
+    was[1] = dup(2);
+    dup2(fileno(capture), 1);
+    dup2(fileno(capture), 2);
+
+    ssl = SSL_new(server.ctx);
+    cookies(ssl);
+    SSL_free(ssl);
+    table();
+    client_open(&client, ctx, &server, NULL);
+    {
+        dv_udp_conn_key_t key = client_key(&client);
+
+        begin(server.ctx, server.fd, &key, sizeof(struct sockaddr_in));
+    }
+    CHECK(client_handshake(&client, &server));
+    {
+        dv_udp_conn_key_t key = client_key(&client);
+        dv_udp_conn_t *conn = dv_dtls_conn_find(&key);
+
+        if (CHECK(conn != NULL)) {
+            established(conn, server.fd, closed, sizeof(struct sockaddr_in));
+        }
+    }
+    configuration();
+    CHECK(client_echo(&client, &server, "still there"));
+
+    fflush(NULL);
+    printed = (int)lseek(2, 0, SEEK_CUR);
+    dup2(was[0], 1);
+    dup2(was[1], 2);
+    if (!CHECK(printed == 0)) {
+        char text[4096] = "";
+
+        rewind(capture);
+        fprintf(stderr, "%.*s\n", (int)fread(text, 1, sizeof(text) - 1, capture), text);
+    }
+    client_close(&client, &server);
+    server_close(&server);
+    SSL_CTX_free(ctx);
+    dv_set_log_callback(0, NULL, NULL);
+    fclose(capture);
+    close(was[0]);
+    close(was[1]);
+    return check_report("bad_input_connection");
+}
