@@ -28,7 +28,8 @@ fn of_c_and_rust_are_equal() {
         rust, dv_config: size, max_sessions, max_handshakes, max_sessions_per_source, max_handshakes_per_source, mtu,
         first_timeout_ms, longest_timeout_ms, handshake_timeout_ms, idle_timeout_ms, max_queued_messages,
         max_certificate_chain, max_waiting_bytes, accept, verify_server, release_buffers, cookie_secret_len,
-        cookie_secret, unix_offset_us, workers, socket_buffer, offload, steer_handshakes, secret_file
+        cookie_secret, unix_offset_us, workers, socket_buffer, offload, steer_handshakes, secret_file, native_records,
+        require_extended_master_secret
     );
     layout!(rust, dv_address: any, v4, v6);
     layout!(rust, dv_datagram: data, len, segment_size, peer, local);
@@ -40,7 +41,7 @@ fn of_c_and_rust_are_equal() {
         idle_timed_out, restarted, superseded, closed_by_peer, flights_resent_on_timeout, flights_resent_on_repeat,
         mtu_stepped_down, messages_in, messages_out, messages_dropped, messages_too_long, datagrams_dropped,
         records_dropped, messages_cut, abandoned_freed, kernel_drops, handshakes_shed, socket_full, datagrams_refused,
-        messages_refused
+        messages_refused, records_taken_over
     );
     layout!(rust, dv_callbacks: size, open, message, close);
 

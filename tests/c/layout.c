@@ -50,6 +50,8 @@ int main(void)
     OFFSET(dv_config, offload);
     OFFSET(dv_config, steer_handshakes);
     OFFSET(dv_config, secret_file);
+    OFFSET(dv_config, native_records);
+    OFFSET(dv_config, require_extended_master_secret);
 
     SIZE(dv_address);
     OFFSET(dv_address, any);
@@ -110,6 +112,7 @@ int main(void)
     OFFSET(dv_stats, socket_full);
     OFFSET(dv_stats, datagrams_refused);
     OFFSET(dv_stats, messages_refused);
+    OFFSET(dv_stats, records_taken_over);
     SIZE(dv_callbacks);
     OFFSET(dv_callbacks, size);
     OFFSET(dv_callbacks, open);
