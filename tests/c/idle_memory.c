@@ -78,6 +78,11 @@ int main(int argc, char **argv)
     released = each(&server, ctx, 1);
     printf("%s: %zu bytes an idle connection, %zu with its buffers given back\n", OpenSSL_version(OPENSSL_VERSION), kept,
            released);
+    /* AddressSanitizer and valgrind have an allocator of their own, which mallinfo2 knows nothing of. */
+    if (kept == 0) {
+        printf("the allocator does not tell what is in use\n");
+        return 77;
+    }
     /* At least the two buffers of 16 KB. */
     CHECK(released + 32 * 1024 < kept);
     CHECK(released <= (OpenSSL_version_num() >= 0x30200000L ? 80 : 40) * 1024);
