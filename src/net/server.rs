@@ -18,9 +18,10 @@ use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
-use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
+use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session, check_context};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
+use crate::fork;
 use crate::tls::secret::FleetSecret;
 
 counters! {
@@ -133,6 +134,8 @@ enum State {
 pub struct Shared {
     desks: Vec<Desk>,
     stopping: AtomicBool,
+    /// In a child of the process that made the server its threads are missing, and what they had locked stays locked.
+    born: u32,
 }
 
 /// Where others reach a worker, and read what it counts.
@@ -168,7 +171,7 @@ impl Server {
             Ok(Desk { mailbox, counters, sockets, handshakes: AtomicUsize::new(0) })
         };
         let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
-        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false), born: fork::generation() });
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let worker = |(number, endpoint)| Worker::new(number, endpoint, shared.clone(), handler.clone());
         let workers = endpoints.into_iter().enumerate().map(worker).collect();
@@ -239,6 +242,7 @@ impl Server {
 
     /// The same, with `around` around all that a thread does.
     pub(crate) fn start_inside(&self, around: fn(&mut dyn FnMut())) -> Result<(), Error> {
+        self.shared.refuse_in_a_child()?;
         let mut state = self.lock();
         let workers = state.begin()?;
         let mut threads = Vec::new();
@@ -266,6 +270,7 @@ impl Server {
 
     /// Waits until the server is over, after [`Server::stop`] or [`Server::shutdown`]. Not from inside a handler.
     pub fn join(&self) -> Result<(), Error> {
+        self.shared.refuse_in_a_child()?;
         let threads = self.lock().take_threads();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
         let outcomes: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
@@ -295,9 +300,7 @@ impl Server {
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
-        if !crate::tls::cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, true)?;
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
         for desk in &self.shared.desks {
             desk.mailbox.ask(Letter::Reload(context.clone(), secret.clone()));
@@ -341,9 +344,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let threads = self.state.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take_threads();
+        if self.shared.refuse_in_a_child().is_err() {
+            return std::mem::forget(threads);
+        }
         self.stop();
         // A worker cannot wait for itself, when the handler holds the last reference to the server.
-        let threads = self.lock().take_threads();
         let here = thread::current().id();
         threads.into_iter().filter(|thread| thread.thread().id() != here).for_each(|thread| drop(thread.join()));
     }
@@ -416,7 +422,12 @@ impl Shared {
     }
 
     fn mailbox_of(&self, session: Session) -> Result<&Mailbox, Error> {
+        self.refuse_in_a_child()?;
         self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
+    }
+
+    fn refuse_in_a_child(&self) -> Result<(), Error> {
+        if self.born == fork::generation() { Ok(()) } else { Err(Error::Forked) }
     }
 
     fn stop(&self) {

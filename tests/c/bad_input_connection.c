@@ -97,6 +97,30 @@ static void begin(void *ctx, int fd, dv_udp_conn_key_t *key, socklen_t len)
     CHECK(dv_dtls_conn_find(key) == NULL);
 }
 
+/* An SSL_CTX for TLS: what libssl does to an SSL for DTLS would be out of bounds in one for TLS. */
+static void not_for_dtls(int fd, dv_udp_conn_key_t *key, socklen_t len)
+{
+    SSL_CTX *wrong = SSL_CTX_new(TLS_method()), *client_ctx = SSL_CTX_new(DTLS_client_method());
+    SSL *client = SSL_new(client_ctx);
+    BIO *out = BIO_new(BIO_s_mem());
+    char hello[2048];
+    int n = 0;
+
+    SSL_set_bio(client, BIO_new(BIO_s_mem()), out);
+    SSL_set_options(client, SSL_OP_NO_QUERY_MTU);
+    SSL_set_mtu(client, 1400);
+    CHECK(SSL_connect(client) < 0);
+    n = BIO_read(out, hello, sizeof(hello));
+    CHECK(n > 100);
+    log_lines[0] = '\0';
+    CHECK(dv_dtls_conn_new(wrong, hello, (size_t)n, fd, key, len) == NULL && said("wrong ssl version"));
+    SSL_CTX_set_options(wrong, SSL_OP_COOKIE_EXCHANGE);
+    CHECK(dv_dtls_conn_new(wrong, hello, (size_t)n, fd, key, len) == NULL && dv_dtls_conn_find(key) == NULL);
+    SSL_free(client);
+    SSL_CTX_free(client_ctx);
+    SSL_CTX_free(wrong);
+}
+
 static void established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
 {
     static char in[70000], out[70000];
@@ -187,6 +211,7 @@ int main(int argc, char **argv)
         dv_udp_conn_key_t key = client_key(&client);
 
         begin(server.ctx, server.fd, &key, sizeof(struct sockaddr_in));
+        not_for_dtls(server.fd, &key, sizeof(struct sockaddr_in));
     }
     CHECK(client_handshake(&client, &server));
     {

@@ -15,6 +15,8 @@ use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
 use crate::fork;
+use crate::log::log;
+use crate::tls::cause::Cause;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
@@ -140,7 +142,13 @@ impl Connection {
         listen: bool,
         now: u64,
     ) -> Accepted {
-        let Ok(session) = Session::accept(context, peer, &parameters(settings, peer)) else { return Accepted::Refused };
+        let session = match Session::accept(context, peer, &parameters(settings, peer)) {
+            Ok(session) => session,
+            Err(why) => {
+                log!(Error, "{peer}: no handshake can begin: {}", Cause::from(why));
+                return Accepted::Refused;
+            }
+        };
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         connection.client_random = *hello.random;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
+pub(crate) use self::config::check_context;
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
 pub use self::error::Error;
@@ -36,7 +37,7 @@ use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::fork;
 use crate::log::log;
-use crate::tls::{self, cookie};
+use crate::tls;
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, records};
 
@@ -162,9 +163,7 @@ impl Endpoint {
     /// certificates, verify mode, ALPN and so on) is set before.
     pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
         config.check()?;
-        if config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, config.accept)?;
         crate::net::sys::watch_forks();
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
@@ -190,9 +189,7 @@ impl Endpoint {
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
     /// what they have.
     pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        if self.config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, self.config.accept)?;
         self.context = context;
         Ok(())
     }
