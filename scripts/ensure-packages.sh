@@ -38,6 +38,9 @@ test)
     want g++ have g++
     want clang have clang
     want gnutls-bin have gnutls-cli
+    want cmake have cmake
+    want python3-cffi /usr/bin/python3 -c 'import cffi'
+    want groff have groff
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     ;;
 openssl)
