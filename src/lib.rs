@@ -23,6 +23,7 @@ mod log;
 mod net;
 mod tls;
 pub mod wire;
+mod wipe;
 
 pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};

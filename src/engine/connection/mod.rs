@@ -292,10 +292,7 @@ impl Connection {
                 false
             }
             Opened::Finished => {
-                if self.protection.outbound().resend() {
-                    self.flight.sent = now;
-                    counters.flights_resent_on_repeat.add(1);
-                }
+                self.answer_repeat(now, counters);
                 true
             }
             Opened::CloseNotify => {

@@ -16,7 +16,8 @@ pub use self::prf::export;
 pub use self::suite::Suite;
 pub use self::window::Window;
 pub use crate::tls::master_secret::{Digest, Secrets};
-use crate::wire::record::{HEADER_LEN, Record};
+use crate::wipe;
+use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record};
 
 /// The epoch of what the handshake's keys protect; there is no renegotiation that would begin another.
 const EPOCH: u64 = 1;
@@ -85,7 +86,7 @@ impl Records {
             key
         };
         let (write, read) = if server { (piece(1), piece(0)) } else { (piece(0), piece(1)) };
-        wipe(&mut block);
+        wipe::bytes(&mut block);
         let mut window = Window::default();
         used.opened.into_iter().for_each(|sequence| window.mark(sequence));
         let mut taken = used.nonces;
@@ -142,7 +143,7 @@ impl Records {
     pub fn open(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<usize> {
         let explicit_len = self.suite.explicit_len();
         let (explicit, sealed) = record.fragment().split_at_checked(explicit_len)?;
-        let len = sealed.len().checked_sub(TAG_LEN)?;
+        let len = sealed.len().checked_sub(TAG_LEN).filter(|len| *len <= PLAINTEXT_MAX)?;
         if u64::from(record.epoch) != EPOCH || !self.window.is_new(record.sequence) {
             return None;
         }
@@ -167,7 +168,11 @@ impl Records {
     #[inline]
     fn expanded(&mut self) -> &Expanded {
         let Records { suite, write, read, expanded, .. } = self;
-        expanded.get_or_insert_with(|| Box::new(Expanded { write: write.expand(*suite), read: read.expand(*suite) }))
+        expanded.get_or_insert_with(|| {
+            let expanded = Expanded::of(*suite, write, read);
+            wipe::stack();
+            expanded
+        })
     }
 }
 
@@ -192,7 +197,15 @@ impl Key {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        wipe(&mut self.bytes);
+        wipe::bytes(&mut self.bytes);
+        wipe::bytes(&mut self.iv);
+    }
+}
+
+impl Expanded {
+    #[inline(never)]
+    fn of(suite: Suite, write: &Key, read: &Key) -> Box<Expanded> {
+        Box::new(Expanded { write: write.expand(suite), read: read.expand(suite) })
     }
 }
 
@@ -207,11 +220,6 @@ impl Drop for Expanded {
             black_box(key);
         }
     }
-}
-
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    black_box(bytes);
 }
 
 /// Epoch and sequence number, as they stand in the header.
