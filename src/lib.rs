@@ -22,8 +22,8 @@ mod guard;
 mod log;
 mod net;
 mod tls;
-pub mod wire;
 mod wipe;
+pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};

@@ -485,6 +485,11 @@ impl Connection {
         self.protection.session().inbound().pop()
     }
 
+    #[cfg(test)]
+    pub(super) fn protection(&mut self) -> &mut Protection {
+        &mut self.protection
+    }
+
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
