@@ -22,6 +22,7 @@ mod guard;
 mod log;
 mod net;
 mod tls;
+mod wipe;
 pub mod wire;
 
 pub use engine::connection::{CloseReason, State};

@@ -292,10 +292,7 @@ impl Connection {
                 false
             }
             Opened::Finished => {
-                if self.protection.outbound().resend() {
-                    self.flight.sent = now;
-                    counters.flights_resent_on_repeat.add(1);
-                }
+                self.answer_repeat(now, counters);
                 true
             }
             Opened::CloseNotify => {
@@ -486,6 +483,11 @@ impl Connection {
     /// The oldest datagram that a C caller wrote to the inbound BIO.
     pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
         self.protection.session().inbound().pop()
+    }
+
+    #[cfg(test)]
+    pub(super) fn protection(&mut self) -> &mut Protection {
+        &mut self.protection
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.

@@ -643,3 +643,6 @@ fn without_flow_label(mut address: SocketAddr) -> SocketAddr {
     }
     address
 }
+
+#[cfg(test)]
+mod tests;
