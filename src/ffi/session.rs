@@ -272,7 +272,7 @@ pub unsafe extern "C" fn dv_session_alpn(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { ask_text("dv_session_alpn", endpoint, session, (out, size), |info| info.alpn()) }
+    guard(DV_ERR_PANIC, || unsafe { ask_text("dv_session_alpn", endpoint, session, (out, size), |info| info.alpn()) })
 }
 
 /// Gives the server name that the client asked for (SNI).
@@ -294,7 +294,9 @@ pub unsafe extern "C" fn dv_session_server_name(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { ask_text("dv_session_server_name", endpoint, session, (out, size), |info| info.server_name()) }
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_server_name", endpoint, session, (out, size), |info| info.server_name())
+    })
 }
 
 /// Gives OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
@@ -316,7 +318,9 @@ pub unsafe extern "C" fn dv_session_cipher(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { ask_text("dv_session_cipher", endpoint, session, (out, size), |info| info.cipher()) }
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_cipher", endpoint, session, (out, size), |info| info.cipher())
+    })
 }
 
 /// Gives the identity that the client gave with a pre-shared key.
@@ -338,7 +342,9 @@ pub unsafe extern "C" fn dv_session_psk_identity(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { ask_text("dv_session_psk_identity", endpoint, session, (out, size), |info| info.psk_identity()) }
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_psk_identity", endpoint, session, (out, size), |info| info.psk_identity())
+    })
 }
 
 /// Gives OpenSSL's name of the SRTP protection profile that was agreed on (RFC 5764).
@@ -360,7 +366,9 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { ask_text("dv_session_srtp_profile", endpoint, session, (out, size), |info| info.srtp_profile()) }
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_srtp_profile", endpoint, session, (out, size), |info| info.srtp_profile())
+    })
 }
 
 /// Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
@@ -382,7 +390,9 @@ pub unsafe extern "C" fn dv_session_failure(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { ask_text("dv_session_failure", endpoint, session, (out, size), |info| info.failure()) }
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_failure", endpoint, session, (out, size), |info| info.failure())
+    })
 }
 
 /// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides.
@@ -529,5 +539,5 @@ unsafe fn ask_text<'a, T: AsRef<[u8]>>(
         Ok(text.len() as c_int)
     };
     // SAFETY: by contract.
-    guard(DV_ERR_PANIC, || unsafe { ask(name, endpoint, session, write) })
+    unsafe { ask(name, endpoint, session, write) }
 }
