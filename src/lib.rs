@@ -17,7 +17,6 @@
 
 pub mod engine;
 mod ffi;
-mod fork;
 mod guard;
 mod log;
 mod net;

@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod context;
 pub mod cookie;
 pub mod ex_data;
+pub mod fork;
 pub mod master_secret;
 pub mod peer;
 pub mod resumption;

@@ -14,7 +14,7 @@ use openssl::ssl::{SslContextRef, SslRef};
 use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
-use crate::fork;
+use crate::tls::fork;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
