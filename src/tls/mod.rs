@@ -10,6 +10,7 @@ pub mod ex_data;
 pub mod master_secret;
 pub mod peer;
 pub mod resumption;
+pub mod scratch;
 pub mod secret;
 pub mod session;
 pub mod sys;
