@@ -38,6 +38,7 @@ test)
     want g++ have g++
     want clang have clang
     want gnutls-bin have gnutls-cli
+    want iproute2 have ip
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     ;;
 openssl)
