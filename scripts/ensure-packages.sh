@@ -41,6 +41,7 @@ test)
     want cmake have cmake
     want python3-cffi /usr/bin/python3 -c 'import cffi'
     want groff have groff
+    want iproute2 have ip
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     ;;
 openssl)

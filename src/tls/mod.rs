@@ -11,6 +11,7 @@ pub mod fork;
 pub mod master_secret;
 pub mod peer;
 pub mod resumption;
+pub mod scratch;
 pub mod secret;
 pub mod session;
 pub mod sys;

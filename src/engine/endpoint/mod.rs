@@ -29,7 +29,7 @@ pub use self::info::Info;
 pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
-use super::connection::{Accepted, CloseReason, Connection, SendError, State};
+use super::connection::{CloseReason, Connection, SendError, State};
 use super::cookie::CookieJar;
 use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
@@ -256,12 +256,12 @@ impl Endpoint {
         }
         let settings = &self.config.settings;
         match Connection::accept(&self.context, settings, from, hello, datagram, true, self.now) {
-            Accepted::Begun(connection) => {
+            Some(connection) => {
                 self.counters.handshakes_begun.add(1);
                 let session = self.seats.insert(from, Seat::new(connection, to), Kind::Handshaking);
                 self.settle(session, self.inbox.count());
             }
-            Accepted::Answer(_) | Accepted::Refused => self.counters.handshakes_failed.add(1),
+            None => self.counters.handshakes_failed.add(1),
         }
     }
 
