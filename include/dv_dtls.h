@@ -266,6 +266,25 @@ int dv_openssl_get_verify_result(void *s);
 int dv_ssl_certificate(void *ctx, char *cert, char *key);
 #endif
 
+/**
+ * Gives a context another certificate, with the chain and the key, for clients that ask for one of
+ * the DNS names in it (SNI): they are shown it, all others the certificate of dv_ssl_certificate.
+ * Of several for one name and type of key, the first that was added is shown.
+ *
+ * It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays
+ * the program's: when that one calls SSL_set_SSL_CTX, the certificates of the new context count.
+ *
+ * @param ctx the SSL_CTX
+ * @param cert a PEM file as for dv_ssl_certificate; the names are the DNS names in its
+ *     subjectAltName, with "*." at most as the first label
+ * @param key a PEM file with the private key of the first certificate
+ *
+ * @return 0, or -1; the context is as it was then.
+ *
+ * Errors: as of dv_ssl_certificate; a certificate without a DNS name.
+ */
+int dv_ssl_add_certificate(void *ctx, const char *cert, const char *key);
+
 #if !defined(DV_OMIT_ADD_EPOLL_EVENT)
 /**
  * Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.

@@ -8,6 +8,7 @@ pub mod context;
 pub mod cookie;
 pub mod ex_data;
 pub mod master_secret;
+pub mod names;
 pub mod peer;
 pub mod resumption;
 pub mod secret;

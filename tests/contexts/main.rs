@@ -6,6 +6,7 @@
 mod certificate;
 mod ciphers;
 mod epoll;
+mod names;
 mod peer_name;
 mod support;
 mod verify;

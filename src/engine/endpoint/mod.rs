@@ -4,6 +4,7 @@
 //! [`Endpoint::deadline`] has come; after either of them, and after what it does itself (connect, send, close), it takes the
 //! [`Endpoint::event`]s and sends what [`Endpoint::transmit`] gives.
 
+mod certificates;
 mod config;
 mod connect;
 mod error;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
+pub use self::certificates::add_certificate;
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
 pub use self::error::Error;

@@ -13,7 +13,7 @@ use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
 use crate::tls::version::runtime_matches;
-use crate::tls::{certificate, context, peer};
+use crate::tls::{certificate, context, names, peer};
 
 /// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the version.
 ///
@@ -136,6 +136,35 @@ pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char,
             // SAFETY: the caller's promise.
             let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
             certificate::use_certificate(ctx, cert, key)
+        })
+    })
+}
+
+/// Gives a context another certificate, with the chain and the key, for clients that ask for one of the DNS names in it (SNI):
+/// they are shown it, all others the certificate of dv_ssl_certificate. Of several for one name and type of key, the first
+/// that was added is shown.
+///
+/// It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays the program's: when that
+/// one calls SSL_set_SSL_CTX, the certificates of the new context count.
+///
+/// - `ctx`: the SSL_CTX
+/// - `cert`: a PEM file as for dv_ssl_certificate; the names are the DNS names in its subjectAltName, with "*." at most as the
+///   first label
+/// - `key`: a PEM file with the private key of the first certificate
+///
+/// Returns 0, or -1; the context is as it was then.
+///
+/// Errors: as of dv_ssl_certificate; a certificate without a DNS name.
+///
+/// # Safety
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `cert` and `key` are NULL or end with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c_char, key: *const c_char) -> c_int {
+    guard(DV_ERROR, || {
+        status("dv_ssl_add_certificate", || {
+            // SAFETY: the caller's promise.
+            let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
+            names::add(ctx, cert, key)
         })
     })
 }
