@@ -459,8 +459,7 @@ fn read_secret(file: Option<&Path>, context: &SslContext) -> Result<Option<Cooki
     let path = CString::new(file.as_os_str().as_bytes()).map_err(|why| invalid(&why))?;
     let secret = FleetSecret::read(&path).map_err(|why| invalid(&why))?;
     secret.use_for_tickets(context).map_err(|why| invalid(&why))?;
-    let cookies = secret.for_cookies().map_err(|why| invalid(&why))?;
-    Ok(Some(CookieSecret::new(cookies, unix_offset())))
+    Ok(Some(CookieSecret::new(secret.for_cookies(), unix_offset())))
 }
 
 /// Which port an answer leaves from follows from the addresses alone.

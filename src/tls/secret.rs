@@ -33,15 +33,18 @@ impl FleetSecret {
         read().map_err(|cause| cause.about(format_args!("secret file {}", quoted(path))))
     }
 
-    /// The secret behind the cookies.
-    pub fn for_cookies(&self) -> Result<[u8; 32], Cause> {
-        self.derive(b"dv_dtls cookies")
+    /// The secret behind the cookies: the file as it is, so that all doors make the same of it. Their keys are derived from
+    /// it with another hash function than those of the tickets.
+    pub fn for_cookies(&self) -> &[u8] {
+        self.0.bytes()
     }
 
     /// Seals and opens the session tickets of a context with keys of this secret. Not while somebody uses it.
     pub fn use_for_tickets(&self, context: &SslContextRef) -> Result<(), Cause> {
         with_clean_queue(|| {
-            let mut keys = self.derive::<TICKET_KEYS>(b"dv_dtls tickets")?;
+            let mut keys = [0; TICKET_KEYS];
+            // One iteration: the file is no password that somebody could try out.
+            pbkdf2_hmac(self.0.bytes(), b"dv_dtls tickets", 1, MessageDigest::sha256(), &mut keys)?;
             // SAFETY: the context is alive; libssl copies the keys.
             let set = unsafe {
                 let set = sys::SSL_CTRL_SET_TLSEXT_TICKET_KEYS;
@@ -51,12 +54,5 @@ impl FleetSecret {
             };
             if set == 1 { Ok(()) } else { Err(Cause::openssl()) }
         })
-    }
-
-    /// One iteration: the file is no password that somebody could try out.
-    fn derive<const LEN: usize>(&self, purpose: &[u8]) -> Result<[u8; LEN], Cause> {
-        let mut key = [0; LEN];
-        pbkdf2_hmac(self.0.bytes(), purpose, 1, MessageDigest::sha256(), &mut key)?;
-        Ok(key)
     }
 }

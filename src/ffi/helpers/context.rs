@@ -7,6 +7,7 @@ use libc::{c_char, c_int, c_void};
 use openssl::ssl::{SslContextRef, SslRef};
 use openssl_sys::X509_STORE_CTX;
 
+use super::environment;
 use super::types::*;
 use crate::guard::guard;
 use crate::log::log;
@@ -215,6 +216,7 @@ pub unsafe extern "C" fn dv_openssl_set_peer_name(s: *mut c_void, name: *const c
 
 /// Runs what needs OpenSSL; its error becomes a log line and DV_ERROR.
 fn status(function: &str, body: impl FnOnce() -> Result<(), Cause>) -> c_int {
+    environment::listen();
     if !runtime_matches() {
         return DV_ERROR;
     }
