@@ -1,0 +1,2 @@
+pub const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+pub const PROOFS: &[crate::Proof] = &[];
