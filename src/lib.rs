@@ -26,7 +26,7 @@ pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{
-    Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate,
+    Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate, share_tickets,
 };
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;

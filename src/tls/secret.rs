@@ -1,13 +1,15 @@
 //! One secret that a fleet of servers shares: cookies and session tickets of each are good at all of them.
 
-use std::ffi::CStr;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use foreign_types::ForeignTypeRef;
 use openssl::hash::MessageDigest;
 use openssl::pkcs5::pbkdf2_hmac;
 use openssl::ssl::SslContextRef;
 
-use super::cause::{Cause, quoted, with_clean_queue};
+use super::cause::{Cause, with_clean_queue};
 use super::certificate::Contents;
 use super::sys;
 
@@ -22,15 +24,16 @@ pub struct FleetSecret(Contents);
 
 impl FleetSecret {
     /// Reads the file.
-    pub fn read(path: &CStr) -> Result<FleetSecret, Cause> {
+    pub fn read(path: &Path) -> Result<FleetSecret, Cause> {
         let read = || {
-            let contents = Contents::of(path)?;
+            let path = CString::new(path.as_os_str().as_bytes()).map_err(|why| Cause::from(why.to_string()))?;
+            let contents = Contents::of(&path)?;
             match contents.bytes().len() {
                 len if len < LEAST => Err(Cause::from(format!("{len} bytes; at least {LEAST} are needed"))),
                 _ => Ok(FleetSecret(contents)),
             }
         };
-        read().map_err(|cause| cause.about(format_args!("secret file {}", quoted(path))))
+        read().map_err(|cause| cause.about(format_args!("secret file {}", path.display())))
     }
 
     /// The secret behind the cookies: the file as it is, so that all doors make the same of it. Their keys are derived from

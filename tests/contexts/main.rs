@@ -9,5 +9,6 @@ mod epoll;
 mod names;
 mod peer_name;
 mod support;
+mod tickets;
 mod verify;
 mod version;

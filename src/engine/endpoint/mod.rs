@@ -4,9 +4,9 @@
 //! [`Endpoint::deadline`] has come; after either of them, and after what it does itself (connect, send, close), it takes the
 //! [`Endpoint::event`]s and sends what [`Endpoint::transmit`] gives.
 
-mod certificates;
 mod config;
 mod connect;
+mod context;
 mod error;
 mod event;
 mod info;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
-pub use self::certificates::add_certificate;
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
+pub use self::context::{add_certificate, share_tickets};
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;

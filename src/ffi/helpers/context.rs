@@ -1,6 +1,8 @@
 //! Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_char, c_int, c_void};
@@ -13,6 +15,7 @@ use crate::guard::guard;
 use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
+use crate::tls::secret::FleetSecret;
 use crate::tls::version::runtime_matches;
 use crate::tls::{certificate, context, names, peer};
 
@@ -166,6 +169,29 @@ pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c
             // SAFETY: the caller's promise.
             let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
             names::add(ctx, cert, key)
+        })
+    })
+}
+
+/// Seals the session tickets of a context with keys that are made of a file: servers that share it resume each other's
+/// sessions, and their own after a restart. A dv_server does this itself when its configuration has a secret_file.
+///
+/// - `ctx`: the SSL_CTX
+/// - `secret_file`: a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
+///
+/// Returns 0, or -1; the context is as it was then.
+///
+/// Errors: a file that cannot be read, or that is too short.
+///
+/// # Safety
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `secret_file` is NULL or ends with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_ssl_share_tickets(ctx: *mut c_void, secret_file: *const c_char) -> c_int {
+    guard(DV_ERROR, || {
+        status("dv_ssl_share_tickets", || {
+            // SAFETY: the caller's promise.
+            let (ctx, file) = unsafe { (context_from(ctx)?, text_from(secret_file, "secret_file")?) };
+            FleetSecret::read(Path::new(OsStr::from_bytes(file.to_bytes())))?.use_for_tickets(ctx)
         })
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! They are ignored in a program that runs with more rights than its user (secure_getenv).
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, OsString};
+use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -50,8 +51,7 @@ pub fn settings() -> Settings {
 /// The secret of the cookies: what the file named by DV_COOKIE_SECRET_FILE holds, or random bytes.
 pub fn cookie_secret() -> Vec<u8> {
     if let Some(path) = sys::environment(c"DV_COOKIE_SECRET_FILE") {
-        let path = CString::new(path.into_encoded_bytes()).unwrap_or_default();
-        match FleetSecret::read(&path) {
+        match FleetSecret::read(Path::new(&path)) {
             Ok(secret) => return secret.for_cookies().to_vec(),
             Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }

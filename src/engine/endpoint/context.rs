@@ -1,4 +1,4 @@
-//! Several certificates for a server that has several names.
+//! What a context can be given that takes more than one call of OpenSSL's.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -7,6 +7,7 @@ use std::path::Path;
 use openssl::ssl::SslContextBuilder;
 
 use super::Error;
+use crate::tls::secret::FleetSecret;
 use crate::tls::{context, names};
 
 /// Gives a context another certificate, with its chain and its key from PEM files. Clients that ask for one of the DNS names
@@ -23,4 +24,15 @@ pub fn add_certificate(
     let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|why| Error::Invalid(why.to_string()));
     let (certificate, key) = (path(certificate.as_ref())?, path(key.as_ref())?);
     names::add(context::of(context), &certificate, &key).map_err(|why| Error::Invalid(why.to_string()))
+}
+
+/// Seals the session tickets of a context with keys that are made of a file with random bytes, 16 at least: servers that
+/// share it resume each other's sessions, and their own after a restart. [`ServerConfig::secret_file`] does this for a
+/// server.
+///
+/// [`ServerConfig::secret_file`]: crate::ServerConfig::secret_file
+pub fn share_tickets(context: &mut SslContextBuilder, secret_file: impl AsRef<Path>) -> Result<(), Error> {
+    let shared =
+        FleetSecret::read(secret_file.as_ref()).and_then(|secret| secret.use_for_tickets(context::of(context)));
+    shared.map_err(|why| Error::Invalid(why.to_string()))
 }
