@@ -266,6 +266,39 @@ int dv_openssl_get_verify_result(void *s);
 int dv_ssl_certificate(void *ctx, char *cert, char *key);
 #endif
 
+/**
+ * Gives a context another certificate, with the chain and the key, for clients that ask for one of
+ * the DNS names in it (SNI): they are shown it, all others the certificate of dv_ssl_certificate.
+ * Of several for one name and type of key, the first that was added is shown.
+ *
+ * It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays
+ * the program's: when that one calls SSL_set_SSL_CTX, the certificates of the new context count.
+ *
+ * @param ctx the SSL_CTX
+ * @param cert a PEM file as for dv_ssl_certificate; the names are the DNS names in its
+ *     subjectAltName, with "*." at most as the first label
+ * @param key a PEM file with the private key of the first certificate
+ *
+ * @return 0, or -1; the context is as it was then.
+ *
+ * Errors: as of dv_ssl_certificate; a certificate without a DNS name.
+ */
+int dv_ssl_add_certificate(void *ctx, const char *cert, const char *key);
+
+/**
+ * Seals the session tickets of a context with keys that are made of a file: servers that share it
+ * resume each other's sessions, and their own after a restart. A dv_server does this itself when
+ * its configuration has a secret_file.
+ *
+ * @param ctx the SSL_CTX
+ * @param secret_file a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
+ *
+ * @return 0, or -1; the context is as it was then.
+ *
+ * Errors: a file that cannot be read, or that is too short.
+ */
+int dv_ssl_share_tickets(void *ctx, const char *secret_file);
+
 #if !defined(DV_OMIT_ADD_EPOLL_EVENT)
 /**
  * Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
@@ -646,7 +679,8 @@ typedef struct dv_config {
      * Of a server: the name of a file with random bytes, 16 at least, that servers share which
      * answer for each other: each accepts the cookies and the session tickets of the others, and of
      * itself before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-     * none.
+     * none. Of the helpers (dv_dtls_configure): the same for cookies; an endpoint wants what is in
+     * the file as its cookie_secret.
      */
     const char *secret_file;
     /**
@@ -1568,9 +1602,10 @@ int dv_dtls_get_config(dv_config *config, size_t size);
  * dv_dtls_get_config() fill the struct, then change what is to be different.
  *
  * release_buffers gives OpenSSL's buffers of idle connections back: say so only if the program
- * never calls SSL_write() on the ssl of a connection itself. A cookie_secret makes cookies good for
- * all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE
- * does; those that are out are not good any more. What only concerns endpoints is not looked at.
+ * never calls SSL_write() on the ssl of a connection itself. A secret_file, which is read by each
+ * call, or a cookie_secret makes cookies good for all processes that have it, as the file named by
+ * the environment variable DV_COOKIE_SECRET_FILE does; those that are out stay good. What only
+ * concerns endpoints and servers is not looked at.
  *
  * @param config the settings
  *

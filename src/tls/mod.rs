@@ -9,6 +9,7 @@ pub mod cookie;
 pub mod ex_data;
 pub mod fork;
 pub mod master_secret;
+pub mod names;
 pub mod peer;
 pub mod resumption;
 pub mod scratch;

@@ -6,6 +6,7 @@
 
 mod config;
 mod connect;
+mod context;
 mod error;
 mod event;
 mod info;
@@ -22,6 +23,7 @@ use openssl::ssl::SslContext;
 
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
+pub use self::context::{add_certificate, share_tickets};
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
