@@ -6,7 +6,7 @@ use std::ptr;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use libc::{c_int, c_void};
 use openssl::sha::Sha256;
-use openssl::ssl::{Ssl, SslContextRef};
+use openssl::ssl::{Ssl, SslContextBuilder, SslContextRef};
 use openssl::stack::Stack;
 use openssl::x509::{X509, X509Name};
 use openssl_sys::{SSL, SSL_CTX, X509_STORE_CTX};
@@ -36,6 +36,12 @@ pub type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_
 pub fn is_for_dtls(ctx: &SslContextRef) -> bool {
     // SAFETY: the SSL is alive.
     Ssl::new(ctx).is_ok_and(|ssl| unsafe { sys::SSL_is_dtls(ssl.as_ptr()) } == 1)
+}
+
+/// The context that is being built.
+pub fn of(builder: &mut SslContextBuilder) -> &SslContextRef {
+    // SAFETY: the builder has it, and for as long as it is borrowed nobody else does.
+    unsafe { SslContextRef::from_ptr(builder.as_ptr()) }
 }
 
 /// Sets the cipher list, the groups and DTLS 1.2 as the only version. On an error the context is as it was.
