@@ -157,6 +157,41 @@ static void established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
     dv_dtls_shutdown(NULL, fd, len);
 }
 
+/* A client that must have a certificate and has none: its handshake goes on for a while, then it has failed. */
+static void handshake_that_fails(SSL_CTX *ctx, struct server *server)
+{
+    static char in[2048], out[2048];
+    struct client client;
+    dv_udp_conn_key_t key;
+    dv_udp_conn_t *conn = NULL;
+    socklen_t len = sizeof(key);
+    ssize_t got = 0;
+    int turns = 0, result = 0;
+
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    client_open(&client, ctx, server, NULL);
+    key = client_key(&client);
+    while (conn == NULL && turns++ < 10) {
+        SSL_do_handshake(client.ssl);
+        server_step(server);
+        conn = dv_dtls_conn_find(&key);
+    }
+    if (CHECK(conn != NULL)) {
+        CHECK(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1 && errno == EAGAIN);
+        SSL_do_handshake(client.ssl);
+        while (result == 0 && (got = recv(server->fd, in, sizeof(in), MSG_DONTWAIT)) > 0) {
+            result = dv_dtls_read(conn, in, (size_t)got, server->fd, out, sizeof(out), len);
+        }
+        CHECK(result == -1 && errno == EIO && said("peer did not return a certificate"));
+        CHECK(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1 && errno == ENOTCONN);
+        dv_dtls_conn_free(conn);
+    }
+    client_vanish(&client);
+    while (recv(server->fd, in, sizeof(in), MSG_DONTWAIT) > 0) {
+    }
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_NONE, NULL);
+}
+
 static void configuration(void)
 {
     dv_config config;
@@ -222,6 +257,7 @@ int main(int argc, char **argv)
             established(conn, server.fd, closed, sizeof(struct sockaddr_in));
         }
     }
+    handshake_that_fails(ctx, &server);
     configuration();
     CHECK(client_echo(&client, &server, "still there"));
 

@@ -104,6 +104,7 @@ each_is_busy(int level, const char *line, void *user)
     CHECK(dv_server_stats(server, &stats) == DV_ERR_BUSY);
     CHECK(dv_dtls_get_config(&config, sizeof(config)) == DV_ERR_BUSY);
     CHECK(dv_dtls_get_stats(&stats) == DV_ERR_BUSY);
+    CHECK(dv_dtls_configure(&config) == DV_ERR_BUSY);
     CHECK(strstr(dv_last_error(), "log callback") != NULL);
     CHECK(other == NULL && another == NULL);
 }
