@@ -75,6 +75,8 @@ fn each_exported_function_gives_its_error_value() {
         dv_openssl_get_verify_result(_) => DV_ERROR;
         dv_openssl_set_peer_name(_ _) => DV_ERROR;
         dv_ssl_certificate(_ _ _) => DV_ERROR;
+        dv_ssl_add_certificate(_ _ _) => DV_ERROR;
+        dv_ssl_share_tickets(_ _) => DV_ERROR;
         dv_add_epoll_event(_ _ _) => ();
         dv_dtls_conn_table_init() => ();
         dv_dtls_conn_hash(_) => 0;

@@ -97,9 +97,13 @@ impl<'a> Info<'a> {
         self.0.connection.state()
     }
 
-    /// What OpenSSL says about a session that has failed.
+    /// What OpenSSL says about a session that has failed, and about the peer's certificate, where that is not good.
     pub fn failure(&self) -> Option<String> {
-        self.0.connection.why().map(|why| Cause::from(why.clone()).to_string())
+        let why = Cause::from(self.0.connection.why()?.clone());
+        Some(match self.verify_result() {
+            X509VerifyResult::OK => why.to_string(),
+            bad => format!("{why} ({bad})"),
+        })
     }
 
     /// Bytes of the longest message that can be sent.

@@ -6,6 +6,7 @@
 
 mod config;
 mod connect;
+mod context;
 mod error;
 mod event;
 mod info;
@@ -22,6 +23,7 @@ use openssl::ssl::SslContext;
 
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
+pub use self::context::{add_certificate, share_tickets};
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
@@ -29,7 +31,7 @@ pub use self::info::Info;
 pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
-use super::connection::{Accepted, CloseReason, Connection, SendError, State};
+use super::connection::{CloseReason, Connection, SendError, State};
 use super::cookie::CookieJar;
 use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
@@ -258,12 +260,12 @@ impl Endpoint {
         }
         let settings = &self.config.settings;
         match Connection::accept(&self.context, settings, from, hello, datagram, true, self.now) {
-            Accepted::Begun(connection) => {
+            Some(connection) => {
                 self.counters.handshakes_begun.add(1);
                 let session = self.seats.insert(from, Seat::new(connection, to), Kind::Handshaking);
                 self.settle(session, self.inbox.count());
             }
-            Accepted::Answer(_) | Accepted::Refused => self.counters.handshakes_failed.add(1),
+            None => self.counters.handshakes_failed.add(1),
         }
     }
 
@@ -588,3 +590,6 @@ fn without_flow_label(mut address: SocketAddr) -> SocketAddr {
     }
     address
 }
+
+#[cfg(test)]
+mod tests;

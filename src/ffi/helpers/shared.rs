@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use openssl::ssl::SslContextRef;
+
 use super::connection::State;
 use super::environment;
 use super::types::dv_udp_conn_t;
@@ -20,6 +22,7 @@ use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
 use crate::net::sys;
+use crate::tls::scratch::{Scratch, Word};
 use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
@@ -118,6 +121,8 @@ pub struct Shared {
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
     counters: Mutex<AllCounters>,
+    /// As many as threads were asking the program's cookie callbacks at once.
+    scratches: Mutex<Vec<Scratch>>,
     /// How many threads have used the library.
     threads: AtomicU32,
     /// Of the process that made it; a child starts with an empty one.
@@ -165,6 +170,7 @@ fn make(known: *mut Shared) -> &'static Shared {
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         counters: Mutex::default(),
+        scratches: Mutex::default(),
         threads: AtomicU32::new(0),
         born: fork::generation(),
         _before: AtomicPtr::new(known),
@@ -195,6 +201,15 @@ impl Shared {
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
         lock(&self.jar)
+    }
+
+    /// Asks the cookie callbacks of a program that has its own. They may call helpers: no lock is held meanwhile.
+    pub fn ask_program(&self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> Word {
+        let kept = lock(&self.scratches).pop().filter(|scratch| scratch.suits(context));
+        let Some(scratch) = kept.or_else(|| Scratch::new(context).ok()) else { return Word::Nothing };
+        let (word, again) = scratch.ask(context, peer, hello_record);
+        lock(&self.scratches).extend(again);
+        word
     }
 
     pub fn settings(&self) -> Arc<Settings> {
