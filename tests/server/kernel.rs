@@ -104,6 +104,7 @@ struct Sending<'a> {
 impl Sending<'_> {
     fn supervise(&self) {
         let wait = libc::pollfd { fd: self.listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SECCOMP_IOCTL_NOTIF_RECV and _SEND.
         const RECV: libc::c_ulong = 0xC000_2100 | (size_of::<libc::seccomp_notif>() as libc::c_ulong) << 16;
         const SEND: libc::c_ulong = 0xC000_2101 | (size_of::<libc::seccomp_notif_resp>() as libc::c_ulong) << 16;
         while !self.over.load(Ordering::Relaxed) {
@@ -117,7 +118,8 @@ impl Sending<'_> {
                     continue;
                 }
                 let full = self.full.load(Ordering::Relaxed);
-                let (error, flags) = if full { (-libc::EAGAIN, 0) } else { (0, 1) };
+                let go_on = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                let (error, flags) = if full { (-libc::EAGAIN, 0) } else { (0, go_on) };
                 let answer = libc::seccomp_notif_resp { id: asked.id, val: 0, error, flags };
                 libc::ioctl(wait.fd, SEND, &raw const answer);
             }
