@@ -305,8 +305,11 @@ impl Worker {
     /// it.
     fn transmit(&mut self) {
         loop {
-            let sockets = self.shared.sockets(self.number);
-            if !self.ports.iter_mut().fold(true, |all_left, port| port.send(sockets) && all_left) {
+            let mut all_left = true;
+            for port in &mut self.ports {
+                all_left &= port.send(self.shared.sockets(self.number));
+            }
+            if !all_left {
                 return;
             }
             let mut more = false;
