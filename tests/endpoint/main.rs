@@ -3,6 +3,7 @@
 
 mod bounds;
 mod contexts;
+mod handover;
 mod handshake;
 mod hostile;
 mod interop;
