@@ -3,6 +3,7 @@
 
 mod bounds;
 mod contexts;
+mod cookies;
 mod handover;
 mod handshake;
 mod hostile;
