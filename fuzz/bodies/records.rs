@@ -99,7 +99,7 @@ pub fn run(input: &[u8]) {
         let step = script.next();
         let [one, other] = &mut ends;
         let (from, to) = if step & 1 == 0 { (one, other) } else { (other, one) };
-        let place = |from: &End, at: u8| (from.sealed.len() > 0).then(|| usize::from(at) % from.sealed.len());
+        let place = |from: &End, at: u8| usize::from(at).checked_rem(from.sealed.len());
         match step >> 1 & 7 {
             0 | 1 => {
                 let (content_type, content) = (20 + script.next() % 6, script.bytes());
