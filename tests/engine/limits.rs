@@ -110,7 +110,9 @@ fn handshakes_of_a_source(door: &Door) {
     connected.ask(door, b"meanwhile");
 }
 
-/// <https://github.com/meetecho/janus-gateway/issues/1345>: OpenSSL itself gives up after minutes.
+/// OpenSSL itself gives up after a fixed count, which is minutes, and its timer is easily misread:
+/// <https://github.com/meetecho/janus-gateway/pull/1345>, <https://github.com/versatica/mediasoup/issues/814>,
+/// <https://github.com/openssl/openssl/issues/20459>, <https://github.com/openssl/openssl/issues/20577>.
 fn handshake_timeout(door: &Door) {
     let server = Setup::new().with("DV_MAX_HANDSHAKES", 1).with("DV_HANDSHAKE_TIMEOUT_MS", 3000).start(door);
     let mut connected = Client::connect(server.address);
@@ -204,7 +206,8 @@ fn certificate_chain(door: &Door) {
     connect(&identified(&[])).expect("a handshake").ask(door, b"a message");
 }
 
-/// Records of the next epoch that come before their keys are held, but not without end.
+/// Records of the next epoch that come before their keys are held, but not without end, as OpenSSL did before 4.0.2
+/// (CVE-2026-54874).
 fn early_records(door: &Door) {
     let server = Server::start(door);
     let mut other = Client::connect(server.address);
@@ -225,7 +228,8 @@ fn early_records(door: &Door) {
     halves.iter_mut().for_each(|half| half.ask(door, b"a message"));
 }
 
-/// OpenSSL's buffers are given back when a connection has been idle for a second, and are there when they are needed.
+/// OpenSSL's buffers are given back when a connection has been idle for a second, and are there when they are needed. How
+/// much that is measures tests/c/idle_memory.c: <https://github.com/openssl/openssl/issues/31492>.
 fn released_buffers(door: &Door) {
     let server = Setup::new().with("DV_RELEASE_BUFFERS", 1).start(door);
     let (mut idle, mut busy) = (Client::connect(server.address), Client::connect(server.address));
