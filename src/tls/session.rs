@@ -108,6 +108,10 @@ impl Drop for Session {
         // SAFETY: the session owns the SSL, unless it gave it away, and a reference to each BIO.
         unsafe {
             if self.owned {
+                if self.is_finished() {
+                    // Closed in order or not, it may be resumed (RFC 5246 7.2.1): libssl would forget its session.
+                    SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+                }
                 SSL_free(self.ssl.as_ptr());
             }
             for bio in self.bios {
@@ -308,14 +312,6 @@ impl Session {
     pub fn repeats_by_libssl(&self) -> bool {
         // SAFETY: the SSL is live.
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
-    }
-
-    /// Ends OpenSSL's part in a connection that goes on without it: gives what has to leave. libssl is told that all was
-    /// closed in order, or it would forget the session, which is to be resumed.
-    pub fn retire(&mut self) -> Outbound {
-        // SAFETY: the SSL is live.
-        unsafe { SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) };
-        std::mem::take(self.outbound())
     }
 
     /// Whether the handshake is over.

@@ -27,7 +27,9 @@ fn answers(endpoint: &mut Endpoint, now: u64, from: &str, datagram: &[u8]) -> Ve
 /// A hello with the cookie that `server` has asked for at `now`.
 fn hello_with_cookie(server: &mut Endpoint, now: u64) -> Vec<u8> {
     let mut client = Endpoint::new(client(), Config::default()).unwrap();
-    client.connect(now, &Connect { name: Some("localhost"), ..Connect::to("192.0.2.9:5684".parse().unwrap()) }).unwrap();
+    client
+        .connect(now, &Connect { name: Some("localhost"), ..Connect::to("192.0.2.9:5684".parse().unwrap()) })
+        .unwrap();
     let first = client.transmit(1).unwrap().bytes.to_vec();
     let asked = answers(server, now, PEER, &first);
     assert_eq!(asked.len(), 1);

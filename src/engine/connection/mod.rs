@@ -14,7 +14,7 @@ use openssl::ssl::{SslContextRef, SslRef};
 use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
-use crate::fork;
+use crate::tls::fork;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
@@ -279,10 +279,7 @@ impl Connection {
                 false
             }
             Opened::Finished => {
-                if self.protection.outbound().resend() {
-                    self.flight.sent = now;
-                    counters.flights_resent_on_repeat.add(1);
-                }
+                self.answer_repeat(now, counters);
                 true
             }
             Opened::CloseNotify => {
@@ -473,6 +470,11 @@ impl Connection {
     /// The oldest datagram that a C caller wrote to the inbound BIO.
     pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
         self.protection.session().inbound().pop()
+    }
+
+    #[cfg(test)]
+    pub(super) fn protection(&mut self) -> &mut Protection {
+        &mut self.protection
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.

@@ -21,10 +21,9 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
-use crate::fork;
 use crate::net::sys;
-use crate::tls;
 use crate::tls::scratch::{Scratch, Word};
+use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
 /// Structs of connections that the library gave up and that nobody has freed; beyond these the oldest are freed.
@@ -161,7 +160,6 @@ pub fn shared() -> &'static Shared {
 
 #[cold]
 fn make(known: *mut Shared) -> &'static Shared {
-    sys::watch_forks();
     let settings = environment::settings();
     let directory = Arc::new(Directory::default());
     let registry = Registry::new(Limits::from(&settings));
