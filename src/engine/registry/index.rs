@@ -3,7 +3,7 @@
 //! A slot holds the whole key, so that a look-up ends where it begins: with a million peers it waits once for memory. Linear
 //! probing; removal shifts back what stands behind. At most 5/8 of the slots are taken, and at least 1/8.
 
-use std::hash::{BuildHasher, RandomState};
+use super::hash::Hash;
 
 const LEAST_SLOTS: usize = 16;
 
@@ -16,34 +16,6 @@ const BATCH: usize = 32;
 struct Slot<const N: usize, V> {
     key: [u64; N],
     value: Option<V>,
-}
-
-/// Multiply-shift hashing of several words (Dietzfelbinger 1996), which is strongly universal: two keys that differ, whoever
-/// chose them, fall on the same slot as often as chance has it. So nobody can aim who does not know the factors; they are
-/// random for each table, and no hash leaves it. What comes of it is mixed once more, since it is linear: one in a hundred
-/// sets of factors would pile up the ports of one address. That is a permutation, and takes nothing from the promise.
-///
-/// It has a tenth of the instructions of SipHash-1-3, so few that the processor begins to fetch the slots of the next
-/// look-ups while it waits for the first.
-struct Hash<const N: usize> {
-    factors: [u128; N],
-    offset: u128,
-}
-
-impl<const N: usize> Hash<N> {
-    fn new() -> Hash<N> {
-        let source = RandomState::new();
-        let random = |n: usize| u128::from(source.hash_one((n, 0))) << 64 | u128::from(source.hash_one((n, 1)));
-        Hash { factors: std::array::from_fn(random), offset: random(N) }
-    }
-
-    #[inline]
-    fn of(&self, key: &[u64; N]) -> u64 {
-        let add = |sum: u128, (word, factor): (&u64, &u128)| sum.wrapping_add(factor.wrapping_mul(u128::from(*word)));
-        let mut hash = (key.iter().zip(&self.factors).fold(self.offset, add) >> 64) as u64;
-        hash = (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
-    }
 }
 
 /// Values by keys of `N` words.
