@@ -10,6 +10,8 @@ use crate::clients::{Client, echo, running};
 use crate::contexts;
 
 /// The clients' sockets are connected: an answer from another address would not reach them.
+/// <https://github.com/openthread/openthread/pull/8168>, <https://github.com/openthread/ot-br-posix/pull/60>,
+/// <https://github.com/zephyrproject-rtos/zephyr/pull/119862>: it was whatever address the route had.
 #[test]
 fn answers_leave_from_the_address_that_was_spoken_to() {
     let (server, _told) = echo(ServerConfig { workers: 2, ..ServerConfig::default() });
