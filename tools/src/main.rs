@@ -6,9 +6,11 @@
 
 mod args;
 mod attack;
+mod batch;
 mod bench;
 mod client;
 mod connect;
+mod crowd;
 #[path = "../../tests/original/document.rs"]
 #[allow(dead_code)] // The tests need more of it.
 mod document;
@@ -51,7 +53,7 @@ const COMMANDS: &[Command] = &[
     ("attack", attack::HELP, attack::run),
     ("restart", restart::HELP, restart::run),
     ("proxy", proxy::HELP, proxy::run),
-    ("bench-helpers", bench::HELP, bench::run),
+    ("bench", bench::HELP, bench::run),
 ];
 
 fn main() -> ExitCode {
