@@ -164,9 +164,10 @@ impl Inbox {
 
     /// What was received: each datagram, and the address that it was sent to.
     pub fn datagrams(&self) -> impl Iterator<Item = (Ipv4Addr, &[u8])> {
-        self.trains.iter().zip(self.memory.chunks_exact(STRIDE)).flat_map(|((len, segment, to), bytes)| {
-            bytes[..*len].chunks(*segment).map(move |datagram| (*to, datagram))
-        })
+        self.trains
+            .iter()
+            .zip(self.memory.chunks_exact(STRIDE))
+            .flat_map(|((len, segment, to), bytes)| bytes[..*len].chunks(*segment).map(move |datagram| (*to, datagram)))
     }
 }
 

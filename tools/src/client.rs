@@ -81,7 +81,6 @@ impl Link {
         self.hook.borrow_mut().get_or_insert(hook);
         passes
     }
-
 }
 
 impl Carrier for Link {

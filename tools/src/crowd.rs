@@ -79,7 +79,7 @@ impl Outbox {
 
 /// The way of a member's datagrams.
 struct Line {
-    member: usize,
+    member: Cell<usize>,
     outbox: Rc<RefCell<Outbox>>,
     inbox: RefCell<Vec<u8>>,
     full: Cell<bool>,
@@ -87,7 +87,7 @@ struct Line {
 
 impl Carrier for Line {
     fn send(&self, datagram: &[u8]) {
-        self.outbox.borrow_mut().push(self.member, datagram);
+        self.outbox.borrow_mut().push(self.member.get(), datagram);
     }
 
     fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
@@ -152,15 +152,26 @@ impl Crowd {
     /// `count` more, who make a handshake each. All must succeed; returns how many resumed a session.
     pub fn join(&mut self, count: usize, profile: &Profile, progress: &mut Progress) -> Result<usize, String> {
         let first = self.members.len();
-        let (mut resumed, mut done) = (0, 0);
+        self.members.resize_with(first + count, || Member::Gone);
+        self.join_again(first..first + count, profile, progress)
+    }
+
+    /// The same for clients that come from the addresses of these members, who are gone.
+    pub fn join_again(
+        &mut self,
+        members: Range<usize>,
+        profile: &Profile,
+        progress: &mut Progress,
+    ) -> Result<usize, String> {
+        let (count, mut resumed, mut done) = (members.len(), 0, 0);
+        let mut coming = members;
         let mut busy: Vec<(usize, Instant)> = Vec::new();
         let mut looked = Instant::now();
         while done < count {
-            while busy.len() < HANDSHAKES && self.members.len() < first + count {
-                let member = self.members.len();
-                let mut client = self.newcomer(member, profile)?;
-                client.handshake();
-                self.members.push(Member::Client(client));
+            while busy.len() < HANDSHAKES
+                && let Some(member) = coming.next()
+            {
+                self.begin(member, profile)?;
                 busy.push((member, Instant::now()));
             }
             self.flush()?;
@@ -196,9 +207,7 @@ impl Crowd {
                 }
             }
             for member in anew {
-                let mut client = self.newcomer(member, profile)?;
-                client.handshake();
-                self.members[member] = Member::Client(client);
+                self.begin(member, profile)?;
             }
             progress.show(|| format!("handshakes: {done} of {count}"));
         }
@@ -206,9 +215,24 @@ impl Crowd {
         Ok(resumed)
     }
 
-    fn newcomer(&self, member: usize, profile: &Profile) -> Result<Client<Line>, String> {
+    /// Lets a client begin its handshake from a member's address.
+    fn begin(&mut self, member: usize, profile: &Profile) -> Result<(), String> {
         let (inbox, full) = (RefCell::default(), Cell::new(false));
-        Client::new(profile, Rc::new(Line { member, outbox: self.outbox.clone(), inbox, full }))
+        let line = Line { member: Cell::new(member), outbox: self.outbox.clone(), inbox, full };
+        let mut client = Client::new(profile, Rc::new(line))?;
+        client.handshake();
+        self.members[member] = Member::Client(client);
+        Ok(())
+    }
+
+    /// Lets a member go on from another address, as behind a NAT that has forgotten him; which member he is there.
+    pub fn change_address(&mut self, member: usize) -> usize {
+        let moved = std::mem::replace(&mut self.members[member], Member::Gone);
+        if let Member::Client(client) = &moved {
+            client.link().member.set(self.members.len());
+        }
+        self.members.push(moved);
+        self.members.len() - 1
     }
 
     /// The session of a member.

@@ -25,6 +25,7 @@ mod proxy;
 mod random;
 mod report;
 mod restart;
+mod soak;
 mod sys;
 
 /// What `document` needs of the place that it is included into.
@@ -54,6 +55,7 @@ const COMMANDS: &[Command] = &[
     ("restart", restart::HELP, restart::run),
     ("proxy", proxy::HELP, proxy::run),
     ("bench", bench::HELP, bench::run),
+    ("soak", soak::HELP, soak::run),
 ];
 
 fn main() -> ExitCode {

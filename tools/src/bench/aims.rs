@@ -3,28 +3,38 @@
 use super::results::Aim;
 use super::results::Bound::{AtLeast, AtMost};
 
-/// The parts of a run, in this order; the last two are left out when it is to be quick.
-pub const PARTS: [&str; 8] =
-    ["messages", "handshakes", "flood", "connections", "workers", "instructions", "heap", "find"];
+/// The parts of a run, in this order; heap and find are left out when it is to be quick, and loss if nobody asks for it.
+pub const PARTS: [&str; 9] =
+    ["messages", "handshakes", "flood", "connections", "workers", "instructions", "heap", "find", "loss"];
 
 /// The tables, each with what it shows.
-pub const TITLES: [(&str, &str); 9] = [
+pub const TITLES: [(&str, &str); 10] = [
     ("messages", "Server CPU a message there and back, kernel included, in µs"),
     ("handshakes", "Server CPU a handshake with a P-256 certificate and X25519, in µs"),
-    ("flood", "A flood of hellos without cookies; of their throughput 64 clients keep so much of what they have while it goes to a closed port"),
+    (
+        "flood",
+        "A flood of hellos without cookies; of their throughput 64 clients keep so much of what they have while it goes to a closed port",
+    ),
     ("memory", "Resident memory for each of so many idle connections, in kB"),
     ("growth", "Server CPU a message of 1,000 clients among so many connections, in µs"),
     ("workers", "One worker and two, with twice the load"),
     ("instructions", "User-space instructions a message of 64 B, 16 clients"),
     ("heap", "Heap for each of 2,000 idle connections"),
     ("find", "A look-up among so many connections, in ns"),
+    ("loss", "Of 1,000 handshakes through so much loss, those complete in time"),
 ];
 
 const SMALL: &str = "64 B, 64 clients";
 const LARGE: &str = "1,000 B, 64 clients";
 const BURSTS: &str = "64 B, bursts of 8";
 
-const fn to_original(what: &'static str, part: &'static str, case: &'static str, server: &'static str, most: f64) -> Aim {
+const fn to_original(
+    what: &'static str,
+    part: &'static str,
+    case: &'static str,
+    server: &'static str,
+    most: f64,
+) -> Aim {
     Aim { what, value: (part, case, server), of: Some((part, case, "original")), bound: AtMost(most) }
 }
 
@@ -43,7 +53,13 @@ pub const AIMS: [Aim; 28] = [
     to_original("CPU a message in bursts, server : original", "messages", BURSTS, "server", 0.2),
     to_original("CPU a message, server with OpenSSL's records : original", "messages", SMALL, "server-openssl", 0.58),
     to_other("CPU a message, server with OpenSSL's records : UDP without DTLS", SMALL, "server-openssl", "udp", 1.7),
-    to_original("CPU a message in bursts, server with OpenSSL's records : original", "messages", BURSTS, "server-openssl", 0.3),
+    to_original(
+        "CPU a message in bursts, server with OpenSSL's records : original",
+        "messages",
+        BURSTS,
+        "server-openssl",
+        0.3,
+    ),
     to_other("CPU a message, server : OpenSSL", SMALL, "server", "openssl", 1.0),
     to_other("CPU a message, server : GnuTLS", SMALL, "server", "gnutls", 1.0),
     to_other("CPU a message, server : Mbed TLS", SMALL, "server", "mbedtls", 1.0),

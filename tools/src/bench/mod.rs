@@ -4,7 +4,7 @@ mod aims;
 mod parts;
 mod plot;
 mod results;
-mod servers;
+pub mod servers;
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,6 +32,7 @@ bench [--quick] [--parts PART,...] [--servers SERVER,...] [--rounds N] [--direct
     workers       one worker and two
     instructions  user-space instructions a message, by callgrind
     heap, find    of the helpers: heap a connection; a look-up in the table (not with --quick)
+    loss          handshakes that complete under loss (only when asked for)
   Writes results.jsonl, results.md and results.svg to DIR (target/bench), and prints the tables. --record: writes them into
   FILE, too, between its lines <!-- bench --> and <!-- /bench -->, and the plot beside it.
   Exits with 0 when all aims are reached that could be measured.";
@@ -45,7 +46,7 @@ const MARKS: (&str, &str) = ("<!-- bench -->\n", "<!-- /bench -->");
 /// Runs the subcommand.
 pub fn run(mut args: Args) -> Result<bool, Usage> {
     let quick = args.flag("--quick");
-    let parts: String = args.or("--parts", if quick { PARTS[..6].to_vec() } else { PARTS.to_vec() }.join(","))?;
+    let parts: String = args.or("--parts", PARTS[..if quick { 6 } else { 8 }].join(","))?;
     let servers: String = args.or("--servers", String::new())?;
     let rounds: usize = args.or("--rounds", if quick { 3 } else { 5 })?;
     let directory: PathBuf = args.or("--directory", crate::common::root().join("target/bench"))?;
@@ -60,7 +61,9 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 
     let wanted: Vec<&str> = servers.split(',').filter(|server| !server.is_empty()).collect();
     let built = Built::new(&wanted, directory)?;
+    // As many as there are, before this process keeps to some of them.
     let processors = sys::processors();
+    let circumstances = circumstances(&built, processors.len(), rounds);
     let mut bench = Bench {
         built,
         rounds,
@@ -82,21 +85,23 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
             "workers" => bench.workers(),
             "instructions" => bench.instructions(),
             "heap" => bench.heap(),
-            _ => bench.find(),
+            "find" => bench.find(),
+            _ => bench.loss(),
         }?;
     }
-    bench.tell(record)
+    bench.tell(&circumstances, record)
 }
 
 impl Bench {
     /// Writes down what was measured, and prints it. Whether the aims were reached.
-    fn tell(&self, record: Option<PathBuf>) -> Result<bool, String> {
+    fn tell(&self, circumstances: &str, record: Option<PathBuf>) -> Result<bool, String> {
         let names: Vec<_> = self.built.programs.iter().map(|program| (program.id, program.name)).collect();
         let (aims, reached) = self.results.judge(&AIMS);
-        let text = format!("{}{}{aims}", self.circumstances(), self.results.tables(&aims::TITLES, &names));
+        let text = format!("{circumstances}{}{aims}", self.results.tables(&aims::TITLES, &names));
         let lines: Vec<String> = self.results.0.iter().map(results::Row::json).collect();
         let plot = plot::svg(&self.results, &names);
-        let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(|why| format!("{}: {why}", path.display()));
+        let write =
+            |path: PathBuf, text: &str| fs::write(&path, text).map_err(|why| format!("{}: {why}", path.display()));
         write(self.built.directory.join("results.jsonl"), &(lines.join("\n") + "\n"))?;
         write(self.built.directory.join("results.md"), &text)?;
         write(self.built.directory.join("results.svg"), &plot)?;
@@ -110,22 +115,21 @@ impl Bench {
         println!("{text}");
         Ok(reached)
     }
+}
 
-    /// On what it was measured, and how.
-    fn circumstances(&self) -> String {
-        let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let cpus = file("/proc/cpuinfo");
-        let model = cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
-        let date = output(Command::new("date").args(["-u", "+%F"])).unwrap_or_default();
-        format!(
-            "{}, {} processors ({}), Linux {}, {}{}. Medians of {} rounds, ± half of the way from the lowest to the highest.\n",
-            date.trim(),
-            sys::processors().len().max(1),
-            model.unwrap_or("of an unknown kind"),
-            file("/proc/sys/kernel/osrelease").trim(),
-            openssl::version::version(),
-            self.built.versions.iter().map(|version| format!(", {version}")).collect::<String>(),
-            self.rounds
-        )
-    }
+/// On what is measured, and how.
+fn circumstances(built: &Built, processors: usize, rounds: usize) -> String {
+    let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = file("/proc/cpuinfo");
+    let model = cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
+    let date = output(Command::new("date").args(["-u", "+%F"])).unwrap_or_default();
+    format!(
+        "{}, {processors} processors ({}), Linux {}, {}{}. Medians of {rounds} rounds, ± half of the way from the lowest to \
+         the highest.\n",
+        date.trim(),
+        model.unwrap_or("of an unknown kind"),
+        file("/proc/sys/kernel/osrelease").trim(),
+        openssl::version::version(),
+        built.versions.iter().map(|version| format!(", {version}")).collect::<String>(),
+    )
 }

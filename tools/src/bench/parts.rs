@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::results::{Results, Row};
 use super::servers::{Built, Program, Server, Start};
-use crate::client::{Client, Profile};
+use crate::client::{Client, Profile, Timer};
+use crate::connect::{Plan, connect_all};
 use crate::crowd::{Crowd, Said, Talk};
 use crate::echo::{Until, connected};
 use crate::flood::{Flood, beside};
+use crate::proxy::{Faults, through};
 use crate::report::Progress;
 
 /// A run of the benchmark.
@@ -105,7 +107,7 @@ impl Bench {
         ];
         let cases = if self.quick { &CASES[..3] } else { &CASES[..] };
         let clients = cases.iter().map(|case| case.2).max().unwrap_or(1);
-        let each = Duration::from_millis(if self.quick { 250 } else { 700 });
+        let each = Duration::from_millis(if self.quick { 200 } else { 700 });
         let mut progress = Progress::new();
         let mut serving = Vec::new();
         for program in self.built.programs.clone() {
@@ -136,7 +138,7 @@ impl Bench {
             [("as callgrind counts", &[]), ("with vector stores", &vector_stores)];
         let mut progress = Progress::new();
         for program in self.programs() {
-            if self.quick && !["server", "helpers", "original"].contains(&program.id) {
+            if self.quick && !["server", "original"].contains(&program.id) {
                 continue;
             }
             for (case, environment) in &cases[..if self.quick { 1 } else { 2 }] {
@@ -197,6 +199,7 @@ impl Bench {
     /// A flood of hellos without cookies: what a hello costs, and what clients beside it keep.
     pub fn flood(&mut self) -> Result<(), String> {
         const HELLOS: u64 = 20_000;
+        let rates = [("kept, any number of hellos", f64::MAX), ("kept, 20,000 hellos/s", 20_000.0)];
         let rounds = if self.quick { 1 } else { self.rounds };
         let limit = Duration::from_millis(if self.quick { 500 } else { 1000 });
         let mut progress = Progress::new();
@@ -219,11 +222,11 @@ impl Bench {
                 let grown = server.process().memory()?.resident as f64 - memory.resident as f64;
                 self.note("flood", "µs a hello", program.id, cost);
                 self.note("flood", "bytes kept a hello", program.id, grown.max(0.0) * 1024.0 / answers.sent as f64);
-                for (case, rate) in [("kept, 20,000 hellos/s", 20_000.0), ("kept, any number of hellos", f64::MAX)] {
+                for (case, rate) in &rates[..if self.quick { 1 } else { 2 }] {
                     let server = program.start(self.start(), &self.profile)?;
                     let clients = connected(server.at, 64, 1, &self.profile, &mut Progress::new())?;
                     let SocketAddr::V4(to) = server.at else { return Err("a flood needs IPv4".to_owned()) };
-                    let flood = Flood { to, rate: Some(rate), count: u64::MAX, limit, ..flood };
+                    let flood = Flood { to, rate: Some(*rate), count: u64::MAX, limit, ..flood };
                     let (beside, clients) = beside(flood, clients, &mut Progress::new())?;
                     self.note("flood", case, program.id, beside.kept());
                     clients.into_iter().for_each(Client::close);
@@ -277,7 +280,8 @@ impl Bench {
     /// Bytes that malloc has given out for a connection, with the helpers' switch that gives OpenSSL's buffers back, too.
     pub fn heap(&mut self) -> Result<(), String> {
         const COUNT: usize = 2000;
-        let (watch, file) = self.built.heap_watch()?;
+        let (library, file) = self.built.heap_watch()?;
+        let watch = [("LD_PRELOAD", library.display().to_string()), ("DV_HEAP_FILE", file.display().to_string())];
         for (id, case, more) in [
             ("original", "kB", None),
             ("helpers", "kB", None),
@@ -325,6 +329,43 @@ impl Bench {
             self.note("workers", "2 workers", "server", rate_two);
             self.note("workers", "µs a message, 1 worker", "server", cost_one);
             self.note("workers", "µs, 2 workers", "server", cost_two);
+        }
+        Ok(())
+    }
+
+    /// Of 1,000 handshakes through a network that loses datagrams, how many are complete in time.
+    pub fn loss(&mut self) -> Result<(), String> {
+        const COUNT: usize = 1000;
+        let cases = [
+            ("20 %, 60 s", 0.2, Timer::Openssl, 60),
+            ("50 %, 120 s", 0.5, Timer::Openssl, 120),
+            ("20 %, quick timers, 60 s", 0.2, Timer::Fast, 60),
+            ("50 %, quick timers, 120 s", 0.5, Timer::Fast, 120),
+        ];
+        let mut progress = Progress::new();
+        for (case, drop, timer, seconds) in cases {
+            let profile = Profile::with_ciphers(super::CIPHER, None, timer)?;
+            for id in ["server", "helpers", "original"] {
+                let Some(program) = self.built.get(id).cloned() else { continue };
+                progress.show(|| format!("loss: {case}, {id}"));
+                let server = program.start(self.start(), &self.profile)?;
+                let faults = Faults { seed: 1, drop, reorder: 0.05, duplicate: 0.05, ..Faults::default() };
+                let outcome = through(server.at, faults, |to| {
+                    let deadline = Duration::from_secs(seconds);
+                    // All at the same time, from a few hundred addresses: it is not limits for a source that are measured.
+                    let plan = Plan {
+                        to,
+                        sources: 250,
+                        count: COUNT,
+                        concurrency: COUNT,
+                        rate: 200.0,
+                        deadline,
+                        profile: &profile,
+                    };
+                    connect_all(plan, &mut Progress::new(), |_, _| {})
+                })?;
+                self.note("loss", case, program.id, outcome.took.len() as f64);
+            }
         }
         Ok(())
     }

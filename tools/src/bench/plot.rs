@@ -6,16 +6,16 @@ use super::results::{Results, Row, digits};
 
 /// The charts: part, case and title.
 const CHARTS: [(&str, &str, &str); 6] = [
-    ("messages", "64 B, 64 clients", "µs of server CPU a message, 64 B, 64 clients"),
+    ("messages", "64 B, 64 clients", "µs of server CPU a message of 64 B, 64 clients"),
     ("messages", "1,000 B, 64 clients", "the same, 1,000 B"),
     ("messages", "64 B, bursts of 8", "the same, 64 B in bursts of 8"),
     ("handshakes", "full", "µs of server CPU a handshake"),
-    ("flood", "kept, any number of hellos", "throughput kept beside a flood of hellos"),
+    ("flood", "kept, any number of hellos", "throughput kept beside a flood (more is better)"),
     ("memory", "1,000", "kB of memory an idle connection"),
 ];
 
 const WIDTH: f64 = 460.0;
-const LABELS: f64 = 165.0;
+const LABELS: f64 = 178.0;
 const VALUES: f64 = 50.0;
 const BAR: f64 = 15.0;
 const STEP: f64 = 21.0;
@@ -70,10 +70,8 @@ fn chart(svg: &mut String, left: f64, top: f64, title: &str, bars: &[(&str, &str
             middle + 4.5
         );
         let bar = length(value);
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{zero}\" y=\"{y:.1}\" width=\"{bar:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>"
-        );
+        let _ =
+            writeln!(svg, "<rect x=\"{zero}\" y=\"{y:.1}\" width=\"{bar:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>");
         let (from, to) = (zero + length(low), zero + length(high));
         let _ = writeln!(
             svg,

@@ -78,7 +78,8 @@ impl Results {
             if cases.is_empty() {
                 continue;
             }
-            let _ = writeln!(text, "\n{title}:\n\n| | {} |\n| --- |{}", cases.join(" | "), " ---: |".repeat(cases.len()));
+            let _ =
+                writeln!(text, "\n{title}:\n\n| | {} |\n| --- |{}", cases.join(" | "), " ---: |".repeat(cases.len()));
             for (server, name) in servers {
                 let cells: Vec<String> =
                     cases.iter().map(|case| self.get(part, case, server).map_or(String::new(), cell)).collect();
@@ -108,6 +109,11 @@ pub fn digits(value: f64) -> usize {
         v if v >= 10.0 => 1,
         _ => 2,
     }
+}
+
+/// At most three digits behind the point.
+fn short(value: f64) -> String {
+    format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// What was aimed at: a value, or its ratio to another one.
@@ -142,8 +148,8 @@ impl Results {
             let Some((value, of)) = value(aim.value).zip(of) else { continue };
             let measured = value / of;
             let (wanted, reached) = match aim.bound {
-                Bound::AtMost(bound) => (format!("≤ {bound}"), measured <= bound),
-                Bound::AtLeast(bound) => (format!("≥ {bound}"), measured >= bound),
+                Bound::AtMost(bound) => (format!("≤ {}", short(bound)), measured <= bound),
+                Bound::AtLeast(bound) => (format!("≥ {}", short(bound)), measured >= bound),
             };
             let verdict = if reached { "reached" } else { "**missed**" };
             let digits = digits(measured);

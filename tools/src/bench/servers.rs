@@ -42,16 +42,13 @@ const OWN: Library =
     Library { header: "stdlib.h", version: "", package: "libc6-dev", flags: &["-ldv_dtls", "-lssl", "-lcrypto"] };
 const OPENSSL: Library = Library {
     header: "openssl/ssl.h",
-    version: "OPENSSL_VERSION_STR",
+    // The one that everybody else here stands on, and that the bench names anyway.
+    version: "",
     package: "libssl-dev",
     flags: &["-lssl", "-lcrypto"],
 };
-const GNUTLS: Library = Library {
-    header: "gnutls/gnutls.h",
-    version: "GNUTLS_VERSION",
-    package: "libgnutls28-dev",
-    flags: &["-lgnutls"],
-};
+const GNUTLS: Library =
+    Library { header: "gnutls/gnutls.h", version: "GNUTLS_VERSION", package: "libgnutls28-dev", flags: &["-lgnutls"] };
 const MBEDTLS: Library = Library {
     header: "mbedtls/version.h",
     version: "MBEDTLS_VERSION_STRING",
@@ -197,15 +194,13 @@ impl Built {
         text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
     }
 
-    /// The environment in which a server writes down what its heap holds, and the file that it writes to.
-    pub fn heap_watch(&self) -> Result<(Vec<(&'static str, String)>, PathBuf), String> {
+    /// What is preloaded into a server so that it writes down what its heap holds, and the file that it writes to.
+    pub fn heap_watch(&self) -> Result<(PathBuf, PathBuf), String> {
         let file = |name: &str| self.directory.join(name);
-        let text = |path: PathBuf| path.display().to_string();
         let (source, library) = (file("heap.c"), file("heap.so"));
         fs::write(&source, include_str!("heap.c")).map_err(|why| format!("{}: {why}", source.display()))?;
         compile(&source, &library, &["-shared", "-fPIC", "-lpthread"])?;
-        let file = file("heap.txt");
-        Ok((vec![("LD_PRELOAD", text(library)), ("DV_HEAP_FILE", text(file.clone()))], file))
+        Ok((library, file("heap.txt")))
     }
 }
 
@@ -252,7 +247,7 @@ impl Program {
             sys::begin_on(&mut command, start.processors);
         }
         let child = command.spawn().map_err(|why| format!("{command:?}: {why}"))?;
-        let server = Server { child, at };
+        let server = Server::new(child, at);
         let mut crowd = Crowd::new(at)?;
         let serves = if self.is_dtls() {
             crowd.join(1, profile, &mut Progress::new()).and_then(|_| crowd.leave(0..1))
@@ -277,6 +272,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// A process that listens there.
+    pub fn new(child: Child, at: SocketAddr) -> Self {
+        Server { child, at }
+    }
+
     /// The process, to be measured.
     pub fn process(&self) -> Process {
         Process(self.child.id())
