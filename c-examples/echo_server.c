@@ -50,7 +50,7 @@ int main(int argc, char **argv)
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
         { "secret", required_argument, NULL, OPTION_OWN + 3 },
         { "openssl-records", no_argument, NULL, OPTION_OWN + 4 },
-        IDENTITY_OPTIONS,
+        SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };

@@ -15,6 +15,7 @@ mod crowd;
 #[allow(dead_code)] // The tests need more of it.
 mod document;
 mod echo;
+mod failover;
 mod flood;
 mod forge;
 mod handshake;
@@ -53,6 +54,7 @@ const COMMANDS: &[Command] = &[
     ("flood", flood::HELP, flood::run),
     ("attack", attack::HELP, attack::run),
     ("restart", restart::HELP, restart::run),
+    ("failover", failover::HELP, failover::run),
     ("proxy", proxy::HELP, proxy::run),
     ("bench", bench::HELP, bench::run),
     ("soak", soak::HELP, soak::run),
