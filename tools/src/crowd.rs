@@ -42,7 +42,7 @@ pub struct Talk {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Said {
     /// Messages whose echo came.
     pub answered: u64,
@@ -383,5 +383,63 @@ impl Crowd {
             count += 1;
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends back what comes, but for each tenth datagram; ends with a datagram of one byte.
+    fn echo(socket: &UdpSocket, wrong: bool) {
+        let mut buffer = [0; 2048];
+        for n in 1.. {
+            let (len, from) = socket.recv_from(&mut buffer).unwrap();
+            if len == 1 {
+                return;
+            }
+            buffer[len - 1] ^= wrong as u8;
+            if n % 10 != 0 {
+                socket.send_to(&buffer[..len], from).unwrap();
+            }
+        }
+    }
+
+    fn said(wrong: bool) -> Result<Said, String> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = socket.local_addr().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| echo(&socket, wrong));
+            let mut crowd = Crowd::new(at).unwrap();
+            crowd.join_plain(5);
+            let talk = Talk { size: 64, burst: 4, at_once: 8, rate: f64::MAX, patience: Duration::from_secs(1) };
+            let said = crowd.talk(&[0, 1, 2, 3, 4], talk, Until::Messages(8));
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], at).unwrap();
+            said
+        })
+    }
+
+    #[test]
+    fn what_is_answered_and_what_is_lost_is_counted() {
+        let said = said(false).unwrap();
+        assert_eq!((said.answered, said.lost), (36, 4));
+    }
+
+    #[test]
+    fn an_echo_must_be_what_was_sent() {
+        assert!(said(true).unwrap_err().contains("did not send"));
+    }
+
+    #[test]
+    fn datagrams_of_a_member_leave_in_trains() {
+        let mut outbox = Outbox::default();
+        for (member, len) in [(0, 10), (0, 10), (0, 4), (0, 10), (1, 10), (1, 11), (0, 11)] {
+            outbox.push(member, &vec![0; len]);
+        }
+        let trains: Vec<_> =
+            outbox.trains.iter().map(|(member, range, segment)| (*member, range.len(), *segment)).collect();
+        assert_eq!(trains, [(0, 24, 10), (0, 10, 10), (1, 10, 10), (1, 11, 11), (0, 11, 11)]);
+        (0..1000).for_each(|_| outbox.push(7, &[0; 1037]));
+        assert!(outbox.trains.iter().all(|(_, range, _)| range.len() <= 60_000));
     }
 }
