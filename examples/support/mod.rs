@@ -54,6 +54,12 @@ impl Args {
         self.option(name).unwrap_or(default)
     }
 
+    /// The bytes behind a word, in hex digits.
+    pub fn key(&mut self, name: &str) -> Option<Vec<u8>> {
+        let hex: String = self.option(name)?;
+        Some(bytes(&hex).unwrap_or_else(|| self.refuse(format_args!("{name} wants an even number of hex digits"))))
+    }
+
     /// Whether a word without a value is there.
     pub fn flag(&mut self, name: &str) -> bool {
         let at = self.words.iter().position(|word| word == name);
@@ -81,9 +87,34 @@ pub struct Identity {
     ca: Option<String>,
     crl: Option<String>,
     require_client_cert: bool,
-    psk: Option<Vec<u8>>,
-    psk_file: Option<String>,
+    keys_of_clients: Keys,
     keylog: Option<String>,
+}
+
+/// Keys that clients may use in the place of certificates.
+#[derive(Clone)]
+struct Keys {
+    /// That of the identity "client".
+    one: Option<Vec<u8>>,
+    /// Those of others, a line for each.
+    file: Option<String>,
+}
+
+impl Keys {
+    fn are_any(&self) -> bool {
+        self.one.is_some() || self.file.is_some()
+    }
+
+    fn look_up(&self, identity: &[u8]) -> Option<Vec<u8>> {
+        if identity == b"client" && self.one.is_some() {
+            return self.one.clone();
+        }
+        // Read anew each time, so that a key can come and go while the server runs.
+        let lines = std::fs::read_to_string(self.file.as_deref()?).ok()?;
+        let mut lines = lines.lines().filter_map(|line| line.split_once(' '));
+        let (_, hex) = lines.find(|(known, _)| known.as_bytes() == identity)?;
+        bytes(hex.trim())
+    }
 }
 
 /// What [`Identity::take`] reads, for the help of a server.
@@ -106,15 +137,13 @@ macro_rules! identity_help {
 impl Identity {
     /// Reads its words.
     pub fn take(args: &mut Args) -> Identity {
-        let psk: Option<String> = args.option("--psk");
         let mut identity = Identity {
             certs: args.all("--cert"),
             keys: args.all("--key"),
             ca: args.option("--ca"),
             crl: args.option("--crl"),
             require_client_cert: args.flag("--require-client-cert"),
-            psk: psk.map(|hex| bytes(&hex).unwrap_or_else(|| args.refuse("--psk wants an even number of hex digits"))),
-            psk_file: args.option("--psk-file"),
+            keys_of_clients: Keys { one: args.key("--psk"), file: args.option("--psk-file") },
             keylog: args.option("--keylog"),
         };
         if identity.certs.is_empty() {
@@ -152,16 +181,12 @@ impl Identity {
         }
         // Without one, libssl refuses to resume sessions of clients with certificates.
         context.set_session_id_context(b"dv_dtls example")?;
-        if self.psk.is_some() || self.psk_file.is_some() {
-            let (psk, file) = (self.psk.clone(), self.psk_file.clone());
-            // libssl calls it on the threads of the workers, on several at once, while a handshake waits.
+        if self.keys_of_clients.are_any() {
+            let keys = self.keys_of_clients.clone();
+            // OpenSSL asks for the key of an identity: 0 says that there is none. Threads call it, several at once.
             context.set_psk_server_callback(move |_, identity, key| {
-                let known = match identity {
-                    Some(b"client") if psk.is_some() => psk.clone(),
-                    Some(identity) => file.as_deref().and_then(|file| psk_of(identity, file)),
-                    None => None,
-                };
-                Ok(known.map_or(0, |psk| fill(key, &psk)))
+                let psk = identity.and_then(|identity| keys.look_up(identity));
+                Ok(psk.map_or(0, |psk| fill(key, &psk)))
             });
         }
         log_keys(&mut context, self.keylog.as_deref())?;
@@ -174,14 +199,6 @@ fn check_revocations(context: &mut SslContextBuilder, file: &str) -> Result<(), 
     let store = context.cert_store_mut();
     store.add_lookup(X509Lookup::file())?.load_crl_file(file, SslFiletype::PEM)?;
     store.set_flags(X509VerifyFlags::CRL_CHECK)
-}
-
-/// The key of an identity. The file is read anew each time, so that a key can come and go while the server runs.
-fn psk_of(identity: &[u8], file: &str) -> Option<Vec<u8>> {
-    let lines = std::fs::read_to_string(file).ok()?;
-    let (_, hex) =
-        lines.lines().filter_map(|line| line.split_once(' ')).find(|(known, _)| known.as_bytes() == identity)?;
-    bytes(hex.trim())
 }
 
 /// A context for the sessions of a client, with the words `--ca`, `--crl`, `--cert`, `--key`, `--psk` and `--keylog`.
@@ -198,8 +215,7 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error:
     if let Some(key) = args.option::<String>("--key") {
         context.set_private_key_file(&key, SslFiletype::PEM).map_err(|why| format!("{key}: {why}"))?;
     }
-    if let Some(hex) = args.option::<String>("--psk") {
-        let psk = bytes(&hex).unwrap_or_else(|| args.refuse("--psk wants an even number of hex digits"));
+    if let Some(psk) = args.key("--psk") {
         context.set_cipher_list("PSK+AESGCM")?;
         context.set_psk_client_callback(move |_, _, identity, key| {
             fill(identity, b"client\0");
