@@ -245,8 +245,12 @@ static inline SSL_CTX *server_context(void)
         return NULL;
     }
     if (identity.ca != NULL) {
-        /* When the file is not good, every handshake fails, and the log says why. */
         dv_openssl_set_verify(ctx, mode, (char *)identity.ca);
+        /* It names the CAs to clients. When the file is not good there are none, and the log says why. */
+        if (sk_X509_NAME_num(SSL_CTX_get_client_CA_list(ctx)) <= 0) {
+            SSL_CTX_free(ctx);
+            return NULL;
+        }
     }
     if (identity.psk_len > 0 || identity.psk_file != NULL) {
         SSL_CTX_set_psk_server_callback(ctx, psk_of_client);

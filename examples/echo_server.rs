@@ -27,7 +27,7 @@ echo_server [OPTIONS]
     identity_help!()
 );
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use std::fmt::Display;
+use std::fmt::{self, Debug, Display, Formatter};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +13,30 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509VerifyFlags;
+
+/// Why a program ends. What `main` returns is shown with Debug, so this one's is the text itself.
+pub struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(why: E) -> Failure {
+        Failure(why.to_string())
+    }
+}
+
+impl Debug for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names the file that OpenSSL could not use, and why not.
+fn about(path: &str) -> impl FnOnce(ErrorStack) -> String {
+    move |stack| {
+        let reasons: Vec<_> = stack.errors().iter().filter_map(|error| error.reason()).collect();
+        let why = File::open(path).err().map_or_else(|| reasons.join(", "), |why| why.to_string());
+        format!("{path}: {why}")
+    }
+}
 
 /// Words like `--port 4444`, taken out one by one.
 pub struct Args {
@@ -157,27 +181,27 @@ impl Identity {
     }
 
     /// A context for the sessions of a server.
-    pub fn context(&self) -> Result<SslContext, Box<dyn std::error::Error>> {
+    pub fn context(&self) -> Result<SslContext, Failure> {
         let mut context = SslContext::builder(SslMethod::dtls_server())?;
         context.set_cipher_list("ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM")?;
         for (number, cert) in self.certs.iter().enumerate() {
             let key = self.keys.get(number).unwrap_or(cert);
             match number {
                 0 => {
-                    context.set_certificate_chain_file(cert).map_err(|why| format!("{cert}: {why}"))?;
-                    context.set_private_key_file(key, SslFiletype::PEM).map_err(|why| format!("{key}: {why}"))?;
+                    context.set_certificate_chain_file(cert).map_err(about(cert))?;
+                    context.set_private_key_file(key, SslFiletype::PEM).map_err(about(key))?;
                 }
                 _ => dv_dtls::add_certificate(&mut context, cert, key)?,
             }
         }
         if let Some(ca) = &self.ca {
-            context.set_ca_file(ca).map_err(|why| format!("{ca}: {why}"))?;
+            context.set_ca_file(ca).map_err(about(ca))?;
             let require =
                 if self.require_client_cert { SslVerifyMode::FAIL_IF_NO_PEER_CERT } else { SslVerifyMode::NONE };
             context.set_verify(SslVerifyMode::PEER | require);
         }
         if let Some(file) = &self.crl {
-            check_revocations(&mut context, file).map_err(|why| format!("{file}: {why}"))?;
+            check_revocations(&mut context, file).map_err(about(file))?;
         }
         // Without one, libssl refuses to resume sessions of clients with certificates.
         context.set_session_id_context(b"dv_dtls example")?;
@@ -202,18 +226,18 @@ fn check_revocations(context: &mut SslContextBuilder, file: &str) -> Result<(), 
 }
 
 /// A context for the sessions of a client, with the words `--ca`, `--crl`, `--cert`, `--key`, `--psk` and `--keylog`.
-pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error::Error>> {
+pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
     let mut context = SslContext::builder(SslMethod::dtls_client())?;
     let ca = args.or("--ca", "certs/out/ca.pem".to_owned());
-    context.set_ca_file(&ca).map_err(|why| format!("{ca}: {why}"))?;
+    context.set_ca_file(&ca).map_err(about(&ca))?;
     if let Some(file) = args.option::<String>("--crl") {
-        check_revocations(&mut context, &file).map_err(|why| format!("{file}: {why}"))?;
+        check_revocations(&mut context, &file).map_err(about(&file))?;
     }
     if let Some(cert) = args.option::<String>("--cert") {
-        context.set_certificate_chain_file(&cert).map_err(|why| format!("{cert}: {why}"))?;
+        context.set_certificate_chain_file(&cert).map_err(about(&cert))?;
     }
     if let Some(key) = args.option::<String>("--key") {
-        context.set_private_key_file(&key, SslFiletype::PEM).map_err(|why| format!("{key}: {why}"))?;
+        context.set_private_key_file(&key, SslFiletype::PEM).map_err(about(&key))?;
     }
     if let Some(psk) = args.key("--psk") {
         context.set_cipher_list("PSK+AESGCM")?;
@@ -227,7 +251,7 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error:
 }
 
 /// Lets OpenSSL write the secrets of all sessions to a file, in the format that Wireshark reads (SSLKEYLOGFILE).
-fn log_keys(context: &mut SslContextBuilder, path: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+fn log_keys(context: &mut SslContextBuilder, path: Option<&str>) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
     let file =
         File::options().create(true).append(true).mode(0o600).open(path).map_err(|why| format!("{path}: {why}"))?;
