@@ -121,7 +121,7 @@ extern "C" {
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * The types that the helpers share with their callers; their layout is the original's.
+ * types: The types that the helpers share with their callers; their layout is the original's.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OK)
@@ -182,7 +182,7 @@ typedef struct _dv_udp_conn_t {
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
+ * context: Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_OPENSSL_CTX_SET_CIPHERS)
@@ -329,7 +329,7 @@ void dv_add_epoll_event(int epfd, struct epoll_event *ev, int fd);
 int dv_openssl_set_peer_name(void *s, const char *name);
 
 /* ----------------------------------------------------------------------------------------------
- * The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and
+ * cookies: The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and
  * SSL_CTX_set_cookie_verify_cb().
  * ---------------------------------------------------------------------------------------------- */
 
@@ -366,7 +366,7 @@ int dv_dtls_verify_cookie_callback(SSL *ssl, const unsigned char *cookie, unsign
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * The table of connections, by the peer's address.
+ * table: The table of connections, by the peer's address.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_CONN_TABLE_INIT)
@@ -434,7 +434,7 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * A connection: made from a hello, read, written, shut down, freed.
+ * connection: A connection: made from a hello, read, written, shut down, freed.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_MSG_SEND)
@@ -594,7 +594,7 @@ void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * How an endpoint is to behave.
+ * config: How an endpoint is to behave.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -704,8 +704,8 @@ typedef struct dv_config {
 int dv_config_init(struct dv_config *config, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
- * The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in; datagrams,
- * events and the next deadline come out, and nothing is called back.
+ * endpoint: The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in;
+ * datagrams, events and the next deadline come out, and nothing is called back.
  * ---------------------------------------------------------------------------------------------- */
 
 /** The handshake has finished: messages can be sent. */
@@ -962,7 +962,7 @@ int dv_endpoint_close(struct dv_endpoint *endpoint, dv_session session);
 int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, size_t max);
 
 /* ----------------------------------------------------------------------------------------------
- * What the functions of an endpoint return when they fail.
+ * error: What the functions of an endpoint return when they fail.
  * ---------------------------------------------------------------------------------------------- */
 
 /** An argument is NULL where it must not be, or makes no sense; dv_last_error says which. */
@@ -1027,8 +1027,8 @@ const char *dv_strerror(int error);
 const char *dv_last_error(void);
 
 /* ----------------------------------------------------------------------------------------------
- * What can be asked of a session, from DV_EVENT_OPENED until the event behind its DV_EVENT_CLOSED
- * is taken.
+ * session: What can be asked of a session, from DV_EVENT_OPENED until the event behind its
+ * DV_EVENT_CLOSED is taken.
  * ---------------------------------------------------------------------------------------------- */
 
 /** The handshake goes on. */
@@ -1276,7 +1276,7 @@ int dv_session_resumption(const dv_endpoint *endpoint,
 void dv_resumption_free(dv_resumption *resumption);
 
 /* ----------------------------------------------------------------------------------------------
- * What an endpoint has counted.
+ * stats: What an endpoint has counted.
  * ---------------------------------------------------------------------------------------------- */
 
 /** What an endpoint has counted since it was made. Members are only ever added at the end. */
@@ -1383,7 +1383,7 @@ typedef struct dv_stats {
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * The server: sockets, threads and the loop, with an endpoint in each thread.
+ * server: The server: sockets, threads and the loop, with an endpoint in each thread.
  * ---------------------------------------------------------------------------------------------- */
 
 /** A server. */
@@ -1561,7 +1561,7 @@ int dv_server_close(struct dv_server *server, dv_session session);
 int dv_server_stats(const struct dv_server *server, dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * For programs that can add a line: time, settings, and what has happened.
+ * operate: For programs that can add a line: time, settings, and what has happened.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -1624,7 +1624,7 @@ int dv_dtls_configure(const dv_config *config);
 int dv_dtls_get_stats(dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * Which library this is.
+ * version: Which library this is.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -1658,7 +1658,7 @@ unsigned int dv_version_num(void);
 int dv_check_version(unsigned int least);
 
 /* ----------------------------------------------------------------------------------------------
- * The log, for C.
+ * log: The log, for C.
  * ---------------------------------------------------------------------------------------------- */
 
 /** A call failed because of what the program or the operator gave. */

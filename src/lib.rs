@@ -17,11 +17,11 @@
 
 pub mod engine;
 mod ffi;
-mod fork;
 mod guard;
 mod log;
 mod net;
 mod tls;
+mod wipe;
 pub mod wire;
 
 pub use engine::connection::{CloseReason, State};

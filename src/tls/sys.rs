@@ -89,6 +89,7 @@ unsafe extern "C" {
     );
     pub fn SSL_CTX_get_default_passwd_cb(ctx: *mut SSL_CTX) -> Option<pem_password_cb>;
     pub fn SSL_CTX_get_default_passwd_cb_userdata(ctx: *mut SSL_CTX) -> *mut c_void;
+    pub fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const openssl_sys::SSL_METHOD;
     pub fn SSL_CTX_set_security_callback(ctx: *mut SSL_CTX, cb: Option<security_cb>);
     pub fn SSL_CTX_get_security_callback(ctx: *const SSL_CTX) -> Option<security_cb>;
     pub fn SSL_in_before(ssl: *const SSL) -> c_int;
