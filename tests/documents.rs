@@ -210,6 +210,25 @@ fn echoes(mut server: Command, port: u16) {
 }
 
 #[test]
+fn rust_programs_need_no_unsafe() {
+    let text = |path: &str| fs::read_to_string(root().join(path)).expect("text");
+    // The rooms that may not even contain any, and the files that the other public types are from.
+    for room in ["engine", "wire"] {
+        assert!(text(&format!("src/{room}/mod.rs")).contains("#![forbid(unsafe_code)]"), "{room}");
+    }
+    for file in ["net/server.rs", "net/handler.rs", "tls/resumption.rs"] {
+        assert!(!text(&format!("src/{file}")).contains("unsafe fn"), "{file}");
+    }
+    let library = text("src/lib.rs");
+    let public = library.lines().filter_map(|line| line.strip_prefix("pub use ")?.split("::").next());
+    assert!(public.clone().count() > 5);
+    for room in public {
+        assert!(["engine", "net", "tls", "ffi", "guard"].contains(&room), "{room}");
+    }
+    assert!(library.contains("#[doc(hidden)]\npub use ffi::*;"), "what is for C is no part of it");
+}
+
+#[test]
 fn what_an_operator_can_set_and_read_is_in_the_manual() {
     let manual = fs::read_to_string(root().join("docs/operations.md")).expect("text");
     let header = fs::read_to_string(common::header().join("dv_dtls.h")).expect("text");
