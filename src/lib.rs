@@ -30,8 +30,8 @@ pub use engine::endpoint::{
 };
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
-// For C programs, whose manual is include/dv_dtls.h; Rust programs have the rest, which is safe.
-#[doc(hidden)]
+// For C, and for our tests. What Rust programs are shown is safe.
+#[cfg(not(doc))]
 pub use ffi::*;
 #[cfg(feature = "test-hooks")]
 pub use guard::hooks::dv_test_panic_next;
