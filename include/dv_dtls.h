@@ -224,7 +224,8 @@ int dv_openssl_callback(int ok, X509_STORE_CTX *store);
  *
  * @param ctx the SSL_CTX
  * @param mode SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
- * @param peer_cf a PEM file of CA certificates, and of revocation lists if there are any
+ * @param peer_cf a PEM file of CA certificates, and of revocation lists if there are any; these
+ *     count once the context's X509_STORE has X509_V_FLAG_CRL_CHECK
  *
  * Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the
  * context fails, whatever the mode, until a call succeeds.

@@ -139,8 +139,11 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
             }
             // SAFETY: the caller's promise.
             let port = unsafe { CStr::from_ptr(port) };
-            let port: u16 =
-                port.to_str().ok().and_then(|port| port.parse().ok()).ok_or_else(|| invalid("port is no number"))?;
+            let port: u16 = port
+                .to_str()
+                .ok()
+                .and_then(|port| port.parse().ok())
+                .ok_or_else(|| invalid("port is no number from 0 to 65535"))?;
             let bound = if host.is_null() {
                 let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
                 server.bind(&all[..])?

@@ -5,8 +5,9 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dv_dtls::{CloseReason, Context, Error, Server, ServerConfig, Session};
+use dv_dtls::{CloseReason, Connect, Context, Error, Server, ServerConfig, Session};
 use openssl::pkey::Id;
+use openssl::ssl::NameType;
 
 use crate::clients::{Client, PATIENCE, Told, running};
 use crate::contexts;
@@ -220,4 +221,28 @@ fn a_handler_cannot_wait_for_its_own_end() {
     assert_eq!(Client::connect(&contexts::client(), address).ask(b"?"), [1]);
     server.stop();
     server.join().unwrap();
+}
+
+#[test]
+fn a_server_name_callback_of_the_programs_own_chooses_the_context() {
+    let other = contexts::server_with("named", |_| {});
+    let context = contexts::server_with("server-ecdsa", |context| {
+        context.set_servername_callback(move |ssl, _| {
+            if ssl.servername(NameType::HOST_NAME) == Some("one.example.test") {
+                ssl.set_ssl_context(&other).unwrap();
+            }
+            Ok(())
+        });
+    });
+    let echo = |context: &mut Context<'_>, session: Session, message: &[u8]| context.send(session, message).unwrap();
+    let server = Server::new(context, ServerConfig::default(), echo).unwrap();
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+    // Each is checked against the name that is asked for.
+    for name in ["one.example.test", "localhost"] {
+        let mut client = Client::begin_with(&contexts::client(), Connect::to_named(address, name));
+        client.finish();
+        assert_eq!(client.ask(b"hello"), b"hello");
+    }
+    assert_eq!(server.stats().endpoints.records_taken_over, 2);
 }
