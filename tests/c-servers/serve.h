@@ -104,15 +104,16 @@ static inline void answer(void *user, dv_endpoint *endpoint, const dv_event *eve
 /* These doors only count whom they refuse, and why. Says it in the words of the helpers' log. */
 static inline void tell(const dv_stats *stats)
 {
-    static uint64_t told[5];
+    static uint64_t told[6];
     const uint64_t now[] = { stats->refused_handshakes, stats->refused_source, stats->refused_connections,
-                             stats->handshakes_failed, stats->records_taken_over };
+                             stats->evicted, stats->handshakes_failed, stats->records_taken_over };
     static const char *const words[] = { "max_handshakes is reached", "a source has reached its limit",
-                                         "max_connections is reached and nobody is idle", "a handshake has failed",
+                                         "max_connections is reached and nobody is idle",
+                                         "1 idle connections closed: max_connections is reached", "a handshake has failed",
                                          "records are made by the library" };
     int i = 0;
 
-    for (i = 0; i < 5; i++) {
+    for (i = 0; i < 6; i++) {
         if (now[i] > told[i]) {
             puts(words[i]);
             told[i] = now[i];
