@@ -19,7 +19,8 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("connections_of_a_source", connections_of_a_source),
     Proof::new("handshakes", handshakes),
     Proof::new("handshakes_of_a_source", handshakes_of_a_source),
-    Proof::new("refusals_are_told_once_a_second", told_once_a_second),
+    // The new doors only count.
+    Proof::new("refusals_are_told_once_a_second", told_once_a_second).needs(|door| door.native_records.is_none()),
     Proof::new("handshake_timeout", handshake_timeout),
     Proof::new("idle_timeout", idle_timeout),
     Proof::new("queued_messages", queued_messages),
