@@ -20,6 +20,8 @@ echo_server [OPTIONS]
   --workers N            threads (1)
   --secret FILE          random bytes that several servers share: each goes on with what another has begun
   --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1
+  --idle-timeout MS      close sessions that are silent for so long (never)
+  --handshake-timeout MS give up handshakes that take longer (120000)
   --no-offload           do without UDP_GRO and UDP_SEGMENT
   --openssl-records      let OpenSSL make the records, not only the handshakes
   --no-steering          let handshakes and messages share a socket
@@ -33,6 +35,8 @@ fn main() -> Result<(), support::Failure> {
     let port: u16 = args.or("--port", 4433);
     let mut endpoint = Config::default();
     endpoint.settings.native_records = !args.flag("--openssl-records");
+    endpoint.settings.idle_timeout = Duration::from_millis(args.or("--idle-timeout", 0));
+    endpoint.settings.handshake_timeout = Duration::from_millis(args.or("--handshake-timeout", 120_000));
     let config = ServerConfig {
         endpoint,
         workers: args.or("--workers", 1),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # ensure-packages.sh build|certs|test|openssl|abi|deb|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
 # asks no password; otherwise one line names it, with the command that installs it. What only widens the tests (another
-# compiler) is asked for in the same way, but goes on without.
+# compiler, libraries to compare with) is asked for in the same way, but goes on without.
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -62,7 +62,15 @@ deb)
     need xz-utils have xz
     ;;
 valgrind) need_build; need valgrind have valgrind ;;
-bench) need_build; need openssl have openssl; need valgrind have valgrind ;;
+bench)
+    need_build
+    need openssl have openssl
+    need valgrind have valgrind
+    # What is missing of these is left out of the comparison.
+    want libgnutls28-dev test -e /usr/include/gnutls/gnutls.h
+    want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
+    want libwolfssl-dev test -e /usr/include/wolfssl/ssl.h
+    ;;
 *) echo "usage: $0 build|certs|test|openssl|abi|deb|valgrind|bench" >&2; exit 2 ;;
 esac
 

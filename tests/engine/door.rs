@@ -36,7 +36,7 @@ impl Door {
             drains: false,
             program: |door| {
                 let document = door.document.as_ref().expect("only run with --ignored when there is a document");
-                Program::server(Taken::ALL, Link::Shared).build(document)
+                Program::server(Taken::ALL, Link::preferred()).build(document)
             },
             arguments: |command, at, ipv4| {
                 // Its IPv6 address is the second one: it always listens on one of IPv4.

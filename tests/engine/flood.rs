@@ -1,6 +1,10 @@
 //! Hellos without a cookie, from very many addresses: nothing is kept of them, and nobody else notices.
 //!
-//! <https://github.com/coturn/coturn/security/advisories/GHSA-5x2p-4vqj-f6m4>: a server that kept state before the cookie.
+//! Servers that kept state before the cookie, or until a cap that a few spoofed datagrams a second reach:
+//! <https://github.com/coturn/coturn/security/advisories/GHSA-5x2p-4vqj-f6m4>,
+//! <https://github.com/coturn/coturn/pull/2012>, <https://github.com/openssl/openssl/issues/22197>,
+//! <https://github.com/openssl/openssl/pull/31980>, <https://github.com/wolfSSL/wolfssl/pull/4850>,
+//! <https://github.com/obgm/libcoap/issues/283>.
 
 use std::time::Duration;
 
