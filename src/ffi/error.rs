@@ -75,7 +75,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
 /// Ownership: the library's; it is valid until the next function fails on this thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_last_error() -> *const c_char {
-    guard(c"".as_ptr(), || LAST.with_borrow(|last| last.as_ptr()))
+    guard(c"".as_ptr(), || LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr()))
 }
 
 /// The number of an error, whose words are kept for [`dv_last_error`].
@@ -102,7 +102,9 @@ pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, E
     call().unwrap_or_else(|error| {
         let text = format!("{name}: {error}");
         log!(Debug, "{text}");
-        LAST.set(CString::new(text.replace('\0', " ")).unwrap_or_default());
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        // A thread that ends has none any more, while destructors of the program may still call.
+        let _ = LAST.try_with(|last| last.replace(text));
         number(&error)
     })
 }
@@ -110,4 +112,39 @@ pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, E
 /// The error of an argument that makes no sense.
 pub(in crate::ffi) fn invalid(why: &str) -> Error {
     Error::Invalid(why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::ptr;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::ffi::dv_endpoint_advance;
+
+    /// Fails when its thread ends, after what the library keeps for the thread is gone.
+    struct Late(Cell<Option<Sender<c_int>>>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            // SAFETY: NULL is an error and nothing else.
+            let failed = unsafe { dv_endpoint_advance(ptr::null_mut(), 0) };
+            assert!(!dv_last_error().is_null());
+            self.0.take().map(|tell| tell.send(failed));
+        }
+    }
+
+    #[test]
+    fn destructors_of_a_thread_that_ends_may_fail() {
+        thread_local! { static LATE: Late = const { Late(Cell::new(None)) }; }
+        let (tell, told) = channel();
+        std::thread::spawn(|| {
+            // What is used first goes last.
+            LATE.with(|late| late.0.set(Some(tell)));
+            // SAFETY: as above.
+            assert_eq!(unsafe { dv_endpoint_advance(ptr::null_mut(), 0) }, DV_ERR_INVALID);
+        });
+        assert_eq!(told.recv(), Ok(DV_ERR_INVALID));
+    }
 }

@@ -136,6 +136,7 @@ pub struct Endpoint {
     born: u32,
     /// What the program's numbers of sessions and ours differ in; see [`Endpoint::set_number`].
     brand: u64,
+    numbered: bool,
 }
 
 /// A connection and what the endpoint knows about it.
@@ -180,6 +181,7 @@ impl Endpoint {
             now: 0,
             born: fork::generation(),
             brand: 0,
+            numbered: false,
         })
     }
 
