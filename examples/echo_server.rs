@@ -29,7 +29,7 @@ echo_server [OPTIONS]
     identity_help!()
 );
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);
@@ -68,9 +68,11 @@ fn answer(mut asks: TcpStream, server: &Server) -> io::Result<()> {
     asks.set_read_timeout(Some(Duration::from_secs(1)))?;
     let _ = asks.read(&mut [0; 4096])?;
     let stats = server.stats();
-    let mut page = format!("dv_sessions {}\ndv_handshakes {}\n", stats.sessions, stats.handshakes);
+    let now = [("sessions", stats.sessions), ("handshakes", stats.handshakes)];
+    let mut page: String = now.map(|(name, now)| format!("# TYPE dv_{name} gauge\ndv_{name} {now}\n")).concat();
     for (name, count) in stats.endpoints.named().chain(stats.sockets.named()) {
         page += &format!("# TYPE dv_{name}_total counter\ndv_{name}_total {count}\n");
     }
-    write!(asks, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n{page}")
+    let (kind, len) = ("text/plain; version=0.0.4", page.len());
+    write!(asks, "HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len}\r\n\r\n{page}")
 }

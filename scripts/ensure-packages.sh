@@ -43,6 +43,10 @@ test)
     want groff have groff
     want iproute2 have ip
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
+    want libcoap3-bin have coap-server-notls
+    want tshark have tshark
+    # Where there is systemd, its package starts a web server, which nobody has asked for.
+    [ -d /run/systemd/system ] || want 'nginx libnginx-mod-stream' test -e /usr/lib/nginx/modules/ngx_stream_module.so
     ;;
 openssl)
     need_build
@@ -74,7 +78,7 @@ have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: 
 [ -n "$missing" ] || exit 0
 
 # shellcheck disable=SC2086 # a list of words
-install() { "$@" apt-get update -q && "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing; }
+install() { "$@" apt-get update -q && "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing; }
 if have apt-get && [ "$(id -u)" = 0 ]; then
     echo "installing$missing"
     install env && exit 0
