@@ -988,8 +988,8 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 #define DV_ERR_LIMIT (-8)
 
 /**
- * The process is a fork of the one that made the endpoint: two that seal with one key would repeat
- * nonces.
+ * The process is a fork of the one that made the endpoint or the server: two that seal with one key
+ * would repeat nonces, and a server's threads are not in the child.
  */
 #define DV_ERR_FORKED (-9)
 
@@ -1438,7 +1438,8 @@ int dv_server_new(SSL_CTX *ctx,
                   struct dv_server **server);
 
 /**
- * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+ * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the
+ * child of a fork it only frees what is the child's.
  *
  * @param server the server, or NULL
  */

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
+use std::fmt::Display;
 
 use libc::{c_char, c_int};
 
@@ -23,7 +24,8 @@ pub const DV_ERR_NOT_ESTABLISHED: c_int = -6;
 pub const DV_ERR_AGAIN: c_int = -7;
 /// The endpoint has as many sessions as it may have.
 pub const DV_ERR_LIMIT: c_int = -8;
-/// The process is a fork of the one that made the endpoint: two that seal with one key would repeat nonces.
+/// The process is a fork of the one that made the endpoint or the server: two that seal with one key would repeat nonces,
+/// and a server's threads are not in the child.
 pub const DV_ERR_FORKED: c_int = -9;
 /// OpenSSL failed; dv_last_error has its words.
 pub const DV_ERR_TLS: c_int = -10;
@@ -96,17 +98,18 @@ fn number(error: &Error) -> c_int {
 
 /// The body of an exported function that can fail: `call`, whose error becomes a number and the thread's last text.
 pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -> c_int {
-    if in_sink() {
-        return DV_ERR_BUSY;
-    }
-    call().unwrap_or_else(|error| {
-        let text = format!("{name}: {error}");
+    let failed = |why: &dyn Display, number| {
+        let text = format!("{name}: {why}");
         log!(Debug, "{text}");
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
         // A thread that ends has none any more, while destructors of the program may still call.
         let _ = LAST.try_with(|last| last.replace(text));
-        number(&error)
-    })
+        number
+    };
+    if in_sink() {
+        return failed(&"called from inside the log callback", DV_ERR_BUSY);
+    }
+    call().unwrap_or_else(|error| failed(&error, number(&error)))
 }
 
 /// The error of an argument that makes no sense.

@@ -101,7 +101,8 @@ pub unsafe extern "C" fn dv_server_new(
     })
 }
 
-/// Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+/// Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the child of a fork it only
+/// frees what is the child's.
 ///
 /// - `server`: the server, or NULL
 ///

@@ -16,7 +16,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
-use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
+use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session, check_context};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
 use crate::tls::cause::Cause;
@@ -317,9 +317,7 @@ impl Server {
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
-        if !crate::tls::cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, true)?;
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
         for desk in &self.shared.desks {
             desk.mailbox.ask(Letter::Reload(context.clone(), secret.clone()));

@@ -42,6 +42,17 @@ context(const char *certs, const char *certificate)
     return ctx;
 }
 
+/* Of a client. Not for AES-GCM, whose tags valgrind 3.19 takes for not initialised where `ring` has made them. */
+static SSL_CTX *
+client_context(const char *certs)
+{
+    SSL_CTX *ctx = context(certs, "client");
+    char ciphers[] = "ECDHE+CHACHA20";
+
+    CHECK(dv_openssl_ctx_set_ciphers(ctx, ciphers) == DV_OK);
+    return ctx;
+}
+
 /* What the callbacks saw. */
 static struct {
     pthread_mutex_t lock;
@@ -210,7 +221,7 @@ static void
 echo(const char *certs, int workers)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
-    SSL_CTX *client_ctx = context(certs, "client");
+    SSL_CTX *client_ctx = client_context(certs);
     dv_callbacks callbacks = { sizeof(callbacks), open_cb, message_cb, close_cb };
     dv_stats stats = { .size = sizeof(stats) };
     dv_config config;
@@ -278,7 +289,7 @@ echo(const char *certs, int workers)
 static void
 handed_in(const char *certs)
 {
-    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
     dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
     struct sockaddr_in address = { AF_INET, 0, { htonl(INADDR_LOOPBACK) }, { 0 } };
     socklen_t len = sizeof(address);

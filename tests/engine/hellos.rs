@@ -32,6 +32,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("clients_share_one_socket", one_socket),
     Proof::new("no_common_cipher_ends_in_an_alert", no_common_cipher),
     Proof::new("peers_of_ipv6", ipv6),
+    Proof::new("records_are_made_by_whom_the_door_says", whose_records).needs(|door| door.native_records.is_some()),
 ];
 
 /// What OpenSSL needs beside a suite: groups, their formats, signature algorithms, and here the versions.
@@ -313,4 +314,18 @@ fn ipv6(door: &Door) {
     assert!(largest <= 256 - 40 - 8, "{largest} bytes in an IPv6 packet of 256");
     drop(client);
     Client::connect_from(socket, server.address).ask(door, b"restarted");
+}
+
+/// What else is proved of both record paths would be proved twice of one of them if the switch did nothing.
+fn whose_records(door: &Door) {
+    const OURS: &str = "records are made by the library";
+    let server = Server::start(door);
+    let mut client = Client::connect(server.address);
+    client.ask(door, b"a message");
+    if door.native_records == Some(true) {
+        server.says(OURS);
+    } else {
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!server.output().contains(OURS), "{}", server.output());
+    }
 }

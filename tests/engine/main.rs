@@ -89,8 +89,10 @@ impl Proof {
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // They wait more than they compute.
-    arguments.test_threads = arguments.test_threads.or(Some(8));
+    // Asked for what is ignored, we run the long ones, but not those that cannot run.
+    let all = arguments.ignored || arguments.include_ignored;
+    // They wait more than they compute; a thousand handshakes do both.
+    arguments.test_threads = arguments.test_threads.or(Some(if all { 6 } else { 16 }));
     let document = Document::read().map(Arc::new);
     if document.is_none() {
         eprintln!("the original document is not at {} (DV_ORIGINAL_DOC): ignored", document::path().display());
@@ -106,8 +108,6 @@ fn main() {
         ("limits", limits::PROOFS),
         ("clients", clients::PROOFS),
     ];
-    // Asked for what is ignored, we run the long ones, but not those that cannot run.
-    let all = arguments.ignored || arguments.include_ignored;
     let doors = Door::all(document).into_iter().filter(|door| !all || door.is_there());
     let doors: Vec<Arc<Door>> = doors.map(Arc::new).collect();
     let mut trials = Vec::new();

@@ -133,8 +133,8 @@ fn too_long(door: &Door) {
     let fits = 576 - IP_AND_UDP - 13 - 24;
     client.ask(door, &vec![b'x'; fits]);
     client.send(&vec![b'x'; fits + 1]);
-    server.says("but the MTU leaves room for");
-    // The example closes a connection that it cannot answer.
+    server.says("cannot answer");
+    // The program closes a connection that it cannot answer.
     client.is_closed();
     other.ask(door, b"a message");
 }
