@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
+pub(crate) use self::config::check_context;
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
 pub use self::context::{add_certificate, share_tickets};
@@ -39,7 +40,7 @@ use super::registry::{Kind, Limits, Refusal, Registry};
 use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::log::log;
-use crate::tls::{self, cookie, fork};
+use crate::tls::{self, fork};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, records};
 
@@ -136,6 +137,7 @@ pub struct Endpoint {
     born: u32,
     /// What the program's numbers of sessions and ours differ in; see [`Endpoint::set_number`].
     brand: u64,
+    numbered: bool,
 }
 
 /// A connection and what the endpoint knows about it.
@@ -159,9 +161,7 @@ impl Endpoint {
     /// certificates, verify mode, ALPN and so on) is set before.
     pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
         config.check()?;
-        if config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, config.accept)?;
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
             None => CookieJar::new(&tls::random(32), 0),
@@ -180,15 +180,14 @@ impl Endpoint {
             now: 0,
             born: fork::generation(),
             brand: 0,
+            numbered: false,
         })
     }
 
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
     /// what they have.
     pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        if self.config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, self.config.accept)?;
         self.context = context;
         Ok(())
     }
