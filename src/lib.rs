@@ -26,6 +26,7 @@ pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};
+pub use engine::export::{Export, ExportKey, Exported, Imported};
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 pub use ffi::*;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use foreign_types::ForeignType;
 use openssl::ssl::SslContext;
 
+use super::export::Verdict;
 use super::handler::Handler;
 use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
@@ -111,15 +112,17 @@ pub struct ServerStats {
 /// # }
 /// ```
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     options: Options,
     secret_file: Option<PathBuf>,
     state: Mutex<State>,
     /// What sessions begin with now.
     context: Mutex<SslContext>,
+    /// What the workers wait for after an export.
+    export: Mutex<Option<Verdict>>,
 }
 
-enum State {
+pub(super) enum State {
     /// Addresses are still being bound.
     Idle {
         workers: Vec<Worker>,
@@ -184,6 +187,7 @@ impl Server {
             options,
             secret_file,
             context,
+            export: Mutex::default(),
             state: Mutex::new(State::Idle { workers, bound: Vec::new() }),
         })
     }
@@ -244,7 +248,7 @@ impl Server {
         let mut threads = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let builder = thread::Builder::new().name(format!("dv-worker-{number}"));
-            let one_for_all = OneForAll(self.shared.clone());
+            let one_for_all = OneForAll { shared: self.shared.clone(), worker: number };
             match builder.spawn(move || one_for_all.watch(worker, around)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
@@ -285,7 +289,7 @@ impl Server {
     /// left is sent a close_notify. It does not wait for that.
     pub fn shutdown(&self, deadline: Duration) {
         let by = precise_now().saturating_add(deadline.as_micros().try_into().unwrap_or(u64::MAX));
-        self.shared.desks.iter().for_each(|desk| desk.mailbox.ask(Letter::Drain(by)));
+        self.shared.ask_all(|| Letter::Drain(by));
     }
 
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
@@ -299,9 +303,7 @@ impl Server {
             return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
         }
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
-        for desk in &self.shared.desks {
-            desk.mailbox.ask(Letter::Reload(context.clone(), secret.clone()));
-        }
+        self.shared.ask_all(|| Letter::Reload(context.clone(), secret.clone()));
         *current = context;
         Ok(())
     }
@@ -334,7 +336,11 @@ impl Server {
         self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Verdict>> {
+        self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -350,7 +356,7 @@ impl Drop for Server {
 }
 
 impl State {
-    fn idle(&mut self) -> Result<(&mut Vec<Worker>, &mut Vec<SocketAddr>), Error> {
+    pub(super) fn idle(&mut self) -> Result<(&mut Vec<Worker>, &mut Vec<SocketAddr>), Error> {
         match self {
             State::Idle { workers, bound } => Ok((workers, bound)),
             _ => Err(Error::Invalid("the server was started already".into())),
@@ -419,14 +425,28 @@ impl Shared {
         self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
     }
 
+    /// Asks all workers for the same; gives how many they are.
+    pub(super) fn ask_all(&self, letter: impl Fn() -> Letter) -> usize {
+        self.desks.iter().for_each(|desk| desk.mailbox.ask(letter()));
+        self.desks.len()
+    }
+
     fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Lets all workers look what there is.
+    pub(super) fn ring(&self) {
         self.desks.iter().for_each(|desk| desk.mailbox.bell().ring());
     }
 }
 
 /// Stops the server when one of its workers fails or panics.
-struct OneForAll(Arc<Shared>);
+struct OneForAll {
+    shared: Arc<Shared>,
+    worker: usize,
+}
 
 impl OneForAll {
     fn watch(self, worker: Worker, around: fn(&mut dyn FnMut())) -> Result<Vec<Port>, Error> {
@@ -438,7 +458,7 @@ impl OneForAll {
             }
         });
         if outcome.is_err() {
-            self.0.stop();
+            self.shared.stop();
         }
         outcome
     }
@@ -447,8 +467,9 @@ impl OneForAll {
 impl Drop for OneForAll {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop();
+            self.shared.stop();
         }
+        self.shared.mailbox(self.worker).shut();
     }
 }
 

@@ -1,9 +1,12 @@
 //! A worker: one thread, its own sockets, its own endpoint.
 
+mod handover;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::export::Order;
 use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox};
 use super::server::{Shared, SocketCounters};
@@ -50,6 +53,8 @@ pub struct Worker {
     message: Vec<u8>,
     /// When there is no more waiting for sessions to end by themselves.
     drained_by: Option<u64>,
+    /// Somebody wants its sessions.
+    wanted: Option<Order>,
 }
 
 /// Datagrams of handshakes that wait for their turn.
@@ -77,6 +82,7 @@ impl Worker {
             letters: Letters::default(),
             message: Vec::new(),
             drained_by: None,
+            wanted: None,
         }
     }
 
@@ -92,11 +98,18 @@ impl Worker {
             let sockets = std::iter::once(&port.data).chain(&port.handshakes);
             waiting.extend(sockets.map(|socket| Waiting::on(socket.as_fd())));
         }
+        // Of sessions that were imported.
+        self.tell();
         while !self.is_over() {
             self.wait(&mut waiting)?;
             let now = precise_now();
             if waiting[0].readable() {
                 self.read_letters(now);
+            }
+            if let Some(order) = self.wanted.take()
+                && self.hand_over(order, &mut waiting)?
+            {
+                break;
             }
             if self.endpoint.deadline() <= now {
                 self.endpoint.advance(now);
@@ -248,6 +261,7 @@ impl Worker {
                 self.endpoint.stop_accepting();
                 self.drained_by = Some(deadline);
             }
+            Letter::Export(order) => self.wanted = Some(order),
         });
         self.letters = letters;
         self.endpoint.advance(now);
@@ -288,19 +302,25 @@ impl Worker {
             some.iter().for_each(|session| drop(self.endpoint.close(*session)));
             self.tell();
             self.transmit();
-            while self.ports.iter().any(|port| !port.outbound.is_empty()) && precise_now() < deadline {
-                let mut next = 1;
-                for port in &self.ports {
-                    waiting[next].want(false, !port.outbound.is_empty());
+            self.drain(waiting, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that is to leave has left, and reads nothing.
+    fn drain(&mut self, waiting: &mut [Waiting], deadline: u64) -> Result<(), Error> {
+        while self.ports.iter().any(|port| !port.outbound.is_empty()) && precise_now() < deadline {
+            let mut next = 1;
+            for port in &self.ports {
+                waiting[next].want(false, !port.outbound.is_empty());
+                next += 1;
+                for _ in &port.handshakes {
+                    waiting[next].want(false, false);
                     next += 1;
-                    for _ in &port.handshakes {
-                        waiting[next].want(false, false);
-                        next += 1;
-                    }
                 }
-                wait(&mut waiting[1..], deadline.saturating_sub(precise_now()))?;
-                self.transmit();
             }
+            wait(&mut waiting[1..], deadline.saturating_sub(precise_now()))?;
+            self.transmit();
         }
         Ok(())
     }

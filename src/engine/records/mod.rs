@@ -5,6 +5,7 @@
 //! known and stepped over.
 
 mod prf;
+mod progress;
 mod suite;
 mod window;
 
@@ -13,6 +14,7 @@ use std::hint::black_box;
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 
 pub use self::prf::export;
+pub use self::progress::{Progress, SKIPPED};
 pub use self::suite::Suite;
 pub use self::window::Window;
 pub use crate::tls::master_secret::{Digest, Secrets};
@@ -92,6 +94,11 @@ impl Records {
         taken.retain(|nonce| suite.explicit_len() > 0 && *nonce >= number(used.next) && nonce >> 48 == EPOCH);
         taken.shrink_to_fit();
         Records { suite, write, read, expanded: None, next: used.next, taken, sealed_blocks: 0, failed: 0, window }
+    }
+
+    /// How they are protected.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Bytes of the record of a message of `len` bytes.
@@ -197,19 +204,21 @@ impl Drop for Key {
 }
 
 impl Drop for Expanded {
-    /// The AEAD does not wipe its keys, but what another key of the same kind is put over is gone.
     fn drop(&mut self) {
-        for key in [&mut self.write, &mut self.read] {
-            let algorithm = key.algorithm();
-            if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
-                *key = LessSafeKey::new(zero);
-            }
-            black_box(key);
-        }
+        [&mut self.write, &mut self.read].into_iter().for_each(wipe_key);
     }
 }
 
-fn wipe(bytes: &mut [u8]) {
+/// The AEAD does not wipe its keys, but what another key of the same kind is put over is gone.
+pub(super) fn wipe_key(key: &mut LessSafeKey) {
+    let algorithm = key.algorithm();
+    if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
+        *key = LessSafeKey::new(zero);
+    }
+    black_box(key);
+}
+
+pub(super) fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);
 }

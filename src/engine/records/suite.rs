@@ -3,6 +3,8 @@
 use openssl::ssl::{SslRef, SslVersion};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305};
 
+use super::{Digest, TAG_LEN};
+
 /// How the records of a cipher suite are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -33,6 +35,19 @@ impl Suite {
             () if name.ends_with("CHACHA20-POLY1305") => Some(Suite::Chacha20Poly1305),
             () => None,
         }
+    }
+
+    /// The digest of its pseudo-random function.
+    pub fn digest(self) -> Digest {
+        match self {
+            Suite::Aes128Gcm | Suite::Chacha20Poly1305 => Digest::Sha256,
+            Suite::Aes256Gcm => Digest::Sha384,
+        }
+    }
+
+    /// Bytes of the shortest fragment that can be authentic.
+    pub fn sealed_min(self) -> usize {
+        self.explicit_len() + TAG_LEN
     }
 
     pub(super) fn algorithm(self) -> &'static Algorithm {
