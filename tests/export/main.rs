@@ -4,11 +4,14 @@
 #[path = "../server/clients.rs"]
 #[allow(dead_code)]
 mod clients;
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../endpoint/contexts.rs"]
 #[allow(dead_code)]
 mod contexts;
 mod crowd;
 mod endpoint;
+mod examples;
 mod killed;
 #[path = "../endpoint/net.rs"]
 #[allow(dead_code)]
