@@ -74,13 +74,13 @@ impl<'a> Sealer<'a> {
     }
 
     /// Writes a chunk; what was in clear is sealed where it stands.
-    pub fn chunk(&mut self, sessions: &mut Vec<u8>) -> io::Result<()> {
+    pub fn chunk(&mut self, sessions: &mut [u8]) -> io::Result<()> {
         self.write(SESSIONS, sessions)
     }
 
     /// Writes the last chunk. Without it nothing of the export is good.
     pub fn end(mut self, sessions: u64) -> io::Result<()> {
-        self.write(LAST, &mut sessions.to_be_bytes().to_vec())
+        self.write(LAST, &mut sessions.to_be_bytes())
     }
 
     fn write(&mut self, kind: u8, content: &mut [u8]) -> io::Result<()> {
