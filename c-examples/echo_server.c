@@ -124,7 +124,7 @@ int main(int argc, char **argv)
         { "secret", required_argument, NULL, OPTION_OWN + 3 },
         { "upgrade", required_argument, NULL, OPTION_OWN + 4 },
         { "upgrade-key", required_argument, NULL, OPTION_OWN + 5 },
-        IDENTITY_OPTIONS,
+        SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };

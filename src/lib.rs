@@ -17,15 +17,17 @@
 
 pub mod engine;
 mod ffi;
-mod fork;
 mod guard;
 mod log;
 mod net;
 mod tls;
+mod wipe;
 pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
-pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};
+pub use engine::endpoint::{
+    Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate, share_tickets,
+};
 pub use engine::export::{Export, ExportKey, Exported, Imported};
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;

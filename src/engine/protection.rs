@@ -8,6 +8,7 @@ use crate::tls::bio::Outbound;
 use crate::tls::cause;
 use crate::tls::master_secret::Secrets;
 use crate::tls::session::{Opened, Session};
+use crate::wipe;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::record::{PLAINTEXT_MAX, Record, content_type};
@@ -44,13 +45,23 @@ impl Protection {
     /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `finished` is
     /// the number of the peer's Finished.
     pub fn take_over(&mut self, server: bool, finished: Option<u64>) {
+        self.take_keys(server, finished);
+        wipe::stack();
+    }
+
+    #[inline(never)]
+    fn take_keys(&mut self, server: bool, finished: Option<u64>) {
         let Protection::Openssl(session) = self else { return };
         let ssl = session.ssl();
         let (Some(suite), Some(secrets)) = (Suite::of(ssl), Secrets::of(ssl)) else { return };
         let agreed = Agreed::of(ssl);
-        let mut outbound = session.retire();
-        let (next, nonces) = outbound.take_sealed();
+        let (next, nonces) = session.outbound().take_sealed();
+        if next == 0 {
+            // Our own Finished must have been sealed: with which number, nobody has seen, and we would seal with it again.
+            return;
+        }
         let used = Used { next, nonces, opened: finished };
+        let outbound = std::mem::take(session.outbound());
         let records = Records::new(suite, &secrets, server, used);
         *self = Protection::Native(Box::new(Native { records, outbound, agreed, secrets }));
     }
@@ -163,7 +174,10 @@ impl Native {
         let Some(len) = self.records.open(record, &mut room) else { return Opened::Nothing };
         match (record.content_type, &room[..len]) {
             (content_type::ALERT, [_, CLOSE_NOTIFY]) => Opened::CloseNotify,
-            (content_type::ALERT, [FATAL, description]) => Opened::Failed(cause::alert(*description)),
+            (content_type::ALERT, [FATAL, description]) => {
+                self.agreed.forget_session();
+                Opened::Failed(cause::alert(*description))
+            }
             (content_type::HANDSHAKE, message) => match Fragment::parse(message).map(|(first, _)| first.message_type) {
                 Some(message_type::FINISHED) => Opened::Finished,
                 Some(message_type::CLIENT_HELLO | message_type::HELLO_REQUEST) => {
@@ -184,5 +198,29 @@ impl Native {
 
     fn alert(&mut self, level: u8, description: u8) {
         self.seal(content_type::ALERT, &[level, description]);
+    }
+}
+
+#[cfg(test)]
+impl Protection {
+    fn native(&mut self) -> &mut Native {
+        let Protection::Native(native) = self else { panic!("OpenSSL's records") };
+        native
+    }
+
+    pub fn records(&mut self) -> &mut Records {
+        &mut self.native().records
+    }
+
+    pub fn alert_fatally(&mut self) {
+        const INTERNAL_ERROR: u8 = 80;
+        self.native().alert(FATAL, INTERNAL_ERROR);
+    }
+
+    /// Master secret, write key and read key, each byte inverted.
+    pub fn inverted_secrets(&mut self) -> Vec<Vec<u8>> {
+        let native = self.native();
+        let [write, read] = native.records.keys();
+        [&native.secrets.master[..], write, read].map(|secret| secret.iter().map(|byte| !byte).collect()).to_vec()
     }
 }

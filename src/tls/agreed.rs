@@ -8,7 +8,7 @@ use openssl::x509::{X509, X509VerifyResult};
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CIPHER_get_name};
 
 use super::peer;
-use super::resumption::Resumption;
+use super::resumption::{Cached, Resumption};
 
 /// What can be asked of a session whose SSL is gone.
 pub struct Agreed {
@@ -24,6 +24,8 @@ pub struct Agreed {
     pub is_resumed: bool,
     /// A client's.
     pub resumption: Option<Resumption>,
+    /// A server's.
+    pub cached: Option<Cached>,
     /// In DER: as OpenSSL keeps it, it takes up several times that.
     pub certificate: Option<Box<[u8]>>,
 }
@@ -41,9 +43,16 @@ impl Agreed {
             psk_identity: peer::psk_identity(ssl).map(Box::from),
             srtp_profile: ssl.selected_srtp_profile().map(|profile| profile.name()),
             is_resumed: ssl.session_reused(),
-            resumption: if ssl.is_server() { None } else { Resumption::of(ssl) },
+            resumption: Resumption::of(ssl),
+            cached: if ssl.is_server() { Cached::of(ssl) } else { None },
             certificate: ssl.peer_certificate().and_then(der),
         }
+    }
+
+    /// The connection has ended with a fatal alert: its session must not be resumed (RFC 5246 7.2.2).
+    pub fn forget_session(&self) {
+        self.resumption.iter().for_each(Resumption::revoke);
+        self.cached.iter().for_each(Cached::remove);
     }
 
     /// The peer's certificate.

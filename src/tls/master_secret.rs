@@ -1,9 +1,9 @@
 //! What OpenSSL has settled in a handshake and records of our own are made with.
 
-use std::hint::black_box;
-
 use openssl::nid::Nid;
 use openssl::ssl::SslRef;
+
+use crate::wipe;
 
 /// The digest of the pseudo-random function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,6 @@ impl Secrets {
 
 impl Drop for Secrets {
     fn drop(&mut self) {
-        self.master.fill(0);
-        black_box(&self.master);
+        wipe::bytes(&mut self.master);
     }
 }

@@ -1,8 +1,11 @@
-//! What a client keeps of a session, to resume it later without certificates.
+//! Sessions that can be resumed later, without certificates: a client keeps them itself, a server has those without a
+//! ticket in the cache of its context.
 
-use foreign_types::ForeignTypeRef;
+use foreign_types::{ForeignType, ForeignTypeRef};
+use libc::{c_int, c_uint};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslRef, SslSession};
+use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_SESSION};
 
 use super::cause::Cause;
 
@@ -14,8 +17,11 @@ pub struct Resumption {
 }
 
 impl Resumption {
-    /// That of the session of `ssl`, when it is one that can be resumed.
+    /// That of the session of `ssl`, when it is a client's and can be resumed.
     pub(crate) fn of(ssl: &SslRef) -> Option<Resumption> {
+        if ssl.is_server() {
+            return None;
+        }
         // SAFETY: the session is alive as long as the SSL; this only reads it.
         let resumable = |session: &&_| unsafe { SSL_SESSION_is_resumable(ForeignTypeRef::as_ptr(*session)) == 1 };
         let session = ssl.session().filter(resumable)?.to_owned();
@@ -40,8 +46,44 @@ impl Resumption {
         // SAFETY: both belong to one context.
         Ok(unsafe { ssl.set_session(&self.session) }?)
     }
+
+    /// Nobody can resume the session any more, whoever has kept it.
+    pub(crate) fn revoke(&self) {
+        // SAFETY: both are alive.
+        unsafe { SSL_CTX_remove_session(self.context.as_ptr(), self.session.as_ptr()) };
+    }
+}
+
+/// A server's session in the cache of its context, which has those that are in no ticket.
+pub struct Cached {
+    context: SslContext,
+    id: Box<[u8]>,
+}
+
+impl Cached {
+    /// That of the session of `ssl`, when it may be there.
+    pub(crate) fn of(ssl: &SslRef) -> Option<Cached> {
+        let id = ssl.session()?.id();
+        (!id.is_empty()).then(|| Cached { context: ssl.ssl_context().to_owned(), id: id.into() })
+    }
+
+    /// Takes the session out of the cache.
+    pub(crate) fn remove(&self) {
+        // SAFETY: the context is alive. The session, made and freed here, has nothing but what the cache finds another by;
+        // the id is one of OpenSSL's, so it is not too long.
+        unsafe {
+            let Some(session) = std::ptr::NonNull::new(SSL_SESSION_new()) else { return };
+            let session = SslSession::from_ptr(session.as_ptr());
+            SSL_SESSION_set_protocol_version(session.as_ptr(), DTLS1_2_VERSION);
+            SSL_SESSION_set1_id(session.as_ptr(), self.id.as_ptr(), self.id.len() as c_uint);
+            SSL_CTX_remove_session(self.context.as_ptr(), session.as_ptr());
+        }
+    }
 }
 
 unsafe extern "C" {
-    fn SSL_SESSION_is_resumable(session: *const openssl_sys::SSL_SESSION) -> libc::c_int;
+    fn SSL_SESSION_is_resumable(session: *const SSL_SESSION) -> c_int;
+    fn SSL_SESSION_new() -> *mut SSL_SESSION;
+    fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const u8, len: c_uint) -> c_int;
+    fn SSL_SESSION_set_protocol_version(session: *mut SSL_SESSION, version: c_int) -> c_int;
 }

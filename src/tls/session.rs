@@ -108,6 +108,10 @@ impl Drop for Session {
         // SAFETY: the session owns the SSL, unless it gave it away, and a reference to each BIO.
         unsafe {
             if self.owned {
+                if self.is_finished() {
+                    // Closed in order or not, it may be resumed (RFC 5246 7.2.1): libssl would forget its session.
+                    SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+                }
                 SSL_free(self.ssl.as_ptr());
             }
             for bio in self.bios {
@@ -235,6 +239,17 @@ impl Session {
         self.inbound().begin_handshake(sequence + 1);
     }
 
+    /// Asks the cookie callbacks of the context about a hello, alone in its record: whether its cookie is good. If it is not,
+    /// a HelloVerifyRequest waits to leave.
+    pub fn ask(&mut self, hello_record: &[u8]) -> bool {
+        // SAFETY: a plain call.
+        unsafe { clear_errors() };
+        let proven = self.dtlsv1_listen(hello_record);
+        // SAFETY: as above.
+        unsafe { clear_errors() };
+        proven
+    }
+
     /// Shows libssl a hello of our own, to see which cookie callback it calls.
     pub fn probe(&mut self, hello_record: &[u8]) -> Probe {
         let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
@@ -297,14 +312,6 @@ impl Session {
     pub fn repeats_by_libssl(&self) -> bool {
         // SAFETY: the SSL is live.
         unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
-    }
-
-    /// Ends OpenSSL's part in a connection that goes on without it: gives what has to leave. libssl is told that all was
-    /// closed in order, or it would forget the session, which is to be resumed.
-    pub fn retire(&mut self) -> Outbound {
-        // SAFETY: the SSL is live.
-        unsafe { SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) };
-        std::mem::take(self.outbound())
     }
 
     /// Whether the handshake is over.

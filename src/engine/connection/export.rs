@@ -10,9 +10,9 @@ use crate::engine::export::{self, Entry};
 use crate::engine::protection::{Native, Protection};
 use crate::engine::records::{Records, Secrets};
 use crate::engine::settings::Settings;
-use crate::fork;
 use crate::tls::agreed::{Agreed, cipher_name, srtp_name, srtp_number, verify_result};
 use crate::tls::bio::Outbound;
+use crate::tls::fork;
 use crate::tls::resumption::Resumption;
 
 impl Connection {
@@ -72,6 +72,7 @@ impl Connection {
 
     /// Goes on with a connection of another process. `ssl` is any that is made with the context that it is to have; `None`
     /// when something of the entry means nothing here.
+    #[inline(never)]
     pub(crate) fn import(entry: &Entry<'_>, ssl: &SslRef, settings: &Settings, now: u64) -> Option<Connection> {
         if !entry.our_id.is_empty() || !entry.peer_id.is_empty() {
             return None;
@@ -94,6 +95,8 @@ impl Connection {
             srtp_profile,
             is_resumed: entry.is_resumed,
             resumption,
+            // It is in no cache of this process.
+            cached: None,
             certificate: entry.certificate.map(Box::from),
         };
         let secrets = Secrets {

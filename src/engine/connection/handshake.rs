@@ -176,7 +176,12 @@ impl Connection {
         self.message_max = session.message_max();
         self.fragment_min = session.fragment_min();
         self.flight.due = NEVER;
+        self.flight.sent = now;
         self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
+        let last_flight_is_ours = self.server != session.ssl().session_reused();
+        if !last_flight_is_ours {
+            self.forget_flight();
+        }
         if self.native {
             self.protection.take_over(self.server, finished);
         }
@@ -189,15 +194,21 @@ impl Connection {
         }
     }
 
-    /// The peer repeats his flight, so ours is lost, or was slow.
+    /// Somebody repeats the peer's flight in clear; it may have been the peer.
     pub(super) fn repeat(&mut self, now: u64, counters: &Counters) {
-        let flight = &mut self.flight;
-        if flight.repeats < REPEATS_MAX && now >= flight.sent.saturating_add(REPEAT_SPACING) {
-            flight.repeats += 1;
-            flight.sent = now;
-            self.protection.outbound().resend();
+        if self.flight.repeats < REPEATS_MAX && self.answer_repeat(now, counters) {
+            self.flight.repeats += 1;
+        }
+    }
+
+    /// The peer repeats his flight, so ours is lost, or was slow. Says whether it is sent again.
+    pub(super) fn answer_repeat(&mut self, now: u64, counters: &Counters) -> bool {
+        let again = now >= self.flight.sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend();
+        if again {
+            self.flight.sent = now;
             counters.flights_resent_on_repeat.add(1);
         }
+        again
     }
 
     /// Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.

@@ -16,7 +16,7 @@ use openssl::ssl::{SslContextRef, SslRef};
 use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
-use crate::fork;
+use crate::tls::fork;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
@@ -81,16 +81,6 @@ pub enum SendError {
     Failed,
 }
 
-/// How a connection begins.
-pub enum Accepted {
-    /// It does: the answer waits to leave.
-    Begun(Box<Connection>),
-    /// libssl, asked with cookie callbacks of the program's own, wants to see a cookie first.
-    Answer(Vec<u8>),
-    /// It does not.
-    Refused,
-}
-
 /// One connection.
 pub struct Connection {
     protection: Protection,
@@ -133,8 +123,8 @@ struct Flight {
 impl Connection {
     /// Begins a server's side with the hello at the start of `datagram`.
     ///
-    /// `listen`: the hello must bear a cookie; it was verified by [`super::gate`], or else the context has cookie
-    /// callbacks of the program's own, which decide now. Without it the handshake begins with any hello.
+    /// `listen`: the hello bears a cookie that was verified. Without it the handshake begins with any hello. None when libssl
+    /// does not take it.
     pub fn accept(
         context: &SslContextRef,
         settings: &Settings,
@@ -143,8 +133,8 @@ impl Connection {
         datagram: &[u8],
         listen: bool,
         now: u64,
-    ) -> Accepted {
-        let Ok(session) = Session::accept(context, peer, &parameters(settings, peer)) else { return Accepted::Refused };
+    ) -> Option<Box<Connection>> {
+        let session = Session::accept(context, peer, &parameters(settings, peer)).ok()?;
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         connection.client_random = *hello.random;
@@ -156,12 +146,9 @@ impl Connection {
         } else if connection.protection.session().listen(first, hello.record_sequence) {
             connection.step(&[], now);
         } else {
-            return match connection.protection.outbound().pop() {
-                Some(answer) if answer.len() <= datagram.len() => Accepted::Answer(answer.to_vec()),
-                _ => Accepted::Refused,
-            };
+            return None;
         }
-        Accepted::Begun(Box::new(connection))
+        Some(Box::new(connection))
     }
 
     /// Begins a client's side; `prepare` sets the server's name and the like. The first hello waits to leave.
@@ -283,10 +270,7 @@ impl Connection {
                 false
             }
             Opened::Finished => {
-                if self.protection.outbound().resend() {
-                    self.flight.sent = now;
-                    counters.flights_resent_on_repeat.add(1);
-                }
+                self.answer_repeat(now, counters);
                 true
             }
             Opened::CloseNotify => {
@@ -477,6 +461,11 @@ impl Connection {
     /// The oldest datagram that a C caller wrote to the inbound BIO.
     pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
         self.protection.session().inbound().pop()
+    }
+
+    #[cfg(test)]
+    pub(super) fn protection(&mut self) -> &mut Protection {
+        &mut self.protection
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.

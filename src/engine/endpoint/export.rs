@@ -7,6 +7,7 @@ use openssl::ssl::Ssl;
 use super::{CloseReason, Connection, Endpoint, Error, Event, Kind, Seat, Session};
 use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
 use crate::log::log;
+use crate::wipe;
 
 impl Endpoint {
     /// Writes down all established sessions, sealed with `key`, for an endpoint of another process to
@@ -88,6 +89,7 @@ impl Endpoint {
             let seat = Seat::new(Box::new(connection), entry.local);
             seats.push(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat });
         }
+        wipe::stack();
         // At a limit the longest idle goes first, as it would have before.
         seats.sort_by_key(|seat| seat.connection.used());
         Ok(seats)

@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 pub use self::entry::{Entry, Flight};
 use self::seal::{Opener, Sealer};
 use super::endpoint::Error;
-use super::records::wipe;
+use crate::wipe;
 
 /// The key that an export is sealed with, both here and there: 32 random bytes. Wiped when dropped.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ impl ExportKey {
 
 impl Drop for ExportKey {
     fn drop(&mut self) {
-        wipe(&mut self.0);
+        wipe::bytes(&mut self.0);
     }
 }
 
@@ -78,7 +78,7 @@ struct Plain(Vec<u8>);
 
 impl Drop for Plain {
     fn drop(&mut self) {
-        wipe(&mut self.0);
+        wipe::bytes(&mut self.0);
     }
 }
 

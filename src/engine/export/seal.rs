@@ -1,6 +1,7 @@
 //! The seal around an export: chunks under an AEAD, each with its number as the nonce and the last one marked, so that none
 //! can be taken out, put in, put elsewhere or left off.
 
+use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -8,8 +9,8 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 
 use super::{ExportKey, damaged};
 use crate::engine::endpoint::Error;
-use crate::engine::records::wipe_key;
-use crate::tls;
+use crate::engine::records::Suite;
+use crate::{tls, wipe};
 
 /// What every export begins with.
 const MAGIC: [u8; 8] = *b"dv_dtls\x1a";
@@ -36,6 +37,13 @@ struct StreamKey {
 
 impl StreamKey {
     fn new(key: &ExportKey, header: &[u8; HEADER_LEN]) -> StreamKey {
+        let derived = StreamKey::derive(key, header);
+        wipe::stack();
+        derived
+    }
+
+    #[inline(never)]
+    fn derive(key: &ExportKey, header: &[u8; HEADER_LEN]) -> StreamKey {
         let (about, salt) = header.split_at(HEADER_LEN - SALT_LEN);
         let secret = Salt::new(HKDF_SHA256, salt).extract(&key.0);
         let key = secret.expand(&[b"dv_dtls session export", about], &AES_256_GCM).map(UnboundKey::from);
@@ -52,7 +60,8 @@ impl StreamKey {
 
 impl Drop for StreamKey {
     fn drop(&mut self) {
-        wipe_key(&mut self.key);
+        black_box(&mut self.key).clone_from(Suite::Aes256Gcm.zero_key());
+        black_box(self);
     }
 }
 

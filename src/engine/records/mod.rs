@@ -11,14 +11,15 @@ mod window;
 
 use std::hint::black_box;
 
-use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{Aad, LessSafeKey, Nonce};
 
 pub use self::prf::export;
 pub use self::progress::{Progress, SKIPPED};
 pub use self::suite::Suite;
 pub use self::window::Window;
 pub use crate::tls::master_secret::{Digest, Secrets};
-use crate::wire::record::{HEADER_LEN, Record};
+use crate::wipe;
+use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record};
 
 /// The epoch of what the handshake's keys protect; there is no renegotiation that would begin another.
 const EPOCH: u64 = 1;
@@ -27,7 +28,7 @@ const EPOCH: u64 = 1;
 const TAG_LEN: usize = 16;
 
 /// Sequence numbers have 48 bits.
-const SEQUENCE_MAX: u64 = (1 << 48) - 1;
+pub(crate) const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
 /// Numbers that no message gets, so that there are some left to say goodbye with.
 const KEPT_FOR_ALERTS: u64 = 1 << 16;
@@ -69,6 +70,7 @@ struct Key {
 }
 
 struct Expanded {
+    suite: Suite,
     write: LessSafeKey,
     read: LessSafeKey,
 }
@@ -87,7 +89,7 @@ impl Records {
             key
         };
         let (write, read) = if server { (piece(1), piece(0)) } else { (piece(0), piece(1)) };
-        wipe(&mut block);
+        wipe::bytes(&mut block);
         let mut window = Window::default();
         used.opened.into_iter().for_each(|sequence| window.mark(sequence));
         let mut taken = used.nonces;
@@ -149,7 +151,7 @@ impl Records {
     pub fn open(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<usize> {
         let explicit_len = self.suite.explicit_len();
         let (explicit, sealed) = record.fragment().split_at_checked(explicit_len)?;
-        let len = sealed.len().checked_sub(TAG_LEN)?;
+        let len = sealed.len().checked_sub(TAG_LEN).filter(|len| *len <= PLAINTEXT_MAX)?;
         if u64::from(record.epoch) != EPOCH || !self.window.is_new(record.sequence) {
             return None;
         }
@@ -174,17 +176,15 @@ impl Records {
     #[inline]
     fn expanded(&mut self) -> &Expanded {
         let Records { suite, write, read, expanded, .. } = self;
-        expanded.get_or_insert_with(|| Box::new(Expanded { write: write.expand(*suite), read: read.expand(*suite) }))
+        expanded.get_or_insert_with(|| {
+            let expanded = Expanded::of(*suite, write, read);
+            wipe::stack();
+            expanded
+        })
     }
 }
 
 impl Key {
-    fn expand(&self, suite: Suite) -> LessSafeKey {
-        let algorithm = suite.algorithm();
-        let key = UnboundKey::new(algorithm, &self.bytes[..algorithm.key_len()]);
-        LessSafeKey::new(key.expect("the key is as long as its algorithm wants it"))
-    }
-
     /// From the explicit nonce, or where there is none from the number of the record.
     #[inline]
     fn nonce(&self, suite: Suite, eight: [u8; 8]) -> Nonce {
@@ -199,28 +199,25 @@ impl Key {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        wipe(&mut self.bytes);
+        wipe::bytes(&mut self.bytes);
+        wipe::bytes(&mut self.iv);
+    }
+}
+
+impl Expanded {
+    #[inline(never)]
+    fn of(suite: Suite, write: &Key, read: &Key) -> Box<Expanded> {
+        Box::new(Expanded { suite, write: suite.expand(&write.bytes), read: suite.expand(&read.bytes) })
     }
 }
 
 impl Drop for Expanded {
     fn drop(&mut self) {
-        [&mut self.write, &mut self.read].into_iter().for_each(wipe_key);
+        for key in [&mut self.write, &mut self.read] {
+            black_box(key).clone_from(self.suite.zero_key());
+        }
+        black_box(self);
     }
-}
-
-/// The AEAD does not wipe its keys, but what another key of the same kind is put over is gone.
-pub(super) fn wipe_key(key: &mut LessSafeKey) {
-    let algorithm = key.algorithm();
-    if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
-        *key = LessSafeKey::new(zero);
-    }
-    black_box(key);
-}
-
-pub(super) fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    black_box(bytes);
 }
 
 /// Epoch and sequence number, as they stand in the header.
@@ -237,6 +234,29 @@ fn aad(number: [u8; 8], content_type: u8, version: [u8; 2], len: usize) -> Aad<[
     aad[8..11].copy_from_slice(&[content_type, version[0], version[1]]);
     aad[11..].copy_from_slice(&(len as u16).to_be_bytes());
     Aad::from(aad)
+}
+
+#[cfg(test)]
+impl Records {
+    /// Goes on with another number than the next.
+    pub fn skip_to(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// So many more blocks, and the key is exhausted.
+    pub fn seal_no_more_than(&mut self, blocks: u64) {
+        self.sealed_blocks = self.suite.blocks_max() - blocks;
+    }
+
+    /// So many more failures, and the key is exhausted by the next.
+    pub fn fail_no_more_than(&mut self, times: u64) {
+        self.failed = FAILED_MAX - times;
+    }
+
+    /// To write and to read with.
+    pub fn keys(&self) -> [&[u8]; 2] {
+        [&self.write, &self.read].map(|key| &key.bytes[..self.suite.algorithm().key_len()])
+    }
 }
 
 #[cfg(test)]
