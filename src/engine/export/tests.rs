@@ -166,6 +166,9 @@ fn what_makes_no_sense_inside_the_seal_is_refused() {
         (false, with(Progress { window: (0, 1), ..Progress::default() })),
         (true, with(Progress { taken: vec![1 << 48], ..Progress::default() })),
         (false, with(Progress { taken: vec![2 << 48], ..Progress::default() })),
+        (true, with(Progress { sealed_blocks: 1 << 60, failed: 1 << 60, ..Progress::default() })),
+        (false, with(Progress { sealed_blocks: (1 << 60) + 1, ..Progress::default() })),
+        (false, with(Progress { failed: (1 << 60) + 1, ..Progress::default() })),
         (false, Entry { message_max: 0, ..plain() }),
     ] {
         let read = Export::read(&mut &written(&[plain(), entry.clone()], &key(1))[..], &key(1));
@@ -264,7 +267,13 @@ impl Parts {
             master: &self.secrets.0,
             client_random: &self.secrets.1,
             server_random: &self.secrets.2,
-            progress: Progress { next: next >> 16, taken: self.taken.clone(), sealed_blocks: next, failed, window },
+            progress: Progress {
+                next: next >> 16,
+                taken: self.taken.clone(),
+                sealed_blocks: next >> 4,
+                failed: failed >> 4,
+                window,
+            },
             message_max: self.small.1,
             heard_ago,
             used_ago,

@@ -6,6 +6,9 @@ use super::{EPOCH, Records, SEQUENCE_MAX, Secrets, Suite, Used, Window};
 /// went on against all promises, before a nonce came twice.
 pub const SKIPPED: u64 = 1 << 20;
 
+/// More blocks than all records of one key have, and more records than can fail to open.
+const COUNT_MAX: u64 = 1 << 60;
+
 /// How far the records of a connection have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -28,6 +31,7 @@ impl Progress {
         let seen_first = u128::MAX.checked_shr(128_u32.saturating_sub(next.try_into().unwrap_or(128))).unwrap_or(0);
         self.next <= SEQUENCE_MAX + 1
             && next <= SEQUENCE_MAX + 1
+            && self.sealed_blocks.max(self.failed) <= COUNT_MAX
             && seen & !seen_first == 0
             && self.taken.iter().all(|nonce| nonce >> 48 == EPOCH)
     }
