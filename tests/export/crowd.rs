@@ -36,6 +36,7 @@ struct Client {
 #[derive(Default)]
 pub struct Tally {
     pub open: AtomicUsize,
+    pub questions: AtomicUsize,
     pub answers: AtomicUsize,
     pub asked_again: AtomicUsize,
     /// Events that tell of an end, or of another beginning.
@@ -45,6 +46,8 @@ pub struct Tally {
     /// Clients that have an answer to something that they said after [`Crowd::mark`].
     pub since: AtomicUsize,
     marked: AtomicUsize,
+    /// Nobody asks any more.
+    silence: AtomicBool,
     over: AtomicBool,
 }
 
@@ -88,6 +91,21 @@ impl Crowd {
                 self.count
             );
             assert!(self.threads.iter().all(|thread| !thread.is_finished()), "a client's thread has failed");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Lets nobody ask any more, and waits until there is an answer to each question: nothing was lost on the way.
+    pub fn assert_nothing_is_lost(&self) {
+        self.tally.silence.store(true, Ordering::SeqCst);
+        let begin = Instant::now();
+        loop {
+            let answers = self.tally.answers.load(Ordering::SeqCst);
+            let questions = self.tally.questions.load(Ordering::SeqCst);
+            if answers == questions {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{questions} questions, {answers} answers");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -136,7 +154,7 @@ fn run(count: usize, to: SocketAddr, context: &SslContext, tally: &Tally) {
                     Event::Opened { .. } if !client.open => {
                         client.open = true;
                         tally.open.fetch_add(1, Ordering::SeqCst);
-                        client.ask(1);
+                        client.ask(1, tally);
                     }
                     // An answer to what was asked twice may come twice.
                     Event::Message { .. } => client.hear(&message, tally),
@@ -150,9 +168,10 @@ fn run(count: usize, to: SocketAddr, context: &SslContext, tally: &Tally) {
                 mark.1 = u64::MAX;
                 tally.since.fetch_add(1, Ordering::SeqCst);
             }
-            if client.open && client.answered < client.asked && client.sent.elapsed() > ASK_AGAIN {
+            let late = client.open && client.answered < client.asked && client.sent.elapsed() > ASK_AGAIN;
+            if late && !tally.silence.load(Ordering::SeqCst) {
                 tally.asked_again.fetch_add(1, Ordering::SeqCst);
-                client.ask(client.asked);
+                client.ask(client.asked, tally);
             }
             client.transmit();
         }
@@ -176,13 +195,16 @@ impl Client {
         client
     }
 
-    fn ask(&mut self, number: u64) {
+    fn ask(&mut self, number: u64, tally: &Tally) {
         if number > self.asked {
             self.heard = Instant::now();
         }
         self.asked = number;
         self.sent = Instant::now();
-        self.endpoint.send(self.session, &number.to_be_bytes()).unwrap();
+        // When the session is over, that was noticed.
+        if self.endpoint.send(self.session, &number.to_be_bytes()).is_ok() {
+            tally.questions.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     fn hear(&mut self, message: &[u8], tally: &Tally) {
@@ -192,7 +214,9 @@ impl Client {
         if number == self.asked && self.answered < number {
             self.answered = number;
             tally.longest_wait.fetch_max(self.heard.elapsed().as_millis() as usize, Ordering::SeqCst);
-            self.ask(number + 1);
+            if !tally.silence.load(Ordering::SeqCst) {
+                self.ask(number + 1, tally);
+            }
         }
     }
 

@@ -133,7 +133,6 @@ fn a_socket_that_stays_open_loses_nothing() {
     let address = current.bind_socket(socket.try_clone().unwrap()).unwrap();
     current.start().unwrap();
     let crowd = Crowd::of(50, address);
-    let before = crowd.tally.asked_again.load(Ordering::SeqCst);
     for round in 0..5 {
         let (path, mut out) = file(&format!("socket-{round}"));
         let (next, _) = echo(config(1));
@@ -148,7 +147,7 @@ fn a_socket_that_stays_open_loses_nothing() {
         crowd.all_are_answered();
         crowd.assert_undisturbed();
     }
-    assert_eq!(crowd.tally.asked_again.load(Ordering::SeqCst), before);
+    crowd.assert_nothing_is_lost();
 }
 
 /// A server with a client, and the client's session.
