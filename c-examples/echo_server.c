@@ -21,6 +21,7 @@ static const char help[] =
     "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     "  --workers N            threads (1)\n"
+    "  --openssl-records      leave the records to OpenSSL (the library makes them, where it can)\n"
     "  --secret FILE          random bytes that several servers share: each goes on with what another has begun\n"
     "  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start\n"
     "  --upgrade-key FILE     32 random bytes that it is sealed with\n"
@@ -122,8 +123,9 @@ int main(int argc, char **argv)
         { "port", required_argument, NULL, OPTION_OWN + 1 },
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
         { "secret", required_argument, NULL, OPTION_OWN + 3 },
-        { "upgrade", required_argument, NULL, OPTION_OWN + 4 },
-        { "upgrade-key", required_argument, NULL, OPTION_OWN + 5 },
+        { "openssl-records", no_argument, NULL, OPTION_OWN + 4 },
+        { "upgrade", required_argument, NULL, OPTION_OWN + 5 },
+        { "upgrade-key", required_argument, NULL, OPTION_OWN + 6 },
         SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
@@ -150,8 +152,9 @@ int main(int argc, char **argv)
         case OPTION_OWN + 1: port = optarg; break;
         case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
         case OPTION_OWN + 3: config.secret_file = optarg; break;
-        case OPTION_OWN + 4: upgrade = optarg; break;
-        case OPTION_OWN + 5: key_file = optarg; break;
+        case OPTION_OWN + 4: config.native_records = 0; break;
+        case OPTION_OWN + 5: upgrade = optarg; break;
+        case OPTION_OWN + 6: key_file = optarg; break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {

@@ -15,6 +15,8 @@ mod endpoint;
 mod export;
 #[path = "../fuzz/bodies/hello.rs"]
 mod hello;
+#[path = "../fuzz/bodies/records.rs"]
+mod records;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -46,6 +48,11 @@ fn endpoints() {
 #[test]
 fn exports() {
     replay("export", export::run);
+}
+
+#[test]
+fn records() {
+    replay("records", records::run);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::registry::Refusal;
+
 /// A counter with one writer, readable from any thread: adding is a load and a store, not a locked instruction.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -113,4 +115,16 @@ counters! {
     abandoned_freed,
     /// Connections whose records were taken over from OpenSSL.
     records_taken_over,
+}
+
+impl Counters {
+    /// Counts a new peer that a limit refuses.
+    pub fn count_refusal(&self, why: Refusal) {
+        match why {
+            Refusal::Handshakes => &self.refused_handshakes,
+            Refusal::Source => &self.refused_source,
+            Refusal::Connections => &self.refused_connections,
+        }
+        .add(1);
+    }
 }

@@ -45,6 +45,8 @@ impl Server {
     ///
     /// Sessions whose records OpenSSL makes cannot travel; they are counted. Not from inside a handler.
     pub fn export(&self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
+        self.refuse_in_a_child()?;
+        self.refuse_in_a_handler()?;
         let mut pending = self.pending_export();
         if pending.is_some() {
             return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
@@ -74,6 +76,7 @@ impl Server {
     /// Goes on with the sessions of an export, all of them or, with an error, none. The server must be bound to its addresses
     /// and not started yet; once it is, [`Handler::open`](super::handler::Handler::open) is called for each.
     pub fn import(&self, export: Export) -> Result<Imported, Error> {
+        self.refuse_in_a_child()?;
         let mut state = self.lock();
         let (workers, bound) = state.idle()?;
         if bound.is_empty() {

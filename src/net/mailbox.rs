@@ -1,6 +1,6 @@
 //! What other threads ask of a worker.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use openssl::ssl::SslContext;
@@ -31,8 +31,10 @@ struct State {
 /// What is asked, in its order.
 #[derive(Default)]
 pub struct Letters {
-    letters: Vec<Letter>,
+    letters: VecDeque<Letter>,
     messages: Datagrams,
+    /// Messages that were taken out.
+    taken: usize,
 }
 
 /// One request.
@@ -107,17 +109,16 @@ impl Mailbox {
         self.lock().open.remove(&session);
     }
 
-    /// Takes all letters, in exchange for `read`, which is emptied.
+    /// Takes all letters, in exchange for `read`, which has none any more. For those that come later the bell rings again.
     pub fn take(&self, read: &mut Letters) {
-        read.letters.clear();
         read.messages.clear();
-        self.bell.hear();
+        read.taken = 0;
         std::mem::swap(read, &mut self.lock().letters);
     }
 
     fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.lock();
-        let Letters { letters, messages } = &state.letters;
+        let Letters { letters, messages, .. } = &state.letters;
         if !state.open.contains(&session) {
             return Err(Error::Stale);
         }
@@ -135,7 +136,7 @@ impl Mailbox {
         if state.shut {
             return;
         }
-        state.letters.letters.push(letter);
+        state.letters.letters.push_back(letter);
         // Behind the first one, the bell rings already.
         let first = state.letters.letters.len() == 1;
         drop(state);
@@ -146,13 +147,24 @@ impl Mailbox {
 }
 
 impl Letters {
-    /// Takes the letters out, each with its message, if it is one that has one.
-    pub fn drain(&mut self, mut read: impl FnMut(Letter, &[u8])) {
-        let mut message = 0;
-        for letter in self.letters.drain(..) {
-            let sends = matches!(letter, Letter::Send(_));
-            read(letter, self.messages.get(message).filter(|_| sends).unwrap_or_default());
-            message += usize::from(sends);
+    /// Whether all were taken out.
+    pub fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    /// Takes the next one out, with its message, if it is one that has one.
+    pub fn pop(&mut self) -> Option<(Letter, &[u8])> {
+        let letter = self.letters.pop_front()?;
+        if !matches!(letter, Letter::Send(_)) {
+            return Some((letter, &[]));
         }
+        self.taken += 1;
+        Some((letter, self.messages.get(self.taken - 1).unwrap_or_default()))
+    }
+
+    /// Puts back what [`Letters::pop`] gave last.
+    pub fn put_back(&mut self, letter: Letter) {
+        self.taken -= usize::from(matches!(letter, Letter::Send(_)));
+        self.letters.push_front(letter);
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Instant;
 
 use dv_dtls::{CloseReason, Context, Error, Export, Exported, Handler, Imported, Server, ServerConfig, Session};
@@ -284,4 +284,23 @@ fn sessions_of_an_address_that_is_not_served_are_passed_over() {
     new.bind("127.0.0.2:0").unwrap();
     let export = Export::read(&mut &bytes[..], &key()).unwrap();
     assert_eq!(new.import(export), Ok(Imported { sessions: 0, skipped: 1 }));
+}
+
+/// It would wait for itself.
+#[test]
+fn a_handler_does_not_export() {
+    let (tell, told) = mpsc::channel();
+    let server: Arc<OnceLock<Server>> = Arc::default();
+    let inside = server.clone();
+    let export = move |_: &mut Context<'_>, _: Session, _: &[u8]| {
+        tell.send(inside.get().unwrap().export(&key(), &mut Vec::new())).unwrap();
+    };
+    let made = server.get_or_init(|| Server::new(contexts::server(), config(1), export).unwrap());
+    let address = made.bind("127.0.0.1:0").unwrap();
+    made.start().unwrap();
+    let mut client = Client::connect(&contexts::client(), address);
+    client.send(b"export!");
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(Error::Invalid(_))));
+    made.stop();
+    made.join().unwrap();
 }

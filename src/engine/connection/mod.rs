@@ -16,6 +16,8 @@ use openssl::ssl::{SslContextRef, SslRef};
 use super::protection::{Protection, Settled};
 use super::settings::Settings;
 use super::stats::Counters;
+use crate::log::log;
+use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
@@ -134,7 +136,13 @@ impl Connection {
         listen: bool,
         now: u64,
     ) -> Option<Box<Connection>> {
-        let session = Session::accept(context, peer, &parameters(settings, peer)).ok()?;
+        let session = match Session::accept(context, peer, &parameters(settings, peer)) {
+            Ok(session) => session,
+            Err(why) => {
+                log!(Error, "{peer}: no handshake can begin: {}", Cause::from(why));
+                return None;
+            }
+        };
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         connection.client_random = *hello.random;

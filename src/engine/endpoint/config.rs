@@ -3,8 +3,11 @@
 use std::fmt;
 use std::hint::black_box;
 
+use openssl::ssl::SslContextRef;
+
 use super::Error;
 use crate::engine::settings::Settings;
+use crate::tls;
 
 /// How an endpoint is to behave. The defaults are those of a server that is open to the world.
 #[derive(Clone, Debug)]
@@ -42,6 +45,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether sessions can be made with a context, those of clients of ours too (`accept`).
+pub(crate) fn check_context(context: &SslContextRef, accept: bool) -> Result<(), Error> {
+    if !tls::context::is_for_dtls(context) {
+        return Err(Error::Invalid("the context is not one for DTLS".into()));
+    }
+    if accept && !tls::cookie::trust_the_gate(context) {
+        return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+    }
+    Ok(())
 }
 
 /// The secret of a fleet: what one machine has challenged with a cookie, another one accepts.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
+pub(crate) use self::config::check_context;
 pub use self::config::{Config, CookieSecret};
 pub use self::connect::Connect;
 pub use self::context::{add_certificate, share_tickets};
@@ -40,7 +41,7 @@ use super::registry::{Kind, Limits, Refusal, Registry};
 use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::log::log;
-use crate::tls::{self, cookie, fork};
+use crate::tls::{self, fork};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, records};
 
@@ -139,6 +140,7 @@ pub struct Endpoint {
     born: u32,
     /// What the program's numbers of sessions and ours differ in; see [`Endpoint::set_number`].
     brand: u64,
+    numbered: bool,
 }
 
 /// A connection and what the endpoint knows about it.
@@ -164,9 +166,7 @@ impl Endpoint {
     /// certificates, verify mode, ALPN and so on) is set before.
     pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
         config.check()?;
-        if config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, config.accept)?;
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
             None => CookieJar::new(&tls::random(32), 0),
@@ -186,15 +186,14 @@ impl Endpoint {
             now: 0,
             born: fork::generation(),
             brand: 0,
+            numbered: false,
         })
     }
 
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
     /// what they have.
     pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        if self.config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        check_context(&context, self.config.accept)?;
         self.context = context;
         Ok(())
     }
@@ -290,19 +289,15 @@ impl Endpoint {
                 }
             }
         }
-        match self.seats.admit(peer) {
-            Ok(()) => return true,
-            Err(Refusal::Handshakes) => self.counters.refused_handshakes.add(1),
-            Err(Refusal::Source) => self.counters.refused_source.add(1),
-            Err(Refusal::Connections) => match self.seats.victim() {
-                Some(victim) => {
-                    self.counters.evicted.add(1);
-                    self.end(victim, CloseReason::Evicted);
-                    return true;
-                }
-                None => self.counters.refused_connections.add(1),
-            },
+        let Err(why) = self.seats.admit(peer) else { return true };
+        if why == Refusal::Connections
+            && let Some(victim) = self.seats.victim()
+        {
+            self.counters.evicted.add(1);
+            self.end(victim, CloseReason::Evicted);
+            return true;
         }
+        self.counters.count_refusal(why);
         false
     }
 

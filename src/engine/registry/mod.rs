@@ -12,6 +12,7 @@
 
 mod address;
 mod directory;
+mod hash;
 mod index;
 mod list;
 mod slab;
