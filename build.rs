@@ -29,8 +29,8 @@ mod header {
 
     /// The sections in the order in which a program meets them; what is not named here comes before the last three.
     const FIRST: [&str; 5] = ["types", "context", "cookies", "table", "connection"];
-    // What operates the helpers shares its structs with the endpoint, and the server is made of endpoints.
-    const LAST: [&str; 4] = ["server", "operate", "version", "log"];
+    // What operates the helpers shares its structs with the endpoint, the server is made of endpoints, and both are exported.
+    const LAST: [&str; 5] = ["server", "export", "operate", "version", "log"];
 
     /// What a declaration can mention, and the system header that has it.
     const INCLUDES: [(&str, &str); 6] = [

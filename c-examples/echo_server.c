@@ -4,8 +4,14 @@
  *     build/echo_server --port 4433 --workers 2
  *
  * The library has the sockets, the threads and the loop. SIGHUP loads certificate and key again, SIGINT and SIGTERM end it.
+ * SIGUSR2 ends it too, but its sessions go on in the next one that is started:
+ *
+ *     head -c 32 /dev/urandom >key
+ *     build/echo_server --upgrade sessions --upgrade-key key
  */
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "identity.h"
 
@@ -17,6 +23,8 @@ static const char help[] =
     "  --workers N            threads (1)\n"
     "  --openssl-records      leave the records to OpenSSL (the library makes them, where it can)\n"
     "  --secret FILE          random bytes that several servers share: each goes on with what another has begun\n"
+    "  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start\n"
+    "  --upgrade-key FILE     32 random bytes that it is sealed with\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n";
 
@@ -27,13 +35,79 @@ static void echo(void *user, dv_endpoint *endpoint, const dv_event *event)
     dv_endpoint_send(endpoint, event->session, event->data, event->len);
 }
 
+/* Where sessions wait for the next process, and what they are sealed with. */
+static const char *upgrade = NULL;
+static unsigned char upgrade_key[DV_EXPORT_KEY_LEN];
+
+static int read_upgrade_key(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    int whole = file != NULL && fread(upgrade_key, sizeof(upgrade_key), 1, file) == 1;
+
+    if (!whole) {
+        fprintf(stderr, "%s: 32 random bytes are wanted there\n", path);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return whole ? 0 : -1;
+}
+
+/* Goes on with the sessions of the process before this one, if there are some. */
+static void take_over(dv_server *server)
+{
+    int fd = upgrade != NULL ? open(upgrade, O_RDWR | O_CLOEXEC) : -1;
+    int count = 0;
+
+    if (fd < 0 || lseek(fd, 0, SEEK_END) == 0) {
+        return;
+    }
+    lseek(fd, 0, SEEK_SET);
+    count = dv_server_import(server, fd, upgrade_key, sizeof(upgrade_key), NULL);
+    if (count < 0) {
+        fprintf(stderr, "all clients have to begin anew: %s\n", dv_last_error());
+    } else {
+        printf("%d sessions go on\n", count);
+    }
+    close(fd);
+}
+
+/* Leaves the sessions to the next process; 0: they go on here. */
+static int hand_over(dv_server *server)
+{
+    int fd = upgrade != NULL ? open(upgrade, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    size_t left = 0;
+    int count = 0;
+
+    if (fd < 0) {
+        return 0;
+    }
+    count = dv_server_export(server, fd, upgrade_key, sizeof(upgrade_key), &left);
+    close(fd);
+    if (count < 0) {
+        fprintf(stderr, "the sessions go on here: %s\n", dv_last_error());
+        return 0;
+    }
+    dv_server_export_commit(server);
+    printf("%d sessions are left to the next process, %zu are over\n", count, left);
+    return 1;
+}
+
 /* Waits for signals until the server shall end. */
 static void wait_for_signals(dv_server *server, const sigset_t *signals)
 {
     int signal_number = 0;
 
-    while (sigwait(signals, &signal_number) == 0 && signal_number == SIGHUP) {
-        SSL_CTX *ctx = server_context();
+    while (sigwait(signals, &signal_number) == 0 && (signal_number == SIGHUP || signal_number == SIGUSR2)) {
+        SSL_CTX *ctx = NULL;
+
+        if (signal_number == SIGUSR2) {
+            if (hand_over(server)) {
+                return;
+            }
+            continue;
+        }
+        ctx = server_context();
 
         if (ctx == NULL || dv_server_reload(server, ctx) < 0) {
             fprintf(stderr, "the old certificate stays: %s\n", dv_last_error());
@@ -50,12 +124,15 @@ int main(int argc, char **argv)
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
         { "secret", required_argument, NULL, OPTION_OWN + 3 },
         { "openssl-records", no_argument, NULL, OPTION_OWN + 4 },
+        { "upgrade", required_argument, NULL, OPTION_OWN + 5 },
+        { "upgrade-key", required_argument, NULL, OPTION_OWN + 6 },
         SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };
     const char *host = NULL;
     const char *port = "4433";
+    const char *key_file = NULL;
     dv_config config;
     dv_callbacks callbacks = { sizeof(callbacks), NULL, echo, NULL };
     dv_server *server = NULL;
@@ -76,6 +153,8 @@ int main(int argc, char **argv)
         case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
         case OPTION_OWN + 3: config.secret_file = optarg; break;
         case OPTION_OWN + 4: config.native_records = 0; break;
+        case OPTION_OWN + 5: upgrade = optarg; break;
+        case OPTION_OWN + 6: key_file = optarg; break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
@@ -84,9 +163,12 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (workers < 0 || optind != argc) {
+    if (workers < 0 || optind != argc || (upgrade == NULL) != (key_file == NULL)) {
         fputs(help, stderr);
         return EXIT_USAGE;
+    }
+    if (key_file != NULL && read_upgrade_key(key_file) < 0) {
+        return EXIT_SETUP;
     }
     config.workers = (uint32_t)workers;
 
@@ -95,6 +177,7 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGHUP);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
     ctx = server_context();
@@ -102,7 +185,14 @@ int main(int argc, char **argv)
         return EXIT_SETUP;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0
-        || (bound = dv_server_bind(server, host, port)) < 0 || dv_server_start(server) < 0) {
+        || (bound = dv_server_bind(server, host, port)) < 0) {
+        fprintf(stderr, "%s\n", dv_last_error());
+        dv_server_free(server);
+        SSL_CTX_free(ctx);
+        return EXIT_SETUP;
+    }
+    take_over(server);
+    if (dv_server_start(server) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
         dv_server_free(server);
         SSL_CTX_free(ctx);

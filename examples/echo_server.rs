@@ -1,12 +1,14 @@
 //! A DTLS server that sends each message back: the server door.
 
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dv_dtls::{Config, Context, Server, ServerConfig, Session};
+use dv_dtls::{Config, Context, Export, ExportKey, Server, ServerConfig, Session};
 
 #[macro_use]
 mod support;
@@ -19,6 +21,8 @@ echo_server [OPTIONS]
   --port N               the UDP port; 0 takes a free one (4433)
   --workers N            threads (1)
   --secret FILE          random bytes that several servers share: each goes on with what another has begun
+  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start
+  --upgrade-key FILE     32 random bytes that it is sealed with
   --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1
   --idle-timeout MS      close sessions that are silent for so long (never)
   --handshake-timeout MS give up handshakes that take longer (120000)
@@ -46,6 +50,8 @@ fn main() -> Result<(), support::Failure> {
         ..ServerConfig::default()
     };
     let metrics: Option<u16> = args.option("--metrics");
+    let upgrade: Option<String> = args.option("--upgrade");
+    let key_file: Option<String> = args.option("--upgrade-key");
     let identity = support::Identity::take(&mut args);
     args.finish();
 
@@ -54,13 +60,61 @@ fn main() -> Result<(), support::Failure> {
         let _ = context.send(session, message);
     };
     let server = Arc::new(Server::new(identity.context()?, config, echo)?);
-    println!("listening on {}", server.bind((host, port))?);
+    let address = server.bind((host, port))?;
+    if let Some(path) = upgrade {
+        let key =
+            ExportKey::new(fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?);
+        if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
+            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key)?;
+            println!("{} sessions go on", server.import(export)?.sessions);
+        }
+        // Blocked before there are threads, so that all of them leave it to this one.
+        let upgrade = Signal::block(libc::SIGUSR2);
+        let server = server.clone();
+        thread::spawn(move || {
+            while let Err(error) = upgrade.wait_and(|| hand_over(&server, &path, &key)) {
+                eprintln!("the sessions go on here: {error}");
+            }
+        });
+    }
+    println!("listening on {address}");
     if let Some(port) = metrics {
         let (listener, server) = (TcpListener::bind(("127.0.0.1", port))?, server.clone());
         println!("metrics at http://{}/", listener.local_addr()?);
         thread::spawn(move || listener.incoming().flatten().for_each(|asks| drop(answer(asks, &server))));
     }
     Ok(server.run()?)
+}
+
+/// Leaves the sessions to the next process.
+fn hand_over(server: &Server, path: &str, key: &ExportKey) -> Result<(), Box<dyn std::error::Error>> {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let exported = server.export(key, &mut file)?;
+    println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);
+    Ok(server.commit_export()?)
+}
+
+/// A signal that is waited for.
+struct Signal(libc::sigset_t);
+
+impl Signal {
+    fn block(number: libc::c_int) -> Signal {
+        // SAFETY: the set is made empty before anything is put into it.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, number);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            Signal(set)
+        }
+    }
+
+    fn wait_and<T>(&self, then: impl FnOnce() -> T) -> T {
+        let mut number = 0;
+        // SAFETY: the set was made in `block`.
+        unsafe { libc::sigwait(&self.0, &mut number) };
+        then()
+    }
 }
 
 /// Answers whatever is asked with all statistics, in the text format of Prometheus.

@@ -745,6 +745,9 @@ int dv_config_init(struct dv_config *config, size_t size);
 /** Its keys have protected as much as they may. Connect again. */
 #define DV_CLOSED_EXHAUSTED 8
 
+/** It was exported and goes on in another process. */
+#define DV_CLOSED_EXPORTED 9
+
 /** An endpoint: a DTLS server, a client, or both, for any number of peers. */
 typedef struct dv_endpoint dv_endpoint;
 
@@ -1004,6 +1007,12 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 
 /** The kernel refused something; dv_last_error has its words. */
 #define DV_ERR_IO (-13)
+
+/**
+ * What is to be imported is damaged, cut short, sealed with another key, or of a newer version:
+ * nothing of it was taken.
+ */
+#define DV_ERR_IMPORT (-15)
 
 /**
  * Says what an error number means.
@@ -1537,9 +1546,9 @@ int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
  * @param data the message
  * @param len its length in bytes, at least 1
  *
- * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue. A message that
- *     turns out not to fit in a datagram, or whose session ends before its turn, is dropped and
- *     counted.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an
+ *     export and its end. A message that turns out not to fit in a datagram, or whose session ends
+ *     before its turn, is dropped and counted.
  */
 int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
 
@@ -1563,6 +1572,148 @@ int dv_server_close(struct dv_server *server, dv_session session);
  * @return 0 or a negative DV_ERR_*.
  */
 int dv_server_stats(const struct dv_server *server, dv_stats *stats);
+
+/* ----------------------------------------------------------------------------------------------
+ * export: Export and import: sessions that go on in another process, after a restart or an upgrade,
+ * without a handshake.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** Bytes of the key that an export is sealed with. */
+#define DV_EXPORT_KEY_LEN 32
+
+/**
+ * Writes down all established sessions of an endpoint, sealed. From here on they stand still:
+ * nothing is sent or received on them, until dv_endpoint_export_commit ends them or
+ * dv_endpoint_export_cancel lets them go on. When it fails they go on.
+ *
+ * Take the events and transmit before: what has come in already is this program's to answer, and
+ * afterwards it cannot. What waits to leave still does.
+ *
+ * @param endpoint the endpoint
+ * @param fd what is written to: a file, a pipe or a socket, blocking or not. A reader who is gone
+ *     is an error, not a SIGPIPE
+ * @param key a random key, which the other process must have
+ * @param key_len DV_EXPORT_KEY_LEN
+ * @param left receives how many established sessions cannot travel, since OpenSSL makes their
+ *     records; NULL: not wanted
+ *
+ * @return how many sessions were written, or a negative DV_ERR_*.
+ */
+int dv_endpoint_export(dv_endpoint *endpoint,
+                       int fd,
+                       const void *key,
+                       size_t key_len,
+                       size_t *left);
+
+/**
+ * Ends the sessions that were exported, without a word to their peers: they have a new home.
+ * DV_EVENT_CLOSED follows for each.
+ *
+ * @param endpoint the endpoint
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_endpoint_export_commit(dv_endpoint *endpoint);
+
+/**
+ * Lets the sessions that were exported go on here. Only when nobody has imported them, and nobody
+ * will: two processes that seal with one key repeat nonces, which is the end of all that the key
+ * protects.
+ *
+ * @param endpoint the endpoint
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_endpoint_export_cancel(dv_endpoint *endpoint);
+
+/**
+ * Goes on with the sessions of an export, of an endpoint or of a server: all of them or, with an
+ * error, none. DV_EVENT_OPENED tells of each, and dv_session_is_imported that there was no
+ * handshake. What dv_session_set_user had attached comes with it: as a number that the other
+ * process knew, not as a pointer to follow.
+ *
+ * @param endpoint the endpoint
+ * @param now_us the time, as for dv_endpoint_receive
+ * @param fd what is read from. A file must be open for writing, too: it is made empty, so that
+ *     nobody imports it again
+ * @param key the key that it is sealed with
+ * @param key_len DV_EXPORT_KEY_LEN
+ * @param skipped receives how many sessions were passed over, as their peers have begun others here
+ *     already; NULL: not wanted
+ *
+ * @return how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or
+ *     not for us, DV_ERR_LIMIT when there are more than max_sessions.
+ */
+int dv_endpoint_import(dv_endpoint *endpoint,
+                       uint64_t now_us,
+                       int fd,
+                       const void *key,
+                       size_t key_len,
+                       size_t *skipped);
+
+/**
+ * Writes down all established sessions of a server that runs, as dv_endpoint_export does. From here
+ * on the server stands still, and the kernel keeps what comes in, until dv_server_export_commit or
+ * dv_server_export_cancel; dv_server_send gives DV_ERR_AGAIN. When it fails the server goes on. Not
+ * from inside a callback.
+ *
+ * @param server the server
+ * @param fd what is written to
+ * @param key a random key, which the other process must have
+ * @param key_len DV_EXPORT_KEY_LEN
+ * @param left receives how many established sessions cannot travel; NULL: not wanted
+ *
+ * @return how many sessions were written, or a negative DV_ERR_*.
+ */
+int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len, size_t *left);
+
+/**
+ * Ends a server whose sessions were exported: they are over here, and their peers notice nothing;
+ * those that could not travel are sent a close_notify. dv_server_join waits for it; then the
+ * addresses are free.
+ *
+ * @param server the server
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_export_commit(dv_server *server);
+
+/**
+ * Lets a server whose sessions were exported go on, under the condition of
+ * dv_endpoint_export_cancel.
+ *
+ * @param server the server
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_server_export_cancel(dv_server *server);
+
+/**
+ * Goes on with the sessions of an export, of a server or of an endpoint: all of them or, with an
+ * error, none. Once the server is started, the open callback is called for each; see
+ * dv_endpoint_import.
+ *
+ * @param server the server, which is bound to its addresses and was not started yet
+ * @param fd what is read from. A file must be open for writing, too: it is made empty, so that
+ *     nobody imports it again
+ * @param key the key that it is sealed with
+ * @param key_len DV_EXPORT_KEY_LEN
+ * @param skipped receives how many sessions were passed over, as their peers speak to addresses
+ *     that this server has not; NULL: not wanted
+ *
+ * @return how many sessions go on, or a negative DV_ERR_*.
+ */
+int dv_server_import(dv_server *server, int fd, const void *key, size_t key_len, size_t *skipped);
+
+/**
+ * Says whether a session comes from another process: DV_EVENT_OPENED was not about a handshake.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 1 or 0, or a negative DV_ERR_*.
+ */
+int dv_session_is_imported(const dv_endpoint *endpoint, dv_session session);
 
 /* ----------------------------------------------------------------------------------------------
  * operate: For programs that can add a line: time, settings, and what has happened.

@@ -28,6 +28,7 @@ pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{
     Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate, share_tickets,
 };
+pub use engine::export::{Export, ExportKey, Exported, Imported};
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 // For C, and for our tests. What Rust programs are shown is safe.

@@ -11,6 +11,8 @@ mod common;
 mod demux;
 #[path = "../fuzz/bodies/endpoint.rs"]
 mod endpoint;
+#[path = "../fuzz/bodies/export.rs"]
+mod export;
 #[path = "../fuzz/bodies/hello.rs"]
 mod hello;
 #[path = "../fuzz/bodies/records.rs"]
@@ -41,6 +43,11 @@ fn flights() {
 #[test]
 fn endpoints() {
     replay("endpoint", endpoint::run);
+}
+
+#[test]
+fn exports() {
+    replay("export", export::run);
 }
 
 #[test]

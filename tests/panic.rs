@@ -127,6 +127,15 @@ fn each_exported_function_gives_its_error_value() {
         dv_server_send(_ _ _ _) => DV_ERR_PANIC;
         dv_server_close(_ _) => DV_ERR_PANIC;
         dv_server_stats(_ _) => DV_ERR_PANIC;
+        dv_endpoint_export(_ _ _ _ _) => DV_ERR_PANIC;
+        dv_endpoint_export_commit(_) => DV_ERR_PANIC;
+        dv_endpoint_export_cancel(_) => DV_ERR_PANIC;
+        dv_endpoint_import(_ _ _ _ _ _) => DV_ERR_PANIC;
+        dv_server_export(_ _ _ _ _) => DV_ERR_PANIC;
+        dv_server_export_commit(_) => DV_ERR_PANIC;
+        dv_server_export_cancel(_) => DV_ERR_PANIC;
+        dv_server_import(_ _ _ _ _) => DV_ERR_PANIC;
+        dv_session_is_imported(_ _) => DV_ERR_PANIC;
         dv_session_set_user(_ _ _) => DV_ERR_PANIC;
         dv_session_user(_ _) => null_mut();
         dv_session_state(_ _) => DV_ERR_PANIC;

@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod cookie;
 pub mod endpoint;
+pub mod export;
 pub mod gate;
 mod protection;
 pub mod records;

@@ -27,10 +27,10 @@ pub enum Protection {
 
 /// All that is left of a connection's handshake, and the records that go on from there.
 pub struct Native {
-    records: Records,
-    outbound: Outbound,
-    agreed: Agreed,
-    secrets: Secrets,
+    pub(super) records: Records,
+    pub(super) outbound: Outbound,
+    pub(super) agreed: Agreed,
+    pub(super) secrets: Secrets,
 }
 
 impl Protection {

@@ -89,6 +89,8 @@ pub const DV_CLOSED_RESTARTED: c_int = 6;
 pub const DV_CLOSED_EVICTED: c_int = 7;
 /// Its keys have protected as much as they may. Connect again.
 pub const DV_CLOSED_EXHAUSTED: c_int = 8;
+/// It was exported and goes on in another process.
+pub const DV_CLOSED_EXPORTED: c_int = 9;
 
 /// What has happened to a session.
 #[repr(C)]
@@ -487,6 +489,7 @@ pub(super) fn reason_number(reason: CloseReason) -> c_int {
         CloseReason::Restarted => DV_CLOSED_RESTARTED,
         CloseReason::Evicted => DV_CLOSED_EVICTED,
         CloseReason::Exhausted => DV_CLOSED_EXHAUSTED,
+        CloseReason::Exported => DV_CLOSED_EXPORTED,
     }
 }
 

@@ -35,6 +35,8 @@ pub const DV_ERR_EXISTS: c_int = -11;
 pub const DV_ERR_PANIC: c_int = -12;
 /// The kernel refused something; dv_last_error has its words.
 pub const DV_ERR_IO: c_int = -13;
+/// What is to be imported is damaged, cut short, sealed with another key, or of a newer version: nothing of it was taken.
+pub const DV_ERR_IMPORT: c_int = -15;
 
 thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
@@ -64,6 +66,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
             DV_ERR_EXISTS => c"there is a session with this peer already",
             DV_ERR_PANIC => c"an error in the library itself",
             DV_ERR_IO => c"the kernel refused it",
+            DV_ERR_IMPORT => c"nothing was imported",
             _ => c"an error",
         };
         text.as_ptr()
@@ -93,6 +96,7 @@ fn number(error: &Error) -> c_int {
         Error::Invalid(_) => DV_ERR_INVALID,
         Error::Tls(_) => DV_ERR_TLS,
         Error::Io(_) => DV_ERR_IO,
+        Error::Import(_) => DV_ERR_IMPORT,
     }
 }
 

@@ -3,6 +3,7 @@
 mod config;
 mod endpoint;
 mod error;
+mod export;
 pub mod helpers;
 mod log;
 mod server;
@@ -13,6 +14,7 @@ mod version;
 pub use config::*;
 pub use endpoint::*;
 pub use error::*;
+pub use export::*;
 pub use helpers::*;
 pub use log::*;
 pub use server::*;

@@ -317,7 +317,7 @@ pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_
 /// - `data`: the message
 /// - `len`: its length in bytes, at least 1
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue. A message that turns out not to fit in a
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an export and its end. A message that turns out not to fit in a
 /// datagram, or whose session ends before its turn, is dropped and counted.
 ///
 /// # Safety
@@ -386,7 +386,7 @@ fn guarded(worker: &mut dyn FnMut()) {
 
 /// # Safety
 /// `server` is NULL or live.
-unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Error> {
+pub(super) unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Error> {
     // SAFETY: by contract.
     Ok(&unsafe { server.as_ref() }.ok_or_else(|| invalid("server is NULL"))?.0)
 }

@@ -498,7 +498,7 @@ pub unsafe extern "C" fn dv_resumption_free(resumption: *mut dv_resumption) {
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
-unsafe fn ask<'a>(
+pub(super) unsafe fn ask<'a>(
     name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use openssl::ssl::SslContext;
 
+use super::export::Order;
 use super::sys::udp::Bell;
 use crate::engine::endpoint::{CookieSecret, Error, Session};
 use crate::wire::datagrams::Datagrams;
@@ -21,6 +22,10 @@ struct State {
     letters: Letters,
     /// The sessions that can be written to.
     open: HashSet<Session>,
+    /// Messages would have nowhere to go, for now.
+    halted: bool,
+    /// The worker is over: letters fall.
+    shut: bool,
 }
 
 /// What is asked, in its order.
@@ -42,6 +47,8 @@ pub enum Letter {
     Reload(SslContext, Option<CookieSecret>),
     /// Accept nobody any more, and stop when all sessions are over or the time has come.
     Drain(u64),
+    /// Give the sessions to somebody who writes them down.
+    Export(Order),
 }
 
 impl Mailbox {
@@ -75,6 +82,18 @@ impl Mailbox {
         self.post(self.lock(), letter);
     }
 
+    /// Whether messages are refused for now.
+    pub fn set_halted(&self, halted: bool) {
+        self.lock().halted = halted;
+    }
+
+    /// Nobody reads letters any more.
+    pub fn shut(&self) {
+        let mut state = self.lock();
+        state.shut = true;
+        state.letters = Letters::default();
+    }
+
     /// How many sessions are open.
     pub fn sessions(&self) -> usize {
         self.lock().open.len()
@@ -103,7 +122,7 @@ impl Mailbox {
         if !state.open.contains(&session) {
             return Err(Error::Stale);
         }
-        match letters.len() * size_of::<Letter>() + messages.total_len() + room > self.waiting_max {
+        match state.halted || letters.len() * size_of::<Letter>() + messages.total_len() + room > self.waiting_max {
             true => Err(Error::Again),
             false => Ok(state),
         }
@@ -114,6 +133,9 @@ impl Mailbox {
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
+        if state.shut {
+            return;
+        }
         state.letters.letters.push_back(letter);
         // Behind the first one, the bell rings already.
         let first = state.letters.letters.len() == 1;

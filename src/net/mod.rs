@@ -1,5 +1,6 @@
 //! Sockets, batches of datagrams, worker threads, and the server's loop.
 
+mod export;
 pub mod handler;
 mod mailbox;
 pub mod server;

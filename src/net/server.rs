@@ -11,6 +11,7 @@ use std::time::Duration;
 use foreign_types::ForeignType;
 use openssl::ssl::SslContext;
 
+use super::export::Verdict;
 use super::handler::Handler;
 use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
@@ -112,7 +113,7 @@ pub struct ServerStats {
 /// # }
 /// ```
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     options: Options,
     secret_file: Option<PathBuf>,
     state: Mutex<State>,
@@ -120,10 +121,12 @@ pub struct Server {
     joining: Mutex<()>,
     /// What sessions begin with now.
     context: Mutex<SslContext>,
+    /// What the workers wait for after an export.
+    export: Mutex<Option<Verdict>>,
     born: u32,
 }
 
-enum State {
+pub(super) enum State {
     /// Addresses are still being bound.
     Idle {
         workers: Vec<Worker>,
@@ -133,7 +136,7 @@ enum State {
 }
 
 /// A worker's thread, and what to wait for, unless somebody does already.
-struct Thread {
+pub(super) struct Thread {
     id: ThreadId,
     handle: Option<Handle>,
 }
@@ -195,6 +198,7 @@ impl Server {
             options,
             secret_file,
             context,
+            export: Mutex::default(),
             state: Mutex::new(State::Idle { workers, bound: Vec::new() }),
             joining: Mutex::default(),
             born: fork::generation(),
@@ -258,7 +262,7 @@ impl Server {
         let (mut threads, mut outcome) = (Vec::new(), Ok(()));
         for (number, worker) in workers.into_iter().enumerate() {
             let builder = thread::Builder::new().name(format!("dv-worker-{number}"));
-            let one_for_all = OneForAll(self.shared.clone());
+            let one_for_all = OneForAll { shared: self.shared.clone(), worker: number };
             match builder.spawn(move || one_for_all.watch(worker, around)) {
                 Ok(handle) => threads.push(Thread { id: handle.thread().id(), handle: Some(handle) }),
                 Err(error) => {
@@ -281,9 +285,7 @@ impl Server {
     /// Waits until the server is over, after [`Server::stop`] or [`Server::shutdown`]. Not from inside a handler.
     pub fn join(&self) -> Result<(), Error> {
         self.refuse_in_a_child()?;
-        if self.lock().threads().iter().any(|thread| thread.id == thread::current().id()) {
-            return Err(Error::Invalid("a handler cannot wait for its own worker".into()));
-        }
+        self.refuse_in_a_handler()?;
         let _others_wait = self.joining.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let handles = self.lock().take_handles();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
@@ -305,7 +307,7 @@ impl Server {
     pub fn shutdown(&self, deadline: Duration) -> Result<(), Error> {
         self.refuse_in_a_child()?;
         let by = precise_now().saturating_add(deadline.as_micros().try_into().unwrap_or(u64::MAX));
-        self.shared.desks.iter().for_each(|desk| desk.mailbox.ask(Letter::Drain(by)));
+        self.shared.ask_all(|| Letter::Drain(by));
         Ok(())
     }
 
@@ -319,9 +321,7 @@ impl Server {
         }
         check_context(&context, true)?;
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
-        for desk in &self.shared.desks {
-            desk.mailbox.ask(Letter::Reload(context.clone(), secret.clone()));
-        }
+        self.shared.ask_all(|| Letter::Reload(context.clone(), secret.clone()));
         *current = context;
         Ok(())
     }
@@ -356,8 +356,20 @@ impl Server {
         self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
     }
 
+    pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Verdict>> {
+        self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Where the workers are waited for.
+    pub(super) fn refuse_in_a_handler(&self) -> Result<(), Error> {
+        match self.lock().threads().iter().any(|thread| thread.id == thread::current().id()) {
+            true => Err(Error::Invalid("a handler cannot wait for its own worker".into())),
+            false => Ok(()),
+        }
+    }
+
     /// The workers are threads of the process that started them.
-    fn refuse_in_a_child(&self) -> Result<(), Error> {
+    pub(super) fn refuse_in_a_child(&self) -> Result<(), Error> {
         if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 
@@ -365,7 +377,7 @@ impl Server {
         self.born != fork::generation()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -385,7 +397,7 @@ impl Drop for Server {
 }
 
 impl State {
-    fn idle(&mut self) -> Result<(&mut Vec<Worker>, &mut Vec<SocketAddr>), Error> {
+    pub(super) fn idle(&mut self) -> Result<(&mut Vec<Worker>, &mut Vec<SocketAddr>), Error> {
         match self {
             State::Idle { workers, bound } => Ok((workers, bound)),
             _ => Err(Error::Invalid("the server was started already".into())),
@@ -451,14 +463,28 @@ impl Shared {
         self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
     }
 
+    /// Asks all workers for the same; gives how many they are.
+    pub(super) fn ask_all(&self, letter: impl Fn() -> Letter) -> usize {
+        self.desks.iter().for_each(|desk| desk.mailbox.ask(letter()));
+        self.desks.len()
+    }
+
     fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Lets all workers look what there is.
+    pub(super) fn ring(&self) {
         self.desks.iter().for_each(|desk| desk.mailbox.bell().ring());
     }
 }
 
 /// Stops the server when one of its workers fails or panics.
-struct OneForAll(Arc<Shared>);
+struct OneForAll {
+    shared: Arc<Shared>,
+    worker: usize,
+}
 
 impl OneForAll {
     fn watch(self, worker: Worker, around: fn(&mut dyn FnMut())) -> Result<Vec<Port>, Error> {
@@ -470,7 +496,7 @@ impl OneForAll {
             }
         });
         if outcome.is_err() {
-            self.0.stop();
+            self.shared.stop();
         }
         outcome
     }
@@ -479,8 +505,9 @@ impl OneForAll {
 impl Drop for OneForAll {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop();
+            self.shared.stop();
         }
+        self.shared.mailbox(self.worker).shut();
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use libc::c_int;
 
 use super::server::SocketCounters;
-use super::steer;
+use super::steer::{self, Steering};
 use super::sys::batch::Outbound;
 use super::sys::udp::{self, set_option};
 
@@ -36,6 +36,8 @@ pub struct Port {
     pub outbound: Outbound,
     /// Datagrams of one length to one peer that can be sent as one message.
     pub segments_max: usize,
+    /// How the kernel finds the worker of a peer, where that is known.
+    steering: Option<Steering>,
 }
 
 /// A socket and what it told about losses.
@@ -62,7 +64,7 @@ impl AsFd for Socket {
 }
 
 impl Port {
-    fn new(data: OwnedFd, handshakes: Vec<OwnedFd>, offload: bool) -> io::Result<Port> {
+    fn new(data: OwnedFd, handshakes: Vec<OwnedFd>, offload: bool, steering: Option<Steering>) -> io::Result<Port> {
         let local = udp::local_address(data.as_fd())?;
         let cuts = offload && udp::option(data.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
         Ok(Port {
@@ -71,6 +73,7 @@ impl Port {
             handshakes: handshakes.into_iter().map(Socket::new).collect(),
             outbound: Outbound::default(),
             segments_max: if cuts { SEGMENTS_MAX } else { 1 },
+            steering,
         })
     }
 
@@ -78,6 +81,11 @@ impl Port {
     pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
         let ours = self.local.ip();
         self.local.is_ipv4() == peer.is_ipv4() && (ours.is_unspecified() || local.is_none_or(|local| local == ours))
+    }
+
+    /// The worker that has all that a peer sends to this address, where that is known.
+    pub fn worker_of(&self, peer: SocketAddr) -> Option<usize> {
+        self.steering.map(|steering| steering.worker_of(peer))
     }
 
     /// What a peer that wrote to this port has written to, when the kernel said `told`.
@@ -147,6 +155,7 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
         data.push(another()?);
     }
     let mut handshakes = Vec::new();
+    let mut steering = None;
     if options.steer && grouped.is_ok() {
         let wanted = (steer::CLASSES - 1) * options.workers;
         // The places in the group are in the order of binding, which the program goes by.
@@ -156,15 +165,18 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
             handshakes.push(fd);
         }
         let seed = u32::from_ne_bytes(crate::tls::random(4).try_into().expect("four bytes"));
-        let program = steer::program(options.workers as u32, seed);
-        if handshakes.len() < wanted || udp::attach_group_program(data[0].as_fd(), &program).is_err() {
+        let wish = Steering { workers: options.workers as u32, seed };
+        if handshakes.len() == wanted && udp::attach_group_program(data[0].as_fd(), &wish.program()).is_ok() {
+            steering = Some(wish);
+        } else {
             // From behind, so that those that stay keep their places.
             while handshakes.pop().is_some() {}
         }
     }
     let mut of_workers: Vec<Vec<OwnedFd>> = data.iter().map(|_| Vec::new()).collect();
     handshakes.into_iter().enumerate().for_each(|(place, fd)| of_workers[place % options.workers].push(fd));
-    data.into_iter().zip(of_workers).map(|(data, handshakes)| Port::new(data, handshakes, options.offload)).collect()
+    let port = |(data, handshakes)| Port::new(data, handshakes, options.offload, steering);
+    data.into_iter().zip(of_workers).map(port).collect()
 }
 
 /// Takes over a socket that is bound already. It belongs to no group that we know, so nothing is steered to it or from it.
@@ -177,7 +189,7 @@ pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
     // ICMP errors would be kept for somebody who reads them, and poll would not wait any more.
     let _ = set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 0);
     let _ = set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0);
-    Port::new(fd, Vec::new(), options.offload)
+    Port::new(fd, Vec::new(), options.offload, None)
 }
 
 /// A socket for this address, not bound yet.

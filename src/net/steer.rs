@@ -5,6 +5,8 @@
 //! from handshakes of peers that have shown where they are. The worker follows from the peer's address and port: all that a
 //! peer sends reaches one and the same worker.
 
+use std::net::{IpAddr, SocketAddr};
+
 use libc::sock_filter;
 
 /// The first byte of a record that belongs to a handshake (RFC 5246 A.1).
@@ -14,9 +16,39 @@ pub const HANDSHAKE: u8 = 22;
 /// handshakes, then those for hellos without a cookie.
 pub const CLASSES: usize = 3;
 
-/// The program for a group with a socket of each class for each of `workers`. `seed` keeps others from choosing the worker that they
-/// load by choosing their ports.
-pub fn program(workers: u32, seed: u32) -> Vec<sock_filter> {
+/// How a group with a socket of each class for each worker is steered.
+#[derive(Clone, Copy, Debug)]
+pub struct Steering {
+    /// How many workers there are.
+    pub workers: u32,
+    /// Keeps others from choosing the worker that they load by choosing their ports.
+    pub seed: u32,
+}
+
+impl Steering {
+    /// The program for the kernel.
+    pub fn program(self) -> Vec<sock_filter> {
+        program(self.workers, self.seed)
+    }
+
+    /// The worker that it chooses for a peer.
+    pub fn worker_of(self, peer: SocketAddr) -> usize {
+        let address = match peer.ip().to_canonical() {
+            IpAddr::V4(v4) => v4.to_bits(),
+            IpAddr::V6(v6) => {
+                let words = [96, 64, 32, 0].map(|shift| (v6.to_bits() >> shift) as u32);
+                words.into_iter().reduce(|mixed, word| mixed.wrapping_mul(ODD[0]) ^ word).unwrap_or_default()
+            }
+        };
+        let mut mixed = (u32::from(peer.port()) ^ self.seed).wrapping_mul(ODD[1]) ^ address;
+        for odd in [ODD[2], ODD[0]] {
+            mixed = (mixed ^ mixed >> 15).wrapping_mul(odd);
+        }
+        ((mixed >> 8) % self.workers) as usize
+    }
+}
+
+fn program(workers: u32, seed: u32) -> Vec<sock_filter> {
     let mut program = Program::default();
     program.put(LOAD_BYTE, NETWORK);
     program.put(SHIFT_RIGHT, 4);

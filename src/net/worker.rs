@@ -1,11 +1,14 @@
 //! A worker: one thread, its own sockets, its own endpoint.
 
+mod handover;
+
 use std::io;
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::export::Order;
 use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox};
 use super::server::{Shared, SocketCounters};
@@ -60,6 +63,8 @@ pub struct Worker {
     message: Vec<u8>,
     /// When there is no more waiting for sessions to end by themselves.
     drained_by: Option<u64>,
+    /// Somebody wants its sessions.
+    wanted: Option<Order>,
 }
 
 /// Datagrams of handshakes that wait for their turn.
@@ -88,6 +93,7 @@ impl Worker {
             rung: false,
             message: Vec::new(),
             drained_by: None,
+            wanted: None,
         }
     }
 
@@ -101,6 +107,8 @@ impl Worker {
         let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
         let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)))?;
         waiting.want(BELL, true, false)?;
+        // Of sessions that were imported.
+        self.tell();
         while !self.is_over() {
             self.wait(&mut waiting)?;
             let now = precise_now();
@@ -110,6 +118,11 @@ impl Worker {
             }
             if self.has_letters() {
                 self.read_letters(now);
+            }
+            if let Some(order) = self.wanted.take()
+                && self.hand_over(order, &mut waiting)?
+            {
+                break;
             }
             if self.endpoint.deadline() <= now {
                 self.endpoint.advance(now);
@@ -292,6 +305,7 @@ impl Worker {
                     self.endpoint.stop_accepting();
                     self.drained_by = Some(deadline);
                 }
+                Letter::Export(order) => self.wanted = Some(order),
             }
         }
         self.tell();
@@ -340,11 +354,17 @@ impl Worker {
             some.iter().for_each(|session| drop(self.endpoint.close(*session)));
             self.tell();
             self.transmit();
-            while self.ports.iter().any(|port| !port.outbound.is_empty()) && precise_now() < deadline {
-                self.want(waiting, false, false)?;
-                waiting.wait(deadline.saturating_sub(precise_now()))?;
-                self.transmit();
-            }
+            self.drain(waiting, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that is to leave has left, and reads nothing.
+    fn drain(&mut self, waiting: &mut Waiting, deadline: u64) -> Result<(), Error> {
+        while self.ports.iter().any(|port| !port.outbound.is_empty()) && precise_now() < deadline {
+            self.want(waiting, false, false)?;
+            waiting.wait(deadline.saturating_sub(precise_now()))?;
+            self.transmit();
         }
         Ok(())
     }

@@ -133,6 +133,19 @@ impl Outbound {
         self.in_flight = false;
     }
 
+    /// The last flight, and the number of the next record in clear.
+    pub fn flight(&self) -> (u64, impl Iterator<Item = &[u8]>) {
+        (self.sequence.unwrap_or_default(), self.datagrams.iter().take(self.flight))
+    }
+
+    /// Keeps a last flight that somebody else has sent.
+    pub fn keep_flight<'a>(&mut self, sequence: u64, datagrams: impl Iterator<Item = &'a [u8]>) {
+        datagrams.for_each(|datagram| self.datagrams.push(datagram));
+        self.flight = self.datagrams.len();
+        self.left = self.flight;
+        self.sequence = Some(sequence);
+    }
+
     /// The last flight has arrived.
     pub fn forget_flight(&mut self) {
         let gone = self.flight.min(self.left);

@@ -3,6 +3,7 @@
 
 use foreign_types::{ForeignType, ForeignTypeRef};
 use libc::{c_int, c_uint};
+use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslRef, SslSession};
 use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_SESSION};
 
@@ -25,6 +26,16 @@ impl Resumption {
         let resumable = |session: &&_| unsafe { SSL_SESSION_is_resumable(ForeignTypeRef::as_ptr(*session)) == 1 };
         let session = ssl.session().filter(resumable)?.to_owned();
         Some(Resumption { session, context: ssl.ssl_context().to_owned() })
+    }
+
+    /// All of it, to be kept or carried elsewhere. It has the session's secret in it.
+    pub(crate) fn to_der(&self) -> Result<Vec<u8>, ErrorStack> {
+        self.session.to_der()
+    }
+
+    /// What [`Resumption::to_der`] gave, to be used with this context.
+    pub(crate) fn from_der(der: &[u8], context: SslContext) -> Result<Resumption, ErrorStack> {
+        Ok(Resumption { session: SslSession::from_der(der)?, context })
     }
 
     /// Offers it to the server in the handshake that `ssl` is going to begin. Only sessions of the same context will do.

@@ -4,9 +4,11 @@
 //! What an outsider could forge is sorted out before libssl sees it: records of the wrong epoch, alerts in clear, records
 //! that come before their keys. libssl would survive most of that, but not all, and not in every version.
 
+mod export;
 mod handshake;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
@@ -61,6 +63,8 @@ pub enum CloseReason {
     Evicted,
     /// Its keys have sealed as many records, or failed to open as many, as they may.
     Exhausted,
+    /// It goes on in another process, to which it was exported.
+    Exported,
 }
 
 /// Why a message was not sent.
@@ -174,7 +178,6 @@ impl Connection {
     }
 
     fn new(session: Session, settings: &Settings, peer: SocketAddr, now: u64) -> Connection {
-        let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(NEVER);
         Connection {
             protection: Protection::Openssl(session),
             peer,
@@ -184,21 +187,9 @@ impl Connection {
             server: false,
             next_in_clear: 0,
             held: Vec::new(),
-            flight: Flight {
-                sent: now,
-                due: NEVER,
-                first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-                longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
-                timeout: 0,
-                timeouts: 0,
-                repeats: 0,
-                kept_until: NEVER,
-            },
+            flight: Flight::new(settings, now),
             handshake_deadline: now.saturating_add(micros(settings.handshake_timeout)),
-            idle_timeout: match micros(settings.idle_timeout) {
-                0 => NEVER,
-                timeout => timeout,
-            },
+            idle_timeout: idle_timeout(settings),
             heard: now,
             used: now,
             release: settings.release_buffers,
@@ -489,6 +480,32 @@ impl Connection {
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
     }
+}
+
+impl Flight {
+    fn new(settings: &Settings, now: u64) -> Flight {
+        Flight {
+            sent: now,
+            due: NEVER,
+            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
+            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+            timeout: 0,
+            timeouts: 0,
+            repeats: 0,
+            kept_until: NEVER,
+        }
+    }
+}
+
+fn idle_timeout(settings: &Settings) -> u64 {
+    match micros(settings.idle_timeout) {
+        0 => NEVER,
+        timeout => timeout,
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(NEVER)
 }
 
 /// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).

@@ -29,6 +29,9 @@ pub enum Error {
     Forked,
     /// An argument or a setting makes no sense.
     Invalid(String),
+    /// What is to be imported is damaged, cut short, sealed with another key, or of a version that is not known: nothing of
+    /// it was taken.
+    Import(String),
     /// OpenSSL failed, in its own words.
     Tls(String),
     /// The kernel refused something, in its own words.
@@ -45,6 +48,7 @@ impl fmt::Display for Error {
             Error::Busy => f.write_str("there is a session with this peer already"),
             Error::Limit => f.write_str("there are as many sessions as there may be"),
             Error::Forked => f.write_str("made before a fork: a child must not send"),
+            Error::Import(why) => write!(f, "nothing was imported: {why}"),
             Error::Invalid(why) | Error::Tls(why) | Error::Io(why) => f.write_str(why),
         }
     }

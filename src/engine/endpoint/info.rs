@@ -159,6 +159,11 @@ impl<'a> Info<'a> {
         }
     }
 
+    /// Whether it comes from another process, and there was no handshake here; see [`Endpoint::import`].
+    pub fn is_imported(&self) -> bool {
+        self.0.imported
+    }
+
     /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
     pub fn resumption(&self) -> Option<Resumption> {
         match self.settled() {

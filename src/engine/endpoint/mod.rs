@@ -9,6 +9,7 @@ mod connect;
 mod context;
 mod error;
 mod event;
+mod export;
 mod info;
 mod number;
 mod outbox;
@@ -129,6 +130,8 @@ pub struct Endpoint {
     /// Those that are over and whose end the program has not been told, or only just now (`told`).
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
+    /// Those that stand still until their export is committed or cancelled.
+    exported: Vec<Session>,
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
@@ -141,7 +144,7 @@ pub struct Endpoint {
 }
 
 /// A connection and what the endpoint knows about it.
-struct Seat {
+pub(crate) struct Seat {
     connection: Box<Connection>,
     /// Our address that the peer spoke to.
     local: Option<IpAddr>,
@@ -149,6 +152,8 @@ struct Seat {
     /// The program knows this session: it is open, or the program has made it.
     known: bool,
     opened: bool,
+    /// It comes from another process.
+    imported: bool,
     /// It stands in the queue of those with something to send.
     ready: bool,
     messages_waiting: u16,
@@ -174,6 +179,7 @@ impl Endpoint {
             config: Config { cookie_secret: None, ..config },
             ended: HashMap::new(),
             told: None,
+            exported: Vec::new(),
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             counters: Arc::default(),
@@ -306,6 +312,8 @@ impl Endpoint {
         self.announce(session, before);
         let Some(seat) = self.seats.get_mut(session) else { return };
         match seat.connection.state() {
+            // It stands still, and may go on.
+            State::Closed(CloseReason::Exported) => {}
             // close_notify is answered in kind (RFC 5246 7.2.1).
             State::Closed(reason @ CloseReason::ByPeer) => self.end(session, reason),
             State::Closed(reason) => self.finish(session, reason),
@@ -569,6 +577,7 @@ impl Seat {
             user: 0,
             known: false,
             opened: false,
+            imported: false,
             ready: false,
             messages_waiting: 0,
             bytes_waiting: 0,

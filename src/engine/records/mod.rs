@@ -5,6 +5,7 @@
 //! known and stepped over.
 
 mod prf;
+mod progress;
 mod suite;
 mod window;
 
@@ -13,6 +14,7 @@ use std::hint::black_box;
 use ring::aead::{Aad, LessSafeKey, Nonce};
 
 pub use self::prf::export;
+pub use self::progress::{Progress, SKIPPED};
 pub use self::suite::Suite;
 pub use self::window::Window;
 pub use crate::tls::master_secret::{Digest, Secrets};
@@ -94,6 +96,11 @@ impl Records {
         taken.retain(|nonce| suite.explicit_len() > 0 && *nonce >= number(used.next) && nonce >> 48 == EPOCH);
         taken.shrink_to_fit();
         Records { suite, write, read, expanded: None, next: used.next, taken, sealed_blocks: 0, failed: 0, window }
+    }
+
+    /// How they are protected.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Bytes of the record of a message of `len` bytes.
@@ -205,7 +212,6 @@ impl Expanded {
 }
 
 impl Drop for Expanded {
-    /// The AEAD does not wipe its keys, but what another key of the same kind is put over is gone.
     fn drop(&mut self) {
         for key in [&mut self.write, &mut self.read] {
             black_box(key).clone_from(self.suite.zero_key());

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use openssl::ssl::{SslRef, SslVersion};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 
+use super::{Digest, TAG_LEN};
+
 /// How the records of a cipher suite are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -37,6 +39,19 @@ impl Suite {
         }
     }
 
+    /// The digest of its pseudo-random function.
+    pub fn digest(self) -> Digest {
+        match self {
+            Suite::Aes128Gcm | Suite::Chacha20Poly1305 => Digest::Sha256,
+            Suite::Aes256Gcm => Digest::Sha384,
+        }
+    }
+
+    /// Bytes of the shortest fragment that can be authentic.
+    pub fn sealed_min(self) -> usize {
+        self.explicit_len() + TAG_LEN
+    }
+
     pub(super) fn algorithm(self) -> &'static Algorithm {
         match self {
             Suite::Aes128Gcm => &AES_128_GCM,
@@ -52,7 +67,7 @@ impl Suite {
     }
 
     /// A key that is no secret.
-    pub(super) fn zero_key(self) -> &'static LessSafeKey {
+    pub(in crate::engine) fn zero_key(self) -> &'static LessSafeKey {
         static ZERO: [LazyLock<LessSafeKey>; 3] = [
             LazyLock::new(|| Suite::Aes128Gcm.expand(&[0; 32])),
             LazyLock::new(|| Suite::Aes256Gcm.expand(&[0; 32])),

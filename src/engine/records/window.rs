@@ -7,9 +7,9 @@ const WIDTH: u64 = u128::BITS as u64;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     /// One more than the highest number that is marked.
-    next: u64,
+    pub(super) next: u64,
     /// Bit `n`: the record `n` behind the highest has come.
-    seen: u128,
+    pub(super) seen: u128,
 }
 
 impl Window {

@@ -1,6 +1,7 @@
 //! The system calls: the one place of this room with `unsafe`.
 
 pub mod batch;
+pub mod stream;
 pub mod udp;
 
 use std::cell::Cell;

@@ -1,0 +1,141 @@
+//! A connection that goes to another process, and one that comes from there.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use openssl::ssl::SslRef;
+
+use super::{CloseReason, Connection, Flight, NEVER, State, idle_timeout, payload};
+use crate::engine::export::{self, Entry};
+use crate::engine::protection::{Native, Protection};
+use crate::engine::records::{Records, Secrets};
+use crate::engine::settings::Settings;
+use crate::tls::agreed::{Agreed, cipher_name, srtp_name, srtp_number, verify_result};
+use crate::tls::bio::Outbound;
+use crate::tls::fork;
+use crate::tls::resumption::Resumption;
+
+impl Connection {
+    /// The connection as it travels, with what the endpoint knows of it; `None` where it is not established, or OpenSSL
+    /// makes its records.
+    pub(crate) fn entry(&self, now: u64, local: Option<IpAddr>, user: u64) -> Option<Entry<'_>> {
+        let Protection::Native(native) = &self.protection else { return None };
+        if self.state != State::Established || self.is_forked() {
+            return None;
+        }
+        let Native { records, outbound, agreed, secrets } = &**native;
+        let resumption = agreed.resumption.as_ref().and_then(|kept| kept.to_der().ok());
+        let flight = (self.flight.kept_until != NEVER).then(|| {
+            let (sequence, datagrams) = outbound.flight();
+            let kept_for = self.flight.kept_until.saturating_sub(now);
+            export::Flight { sequence, kept_for, datagrams: datagrams.collect() }
+        });
+        Some(Entry {
+            server: self.server,
+            is_resumed: agreed.is_resumed,
+            suite: records.suite(),
+            cipher: agreed.cipher_number,
+            srtp: agreed.srtp_profile.map_or(0, srtp_number),
+            master: &secrets.master,
+            client_random: &secrets.client_random,
+            server_random: &secrets.server_random,
+            progress: records.progress(),
+            message_max: self.message_max.try_into().unwrap_or(u16::MAX),
+            heard_ago: now.saturating_sub(self.heard),
+            used_ago: now.saturating_sub(self.used),
+            user,
+            peer: self.peer,
+            local,
+            verify_result: agreed.verify_result.as_raw(),
+            our_id: &[],
+            peer_id: &[],
+            alpn: agreed.alpn.as_deref(),
+            server_name: agreed.server_name.as_deref(),
+            psk_identity: agreed.psk_identity.as_deref(),
+            certificate: agreed.certificate.as_deref(),
+            resumption: resumption.map(Cow::Owned),
+            flight,
+        })
+    }
+
+    /// Stands still until [`Connection::go_on`]: nothing is sealed or opened. What was sealed before still leaves.
+    pub(crate) fn stand_still(&mut self) {
+        self.state = State::Closed(CloseReason::Exported);
+    }
+
+    /// Takes back [`Connection::stand_still`].
+    pub(crate) fn go_on(&mut self) {
+        if self.state == State::Closed(CloseReason::Exported) {
+            self.state = State::Established;
+        }
+    }
+
+    /// Goes on with a connection of another process. `ssl` is any that is made with the context that it is to have; `None`
+    /// when something of the entry means nothing here.
+    #[inline(never)]
+    pub(crate) fn import(entry: &Entry<'_>, ssl: &SslRef, settings: &Settings, now: u64) -> Option<Connection> {
+        if !entry.our_id.is_empty() || !entry.peer_id.is_empty() {
+            return None;
+        }
+        let srtp_profile = match entry.srtp {
+            0 => None,
+            number => Some(srtp_name(number)?),
+        };
+        let resumption = match &entry.resumption {
+            None => None,
+            Some(der) => Some(Resumption::from_der(der, ssl.ssl_context().to_owned()).ok()?),
+        };
+        let agreed = Agreed {
+            cipher: Some(cipher_name(ssl, entry.cipher)?),
+            cipher_number: entry.cipher,
+            verify_result: verify_result(entry.verify_result),
+            alpn: entry.alpn.map(Box::from),
+            server_name: entry.server_name.map(Box::from),
+            psk_identity: entry.psk_identity.map(Box::from),
+            srtp_profile,
+            is_resumed: entry.is_resumed,
+            resumption,
+            // It is in no cache of this process.
+            cached: None,
+            certificate: entry.certificate.map(Box::from),
+        };
+        let secrets = Secrets {
+            master: *entry.master,
+            client_random: *entry.client_random,
+            server_random: *entry.server_random,
+            digest: entry.suite.digest(),
+        };
+        let records = Records::resume(entry.suite, &secrets, entry.server, entry.progress.clone());
+        let payload = payload(settings.mtu, entry.peer);
+        let message_max = usize::from(entry.message_max).min(payload - records.sealed_len(0));
+        let mut outbound = Outbound::new(payload, entry.peer);
+        let mut flight = Flight::new(settings, now);
+        if let Some(kept) = &entry.flight {
+            outbound.keep_flight(kept.sequence, kept.datagrams.iter().copied());
+            flight.kept_until = now.saturating_add(kept.kept_for);
+        }
+        Some(Connection {
+            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
+            peer: entry.peer,
+            state: State::Established,
+            why: None,
+            client_random: *entry.client_random,
+            server: entry.server,
+            next_in_clear: 0,
+            held: Vec::new(),
+            flight,
+            handshake_deadline: NEVER,
+            idle_timeout: idle_timeout(settings),
+            heard: now.saturating_sub(entry.heard_ago),
+            used: now.saturating_sub(entry.used_ago),
+            release: settings.release_buffers,
+            // It has no expanded keys until it is used.
+            released: true,
+            native: true,
+            require_extended_master_secret: settings.require_extended_master_secret,
+            message_max,
+            fragment_min: entry.suite.sealed_min(),
+            born: fork::generation(),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! Sessions that go to the endpoint of another process, and sessions that come from one.
+
+use std::io::Write;
+
+use openssl::ssl::Ssl;
+
+use super::{CloseReason, Connection, Endpoint, Error, Event, Kind, Seat, Session};
+use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
+use crate::log::log;
+use crate::wipe;
+
+impl Endpoint {
+    /// Writes down all established sessions, sealed with `key`, for an endpoint of another process to
+    /// [`Endpoint::import`]. From here on they stand still: nothing is sent or received on them, until
+    /// [`Endpoint::commit_export`] ends them or [`Endpoint::cancel_export`] lets them go on. When it fails they go on.
+    ///
+    /// Take the events and transmit before: what has come in already is this program's to answer, and afterwards it cannot.
+    /// What waits to leave still does. Sessions whose records OpenSSL makes cannot travel; they are counted and stay.
+    ///
+    /// `to` must not write after it has failed, as a buffer may.
+    pub fn export(&mut self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
+        let packed = self.pack()?;
+        packed.write(key, to).inspect_err(|_| self.cancel_export())
+    }
+
+    /// The same, but for the writing.
+    pub(crate) fn pack(&mut self) -> Result<Packed, Error> {
+        self.refuse_in_a_child()?;
+        if !self.exported.is_empty() {
+            return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
+        }
+        let mut packed = Packed::default();
+        for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
+            match seat.connection.entry(self.now, seat.local, seat.user) {
+                Some(entry) if packed.push(&entry) => self.exported.push(session),
+                _ => packed.exported.left += 1,
+            }
+        }
+        for session in &self.exported {
+            self.seats.get_mut(*session).into_iter().for_each(|seat| seat.connection.stand_still());
+        }
+        Ok(packed)
+    }
+
+    /// The sessions of the export have a new home: they are over here, and [`Event::Closed`] says so of each. Their peers
+    /// notice nothing.
+    pub fn commit_export(&mut self) {
+        let exported = std::mem::take(&mut self.exported);
+        log!(Info, "{} sessions exported", exported.len());
+        exported.into_iter().for_each(|session| self.finish(session, CloseReason::Exported));
+    }
+
+    /// Nobody will import the export, be it since the other process is gone or since the export is: its sessions go on here.
+    /// Both would repeat nonces, which is the end of all that their keys protect.
+    pub fn cancel_export(&mut self) {
+        for session in std::mem::take(&mut self.exported) {
+            let Some(seat) = self.seats.get_mut(session) else { continue };
+            seat.connection.go_on();
+            self.timers.set(session, seat.connection.deadline());
+        }
+    }
+
+    /// Goes on with the sessions of an export, all of them or, with an error, none. [`Event::Opened`] tells of each, and
+    /// [`Info::is_imported`](super::Info::is_imported) that there was no handshake.
+    pub fn import(&mut self, now: u64, export: Export) -> Result<Imported, Error> {
+        let seats = self.seats_for(now, export.entries())?;
+        export.use_up()?;
+        Ok(self.take_in(seats))
+    }
+
+    /// Makes what [`Endpoint::take_in`] takes; nothing of the endpoint is changed.
+    pub(crate) fn seats_for<'a>(
+        &mut self,
+        now: u64,
+        entries: impl IntoIterator<Item = Entry<'a>>,
+    ) -> Result<Vec<Seat>, Error> {
+        self.now = self.now.max(now);
+        self.refuse_in_a_child()?;
+        let ssl = Ssl::new(&self.context)?;
+        let room = (self.config.settings.max_connections as usize).saturating_sub(self.seats.len());
+        let mut seats = Vec::new();
+        for entry in entries {
+            if seats.len() == room {
+                return Err(Error::Limit);
+            }
+            let connection = Connection::import(&entry, &ssl, &self.config.settings, self.now).ok_or_else(|| {
+                Error::Import(format!("{}: a session that this library cannot go on with", entry.peer))
+            })?;
+            let seat = Seat::new(Box::new(connection), entry.local);
+            seats.push(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat });
+        }
+        wipe::stack();
+        // At a limit the longest idle goes first, as it would have before.
+        seats.sort_by_key(|seat| seat.connection.used());
+        Ok(seats)
+    }
+
+    /// Takes sessions in, but for those that their peer has begun anew here already.
+    pub(crate) fn take_in(&mut self, seats: Vec<Seat>) -> Imported {
+        let mut imported = Imported::default();
+        for seat in seats {
+            let (peer, server) = (seat.connection.peer(), seat.connection.is_server());
+            if self.sessions_with(peer).any(|session| self.is_open(session, server)) {
+                imported.skipped += 1;
+                continue;
+            }
+            let deadline = seat.connection.deadline();
+            let session = self.seats.insert(peer, seat, if server { Kind::Established } else { Kind::Foreign });
+            self.timers.set(session, deadline);
+            self.inbox.push(Event::Opened { session });
+            imported.sessions += 1;
+        }
+        log!(Info, "{} sessions imported, {} skipped", imported.sessions, imported.skipped);
+        imported
+    }
+
+    /// Whether a session with our part in it was opened.
+    fn is_open(&self, session: Session, server: bool) -> bool {
+        self.seats.get(session).is_some_and(|seat| seat.opened && seat.connection.is_server() == server)
+    }
+}

@@ -1,0 +1,326 @@
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::records::{Progress, Suite};
+
+fn key(byte: u8) -> ExportKey {
+    ExportKey::new([byte; 32])
+}
+
+/// A session of a server, with no more than it must have.
+fn plain() -> Entry<'static> {
+    Entry {
+        server: true,
+        is_resumed: false,
+        suite: Suite::Aes128Gcm,
+        cipher: [0xc0, 0x2b],
+        srtp: 0,
+        master: &[1; 48],
+        client_random: &[2; 32],
+        server_random: &[3; 32],
+        progress: Progress { next: 7, window: (3, 5), ..Progress::default() },
+        message_max: 1215,
+        heard_ago: 4,
+        used_ago: 5,
+        user: 6,
+        peer: "192.0.2.1:40000".parse().unwrap(),
+        local: Some("192.0.2.2".parse().unwrap()),
+        verify_result: 0,
+        our_id: &[],
+        peer_id: &[],
+        alpn: None,
+        server_name: None,
+        psk_identity: None,
+        certificate: None,
+        resumption: None,
+        flight: None,
+    }
+}
+
+fn written(entries: &[Entry<'_>], key: &ExportKey) -> Vec<u8> {
+    let mut packed = Packed::default();
+    entries.iter().for_each(|entry| assert!(packed.push(entry)));
+    let mut out = Vec::new();
+    assert_eq!(packed.write(key, &mut out), Ok(Exported { sessions: entries.len(), left: 0 }));
+    out
+}
+
+/// As many sessions with a certificate of this length as make so many chunks.
+fn of_chunks(count: usize, key: &ExportKey) -> Vec<u8> {
+    let certificate = vec![9; 20_000];
+    let entry = Entry { certificate: Some(&certificate), ..plain() };
+    written(&vec![entry; count], key)
+}
+
+/// Where the chunks of an export begin, behind what stands before them, and where it ends.
+fn chunks(export: &[u8]) -> Vec<usize> {
+    let mut begins = vec![42];
+    while *begins.last().unwrap() < export.len() {
+        let at = *begins.last().unwrap();
+        begins.push(at + 4 + u32::from_be_bytes([0, export[at + 1], export[at + 2], export[at + 3]]) as usize);
+    }
+    begins
+}
+
+fn refusal(export: &[u8]) -> String {
+    match Export::read(&mut &*export, &key(1)) {
+        Err(Error::Import(why)) => why,
+        Err(other) => panic!("{other:?}"),
+        Ok(export) => panic!("{} sessions", export.sessions()),
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let entries: Vec<_> = (0..1000).map(|user| Entry { user, ..plain() }).collect();
+    let bytes = written(&entries, &key(1));
+    assert!(chunks(&bytes).len() > 10);
+    let export = Export::read(&mut &bytes[..], &key(1)).unwrap();
+    assert_eq!(export.sessions(), 1000);
+    assert_eq!(export.entries().collect::<Vec<_>>(), entries);
+    assert_eq!(written(&[], &key(1)).len(), 42 + 4 + 8 + 16);
+    assert_eq!(Export::read(&mut &written(&[], &key(1))[..], &key(1)).unwrap().sessions(), 0);
+}
+
+#[test]
+fn what_stands_behind_it_is_not_read() {
+    let bytes = [written(&[plain()], &key(1)), b"more".to_vec()].concat();
+    let mut from = &bytes[..];
+    assert_eq!(Export::read(&mut from, &key(1)).unwrap().sessions(), 1);
+    assert_eq!(from, b"more");
+}
+
+#[test]
+fn sessions_are_nowhere_in_clear() {
+    let entry = Entry { alpn: Some(b"a protocol"), ..plain() };
+    let bytes = written(&[entry], &key(1));
+    for secret in [&[1; 16][..], b"a protocol"] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+    }
+    assert_ne!(written(&[plain()], &key(1))[42..], written(&[plain()], &key(1))[42..], "each has a key of its own");
+}
+
+#[test]
+fn cut_at_any_byte_it_is_refused() {
+    let bytes = written(&[plain(), plain()], &key(1));
+    for len in 0..bytes.len() {
+        assert!(refusal(&bytes[..len]).contains("cut short"), "{len}");
+    }
+}
+
+#[test]
+fn with_any_bit_flipped_it_is_refused() {
+    let bytes = written(&[plain(), plain()], &key(1));
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        refusal(&flipped);
+    }
+}
+
+#[test]
+fn put_together_otherwise_it_is_refused() {
+    let (bytes, other) = (of_chunks(3, &key(1)), of_chunks(3, &key(1)));
+    let at = chunks(&bytes);
+    assert_eq!((at.len(), &at), (5, &chunks(&other)));
+    let chunk = |of: &[u8], number: usize| of[at[number]..at[number + 1]].to_vec();
+    let all = |numbers: &[usize]| {
+        let chunks = numbers.iter().flat_map(|number| chunk(&bytes, *number));
+        bytes[..42].iter().copied().chain(chunks).collect::<Vec<_>>()
+    };
+    assert_eq!(Export::read(&mut &all(&[0, 1, 2, 3])[..], &key(1)).unwrap().sessions(), 3);
+    for order in [&[1, 0, 2, 3][..], &[0, 2, 3], &[0, 1, 1, 2, 3], &[3], &[0, 3], &[0, 1, 3], &[0, 1, 2, 2, 3]] {
+        assert!(refusal(&all(order)).contains("damaged"), "{order:?}");
+    }
+    // A chunk of another export with the same key, at its own place; and the end of one behind the beginning of the other.
+    let spliced = [&bytes[..at[1]], &other[at[1]..at[2]], &bytes[at[2]..]].concat();
+    assert!(refusal(&spliced).contains("damaged"));
+    assert!(refusal(&[&bytes[..at[2]], &other[at[2]..]].concat()).contains("damaged"));
+}
+
+#[test]
+fn foreign_and_newer_ones_are_refused() {
+    assert!(refusal(&written(&[plain()], &key(2))).contains("another key"));
+    assert!(refusal(&[b'x'; 1000]).contains("no export"));
+    let mut newer = written(&[plain()], &key(1));
+    newer[9] = 2;
+    assert_eq!(refusal(&newer), "its format has version 2: this library knows 1");
+}
+
+/// Somebody who has the key, or a mistake of ours.
+#[test]
+fn what_makes_no_sense_inside_the_seal_is_refused() {
+    let with = |progress: Progress| Entry { progress, ..plain() };
+    let last = (1 << 48) - 1;
+    for (good, entry) in [
+        (true, with(Progress { next: last + 1, window: (last + 1, u128::MAX), ..Progress::default() })),
+        (false, with(Progress { next: last + 2, ..Progress::default() })),
+        (false, with(Progress { window: (last + 2, 1), ..Progress::default() })),
+        (true, with(Progress { window: (3, 7), ..Progress::default() })),
+        (false, with(Progress { window: (3, 8), ..Progress::default() })),
+        (false, with(Progress { window: (0, 1), ..Progress::default() })),
+        (true, with(Progress { taken: vec![1 << 48], ..Progress::default() })),
+        (false, with(Progress { taken: vec![2 << 48], ..Progress::default() })),
+        (true, with(Progress { sealed_blocks: 1 << 60, failed: 1 << 60, ..Progress::default() })),
+        (false, with(Progress { sealed_blocks: (1 << 60) + 1, ..Progress::default() })),
+        (false, with(Progress { failed: (1 << 60) + 1, ..Progress::default() })),
+        (false, Entry { message_max: 0, ..plain() }),
+    ] {
+        let read = Export::read(&mut &written(&[plain(), entry.clone()], &key(1))[..], &key(1));
+        assert_eq!(read.is_ok(), good, "{entry:?}");
+    }
+    // An end that knows of more.
+    let mut packed = Packed::default();
+    packed.push(&plain());
+    packed.exported.sessions += 1;
+    let mut bytes = Vec::new();
+    packed.write(&key(1), &mut bytes).unwrap();
+    assert!(refusal(&bytes).contains("another number"));
+}
+
+#[test]
+fn too_long_ones_do_not_travel() {
+    let long = vec![0; 65535];
+    for (len, travels) in [(65534, true), (65535, false)] {
+        let entry = Entry { certificate: Some(&long[..len]), ..plain() };
+        assert_eq!(Packed::default().push(&entry), travels);
+    }
+    let datagrams = vec![&long[..60_000]; 5];
+    let entry = Entry { flight: Some(Flight { sequence: 0, kept_for: 0, datagrams }), ..plain() };
+    assert!(!Packed::default().push(&entry));
+}
+
+/// What an entry borrows.
+#[derive(Clone, Debug)]
+struct Parts {
+    flags: (bool, bool),
+    suite: Suite,
+    cipher: [u8; 2],
+    numbers: [u64; 5],
+    small: (u16, u16, i32),
+    secrets: ([u8; 48], [u8; 32], [u8; 32]),
+    taken: Vec<u64>,
+    addresses: (SocketAddr, Option<IpAddr>),
+    ids: (Vec<u8>, Vec<u8>),
+    options: [Option<Vec<u8>>; 4],
+    server_name: Option<String>,
+    flight: Option<(u64, u64, Vec<Vec<u8>>)>,
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let bytes = || option::of(vec(any::<u8>(), 0..600));
+    let suite = proptest::sample::select(&[Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Chacha20Poly1305][..]);
+    let number = 0..1_u64 << 48;
+    let secrets = (any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(a, b)| {
+        let mut master = [0; 48];
+        master[..32].copy_from_slice(&a);
+        (master, a, b)
+    });
+    let first =
+        (any::<(bool, bool)>(), suite, any::<[u8; 2]>(), any::<[u64; 5]>(), (any::<u16>(), 1..=u16::MAX, any::<i32>()));
+    let second = (
+        secrets,
+        vec(number.clone().prop_map(|sequence| 1 << 48 | sequence), 0..3),
+        any::<(SocketAddr, Option<IpAddr>)>(),
+        (vec(any::<u8>(), 0..255), vec(any::<u8>(), 0..20)),
+        [bytes(), bytes(), bytes(), bytes()],
+        option::of("[a-z.]{0,40}"),
+        option::of((number, any::<u64>(), vec(vec(any::<u8>(), 0..300), 0..5))),
+    );
+    (first, second).prop_map(|((flags, suite, cipher, numbers, small), second)| {
+        let (secrets, taken, (mut peer, local), ids, options, server_name, flight) = second;
+        if let SocketAddr::V6(v6) = &mut peer {
+            v6.set_flowinfo(0);
+        }
+        Parts {
+            flags,
+            suite,
+            cipher,
+            numbers,
+            small,
+            secrets,
+            taken,
+            addresses: (peer, local),
+            ids,
+            options,
+            server_name,
+            flight,
+        }
+    })
+}
+
+impl Parts {
+    fn entry(&self) -> Entry<'_> {
+        let [next, failed, heard_ago, used_ago, user] = self.numbers;
+        let window = (200 + next % (1 << 40), u128::from(failed) << 40 | u128::from(user));
+        Entry {
+            server: self.flags.0,
+            is_resumed: self.flags.1,
+            suite: self.suite,
+            cipher: self.cipher,
+            srtp: self.small.0,
+            master: &self.secrets.0,
+            client_random: &self.secrets.1,
+            server_random: &self.secrets.2,
+            progress: Progress {
+                next: next >> 16,
+                taken: self.taken.clone(),
+                sealed_blocks: next >> 4,
+                failed: failed >> 4,
+                window,
+            },
+            message_max: self.small.1,
+            heard_ago,
+            used_ago,
+            user,
+            peer: self.addresses.0,
+            local: self.addresses.1,
+            verify_result: self.small.2,
+            our_id: &self.ids.0,
+            peer_id: &self.ids.1,
+            alpn: self.options[0].as_deref(),
+            server_name: self.server_name.as_deref(),
+            psk_identity: self.options[1].as_deref(),
+            certificate: self.options[2].as_deref(),
+            resumption: self.options[3].as_deref().map(Cow::Borrowed),
+            flight: self.flight.as_ref().map(|(sequence, kept_for, datagrams)| Flight {
+                sequence: *sequence,
+                kept_for: *kept_for,
+                datagrams: datagrams.iter().map(|datagram| &datagram[..]).collect(),
+            }),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_sessions_are_read_as_they_were(all in vec(parts(), 0..20)) {
+        let entries: Vec<_> = all.iter().map(Parts::entry).collect();
+        let export = Export::read(&mut &written(&entries, &key(1))[..], &key(1)).unwrap();
+        prop_assert_eq!(export.entries().collect::<Vec<_>>(), entries);
+    }
+
+    /// Whatever an entry is made into, it is refused, or is one that would be written so.
+    #[test]
+    fn the_reader_takes_nothing_else(parts in parts(), changes in vec((any::<usize>(), any::<u8>()), 0..4), cut in option::of(any::<usize>())) {
+        let mut bytes = Vec::new();
+        parts.entry().encode(&mut bytes);
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        bytes.truncate(cut.map_or(bytes.len(), |cut| cut % bytes.len()));
+        if let Ok(export) = Export::from_plain(&bytes) {
+            let mut again = Vec::new();
+            export.entries().for_each(|entry| entry.encode(&mut again));
+            prop_assert_eq!(again, bytes);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! How far the records of a connection have come, for another process that goes on from there.
+
+use super::{EPOCH, Records, SEQUENCE_MAX, Secrets, Suite, Used, Window};
+
+/// Sequence numbers that are left out when somebody else goes on: so many messages the two would have to send, if both
+/// went on against all promises, before a nonce came twice.
+pub const SKIPPED: u64 = 1 << 20;
+
+/// More blocks than all records of one key have, and more records than can fail to open.
+const COUNT_MAX: u64 = 1 << 60;
+
+/// How far the records of a connection have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The sequence number of the next record to seal.
+    pub next: u64,
+    /// Explicit nonces of OpenSSL's that our numbers have not passed yet.
+    pub taken: Vec<u64>,
+    /// Blocks that were sealed.
+    pub sealed_blocks: u64,
+    /// Records that failed to open.
+    pub failed: u64,
+    /// The replay window: one more than the highest number that has come, and which of those behind it have.
+    pub window: (u64, u128),
+}
+
+impl Progress {
+    /// Whether records can have come so far.
+    pub fn is_possible(&self) -> bool {
+        let (next, seen) = self.window;
+        let seen_first = u128::MAX.checked_shr(128_u32.saturating_sub(next.try_into().unwrap_or(128))).unwrap_or(0);
+        self.next <= SEQUENCE_MAX + 1
+            && next <= SEQUENCE_MAX + 1
+            && self.sealed_blocks.max(self.failed) <= COUNT_MAX
+            && seen & !seen_first == 0
+            && self.taken.iter().all(|nonce| nonce >> 48 == EPOCH)
+    }
+}
+
+impl Records {
+    /// How far they have come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            next: self.next,
+            taken: self.taken.clone(),
+            sealed_blocks: self.sealed_blocks,
+            failed: self.failed,
+            window: (self.window.next, self.window.seen),
+        }
+    }
+
+    /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on.
+    pub fn resume(suite: Suite, secrets: &Secrets, server: bool, progress: Progress) -> Records {
+        let used = Used { next: progress.next + SKIPPED, nonces: progress.taken, opened: None };
+        let mut records = Records::new(suite, secrets, server, used);
+        records.sealed_blocks = progress.sealed_blocks;
+        records.failed = progress.failed;
+        records.window = Window { next: progress.window.0, seen: progress.window.1 };
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::engine::records::{Digest, HEADER_LEN};
+    use crate::wire::record::content_type;
+
+    /// All nonces of a key over a handover from OpenSSL and some from one process to the next, some of which do not stop when
+    /// they should.
+    #[test]
+    fn no_nonce_comes_twice() {
+        let secrets =
+            Secrets { master: [1; 48], client_random: [2; 32], server_random: [3; 32], digest: Digest::Sha256 };
+        for suite in [Suite::Aes128Gcm, Suite::Chacha20Poly1305] {
+            // OpenSSL's own nonces, where ours will come by, in this process and in others.
+            let own = [1 << 48 | 3, 1 << 48 | (20_000 + SKIPPED + 7), 1 << 48 | (3 * SKIPPED), 5];
+            let used = Used { next: 1, nonces: own.to_vec(), opened: Some(0) };
+            let mut records = Records::new(suite, &secrets, true, used);
+            let mut seen: HashSet<u64> = if suite == Suite::Aes128Gcm { own.into() } else { HashSet::new() };
+            let mut sealed = vec![0; records.sealed_len(1)];
+            let mut seal = |records: &mut Records, count: u64| {
+                for _ in 0..count {
+                    records.seal(content_type::APPLICATION_DATA, &[0], &mut sealed).unwrap();
+                    let at = if suite == Suite::Aes128Gcm { HEADER_LEN } else { 3 };
+                    let nonce = u64::from_be_bytes(sealed[at..at + 8].try_into().unwrap());
+                    assert!(seen.insert(nonce), "{nonce:x}");
+                }
+            };
+            for _ in 0..5 {
+                seal(&mut records, 20_000);
+                let progress = records.progress();
+                assert!(progress.is_possible());
+                let mut next = Records::resume(suite, &secrets, true, progress);
+                seal(&mut next, 1);
+                seal(&mut records, 20_000);
+                records = next;
+            }
+            assert!(records.progress().next > 5 * SKIPPED);
+        }
+    }
+
+    #[test]
+    fn at_the_end_of_the_numbers_there_is_no_going_on() {
+        let secrets =
+            Secrets { master: [1; 48], client_random: [2; 32], server_random: [3; 32], digest: Digest::Sha256 };
+        for next in [SEQUENCE_MAX - SKIPPED, SEQUENCE_MAX, SEQUENCE_MAX + 1] {
+            let progress = Progress { next, ..Progress::default() };
+            assert!(progress.is_possible());
+            let mut records = Records::resume(Suite::Aes128Gcm, &secrets, true, progress);
+            assert!(records.are_exhausted());
+            let left = records.seal(content_type::ALERT, &[1, 0], &mut [0; 100]).is_some();
+            assert_eq!(left, next + SKIPPED <= SEQUENCE_MAX);
+        }
+    }
+}

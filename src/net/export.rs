@@ -1,0 +1,142 @@
+//! Exports on descriptors, and those of a whole server.
+
+use std::io::BufReader;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+
+use super::mailbox::Letter;
+use super::server::Server;
+use super::sys::precise_now;
+use super::sys::stream::{Held, Stream};
+use crate::engine::endpoint::Error;
+use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
+
+/// What a worker is asked for: what it has, and then to wait for the verdict.
+#[derive(Clone)]
+pub struct Order {
+    pub packed: Sender<Result<Packed, Error>>,
+    pub verdict: Verdict,
+}
+
+/// Whether the export is committed, once that is known.
+pub type Verdict = Arc<OnceLock<bool>>;
+
+impl Export {
+    /// Reads an export from a descriptor of any kind, as [`Export::read`] does. A file, which must be open for writing too,
+    /// can be imported once: nobody else can read it in this way meanwhile, and before the first session is taken in it is
+    /// made empty.
+    pub fn take(from: impl AsFd, key: &ExportKey) -> Result<Export, Error> {
+        let fd = from.as_fd();
+        let held = Held::of(fd).map_err(|error| Error::Import(format!("the file is in use: {error}")))?;
+        let export = Export::read(&mut BufReader::new(Stream(fd)), key)?;
+        Ok(match held {
+            Some(held) => export.used_up_by(move || held.empty()),
+            None => export,
+        })
+    }
+}
+
+impl Server {
+    /// Writes down all established sessions, sealed with `key`, for a server of another process to [`Server::import`]. From
+    /// here on this one stands still, and the kernel's buffers fill, until [`Server::commit_export`] or
+    /// [`Server::cancel_export`]; [`Server::send`] gives [`Error::Again`]. When the export fails, the server goes on.
+    ///
+    /// Sessions whose records OpenSSL makes cannot travel; they are counted. Not from inside a handler.
+    pub fn export(&self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
+        self.refuse_in_a_child()?;
+        self.refuse_in_a_handler()?;
+        let mut pending = self.pending_export();
+        if pending.is_some() {
+            return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
+        }
+        let verdict = Verdict::default();
+        let exported = self.gather(&verdict).and_then(|packed| packed.write(key, to));
+        match exported {
+            Ok(_) => *pending = Some(verdict),
+            Err(_) => self.tell_verdict(&verdict, false),
+        }
+        exported
+    }
+
+    /// The sessions of the export have a new home. They are over here, the handler is told, and their peers notice nothing;
+    /// those that could not travel are sent a close_notify, and the server ends. [`Server::join`] waits for that; then its
+    /// addresses are free.
+    pub fn commit_export(&self) -> Result<(), Error> {
+        self.end_export(true)
+    }
+
+    /// Nobody will import the export, be it since the other process is gone or since the export is: the server goes on. Both
+    /// would repeat nonces, which is the end of all that their keys protect.
+    pub fn cancel_export(&self) -> Result<(), Error> {
+        self.end_export(false)
+    }
+
+    /// Goes on with the sessions of an export, all of them or, with an error, none. The server must be bound to its addresses
+    /// and not started yet; once it is, [`Handler::open`](super::handler::Handler::open) is called for each.
+    pub fn import(&self, export: Export) -> Result<Imported, Error> {
+        self.refuse_in_a_child()?;
+        let mut state = self.lock();
+        let (workers, bound) = state.idle()?;
+        if bound.is_empty() {
+            return Err(Error::Invalid("the server is bound to no address: sessions go to who has theirs".into()));
+        }
+        let mut of_workers: Vec<Vec<Entry<'_>>> = workers.iter().map(|_| Vec::new()).collect();
+        let mut imported = Imported::default();
+        for entry in export.entries() {
+            let mut takers = (0..workers.len()).filter(|worker| workers[*worker].serves(entry.peer, entry.local));
+            match (takers.next(), takers.next()) {
+                (None, _) => imported.skipped += 1,
+                (Some(worker), None) => of_workers[worker].push(entry),
+                // The kernel's own choice among sockets that we do not steer.
+                (Some(_), Some(_)) => {
+                    let why =
+                        "nobody knows which of several workers its peers will reach: steer handshakes, or have one";
+                    return Err(Error::Invalid(why.into()));
+                }
+            }
+        }
+        let now = precise_now();
+        let seats =
+            workers.iter_mut().zip(of_workers).map(|(worker, entries)| worker.endpoint().seats_for(now, entries));
+        let seats = seats.collect::<Result<Vec<_>, Error>>()?;
+        export.use_up()?;
+        for (worker, seats) in workers.iter_mut().zip(seats) {
+            let of_one = worker.endpoint().take_in(seats);
+            imported.sessions += of_one.sessions;
+            imported.skipped += of_one.skipped;
+        }
+        Ok(imported)
+    }
+
+    /// Lets all workers stand still and gives what they have.
+    fn gather(&self, verdict: &Verdict) -> Result<Packed, Error> {
+        let not_running = || Error::Invalid("the server does not run".into());
+        if self.lock().idle().is_ok() {
+            return Err(not_running());
+        }
+        let (packed, from_workers) = channel();
+        let workers =
+            self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone() }));
+        drop(packed);
+        let mut all = Packed::default();
+        for _ in 0..workers {
+            // A worker that is over lets its letters fall.
+            all.append(from_workers.recv().map_err(|_| not_running())??);
+        }
+        Ok(all)
+    }
+
+    fn end_export(&self, commit: bool) -> Result<(), Error> {
+        let verdict = self.pending_export().take();
+        let verdict = verdict.ok_or_else(|| Error::Invalid("there is no export to be ended".into()))?;
+        self.tell_verdict(&verdict, commit);
+        Ok(())
+    }
+
+    fn tell_verdict(&self, verdict: &Verdict, commit: bool) {
+        let _ = verdict.set(commit);
+        self.shared.ring();
+    }
+}

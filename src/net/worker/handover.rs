@@ -1,0 +1,58 @@
+//! A worker whose sessions go to another process, or come from one.
+
+use std::iter;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use super::{BELL, GOODBYE, Worker};
+use crate::engine::endpoint::{Endpoint, Error};
+use crate::net::export::Order;
+use crate::net::sys::precise_now;
+use crate::net::sys::udp::Waiting;
+
+impl Worker {
+    /// Gives what it has, and does nothing before it knows what became of that. Says whether its sessions
+    /// are gone.
+    pub(super) fn hand_over(&mut self, order: Order, waiting: &mut Waiting) -> Result<bool, Error> {
+        // What others have asked for so far is done, and what was sent so far leaves.
+        self.mailbox().set_halted(true);
+        self.rung = true;
+        let deadline = precise_now() + GOODBYE;
+        while self.has_letters() && precise_now() < deadline {
+            self.read_letters(precise_now());
+            self.transmit();
+            self.drain(waiting, deadline)?;
+        }
+        let _ = order.packed.send(self.endpoint.pack());
+        // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
+        let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()))?;
+        bell.want(BELL, true, false)?;
+        while order.verdict.get().is_none() && !self.shared.is_stopping() {
+            bell.wait(u64::MAX)?;
+            self.mailbox().bell().hear();
+        }
+        // Without a verdict the server is being stopped: somebody may have the sessions, so nothing more is said on them.
+        let committed = order.verdict.get() != Some(&false);
+        if committed {
+            self.endpoint.commit_export();
+        } else {
+            self.endpoint.cancel_export();
+            self.mailbox().set_halted(false);
+            self.rung = true;
+        }
+        self.tell();
+        Ok(committed)
+    }
+
+    /// Whether the datagrams of this peer to this address of ours come in here; where that is the kernel's own choice, all
+    /// workers say so.
+    pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
+        let reaches = |worker: usize| worker == self.number;
+        self.ports.iter().any(|port| port.serves(peer, local) && port.worker_of(peer).is_none_or(reaches))
+    }
+
+    /// Its endpoint, before it runs.
+    pub fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+}

@@ -1,0 +1,507 @@
+//! Through the endpoint.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dv_dtls::engine::records::SKIPPED;
+use dv_dtls::wire::record::{content_type, records};
+use dv_dtls::{CloseReason, Config, Connect, Endpoint, Error, Event, Exported, Imported, Info, Session, State};
+use openssl::ssl::{SslContext, SslContextBuilder};
+
+use crate::contexts::*;
+use crate::net::*;
+use crate::{export, import};
+
+/// A client and a server that have talked.
+struct Pair {
+    world: World,
+    server: usize,
+    client: usize,
+    /// As the server knows it, and as the client does.
+    theirs: Session,
+    ours: Session,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        Pair::with(server(), client())
+    }
+
+    fn with(server: SslContext, client: SslContext) -> Pair {
+        let mut world = World::new(1);
+        let server = world.add(server, Config::default());
+        let client = world.add(client, Config::default());
+        let (ours, theirs) = world.open(client, server);
+        world.send(client, ours, b"before");
+        world.settle();
+        Pair { world, server, client, theirs, ours }
+    }
+
+    fn server(&mut self) -> &mut Endpoint {
+        &mut self.world.nodes[self.server].endpoint
+    }
+
+    /// Lets a new endpoint go on with what the node has; gives the old one.
+    fn move_node(&mut self, node: usize, context: SslContext) -> Endpoint {
+        let node = &mut self.world.nodes[node];
+        let (bytes, exported) = export(&mut node.endpoint);
+        let mut new = Endpoint::new(context, Config::default()).unwrap();
+        let imported = import(&mut new, self.world.now, &bytes);
+        assert_eq!((exported, imported), (Exported { sessions: 1, left: 0 }, Imported { sessions: 1, skipped: 0 }));
+        node.events.clear();
+        std::mem::replace(&mut node.endpoint, new)
+    }
+
+    /// Both sides hear each other, the server under the number of the last session that it has opened.
+    fn talk(&mut self) {
+        self.world.settle();
+        if let Some(theirs) = self.world.nodes[self.server].opened().last() {
+            self.theirs = *theirs;
+        }
+        for (from, of, to, at) in
+            [(self.client, self.ours, self.server, self.theirs), (self.server, self.theirs, self.client, self.ours)]
+        {
+            let before = self.world.nodes[to].messages(at).len();
+            self.world.send(from, of, b"are you there?");
+            self.world.settle();
+            assert_eq!(self.world.nodes[to].messages(at)[before..], [b"are you there?"]);
+        }
+    }
+}
+
+/// Events that wait.
+fn told(endpoint: &mut Endpoint) -> Vec<Event> {
+    std::iter::from_fn(|| endpoint.event(&mut Vec::new())).collect()
+}
+
+/// The numbers of all records that were protected, and who sent them: one that comes twice is a nonce that does.
+fn assert_no_number_twice(world: &World) -> usize {
+    let mut seen = HashSet::new();
+    for (from, to, bytes) in &world.sent {
+        for record in records(bytes).filter(|record| record.epoch == 1) {
+            // The explicit nonce: OpenSSL's own is a random one.
+            let nonce: [u8; 8] = record.fragment()[..8].try_into().unwrap();
+            assert!(seen.insert((*from, *to, nonce)), "{from} to {to}: {nonce:?}");
+        }
+    }
+    seen.len()
+}
+
+/// Clients that talk all the time hear nothing but answers, on a network that loses nothing, whoever answers them.
+#[test]
+fn clients_notice_nothing() {
+    const CLIENTS: usize = 200;
+    let mut world = World::new(1);
+    let server_context = server();
+    let server = world.add(server_context.clone(), Config::default());
+    world.nodes[server].echo = true;
+    let clients: Vec<usize> = (0..CLIENTS).map(|_| world.add(client(), Config::default())).collect();
+    let sessions: Vec<_> = clients.iter().map(|client| world.open(*client, server)).collect();
+    for (user, (_, theirs)) in sessions.iter().enumerate() {
+        world.nodes[server].endpoint.set_user(*theirs, user as u64).unwrap();
+    }
+    let mut numbers = 0_u32;
+    for round in 0..5 {
+        // The exports come in the middle of it: some of what was sent is on its way, to the server and from it.
+        for burst in 0..6 {
+            for (client, (ours, _)) in clients.iter().zip(&sessions) {
+                world.send(*client, *ours, &numbers.to_be_bytes());
+            }
+            numbers += 1;
+            let step = if burst == 3 { 1500 } else { 100 * (burst + 1) };
+            world.pass_time(step);
+        }
+        let (bytes, exported) = export(&mut world.nodes[server].endpoint);
+        assert_eq!(exported, Exported { sessions: CLIENTS, left: 0 });
+        assert!(bytes.len() <= 300 * CLIENTS, "{} bytes each", bytes.len() / CLIENTS);
+        let mut new = Endpoint::new(server_context.clone(), Config::default()).unwrap();
+        assert_eq!(import(&mut new, world.now, &bytes), Imported { sessions: CLIENTS, skipped: 0 });
+        let node = &mut world.nodes[server];
+        let mut old = std::mem::replace(&mut node.endpoint, new);
+        old.commit_export();
+        let closed = told(&mut old);
+        assert_eq!(closed.len(), CLIENTS, "round {round}");
+        assert!(closed.iter().all(|event| matches!(event, Event::Closed { reason: CloseReason::Exported, .. })));
+        assert_eq!(old.transmit(64), None);
+        let peers: HashSet<SocketAddr> =
+            node.endpoint.sessions().map(|session| node.endpoint.info(session).unwrap().peer()).collect();
+        assert_eq!(peers.len(), CLIENTS);
+        let users: HashSet<u64> =
+            node.endpoint.sessions().map(|session| node.endpoint.info(session).unwrap().user()).collect();
+        assert_eq!(users, (0..CLIENTS as u64).collect());
+    }
+    world.pass_time(SECOND);
+    for (client, (ours, _)) in clients.iter().zip(&sessions) {
+        let node = &world.nodes[*client];
+        let mut answers: Vec<u32> =
+            node.messages(*ours).iter().map(|bytes| u32::from_be_bytes((*bytes).try_into().unwrap())).collect();
+        answers.sort_unstable();
+        assert_eq!(answers, (0..numbers).collect::<Vec<_>>());
+        assert_eq!(node.events.len(), 1 + answers.len(), "nothing but being open, and answers");
+    }
+    assert!(assert_no_number_twice(&world) > 2 * CLIENTS * numbers as usize);
+}
+
+/// The new one goes on so far ahead that the old one could have said a million things more.
+#[test]
+fn numbers_are_left_out() {
+    let mut pair = Pair::new();
+    let theirs = pair.theirs;
+    pair.world.send(pair.server, theirs, b"old");
+    pair.world.settle();
+    pair.move_node(pair.server, server());
+    pair.talk();
+    let from = pair.world.nodes[pair.server].address;
+    let sent = pair.world.sent.iter().filter(|(sender, ..)| *sender == from);
+    let numbers: Vec<u64> = sent
+        .flat_map(|(.., bytes)| {
+            records(bytes).filter(|record| record.epoch == 1).map(|record| record.sequence).collect::<Vec<_>>()
+        })
+        .collect();
+    // The Finished, a message, and the one of the new endpoint.
+    assert_eq!(numbers, [0, 1, 2 + SKIPPED]);
+    assert_no_number_twice(&pair.world);
+}
+
+fn psk(context: &mut SslContextBuilder) {
+    context.set_cipher_list("PSK-AES256-GCM-SHA384").unwrap();
+    context.set_psk_server_callback(|_, _, key| {
+        key[..4].copy_from_slice(b"key!");
+        Ok(4)
+    });
+    context.set_psk_client_callback(|_, _, identity, key| {
+        identity[..6].copy_from_slice(b"alice\0");
+        key[..4].copy_from_slice(b"key!");
+        Ok(4)
+    });
+}
+
+/// All that a program can read from a session.
+fn facts(info: &Info<'_>) -> String {
+    let mut exported = [0; 40];
+    info.export("EXPORTER-test", Some(b"context"), &mut exported).unwrap();
+    format!(
+        "{:?}",
+        (
+            (info.peer(), info.local(), info.user(), info.is_server(), info.state(), info.message_max()),
+            (
+                info.alpn(),
+                info.server_name(),
+                info.cipher(),
+                info.is_resumed(),
+                info.psk_identity(),
+                info.srtp_profile()
+            ),
+            info.peer_certificate().map(|certificate| certificate.to_der().unwrap()),
+            info.verify_result(),
+            exported,
+        )
+    )
+}
+
+#[test]
+fn what_a_program_can_read_travels() {
+    let alpn = |context: &mut SslContextBuilder| {
+        context.set_alpn_select_callback(|_, _| Ok(b"coap"));
+        context.set_tlsext_use_srtp("SRTP_AEAD_AES_128_GCM").unwrap();
+    };
+    let with_all = || {
+        server_with("server-ecdsa", |context| {
+            alpn(context);
+            context.set_ca_file(cert("ca.pem")).unwrap();
+            context.set_verify(openssl::ssl::SslVerifyMode::PEER);
+            context.set_session_id_context(b"test").unwrap();
+        })
+    };
+    let client_with_all = || {
+        client_with(|context| {
+            context.set_certificate_chain_file(cert("client.pem")).unwrap();
+            context.set_private_key_file(cert("client.key"), openssl::ssl::SslFiletype::PEM).unwrap();
+            context.set_alpn_protos(b"\x04coap").unwrap();
+            context.set_tlsext_use_srtp("SRTP_AEAD_AES_128_GCM").unwrap();
+            context.set_cipher_list("ECDHE-ECDSA-CHACHA20-POLY1305").unwrap();
+        })
+    };
+    let with_psk = || server_with("server-ecdsa", psk);
+    for (at_server, at_client, has_certificate) in
+        [(with_all(), client_with_all(), true), (with_psk(), client_with(psk), false), (server(), client(), false)]
+    {
+        let mut pair = Pair::with(at_server.clone(), at_client.clone());
+        let theirs = pair.theirs;
+        pair.server().set_user(theirs, 42).unwrap();
+        for (node, context) in [(pair.server, &at_server), (pair.client, &at_client)] {
+            let session = if node == pair.server { pair.theirs } else { pair.ours };
+            let info = pair.world.nodes[node].endpoint.info(session).unwrap();
+            let before = facts(&info);
+            assert!(!info.is_imported());
+            assert!(node == pair.client || info.peer_certificate().is_some() == has_certificate, "{before}");
+            let mut old = pair.move_node(node, context.clone());
+            assert_eq!(old.info(session).unwrap().state(), State::Closed(CloseReason::Exported));
+            old.commit_export();
+            assert_eq!(told(&mut old), [Event::Closed { session, reason: CloseReason::Exported }]);
+            pair.world.settle();
+            let new = pair.world.nodes[node].opened()[0];
+            let info = pair.world.nodes[node].endpoint.info(new).unwrap();
+            assert_eq!(facts(&info), before);
+            assert!(info.is_imported());
+            if node == pair.client {
+                pair.ours = new;
+            }
+        }
+        pair.talk();
+        // A client can still resume its session.
+        if !has_certificate {
+            let ours = pair.ours;
+            let Some(ticket) = pair.world.nodes[pair.client].endpoint.info(ours).unwrap().resumption() else {
+                panic!("no ticket")
+            };
+            pair.world.nodes[pair.client].endpoint.close(ours).unwrap();
+            pair.world.settle();
+            let to = pair.world.nodes[pair.server].address;
+            let connect = Connect { resume: Some(&ticket), ..Connect::to_named(to, "localhost") };
+            let now = pair.world.now;
+            let again = pair.world.nodes[pair.client].endpoint.connect(now, &connect).unwrap();
+            assert!(pair.world.run(SECOND, |world| world.nodes[pair.client].opened().contains(&again)));
+            assert!(pair.world.nodes[pair.client].endpoint.info(again).unwrap().is_resumed());
+        }
+    }
+}
+
+#[test]
+fn what_has_come_before_is_a_replay_afterwards() {
+    let mut pair = Pair::new();
+    let address = pair.world.nodes[pair.client].address;
+    // One is late.
+    let ours = pair.ours;
+    pair.world.pass = Box::new(|_| false);
+    pair.world.send(pair.client, ours, b"late");
+    pair.world.settle();
+    pair.world.pass = Box::new(|_| true);
+    pair.world.send(pair.client, ours, b"in time");
+    pair.world.settle();
+    let sent: Vec<Vec<u8>> =
+        pair.world.sent.iter().filter(|(from, ..)| *from == address).map(|(.., bytes)| bytes.clone()).collect();
+    pair.move_node(pair.server, server());
+    for bytes in &sent {
+        pair.world.inject(address, pair.server, bytes);
+    }
+    pair.world.settle();
+    let theirs = pair.world.nodes[pair.server].opened()[0];
+    assert_eq!(pair.world.nodes[pair.server].messages(theirs), [b"late"]);
+    pair.talk();
+}
+
+#[test]
+fn in_between_nothing_is_said_or_heard() {
+    let mut pair = Pair::new();
+    let (theirs, ours, now) = (pair.theirs, pair.ours, pair.world.now);
+    // What was sealed before leaves.
+    pair.server().send(theirs, b"last words").unwrap();
+    let (bytes, _) = export(pair.server());
+    pair.world.settle();
+    assert_eq!(pair.world.nodes[pair.client].messages(ours), [b"last words"]);
+
+    pair.world.send(pair.client, ours, b"too late");
+    pair.world.settle();
+    let before = pair.world.sent.len();
+    assert_eq!(pair.server().send(theirs, b"too late"), Err(Error::NotEstablished));
+    assert!(matches!(pair.server().export(&crate::key(), &mut io::sink()), Err(Error::Invalid(_))));
+    pair.world.pass_time(10 * SECOND);
+    assert_eq!(pair.world.nodes[pair.server].messages(theirs), [b"before"]);
+    pair.server().close(theirs).unwrap();
+    pair.world.settle();
+    assert_eq!(pair.world.sent.len(), before, "no close_notify of an exported session");
+    assert_eq!(pair.world.nodes[pair.server].closed(), [(theirs, CloseReason::Local)]);
+
+    // An export that has ended so is as good as any.
+    let mut new = Endpoint::new(server(), Config::default()).unwrap();
+    import(&mut new, now, &bytes);
+    let node = &mut pair.world.nodes[pair.server];
+    node.endpoint = new;
+    node.events.clear();
+    pair.talk();
+}
+
+#[test]
+fn cancelled_it_goes_on_where_it_was() {
+    let mut pair = Pair::new();
+    for _ in 0..3 {
+        export(pair.server());
+        pair.server().cancel_export();
+        pair.talk();
+    }
+    assert_eq!(pair.world.nodes[pair.server].closed(), []);
+    assert_no_number_twice(&pair.world);
+    // Time goes on, too.
+    let mut world = World::new(2);
+    let idle = || settings(|settings| settings.idle_timeout = Duration::from_secs(5));
+    let server = world.add(server(), idle());
+    let client = world.add(client(), Config::default());
+    let (_, theirs) = world.open(client, server);
+    export(&mut world.nodes[server].endpoint);
+    world.pass_time(10 * SECOND);
+    assert_eq!(world.nodes[server].closed(), []);
+    world.nodes[server].endpoint.cancel_export();
+    world.pass_time(SECOND);
+    assert_eq!(world.nodes[server].closed(), [(theirs, CloseReason::IdleTimeout)]);
+}
+
+/// Takes so many bytes and no more.
+struct Full(usize);
+
+impl io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len().min(self.0);
+        self.0 -= len;
+        if len == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(len) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_export_that_fails_changes_nothing() {
+    let mut pair = Pair::new();
+    let (whole, _) = export(pair.server());
+    pair.server().cancel_export();
+    for room in [0, 10, 42, 50, whole.len() - 1] {
+        assert!(matches!(pair.server().export(&crate::key(), &mut Full(room)), Err(Error::Io(_))), "{room}");
+        pair.talk();
+    }
+    assert_eq!(pair.server().export(&crate::key(), &mut Full(whole.len())), Ok(Exported { sessions: 1, left: 0 }));
+}
+
+#[test]
+fn idle_time_is_counted_on() {
+    let mut pair = Pair::new();
+    pair.world.pass_time(3 * SECOND);
+    let (bytes, _) = export(pair.server());
+    let config = settings(|settings| settings.idle_timeout = Duration::from_secs(5));
+    let mut new = Endpoint::new(server(), config).unwrap();
+    // Another process may have another clock.
+    import(&mut new, 100 * SECOND, &bytes);
+    let session = told(&mut new)[0].session();
+    new.advance(101 * SECOND);
+    assert_eq!(told(&mut new), []);
+    new.advance(102 * SECOND + 1000);
+    assert_eq!(told(&mut new), [Event::Closed { session, reason: CloseReason::IdleTimeout }]);
+}
+
+#[test]
+fn sessions_on_openssl_records_stay() {
+    let mut world = World::new(1);
+    let all = server_with("server-ecdsa", |context| context.set_cipher_list("ALL").unwrap());
+    let server = world.add(all, Config::default());
+    let ccm = || client_with(|context| context.set_cipher_list("ECDHE-ECDSA-AES128-CCM").unwrap());
+    let clients = [world.add(client(), Config::default()), world.add(ccm(), Config::default())];
+    let (first, _) = world.open(clients[0], server);
+    let ours = world.connect(clients[1], server);
+    world.settle();
+    world.settle();
+    let theirs = world.nodes[server].opened()[1];
+    let (_, exported) = export(&mut world.nodes[server].endpoint);
+    assert_eq!(exported, Exported { sessions: 1, left: 1 });
+    world.nodes[server].endpoint.commit_export();
+    // It goes on in the old process, which has nothing to say to the other one.
+    world.send(clients[1], ours, b"hello");
+    world.send(clients[0], first, b"hello");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs), [b"hello"]);
+    world.send(server, theirs, b"hello");
+    world.settle();
+    assert_eq!(world.nodes[clients[1]].messages(ours), [b"hello"]);
+    assert_eq!(world.nodes[clients[0]].closed(), []);
+}
+
+/// The client has not got it, and its Finished, repeated, finds another process.
+#[test]
+fn a_lost_last_flight_is_sent_by_the_new_one() {
+    let quick = || {
+        settings(|s| {
+            s.first_timeout = Duration::from_millis(100);
+            s.longest_timeout = Duration::from_millis(100);
+        })
+    };
+    let mut world = World::new(3);
+    // The client's repetition is libssl's, which goes by the wall clock.
+    world.real = true;
+    let at_server = world.add(server(), quick());
+    let client = world.add(client(), quick());
+    let address = world.nodes[at_server].address;
+    world.pass = Box::new(move |(from, _, bytes)| {
+        *from != address
+            || records(bytes).all(|record| record.epoch == 0 && record.content_type != content_type::CHANGE_CIPHER_SPEC)
+    });
+    let ours = world.connect(client, at_server);
+    assert!(world.run(SECOND, |world| !world.nodes[at_server].opened().is_empty()));
+    assert_eq!(world.nodes[client].opened(), []);
+    let (bytes, _) = export(&mut world.nodes[at_server].endpoint);
+    let mut new = Endpoint::new(server(), quick()).unwrap();
+    import(&mut new, world.now, &bytes);
+    world.nodes[at_server].endpoint = new;
+    world.nodes[at_server].events.clear();
+    world.pass = Box::new(|_| true);
+    assert!(world.run(SECOND, |world| world.nodes[client].opened() == [ours]));
+    let mut pair = Pair { world, server: at_server, client, theirs: ours, ours };
+    pair.talk();
+    // And is not kept any longer.
+    assert!(pair.server().stats().flights_resent_on_repeat > 0);
+    assert!(export(pair.server()).0.len() < bytes.len());
+}
+
+#[test]
+fn who_has_begun_anew_keeps_that() {
+    let mut pair = Pair::new();
+    let (bytes, _) = export(pair.server());
+    pair.world.nodes[pair.server].endpoint = Endpoint::new(server(), Config::default()).unwrap();
+    pair.world.nodes[pair.server].events.clear();
+    let address = pair.world.nodes[pair.client].address;
+    pair.world.nodes[pair.client].endpoint = Endpoint::new(client(), Config::default()).unwrap();
+    pair.world.nodes[pair.client].events.clear();
+    let (ours, theirs) = pair.world.open(pair.client, pair.server);
+    let now = pair.world.now;
+    assert_eq!(import(pair.server(), now, &bytes), Imported { sessions: 0, skipped: 1 });
+    assert_eq!(pair.server().sessions().collect::<Vec<_>>(), [theirs]);
+    pair.ours = ours;
+    pair.talk();
+    assert_eq!(pair.server().info(theirs).unwrap().peer(), address);
+}
+
+#[test]
+fn more_than_there_may_be_are_refused_whole() {
+    let mut world = World::new(1);
+    let server_node = world.add(server(), Config::default());
+    for _ in 0..3 {
+        let client = world.add(client(), Config::default());
+        world.open(client, server_node);
+    }
+    let (bytes, _) = export(&mut world.nodes[server_node].endpoint);
+    let read = || dv_dtls::Export::read(&mut &bytes[..], &crate::key()).unwrap();
+    let mut small = Endpoint::new(server(), settings(|settings| settings.max_connections = 2)).unwrap();
+    assert_eq!(small.import(world.now, read()), Err(Error::Limit));
+    assert_eq!(told(&mut small), []);
+    let mut enough = Endpoint::new(server(), settings(|settings| settings.max_connections = 3)).unwrap();
+    assert_eq!(enough.import(world.now, read()), Ok(Imported { sessions: 3, skipped: 0 }));
+    assert_eq!(told(&mut enough).len(), 3);
+}
+
+/// From one to the next, and to the next.
+#[test]
+fn again_and_again() {
+    let mut pair = Pair::new();
+    for _ in 0..20 {
+        let mut old = pair.move_node(pair.server, server());
+        old.commit_export();
+        pair.talk();
+        let mut old = pair.move_node(pair.client, client());
+        old.commit_export();
+        pair.world.settle();
+        pair.ours = pair.world.nodes[pair.client].opened()[0];
+        pair.talk();
+    }
+    assert_no_number_twice(&pair.world);
+}

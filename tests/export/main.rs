@@ -1,0 +1,39 @@
+//! Sessions that go to another process: through the endpoint on a simulated network, through the server on loopback, and
+//! with processes that are killed in the middle.
+
+#[path = "../server/clients.rs"]
+#[allow(dead_code)]
+mod clients;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../endpoint/contexts.rs"]
+#[allow(dead_code)]
+mod contexts;
+mod crowd;
+mod endpoint;
+mod examples;
+mod killed;
+#[path = "../endpoint/net.rs"]
+#[allow(dead_code)]
+mod net;
+mod server;
+
+use dv_dtls::{Endpoint, Export, ExportKey, Exported, Imported};
+
+/// Whether endpoints make records themselves: only then can sessions travel.
+const NATIVE_RECORDS: bool = true;
+
+fn key() -> ExportKey {
+    ExportKey::new([7; ExportKey::LEN])
+}
+
+/// What an endpoint exports.
+fn export(endpoint: &mut Endpoint) -> (Vec<u8>, Exported) {
+    let mut bytes = Vec::new();
+    let exported = endpoint.export(&key(), &mut bytes).unwrap();
+    (bytes, exported)
+}
+
+fn import(endpoint: &mut Endpoint, now: u64, bytes: &[u8]) -> Imported {
+    endpoint.import(now, Export::read(&mut &*bytes, &key()).unwrap()).unwrap()
+}
