@@ -26,7 +26,7 @@ pub mod wire;
 mod wipe;
 
 pub use engine::connection::{CloseReason, State};
-pub use engine::endpoint::{Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};
+pub use engine::endpoint::{Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 pub use ffi::*;

@@ -1,6 +1,7 @@
 //! The C ABI and nothing else: check arguments, convert, catch panics, call one engine function.
 
 mod config;
+mod connection_id;
 mod endpoint;
 mod error;
 pub mod helpers;
@@ -11,6 +12,7 @@ mod stats;
 mod version;
 
 pub use config::*;
+pub use connection_id::*;
 pub use endpoint::*;
 pub use error::*;
 pub use helpers::*;

@@ -503,7 +503,7 @@ pub unsafe extern "C" fn dv_resumption_free(resumption: *mut dv_resumption) {
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
-unsafe fn ask(
+pub(super) unsafe fn ask(
     name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,

@@ -41,6 +41,8 @@ counters! {
     datagrams_refused,
     /// Messages from other threads that could not be sent any more when their worker came to them.
     messages_refused,
+    /// Datagrams for a session of another worker, which were handed over.
+    datagrams_handed_over,
 }
 
 /// Workers that the number of a session has room for.

@@ -325,6 +325,7 @@ fn tell(endpoint: &mut Endpoint, message: &mut Vec<u8>, shared: &Shared, worker:
                 handler.open(&mut context, session);
             }
             Event::Message { .. } => handler.message(&mut context, session, message),
+            Event::Moved { .. } => handler.moved(&mut context, session),
             Event::Closed { reason, .. } => {
                 shared.mailbox(worker).over(session);
                 handler.close(&mut context, session, reason);

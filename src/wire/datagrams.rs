@@ -60,7 +60,11 @@ impl Datagrams {
     /// Gives the epoch-0 records the numbers from `next` on: a record that is sent again is a new record, or the peer
     /// takes it for a replay (RFC 6347 4.2.4). Protected records keep their numbers, which their protection covers.
     pub fn renumber(&mut self, next: &mut u64) {
-        renumber(&mut self.bytes, next);
+        let mut begin = 0;
+        for &end in &self.ends {
+            renumber(&mut self.bytes[begin..end], next);
+            begin = end;
+        }
     }
 
     /// Puts bytes, given as a head and the rest, into the last datagram where they fit and else into a new one.
@@ -127,7 +131,7 @@ impl Datagrams {
     }
 }
 
-/// Gives the epoch-0 records in `bytes`, datagrams back to back, the numbers from `next` on.
+/// Gives the epoch-0 records of one datagram the numbers from `next` on.
 pub fn renumber(mut bytes: &mut [u8], next: &mut u64) {
     while let Some((Record { epoch, bytes: record, .. }, _)) = Record::parse(bytes) {
         let (record, rest) = bytes.split_at_mut(record.len());

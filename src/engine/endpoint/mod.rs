@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod event;
 mod info;
+mod migration;
 mod outbox;
 
 use std::collections::HashMap;
@@ -19,26 +20,27 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
-pub use self::config::{Config, CookieSecret};
+pub use self::config::{Config, ConnectionIds, CookieSecret};
 pub use self::connect::Connect;
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
 pub use self::info::Info;
+use self::migration::Unproven;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
-use super::connection::{Accepted, CloseReason, Connection, SendError, State};
+use super::connection::{Accepted, CloseReason, Connection, OwnId, SendError, State};
 use super::cookie::CookieJar;
 use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
-use super::registry::{Kind, Limits, Refusal, Registry};
+use super::registry::{Cids, Kind, Limits, Refusal, Registry};
 use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::fork;
 use crate::log::log;
-use crate::tls::{self, cookie};
+use crate::tls;
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, records};
+use crate::wire::record::{Record, content_type, records_with};
 
 /// Connections with one peer address at once: an established one, and handshakes that want to take its place. An observer
 /// can replay hellos whose cookies are still good, so one such handshake does not push out another at once.
@@ -109,13 +111,14 @@ pub(crate) const NUMBERED_SESSIONS_MAX: u32 = (1 << NUMBER_SHIFT) - 2;
 ///             Event::Opened { session } => assert_eq!(server.info(session)?.psk_identity(), Some(&b"alice"[..])),
 ///             Event::Message { session } => server.send(session, &message)?,
 ///             Event::Closed { session, reason } => println!("{session:?}: {reason:?}"),
+///             _ => {}
 ///         }
 ///     }
 ///     while let Some(event) = client.event(&mut message) {
 ///         match event {
 ///             Event::Opened { .. } => client.send(session, b"hello")?,
 ///             Event::Message { .. } => answer = Some(message.clone()),
-///             Event::Closed { .. } => {}
+///             _ => {}
 ///         }
 ///     }
 /// }
@@ -128,6 +131,7 @@ pub struct Endpoint {
     config: Config,
     jar: CookieJar,
     seats: Registry<Seat>,
+    cids: Cids,
     /// Those that are over and whose end the program has not been told, or only just now (`told`).
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
@@ -152,9 +156,15 @@ struct Seat {
     opened: bool,
     /// It stands in the queue of those with something to send.
     ready: bool,
+    /// [`Event::Moved`] waits to be told.
+    moved: bool,
     messages_waiting: u16,
     /// Of [`Outbox::waiting`].
     bytes_waiting: usize,
+    /// Our connection ID that is kept for it: records with it are its own.
+    cid: Box<[u8]>,
+    /// The peer has moved, and not shown yet that it receives there.
+    unproven: Option<Box<Unproven>>,
 }
 
 impl Endpoint {
@@ -162,18 +172,18 @@ impl Endpoint {
     /// certificates, verify mode, ALPN and so on) is set before.
     pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
         config.check()?;
-        if config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        config.check_context(&context)?;
         crate::net::sys::watch_forks();
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
             None => CookieJar::new(&tls::random(32), 0),
         };
+        let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {
             context,
             jar,
             seats: Registry::new(Limits::from(&config.settings)),
+            cids,
             config: Config { cookie_secret: None, ..config },
             ended: HashMap::new(),
             told: None,
@@ -190,9 +200,7 @@ impl Endpoint {
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
     /// what they have.
     pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        if self.config.accept && !cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        self.config.check_context(&context)?;
         self.context = context;
         Ok(())
     }
@@ -215,32 +223,53 @@ impl Endpoint {
         match ClientHello::parse(datagram) {
             // Another hello than the one that we know is another handshake, beside what is there (RFC 6347 4.2.8).
             Some(hello) => match chain.into_iter().flatten().find(|session| self.is_begun_by(*session, &hello)) {
-                Some(session) => self.deliver(datagram, &[Some(session)]),
+                Some(session) => self.deliver(datagram, &[Some(session)], from, to),
                 None => self.stranger(datagram, from, to),
             },
-            None if chain[0].is_none() => self.stranger(datagram, from, to),
-            None => self.deliver(datagram, &chain),
+            None if chain[0].is_none() && !self.has_cid(datagram) => self.stranger(datagram, from, to),
+            None => self.deliver(datagram, &chain, from, to),
         }
     }
 
-    /// Shows each record to the connections with its sender, the oldest first, until one says that it is its own. A
-    /// handshake in progress cannot say so in clear, so all of them see what may be theirs.
-    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>]) {
-        for record in records(datagram) {
-            let _ = chain.iter().flatten().any(|session| self.show(*session, &record));
+    /// Whether a record of the datagram names its session, whoever has sent it.
+    fn has_cid(&self, datagram: &[u8]) -> bool {
+        let mut records = records_with(datagram, self.cids.len());
+        self.cids.len() > 0 && records.any(|record| record.content_type == content_type::TLS12_CID)
+    }
+
+    /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
+    /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
+    /// see what may be theirs.
+    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
+        let mut found = chain[0].is_some();
+        for record in records_with(datagram, self.cids.len()) {
+            if record.cid.is_empty() {
+                let _ = chain.iter().flatten().any(|session| self.show(*session, &record, from, to));
+            } else if let Some(session) = self.cids.find(record.cid) {
+                self.show(session, &record, from, to);
+                found = true;
+            }
+        }
+        if !found {
+            self.counters.strangers_dropped.add(1);
         }
     }
 
-    fn show(&mut self, session: Session, record: &Record<'_>) -> bool {
+    fn show(&mut self, session: Session, record: &Record<'_>, from: SocketAddr, to: Option<IpAddr>) -> bool {
         let Some(seat) = self.seats.get_mut(session) else { return false };
+        if !seat.opened && seat.connection.peer() != from {
+            // Nobody moves before there are keys to prove it with.
+            return false;
+        }
         let messages = self.inbox.messages();
         let before = messages.len();
-        let authentic = seat.connection.receive_record(self.now, record, messages, &self.counters);
-        if authentic {
+        let heard = seat.connection.receive_record(self.now, record, messages, &self.counters);
+        if heard.authentic {
             self.seats.touch(session);
+            self.locate(session, heard, record.bytes.len(), from, to);
         }
         self.settle(session, before);
-        authentic
+        heard.authentic
     }
 
     /// A datagram that belongs to no connection.
@@ -260,15 +289,28 @@ impl Endpoint {
         if !self.make_room(from) {
             return;
         }
-        let settings = &self.config.settings;
-        match Connection::accept(&self.context, settings, from, hello, datagram, true, self.now) {
+        let (settings, own) = (&self.config.settings, self.own_id());
+        match Connection::accept(&self.context, settings, from, hello, datagram, true, own, self.now) {
             Accepted::Begun(connection) => {
                 self.counters.handshakes_begun.add(1);
-                let session = self.seats.insert(from, Seat::new(connection, to), Kind::Handshaking);
+                let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
                 self.settle(session, self.inbox.count());
             }
             Accepted::Answer(_) | Accepted::Refused => self.counters.handshakes_failed.add(1),
         }
+    }
+
+    fn insert(&mut self, peer: SocketAddr, seat: Seat, kind: Kind) -> Session {
+        let cid = seat.cid.clone();
+        let session = self.seats.insert(peer, seat, kind);
+        self.cids.set(&cid, session);
+        session
+    }
+
+    /// What is offered in a new handshake. With short connection IDs there may be none left.
+    fn own_id(&self) -> Option<OwnId> {
+        let ConnectionIds { padding, routability_checks, .. } = *self.config.connection_ids.as_ref()?;
+        Some(OwnId { cid: self.cids.choose()?, padding, checks: routability_checks })
     }
 
     /// Whether a handshake with this peer may begin; somebody else may have to go for it.
@@ -319,7 +361,7 @@ impl Endpoint {
             State::Closed(reason @ CloseReason::ByPeer) => self.end(session, reason),
             State::Closed(reason) => self.finish(session, reason),
             _ => {
-                self.timers.set(session, seat.connection.deadline());
+                self.timers.set(session, seat.deadline());
                 self.note_waiting(session);
             }
         }
@@ -340,8 +382,14 @@ impl Endpoint {
                 self.finish(replaced, CloseReason::Restarted);
             }
         }
-        if let Some(Seat { connection, .. }) = self.seats.get(session) {
-            log!(Info, "{}: the handshake has finished", connection.peer());
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        log!(Info, "{}: the handshake has finished", seat.connection.peer());
+        if !seat.connection.cid().is_empty() {
+            // The address may be somebody else's tomorrow: from now on it says nothing about this session.
+            self.counters.connection_ids_used.add(1);
+            self.seats.detach(session);
+        } else {
+            self.cids.remove(&std::mem::take(&mut seat.cid));
         }
         self.inbox.push(Event::Opened { session });
     }
@@ -385,6 +433,7 @@ impl Endpoint {
     fn finish(&mut self, session: Session, reason: CloseReason) {
         self.timers.cancel(session);
         let Some(mut seat) = self.seats.remove(session) else { return };
+        self.cids.remove(&seat.cid);
         self.outbox.waiting -= seat.bytes_waiting;
         log!(
             Info,
@@ -428,6 +477,7 @@ impl Endpoint {
             let Some((session, _)) = self.timers.pop_due(self.now) else { break };
             if let Some(seat) = self.seats.get_mut(session) {
                 seat.connection.advance(self.now, &self.counters);
+                self.advance_check(session);
                 self.settle(session, self.inbox.count());
             }
         }
@@ -448,9 +498,9 @@ impl Endpoint {
         let verify = self.config.verify_server;
         let settings = &self.config.settings;
         let connection =
-            Connection::connect(&self.context, settings, to, self.now, |ssl| connect.prepare(ssl, verify))?;
+            Connection::connect(&self.context, settings, to, self.own_id(), self.now, |ssl| connect.prepare(ssl, verify))?;
         let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
-        let session = self.seats.insert(to, seat, Kind::Foreign);
+        let session = self.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
         self.settle(session, self.inbox.count());
         Ok(self.public(session))
@@ -469,6 +519,9 @@ impl Endpoint {
         if self.outbox.waiting + message.len() > self.config.max_waiting_bytes {
             return Err(Error::Again);
         }
+        if seat.withholds(message.len()) {
+            return Err(Error::Unproven);
+        }
         match seat.connection.send(self.now, message, &self.counters) {
             Ok(()) => {}
             Err(SendError::NotEstablished) => {
@@ -482,7 +535,7 @@ impl Endpoint {
                 return Err(Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()));
             }
         }
-        self.timers.set(session, seat.connection.deadline());
+        self.timers.set(session, seat.deadline());
         self.seats.touch(session);
         self.note_waiting(session);
         Ok(())
@@ -515,6 +568,10 @@ impl Endpoint {
                 let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
                 seat.into_iter().for_each(|seat| seat.messages_waiting -= 1);
             }
+            Event::Moved { session } => {
+                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
+                seat.into_iter().for_each(|seat| seat.moved = false);
+            }
             Event::Closed { session, .. } => self.told = Some(session),
         }
         Some((event.with(self.public(event.session())), bytes))
@@ -533,7 +590,16 @@ impl Endpoint {
         }
         while let Some(&session) = self.outbox.ready.front() {
             match self.seats.get_mut(session) {
-                Some(seat) if seat.bytes_waiting > 0 => break,
+                Some(seat) if seat.bytes_waiting > 0 => {
+                    if !seat.is_over_limit() {
+                        break;
+                    }
+                    let withheld = seat.connection.transmit().map_or(0, <[u8]>::len);
+                    seat.bytes_waiting -= withheld;
+                    self.outbox.waiting -= withheld;
+                    self.counters.datagrams_withheld.add(1);
+                    continue;
+                }
                 // Asked once more, the connection forgets what it need not keep.
                 Some(seat) => seat.ready = seat.connection.transmit().is_some(),
                 None => {}
@@ -541,9 +607,11 @@ impl Endpoint {
             self.outbox.ready.pop_front();
         }
         let transmit = match self.outbox.ready.front().and_then(|session| self.seats.get_mut(*session)) {
-            Some(Seat { connection, local, bytes_waiting, .. }) => {
+            Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
                 let to = connection.peer();
+                let max_segments = if unproven.is_some() { 1 } else { max_segments };
                 let (bytes, segment) = connection.transmit_segments(max_segments, SEGMENTS_BYTES)?;
+                unproven.iter_mut().for_each(|unproven| unproven.note_sent(bytes.len()));
                 *bytes_waiting -= bytes.len();
                 self.outbox.waiting -= bytes.len();
                 let segment_size = (segment < bytes.len()).then_some(segment);
@@ -608,15 +676,35 @@ impl Endpoint {
 impl Seat {
     fn new(connection: Box<Connection>, local: Option<IpAddr>) -> Seat {
         Seat {
+            cid: connection.cid().into(),
             connection,
             local,
             user: 0,
             known: false,
             opened: false,
             ready: false,
+            moved: false,
             messages_waiting: 0,
             bytes_waiting: 0,
+            unproven: None,
         }
+    }
+
+    fn deadline(&self) -> u64 {
+        let check = self.unproven.as_ref().map_or(u64::MAX, |unproven| unproven.due);
+        self.connection.deadline().min(check)
+    }
+
+    /// Whether a message of `len` bytes has to stay here.
+    fn withholds(&self, len: usize) -> bool {
+        let sealed = self.connection.sealed_len(len).unwrap_or(len);
+        self.unproven.as_ref().is_some_and(|unproven| !unproven.admits(self.bytes_waiting + sealed))
+    }
+
+    /// Whether the next datagram must not leave.
+    fn is_over_limit(&mut self) -> bool {
+        let Some(unproven) = &self.unproven else { return false };
+        !unproven.admits(self.connection.next_len())
     }
 }
 

@@ -37,7 +37,7 @@ fn seal(records: &mut Records, content_type: u8, content: &[u8]) -> Option<Vec<u
 fn open(records: &mut Records, bytes: &[u8]) -> Option<Vec<u8>> {
     let (record, _) = Record::parse(bytes)?;
     let mut out = vec![0; record.fragment().len()];
-    let len = records.open(&record, &mut out)?;
+    let len = records.open(&record, &mut out)?.len;
     out.truncate(len);
     Some(out)
 }

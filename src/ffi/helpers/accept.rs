@@ -83,7 +83,7 @@ pub unsafe fn begin(
     }
     bound_session_cache(context);
     let settings = shared().settings();
-    let mut connection = match Connection::accept(context, &settings, peer, &hello, datagram, exchange, now) {
+    let mut connection = match Connection::accept(context, &settings, peer, &hello, datagram, exchange, None, now) {
         Accepted::Begun(connection) => *connection,
         Accepted::Answer(verify) => {
             local.counters.hellos_answered.add(1);
@@ -206,7 +206,7 @@ pub unsafe fn share(
     for record in records(datagram) {
         // A handshake that goes on is not proven either: whose the record is tells only the Finished.
         let of_the_old_one = (record.epoch > 0 || old.state() == Phase::Handshaking)
-            && old.receive_record(now, &record, messages, &local.counters);
+            && old.receive_record(now, &record, messages, &local.counters).authentic;
         if !of_the_old_one {
             // SAFETY: as above.
             unsafe {
