@@ -200,7 +200,13 @@ impl Native {
             opened = if len > 0 { Opened::Message } else { Opened::Empty };
             (len > 0).then_some(len)
         });
-        other.map_or(opened, |(content_type, content)| self.opened_other(content_type, &content))
+        if let Some((content_type, content)) = other {
+            opened = self.opened_other(content_type, &content);
+        }
+        if matches!(opened, Opened::Finished) {
+            self.records.note_finished(record);
+        }
+        opened
     }
 
     /// Alerts, and what the peer may still say of the handshake and of its address.

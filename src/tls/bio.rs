@@ -196,6 +196,8 @@ impl Outbound {
             }
         }
         self.flight = self.datagrams.len();
+        // Behind a record with an ID nothing is found any more by who does not know how long that is.
+        self.open = false;
     }
 
     /// What libssl has sealed in the handshake: the sequence number behind the last one, and the first eight bytes of each

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dv_dtls::{CloseReason, Config, Connect, Endpoint, Error, Event, Session};
+use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Session};
 use openssl::ssl::SslContext;
 
-use crate::NATIVE_RECORDS;
+use crate::{CID_LEN, NATIVE_RECORDS};
 
 pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000_000;
@@ -94,6 +94,9 @@ impl World {
 
     pub fn add_at(&mut self, address: SocketAddr, context: SslContext, mut config: Config) -> usize {
         config.settings.native_records = NATIVE_RECORDS;
+        if CID_LEN > 0 {
+            config.connection_ids.get_or_insert(ConnectionIds { len: CID_LEN, ..ConnectionIds::default() });
+        }
         let endpoint = Endpoint::new(context, config).unwrap();
         self.nodes.push(Node { address, endpoint, events: Vec::new(), failures: Vec::new(), echo: false });
         self.nodes.len() - 1

@@ -65,8 +65,9 @@ impl Connection {
         }
     }
 
-    /// A protected record with our connection ID, when OpenSSL awaits the Finished. What belongs to the program waits.
-    pub(super) fn step_with_cid(&mut self, record: &Record<'_>, now: u64, counters: &Counters) {
+    /// A protected record with our connection ID, when OpenSSL awaits the Finished. Says whether it has to wait: it is not
+    /// for the handshake but for what comes after it.
+    pub(super) fn step_with_cid(&mut self, record: &Record<'_>, now: u64, counters: &Counters) -> bool {
         let mut content = vec![0; record.fragment().len()];
         let plain = self.early().and_then(|early| early.look(record, &mut content));
         match plain.map(|Plain { content_type, len, .. }| (content_type, &content[..len])) {
@@ -78,9 +79,10 @@ impl Connection {
                 self.end(CloseReason::Failed);
                 self.why = Some(cause::alert(*description));
             }
-            Some(_) => self.hold(record, counters),
+            Some(_) => return true,
             None => counters.records_dropped.add(1),
         }
+        false
     }
 
     /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.

@@ -50,7 +50,9 @@ impl Connection {
             }
             (1, _) if !self.is_expected(record) => counters.records_dropped.add(1),
             (1, content_type::TLS12_CID) if self.protection.session().awaits_finished() => {
-                self.step_with_cid(record, now, counters)
+                if self.step_with_cid(record, now, counters) {
+                    self.hold(record, counters);
+                }
             }
             // Its time has come: forged ones that are held already must not stand in its way.
             (1, content_type::HANDSHAKE) if self.protection.session().awaits_finished() => {
@@ -110,14 +112,12 @@ impl Connection {
                 at += 1;
                 continue;
             }
-            let before = self.held.len();
             let bytes = self.held.remove(at);
             match Record::parse_with(&bytes, self.cid.len()) {
                 Some((record, _)) if !self.is_expected(&record) => counters.records_dropped.add(1),
                 Some((record, _)) if record.content_type == content_type::TLS12_CID => {
-                    self.step_with_cid(&record, now, counters);
-                    if self.held.len() == before {
-                        // It waits again, behind the others: it is the program's.
+                    if self.step_with_cid(&record, now, counters) {
+                        self.held.insert(at, bytes);
                         at += 1;
                     }
                 }
@@ -249,6 +249,8 @@ impl Connection {
             self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
+        // What libssl writes now takes the place of what it wrote before.
+        self.protection.outbound().expect_new_flight();
         if self.protection.session().repeats_by_libssl() && self.protection.session().handle_timeout() {
             self.put_cids();
         } else {

@@ -103,9 +103,14 @@ impl Records {
         Some(out)
     }
 
-    /// Whether `record` has the number of the peer's Finished.
+    /// Whether `record` has the number of the last Finished of the peer's.
     pub fn is_finished(&self, record: &Record<'_>) -> bool {
         self.finished == Some(record.sequence)
+    }
+
+    /// The peer has repeated its Finished, in `record`.
+    pub fn note_finished(&mut self, record: &Record<'_>) {
+        self.finished = self.finished.max(Some(record.sequence));
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Records {
     sealed_blocks: u64,
     failed: u64,
     window: Window,
-    /// The number of the peer's Finished.
+    /// The number of the last Finished of the peer's.
     finished: Option<u64>,
     /// What our records carry: the peer's connection ID, and zeros up to a multiple of so many bytes. See [`cid`].
     cid: Box<[u8]>,
