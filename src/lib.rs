@@ -22,11 +22,13 @@ mod guard;
 mod log;
 mod net;
 mod tls;
-pub mod wire;
 mod wipe;
+pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
-pub use engine::endpoint::{Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit};
+pub use engine::endpoint::{
+    Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit,
+};
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
 pub use ffi::*;

@@ -16,8 +16,8 @@ use openssl_sys::SSL_CTX;
 use super::DV_ERR_PANIC;
 use super::config::dv_config;
 use super::endpoint::{
-    DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session, reason_number,
-    session_from,
+    DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
+    reason_number, session_from,
 };
 use super::error::{checked, invalid};
 use super::stats::dv_stats;
@@ -393,7 +393,8 @@ impl dv_callbacks {
     /// # Safety
     /// `callbacks` is NULL or as long as its `size` says.
     unsafe fn read(callbacks: *const dv_callbacks) -> Result<dv_callbacks, Error> {
-        let mut known = dv_callbacks { size: size_of::<dv_callbacks>(), open: None, message: None, close: None, moved: None };
+        let mut known =
+            dv_callbacks { size: size_of::<dv_callbacks>(), open: None, message: None, close: None, moved: None };
         if callbacks.is_null() {
             return Err(invalid("callbacks is NULL"));
         }

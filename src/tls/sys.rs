@@ -4,7 +4,10 @@
 #![allow(non_camel_case_types)]
 
 use libc::{c_char, c_int, c_uint, c_void, size_t};
-use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, stack_st_SSL_CIPHER, stack_st_X509};
+use openssl_sys::{
+    BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, stack_st_SSL_CIPHER,
+    stack_st_X509,
+};
 
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}

@@ -1,10 +1,12 @@
 //! The tests of main.rs with connection IDs on both sides, and what only they can do.
 
 mod bounds;
+mod cids;
 mod contexts;
 mod handshake;
 mod hostile;
 mod lifetime;
+mod moving;
 mod net;
 mod records;
 

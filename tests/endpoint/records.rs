@@ -119,7 +119,10 @@ fn messages_and_a_close_before_the_finished() {
     // It answered in kind, with a record that is the client's and nobody else's business: it is gone.
     let address = resumed.world.nodes[resumed.server].address;
     let last = sent_by(&resumed.world, address).pop().unwrap();
-    assert_eq!(records_with(&last, CID_LEN).map(|record| (record.content_type, record.epoch)).collect::<Vec<_>>(), [(ALERT, 1)]);
+    assert_eq!(
+        records_with(&last, CID_LEN).map(|record| (record.content_type, record.epoch)).collect::<Vec<_>>(),
+        [(ALERT, 1)]
+    );
 }
 
 #[test]

@@ -44,6 +44,15 @@ impl Unproven {
     pub(super) fn note_sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
+
+    /// Whether a datagram of so many bytes may go there; then it counts as sent.
+    pub(super) fn charge(&mut self, bytes: usize) -> bool {
+        let admits = self.admits(bytes);
+        if admits {
+            self.note_sent(bytes);
+        }
+        admits
+    }
 }
 
 impl Endpoint {
@@ -112,8 +121,7 @@ impl Endpoint {
         unproven.cookies.push(cookie);
         unproven.due = self.now + CHECK_TIME / CHALLENGES as u64;
         let Some(datagram) = seat.connection.seal_check(Check::Challenge(cookie)) else { return };
-        if unproven.admits(datagram.len()) {
-            unproven.note_sent(datagram.len());
+        if unproven.charge(datagram.len()) {
             let (to, from) = (seat.connection.peer(), seat.local);
             self.push_loose(to, from, &datagram);
         }
@@ -123,13 +131,10 @@ impl Endpoint {
     fn respond(&mut self, session: Session, cookie: u64, most: usize, (to, from): Place) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         let Some(datagram) = seat.connection.seal_check(Check::Response(cookie)) else { return };
-        match &mut seat.unproven {
-            _ if datagram.len() > most => return,
-            Some(unproven) if seat.connection.peer() == to && !unproven.admits(datagram.len()) => return,
-            Some(unproven) if seat.connection.peer() == to => unproven.note_sent(datagram.len()),
-            _ => {}
+        let here = seat.unproven.as_mut().filter(|_| seat.connection.peer() == to);
+        if datagram.len() <= most && here.is_none_or(|unproven| unproven.charge(datagram.len())) {
+            self.push_loose(to, from, &datagram);
         }
-        self.push_loose(to, from, &datagram);
     }
 
     fn check_response(&mut self, session: Session, cookie: u64) {

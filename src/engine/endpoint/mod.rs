@@ -452,6 +452,10 @@ impl Endpoint {
         while reason != CloseReason::Restarted
             && let Some(datagram) = seat.connection.transmit()
         {
+            if !seat.unproven.as_mut().is_none_or(|unproven| unproven.charge(datagram.len())) {
+                self.counters.datagrams_withheld.add(1);
+                continue;
+            }
             push_loose(&mut self.outbox, &self.config, &self.counters, peer, seat.local, datagram);
         }
         if seat.known {
@@ -497,8 +501,9 @@ impl Endpoint {
         }
         let verify = self.config.verify_server;
         let settings = &self.config.settings;
-        let connection =
-            Connection::connect(&self.context, settings, to, self.own_id(), self.now, |ssl| connect.prepare(ssl, verify))?;
+        let connection = Connection::connect(&self.context, settings, to, self.own_id(), self.now, |ssl| {
+            connect.prepare(ssl, verify)
+        })?;
         let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
         let session = self.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
