@@ -1,6 +1,7 @@
 //! What other threads ask of a worker.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
 
 use openssl::ssl::SslContext;
@@ -36,6 +37,8 @@ pub enum Letter {
     Send(Session),
     /// End a session.
     Close(Session),
+    /// Take in the next of the messages: it is a datagram that another worker got, from this peer to this address of ours.
+    Receive(SocketAddr, Option<IpAddr>),
     /// Begin sessions with this context and this secret, where there is one.
     Reload(SslContext, Option<CookieSecret>),
     /// Accept nobody any more, and stop when all sessions are over or the time has come.
@@ -68,6 +71,17 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room.
+    pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
+        let mut state = self.lock();
+        let room = state.letters.waiting() + datagram.len() <= self.waiting_max;
+        if room {
+            state.letters.messages.push(datagram);
+            self.post(state, Letter::Receive(from, to));
+        }
+        room
+    }
+
     /// Asks for something that is about no session.
     pub fn ask(&self, letter: Letter) {
         self.post(self.lock(), letter);
@@ -98,11 +112,10 @@ impl Mailbox {
 
     fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.lock();
-        let Letters { letters, messages } = &state.letters;
         if !state.open.contains(&session) {
             return Err(Error::Stale);
         }
-        match letters.len() * size_of::<Letter>() + messages.total_len() + room > self.waiting_max {
+        match state.letters.waiting() + room > self.waiting_max {
             true => Err(Error::Again),
             false => Ok(state),
         }
@@ -124,13 +137,18 @@ impl Mailbox {
 }
 
 impl Letters {
+    /// Bytes of all of them.
+    fn waiting(&self) -> usize {
+        self.letters.len() * size_of::<Letter>() + self.messages.total_len()
+    }
+
     /// Takes the letters out, each with its message, if it is one that has one.
     pub fn drain(&mut self, mut read: impl FnMut(Letter, &[u8])) {
         let mut message = 0;
         for letter in self.letters.drain(..) {
-            let sends = matches!(letter, Letter::Send(_));
-            read(letter, self.messages.get(message).filter(|_| sends).unwrap_or_default());
-            message += usize::from(sends);
+            let has_one = matches!(letter, Letter::Send(_) | Letter::Receive(..));
+            read(letter, self.messages.get(message).filter(|_| has_one).unwrap_or_default());
+            message += usize::from(has_one);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
 
 use std::ffi::CString;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use openssl::ssl::SslContext;
 use super::handler::Handler;
 use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
+use super::steer::Owners;
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
@@ -116,6 +117,8 @@ pub struct Server {
     shared: Arc<Shared>,
     options: Options,
     secret_file: Option<PathBuf>,
+    /// How the endpoints are to behave, but for what each has of its own.
+    config: Config,
     state: Mutex<State>,
     /// What sessions begin with now.
     context: Mutex<SslContext>,
@@ -135,6 +138,8 @@ enum State {
 pub struct Shared {
     desks: Vec<Desk>,
     stopping: AtomicBool,
+    /// Where a connection ID of ours tells which worker has the session.
+    owners: Option<Owners>,
 }
 
 /// Where others reach a worker, and read what it counts.
@@ -157,8 +162,13 @@ impl Server {
         if let Some(shared) = read_secret(config.secret_file.as_deref(), &context)? {
             endpoint.cookie_secret = Some(shared);
         }
+        let owners = owners(&endpoint, config.workers);
         let make = |number| {
-            let mut endpoint = Endpoint::new(context.clone(), endpoint.clone())?;
+            let mut config = endpoint.clone();
+            if let (Some(_), Some(ids)) = (owners, &mut config.connection_ids) {
+                ids.server_id.push(number as u8);
+            }
+            let mut endpoint = Endpoint::new(context.clone(), config)?;
             endpoint.set_number(number as u8);
             Ok(endpoint)
         };
@@ -170,7 +180,7 @@ impl Server {
             Ok(Desk { mailbox, counters, sockets, handshakes: AtomicUsize::new(0) })
         };
         let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
-        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false), owners });
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let worker = |(number, endpoint)| Worker::new(number, endpoint, shared.clone(), handler.clone());
         let workers = endpoints.into_iter().enumerate().map(worker).collect();
@@ -179,12 +189,15 @@ impl Server {
             buffer: config.socket_buffer,
             offload: config.offload,
             steer: config.steer_handshakes,
+            owners,
         };
+        endpoint.cookie_secret = None;
         let (secret_file, context) = (config.secret_file, Mutex::new(context));
         Ok(Server {
             shared,
             options,
             secret_file,
+            config: endpoint,
             context,
             state: Mutex::new(State::Idle { workers, bound: Vec::new() }),
         })
@@ -297,9 +310,7 @@ impl Server {
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
-        if !crate::tls::cookie::trust_the_gate(&context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
-        }
+        self.config.check_context(&context)?;
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
         for desk in &self.shared.desks {
             desk.mailbox.ask(Letter::Reload(context.clone(), secret.clone()));
@@ -402,6 +413,16 @@ impl Shared {
         self.desks[worker].handshakes.store(handshakes, Ordering::Relaxed);
     }
 
+    /// Gives a datagram that belongs to a session of another worker's to that one. Says whether it does.
+    pub(super) fn hand_over(&self, worker: usize, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
+        let owner = self.owners.and_then(|owners| owners.of(datagram)).filter(|owner| *owner != worker);
+        if let Some(owner) = owner {
+            let handed_over = self.mailbox(owner).hand_over(from, to, datagram);
+            self.sockets(worker).datagrams_handed_over.add(handed_over.into());
+        }
+        owner.is_some()
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -452,6 +473,12 @@ impl Drop for OneForAll {
             self.0.stop();
         }
     }
+}
+
+/// Where connection IDs tell which of several workers has the session: in the byte behind the server's number.
+fn owners(config: &Config, workers: usize) -> Option<Owners> {
+    let ids = config.connection_ids.as_ref().filter(|ids| workers > 1 && ids.len > 0)?;
+    Some(Owners { at: ids.server_id.len(), workers })
 }
 
 /// Reads the secret, where there is one, and sets what it is good for at a context that nobody uses yet.

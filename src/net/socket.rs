@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::c_int;
 
-use super::steer;
+use super::steer::{self, Owners};
 use super::sys::batch::Outbound;
 use super::sys::udp::{self, set_option};
 
@@ -21,6 +21,8 @@ pub struct Options {
     pub offload: bool,
     /// Whether handshakes get sockets of their own.
     pub steer: bool,
+    /// Where a connection ID of ours tells whose session it is.
+    pub owners: Option<Owners>,
 }
 
 /// What one worker has of an address: where its datagrams come in and leave.
@@ -125,7 +127,7 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
             handshakes.push(fd);
         }
         let seed = u32::from_ne_bytes(crate::tls::random(4).try_into().expect("four bytes"));
-        let program = steer::program(options.workers as u32, seed);
+        let program = steer::program(options.workers as u32, seed, options.owners);
         if handshakes.len() < wanted || udp::attach_group_program(data[0].as_fd(), &program).is_err() {
             // From behind, so that those that stay keep their places.
             while handshakes.pop().is_some() {}

@@ -171,6 +171,9 @@ impl Worker {
                 let to = self.ports[port].addressed(received.to);
                 count_drops(&mut self.ports[port].data, &received, self.shared.sockets(self.number));
                 for datagram in received.datagrams() {
+                    if self.shared.hand_over(self.number, received.from, to, datagram) {
+                        continue;
+                    }
                     if !steered && datagram.first() == Some(&HANDSHAKE) {
                         if !self.held.push(received.from, to, datagram) {
                             self.shared.sockets(self.number).handshakes_shed.add(1);
@@ -238,6 +241,12 @@ impl Worker {
             }
             Letter::Close(session) => {
                 let _ = self.endpoint.close(session);
+            }
+            Letter::Receive(from, to) => {
+                // Where it has no socket to answer from, the session stays where it is.
+                if self.ports.iter().any(|port| port.serves(from, to)) {
+                    self.endpoint.receive(now, message, from, to);
+                }
             }
             Letter::Reload(context, secret) => {
                 // Whoever reloads has checked the context.
