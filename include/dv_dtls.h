@@ -684,7 +684,7 @@ typedef struct dv_config {
      * datagram is for. A server with several workers puts one more byte behind it. What is left of
      * connection_id_len, at least one byte, is random.
      */
-    uint8_t connection_id_server_id[SERVER_ID_MAX];
+    uint8_t connection_id_server_id[20];
 } dv_config;
 
 /**
@@ -696,63 +696,6 @@ typedef struct dv_config {
  * @return 0 or a negative DV_ERR_*.
  */
 int dv_config_init(struct dv_config *config, size_t size);
-
-/* ----------------------------------------------------------------------------------------------
- * Sessions that are known by connection IDs (RFC 9146), and peers that move.
- * ---------------------------------------------------------------------------------------------- */
-
-/**
- * Gives our connection ID, which the records of a session's peer carry.
- *
- * @param endpoint the endpoint
- * @param session the session
- * @param out receives the ID
- * @param size bytes at out; an ID of ours has 32 at most
- *
- * @return its length, 0 without one, or a negative DV_ERR_*.
- */
-int dv_session_connection_id(const dv_endpoint *endpoint,
-                             dv_session session,
-                             void *out,
-                             size_t size);
-
-/**
- * Gives the peer's connection ID, which our records carry.
- *
- * @param endpoint the endpoint
- * @param session the session
- * @param out receives the ID
- * @param size bytes at out; an ID of a peer has 255 at most
- *
- * @return its length, 0 without one, or a negative DV_ERR_*.
- */
-int dv_session_peer_connection_id(const dv_endpoint *endpoint,
-                                  dv_session session,
-                                  void *out,
-                                  size_t size);
-
-/**
- * Says whether the peer's address has shown that it receives: always, unless the peer has moved
- * there. Until then at most three times what has come from there goes there, and more is refused
- * with DV_ERR_UNPROVEN.
- *
- * @param endpoint the endpoint
- * @param session the session
- *
- * @return 1 or 0, or a negative DV_ERR_*.
- */
-int dv_session_is_peer_proven(const dv_endpoint *endpoint, dv_session session);
-
-/**
- * Tells that the program has found out by its own means that the peer receives at its new address,
- * from an answer to something unforeseeable for instance: from now on what goes there has no limit.
- *
- * @param endpoint the endpoint
- * @param session the session
- *
- * @return 0 or a negative DV_ERR_*.
- */
-int dv_session_confirm_peer(dv_endpoint *endpoint, dv_session session);
 
 /* ----------------------------------------------------------------------------------------------
  * The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in; datagrams,
@@ -1337,6 +1280,63 @@ int dv_session_resumption(const dv_endpoint *endpoint,
  * @param resumption it, or NULL
  */
 void dv_resumption_free(dv_resumption *resumption);
+
+/* ----------------------------------------------------------------------------------------------
+ * Sessions that are known by connection IDs (RFC 9146), and peers that move.
+ * ---------------------------------------------------------------------------------------------- */
+
+/**
+ * Gives our connection ID, which the records of a session's peer carry.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the ID
+ * @param size bytes at out; an ID of ours has 32 at most
+ *
+ * @return its length, 0 without one, or a negative DV_ERR_*.
+ */
+int dv_session_connection_id(const dv_endpoint *endpoint,
+                             dv_session session,
+                             void *out,
+                             size_t size);
+
+/**
+ * Gives the peer's connection ID, which our records carry.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the ID
+ * @param size bytes at out; an ID of a peer has 255 at most
+ *
+ * @return its length, 0 without one, or a negative DV_ERR_*.
+ */
+int dv_session_peer_connection_id(const dv_endpoint *endpoint,
+                                  dv_session session,
+                                  void *out,
+                                  size_t size);
+
+/**
+ * Says whether the peer's address has shown that it receives: always, unless the peer has moved
+ * there. Until then at most three times what has come from there goes there, and more is refused
+ * with DV_ERR_UNPROVEN.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 1 or 0, or a negative DV_ERR_*.
+ */
+int dv_session_is_peer_proven(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Tells that the program has found out by its own means that the peer receives at its new address,
+ * from an answer to something unforeseeable for instance: from now on what goes there has no limit.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_session_confirm_peer(dv_endpoint *endpoint, dv_session session);
 
 /* ----------------------------------------------------------------------------------------------
  * What an endpoint has counted.

@@ -93,13 +93,10 @@ pub struct dv_config {
     pub connection_id_server_id_len: u32,
     /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
     /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
-    pub connection_id_server_id: [u8; SERVER_ID_MAX],
+    pub connection_id_server_id: [u8; 20],
 }
 
 const SECRET_MIN: u32 = 16;
-
-/// Bytes of the longest number of a server in its connection IDs.
-const SERVER_ID_MAX: usize = 20;
 
 /// Fills a configuration with the defaults: those of a server that is open to the world.
 ///
@@ -193,7 +190,7 @@ impl From<&Settings> for dv_config {
             connection_id_padding: 0,
             routability_checks: 0,
             connection_id_server_id_len: 0,
-            connection_id_server_id: [0; SERVER_ID_MAX],
+            connection_id_server_id: [0; 20],
         }
     }
 }

@@ -1,23 +1,23 @@
 //! The C ABI and nothing else: check arguments, convert, catch panics, call one engine function.
 
 mod config;
-mod connection_id;
 mod endpoint;
 mod error;
 pub mod helpers;
 mod log;
 mod server;
 mod session;
+mod session_ids;
 mod stats;
 mod version;
 
 pub use config::*;
-pub use connection_id::*;
 pub use endpoint::*;
 pub use error::*;
 pub use helpers::*;
 pub use log::*;
 pub use server::*;
 pub use session::*;
+pub use session_ids::*;
 pub use stats::*;
 pub use version::*;

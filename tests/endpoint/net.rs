@@ -103,6 +103,7 @@ impl World {
     }
 
     /// With connection IDs only if `config` says so.
+    #[allow(dead_code)] // Where nobody has any.
     pub fn add_plain(&mut self, context: SslContext, config: Config) -> usize {
         self.add_plain_at(self.next_address(), context, config)
     }
