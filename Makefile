@@ -12,6 +12,8 @@ PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 PCDIR      ?= $(LIBDIR)/pkgconfig
+CMAKEDIR   := $(LIBDIR)/cmake/dv_dtls
+MANDIR     ?= $(PREFIX)/share/man
 DESTDIR    ?=
 
 # A Rust target triple, for cross compilation (together with CC, OBJCOPY and PKG_CONFIG); empty: this machine.
@@ -39,19 +41,22 @@ DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
 .PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
-        test-openssl \
-        certs header check check-header check-symbols bench fuzz clean
+        test-openssl man \
+        certs header check check-header check-symbols check-abi abi bench fuzz dist deb clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
-## all: the shared and the static library, dv_dtls.pc and the C examples, in build/ (the default)
-all: lib examples build/dv_dtls.pc
+## all: the shared and the static library, what is installed beside them, and the C examples, in build/ (the default)
+all: lib examples build/dv_dtls.pc build/cmake man
 
 ## lib: the shared and the static library only
 lib: build/$(SHARED) build/$(SONAME) build/libdv_dtls.so build/libdv_dtls.a
 
 ## examples: the C examples only
 examples: $(EXAMPLES)
+
+## man: the manual pages, from the header's comments
+man: build/man
 
 ## demo: start the example server, run the example client against it over IPv4 and IPv6, say what happened
 demo: all certs
@@ -106,8 +111,8 @@ certs:
 header:
 	DV_HEADER=update $(CARGO) build --locked
 
-## check: format, clippy, header, exported symbols, documentation; changes nothing
-check: check-header check-symbols
+## check: format, clippy, header, exported symbols, ABI, documentation; changes nothing
+check: check-header check-symbols check-abi
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
@@ -122,6 +127,16 @@ check-header:
 check-symbols: lib
 	scripts/check-symbols.sh build/$(SHARED) build/libdv_dtls.a $(HEADER)
 
+## check-abi: no program that was compiled with the last committed header would break
+check-abi:
+	@scripts/ensure-packages.sh abi
+	@scripts/abi.sh check $(HEADER)
+
+## abi: take the header's ABI as the one that is promised from now on (docs/abi.md)
+abi:
+	@scripts/ensure-packages.sh abi
+	@scripts/abi.sh update $(HEADER)
+
 ## bench: the benchmarks, last the helpers beside those of the original document (DV_ORIGINAL_DOC)
 bench: lib certs
 	@scripts/ensure-packages.sh bench
@@ -135,8 +150,8 @@ fuzz:
 	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
 	    fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
 
-## install: header, libraries and dv_dtls.pc under DESTDIR and PREFIX (also LIBDIR, INCLUDEDIR, PCDIR)
-install: lib build/dv_dtls.pc
+## install: header, libraries, dv_dtls.pc, CMake files, manual under DESTDIR and PREFIX (also LIBDIR, INCLUDEDIR, MANDIR)
+install: lib build/dv_dtls.pc build/cmake build/man
 	$(INSTALL) -d '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PCDIR)'
 	$(INSTALL) -m 644 $(HEADER) '$(DESTDIR)$(INCLUDEDIR)/dv_dtls.h'
 	$(INSTALL) -m 644 build/libdv_dtls.a '$(DESTDIR)$(LIBDIR)/libdv_dtls.a'
@@ -144,12 +159,26 @@ install: lib build/dv_dtls.pc
 	ln -sf $(SHARED) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libdv_dtls.so'
 	$(INSTALL) -m 644 build/dv_dtls.pc '$(DESTDIR)$(PCDIR)/dv_dtls.pc'
+	$(INSTALL) -d '$(DESTDIR)$(CMAKEDIR)' '$(DESTDIR)$(MANDIR)/man3'
+	$(INSTALL) -m 644 build/cmake/* '$(DESTDIR)$(CMAKEDIR)'
+	$(INSTALL) -m 644 build/man/man3/* '$(DESTDIR)$(MANDIR)/man3'
 	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ] && command -v ldconfig >/dev/null; then ldconfig; fi
 
 ## uninstall: remove what install put there
-uninstall:
+uninstall: build/man
 	rm -f '$(DESTDIR)$(INCLUDEDIR)/dv_dtls.h' '$(DESTDIR)$(PCDIR)/dv_dtls.pc' '$(DESTDIR)$(LIBDIR)/libdv_dtls.a' \
 	    '$(DESTDIR)$(LIBDIR)/libdv_dtls.so' '$(DESTDIR)$(LIBDIR)/$(SONAME)' '$(DESTDIR)$(LIBDIR)/$(SHARED)'
+	for page in build/man/man3/*; do rm -f '$(DESTDIR)$(MANDIR)'/man3/"$${page##*/}"; done
+	rm -rf '$(DESTDIR)$(CMAKEDIR)'
+
+## dist: the tarball of the committed tree, and one of the crates it builds with, in build/
+dist: | build
+	@scripts/dist.sh $(VERSION) build
+
+## deb: the Debian packages, built offline from the tarballs, and checked by lintian, in build/deb
+deb: dist
+	@scripts/ensure-packages.sh deb
+	@scripts/deb.sh $(VERSION) build
 
 ## clean: remove build/ and what cargo made
 clean:
@@ -195,6 +224,20 @@ build/libdv_dtls.so: build/$(SONAME)
 paths:
 build/paths: paths | build
 	@echo '$(PREFIX) $(LIBDIR) $(INCLUDEDIR)' | cmp -s - $@ || echo '$(PREFIX) $(LIBDIR) $(INCLUDEDIR)' >$@
+
+build/cmake: cmake/dv_dtls-config.cmake.in cmake/dv_dtls-config-version.cmake.in build/paths build/native-libs
+	mkdir -p $@
+	sed -e 's|@SHARED@|$(SHARED)|; s|@SONAME@|$(SONAME)|' -e "s|@LIBS_PRIVATE@|$$(tr ' ' ';' <build/native-libs)|" \
+	    -e "s|@INCLUDEDIR_FROM_LIBDIR@|$$(realpath -m --relative-to='$(LIBDIR)' '$(INCLUDEDIR)')|" \
+	    $< >$@/dv_dtls-config.cmake
+	sed -e 's|@VERSION@|$(VERSION)|; s|@COMPATIBLE@|$(shell echo '$(VERSION)' | cut -d. -f1,2)|' \
+	    cmake/dv_dtls-config-version.cmake.in >$@/dv_dtls-config-version.cmake
+	touch $@
+
+build/man: $(HEADER) scripts/make-man.pl | build
+	rm -rf $@ && mkdir -p $@/man3
+	scripts/make-man.pl $(HEADER) $@/man3
+	touch $@
 
 build/dv_dtls.pc: dv_dtls.pc.in build/paths build/native-libs
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' -e "s|@LIBS_PRIVATE@|$$(cat build/native-libs)|" \

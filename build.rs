@@ -148,7 +148,8 @@ mod header {
             .take_while(|l| !l.is_empty())
             .collect();
         let rule = "-".repeat(WIDTH - 6);
-        let title = wrap(" * ", " * ", &plain(&title.join(" ")));
+        let group = source.file_stem().unwrap().to_str().unwrap();
+        let title = wrap(" * ", " * ", &plain(&format!("{group}: {}", title.join(" "))));
         format!("\n/* {rule}\n{title} * {rule} */\n\n{}\n", for_c(&body).trim())
     }
 

@@ -99,7 +99,7 @@ int main(int argc, char **argv)
         { "host", required_argument, NULL, OPTION_OWN },
         { "port", required_argument, NULL, OPTION_OWN + 1 },
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
-        IDENTITY_OPTIONS,
+        SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };

@@ -1,7 +1,7 @@
 /*
  * DTLS on one side, plain UDP on the other: a UDP service gets DTLS and does not notice.
  *
- *     build/dtls_proxy --port 5684 --backend 127.0.0.1 --backend-port 5683
+ *     build/dtls_proxy --port 5684 --backend 127.0.0.1:5683
  *
  * Each session has a socket of its own towards the backend, so that the backend sees as many peers as there are clients, and
  * its answers find their way back.
@@ -14,10 +14,9 @@
 #include "identity.h"
 
 static const char help[] =
-    "usage: dtls_proxy --backend-port N [options]\n"
+    "usage: dtls_proxy --backend HOST:PORT [options]\n"
     "Takes DTLS and speaks plain UDP to the backend, one backend socket a session. SIGINT and SIGTERM end it.\n"
-    "  --backend HOST         where the UDP service is (" DEFAULT_ADDRESS ")\n"
-    "  --backend-port N       its port\n"
+    "  --backend HOST:PORT    the UDP service\n"
     "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     "  --workers N            threads (1)\n"
@@ -43,6 +42,24 @@ static struct {
     pthread_mutex_t lock;
     struct link *first;
 } over = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* Reads HOST:PORT; an IPv6 address stands in brackets. */
+static int read_backend(char *text)
+{
+    char *port = strrchr(text, ':');
+    size_t len = port != NULL ? (size_t)(port - text) : 0;
+
+    if (len == 0) {
+        fprintf(stderr, "--backend %s: HOST:PORT is wanted\n", text);
+        return -1;
+    }
+    *port = '\0';
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text[len - 1] = '\0';
+        text++;
+    }
+    return read_address(text, port + 1, &backend);
+}
 
 static void end(int signal_number)
 {
@@ -175,16 +192,14 @@ int main(int argc, char **argv)
         { "port", required_argument, NULL, OPTION_OWN + 1 },
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
         { "backend", required_argument, NULL, OPTION_OWN + 3 },
-        { "backend-port", required_argument, NULL, OPTION_OWN + 4 },
-        { "idle", required_argument, NULL, OPTION_OWN + 5 },
-        IDENTITY_OPTIONS,
+        { "idle", required_argument, NULL, OPTION_OWN + 4 },
+        SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };
     const char *host = NULL;
     const char *port = "4433";
-    const char *backend_host = DEFAULT_ADDRESS;
-    const char *backend_port = NULL;
+    char *backend_name = NULL;
     dv_callbacks callbacks = { sizeof(callbacks), come, to_backend, leave };
     struct sigaction action;
     dv_config config;
@@ -204,9 +219,8 @@ int main(int argc, char **argv)
         case OPTION_OWN: host = optarg; break;
         case OPTION_OWN + 1: port = optarg; break;
         case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
-        case OPTION_OWN + 3: backend_host = optarg; break;
-        case OPTION_OWN + 4: backend_port = optarg; break;
-        case OPTION_OWN + 5: idle = read_number(optarg, 0, 4000000); break;
+        case OPTION_OWN + 3: backend_name = optarg; break;
+        case OPTION_OWN + 4: idle = read_number(optarg, 0, 4000000); break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
@@ -215,14 +229,14 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (workers < 0 || idle < 0 || backend_port == NULL || optind != argc) {
+    if (workers < 0 || idle < 0 || backend_name == NULL || optind != argc) {
         fputs(help, stderr);
         return EXIT_USAGE;
     }
     config.workers = (uint32_t)workers;
     config.idle_timeout_ms = (uint32_t)idle * 1000;
     ctx = server_context();
-    if (ctx == NULL || read_address(backend_host, backend_port, &backend) < 0) {
+    if (ctx == NULL || read_backend(backend_name) < 0) {
         goto out;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0 || (bound = dv_server_bind(server, host, port)) < 0) {

@@ -19,9 +19,11 @@ static const char help[] =
     "  --count N       how many times (1)\n"
     "  --timeout S     how long all of it may take, in seconds (10)\n"
     "  --ca FILE       CA certificates that the server's is checked against (" DEFAULT_CA ")\n"
+    "  --crl FILE      revocation lists of these CAs, PEM\n"
     "  --cert FILE     a certificate to show, PEM\n"
     "  --key FILE      its key, PEM\n"
     "  --psk HEX       the key of the identity \"" PSK_IDENTITY "\", in the place of certificates\n"
+    "  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything\n"
     "  -h              this text\n"
     "exit code: 0 answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 not answered\n";
 
@@ -150,7 +152,7 @@ int main(int argc, char **argv)
         { "message", required_argument, NULL, OPTION_OWN + 3 },
         { "count", required_argument, NULL, OPTION_OWN + 4 },
         { "timeout", required_argument, NULL, OPTION_OWN + 5 },
-        IDENTITY_OPTIONS,
+        CLIENT_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };

@@ -48,7 +48,7 @@ int main(int argc, char **argv)
         { "port", required_argument, NULL, OPTION_OWN + 1 },
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
         { "secret", required_argument, NULL, OPTION_OWN + 3 },
-        IDENTITY_OPTIONS,
+        SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };

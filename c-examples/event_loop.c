@@ -153,7 +153,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         { "host", required_argument, NULL, OPTION_OWN },
         { "port", required_argument, NULL, OPTION_OWN + 1 },
-        IDENTITY_OPTIONS,
+        SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };

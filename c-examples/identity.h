@@ -1,85 +1,166 @@
 /*
- * Who a server or a client is, and whom it trusts: the options --cert, --key, --ca, --require-client-cert and --psk, and an
- * SSL_CTX made from them. All of this is OpenSSL as in any other program.
+ * Who a server or a client is, and whom it trusts: options, and an SSL_CTX made from them. All of this is OpenSSL as in any
+ * other program, but for dv_ssl_add_certificate.
  */
 #ifndef DV_IDENTITY_H
 #define DV_IDENTITY_H
 
+#include <fcntl.h>
 #include <getopt.h>
 
 #include "example.h"
 
 #define PSK_IDENTITY "client"
 #define PSK_MAX      64
+#define NAMES_MAX    16
 
 /* Behind the codes of all single letters. */
-enum { OPTION_CERT = 256, OPTION_KEY, OPTION_CA, OPTION_REQUIRE, OPTION_PSK, OPTION_OWN };
+enum {
+    OPTION_CERT = 256,
+    OPTION_KEY,
+    OPTION_CA,
+    OPTION_CRL,
+    OPTION_REQUIRE,
+    OPTION_PSK,
+    OPTION_PSK_FILE,
+    OPTION_KEYLOG,
+    OPTION_OWN
+};
 
-#define IDENTITY_OPTIONS                                          \
-    { "cert", required_argument, NULL, OPTION_CERT },             \
-    { "key", required_argument, NULL, OPTION_KEY },               \
-    { "ca", required_argument, NULL, OPTION_CA },                 \
+/* Those of a client; a server has all of them. */
+#define CLIENT_IDENTITY_OPTIONS                       \
+    { "cert", required_argument, NULL, OPTION_CERT }, \
+    { "key", required_argument, NULL, OPTION_KEY },   \
+    { "ca", required_argument, NULL, OPTION_CA },     \
+    { "crl", required_argument, NULL, OPTION_CRL },   \
+    { "psk", required_argument, NULL, OPTION_PSK },   \
+    { "keylog", required_argument, NULL, OPTION_KEYLOG }
+
+#define SERVER_IDENTITY_OPTIONS                                   \
+    CLIENT_IDENTITY_OPTIONS,                                      \
     { "require-client-cert", no_argument, NULL, OPTION_REQUIRE }, \
-    { "psk", required_argument, NULL, OPTION_PSK }
+    { "psk-file", required_argument, NULL, OPTION_PSK_FILE }
 
 #define SERVER_IDENTITY_HELP                                                                    \
-    "  --cert FILE            certificate chain, PEM (" DEFAULT_CERT ")\n"                      \
+    "  --cert FILE            certificate chain, PEM (" DEFAULT_CERT ");\n"                     \
+    "                         given again with --key: for clients that ask for another name\n" \
     "  --key FILE             its key, PEM (" DEFAULT_KEY ")\n"                                 \
     "  --ca FILE              CA certificates that clients' certificates are checked against\n" \
+    "  --crl FILE             revocation lists of these CAs, PEM\n"                             \
     "  --require-client-cert  refuse clients without a certificate of one of these CAs\n"       \
-    "  --psk HEX              a key for the identity \"" PSK_IDENTITY "\", in the place of certificates\n"
+    "  --psk HEX              a key for the identity \"" PSK_IDENTITY "\", in the place of certificates\n" \
+    "  --psk-file FILE        such keys for other identities, a line \"IDENTITY HEX\" for each\n" \
+    "  --keylog FILE          write the sessions' secrets there, for Wireshark: who has them reads everything\n"
 
 struct identity {
-    const char *cert;
-    const char *key;
+    const char *certs[NAMES_MAX];
+    const char *keys[NAMES_MAX];
+    size_t cert_count;
+    size_t key_count;
     const char *ca;
+    const char *crl;
     int require_client_cert;
     unsigned char psk[PSK_MAX];
     size_t psk_len;
+    const char *psk_file;
+    int keylog;
 };
 
-/* The PSK callbacks of OpenSSL have no argument of the program's. */
-static struct identity identity;
+/* The PSK and key log callbacks of OpenSSL have no argument of the program's. */
+static struct identity identity = { .keylog = -1 };
 
-static inline int read_hex(const char *text)
+/* Reads hex digits; 0 when they are none. */
+static inline size_t read_hex(const char *text, unsigned char *bytes, size_t max)
 {
     size_t len = strlen(text) / 2;
     size_t i = 0;
     unsigned int byte = 0;
 
-    if (len == 0 || strlen(text) % 2 != 0 || len > PSK_MAX || strspn(text, "0123456789abcdefABCDEF") != 2 * len) {
-        fprintf(stderr, "--psk wants an even number of hex digits, %d at most\n", 2 * PSK_MAX);
-        return -1;
+    if (strlen(text) % 2 != 0 || len > max || strspn(text, "0123456789abcdefABCDEF") != 2 * len) {
+        return 0;
     }
     for (i = 0; i < len; i++) {
         sscanf(text + 2 * i, "%2x", &byte);
-        identity.psk[i] = (unsigned char)byte;
+        bytes[i] = (unsigned char)byte;
     }
-    identity.psk_len = len;
+    return len;
+}
+
+static inline int read_psk(const char *text)
+{
+    identity.psk_len = read_hex(text, identity.psk, PSK_MAX);
+    if (identity.psk_len == 0) {
+        fprintf(stderr, "--psk wants an even number of hex digits, %d at most\n", 2 * PSK_MAX);
+        return -1;
+    }
     return 0;
 }
 
-/* Takes one of IDENTITY_OPTIONS; -1 for another one. */
+/* The key log: one line for each session, in the format that Wireshark reads. Threads call it, several at once. */
+static inline void log_keys(const SSL *ssl, const char *line)
+{
+    (void)ssl;
+    dprintf(identity.keylog, "%s\n", line);    /* one write, so that lines stay whole */
+}
+
+static inline int open_keylog(const char *file)
+{
+    identity.keylog = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (identity.keylog < 0) {
+        perror(file);
+        return -1;
+    }
+    return 0;
+}
+
+/* Takes one of the options above; -1 for another one, or a bad value. */
 static inline int identity_option(int option, const char *argument)
 {
     switch (option) {
-    case OPTION_CERT: identity.cert = argument; return 0;
-    case OPTION_KEY: identity.key = argument; return 0;
+    case OPTION_CERT:
+        if (identity.cert_count == NAMES_MAX) {
+            return -1;
+        }
+        identity.certs[identity.cert_count++] = argument;
+        return 0;
+    case OPTION_KEY:
+        if (identity.key_count == NAMES_MAX) {
+            return -1;
+        }
+        identity.keys[identity.key_count++] = argument;
+        return 0;
     case OPTION_CA: identity.ca = argument; return 0;
+    case OPTION_CRL: identity.crl = argument; return 0;
     case OPTION_REQUIRE: identity.require_client_cert = 1; return 0;
-    case OPTION_PSK: return read_hex(argument);
+    case OPTION_PSK: return read_psk(argument);
+    case OPTION_PSK_FILE: identity.psk_file = argument; return 0;
+    case OPTION_KEYLOG: return open_keylog(argument);
     default: return -1;
     }
 }
 
+/* Looks up the key of an identity; 0 when there is none. Worker threads call it, several at once, while a handshake waits. */
 static inline unsigned int psk_of_client(SSL *ssl, const char *name, unsigned char *psk, unsigned int max)
 {
+    FILE *file = name != NULL && identity.psk_file != NULL ? fopen(identity.psk_file, "re") : NULL;
+    char known[128];
+    char hex[2 * PSK_MAX + 1];
+    size_t len = 0;
+
     (void)ssl;
-    if (name == NULL || strcmp(name, PSK_IDENTITY) != 0 || identity.psk_len > max) {
-        return 0;
+    if (name != NULL && strcmp(name, PSK_IDENTITY) == 0 && identity.psk_len <= max) {
+        memcpy(psk, identity.psk, len = identity.psk_len);
     }
-    memcpy(psk, identity.psk, identity.psk_len);
-    return (unsigned int)identity.psk_len;
+    /* Read anew each time, so that a key can come and go while the server runs. */
+    while (len == 0 && file != NULL && fscanf(file, "%127s %128s", known, hex) == 2) {
+        if (strcmp(name, known) == 0) {
+            len = read_hex(hex, psk, max);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return (unsigned int)len;
 }
 
 static inline unsigned int psk_for_server(SSL *ssl, const char *hint, char *name, unsigned int name_max,
@@ -90,6 +171,47 @@ static inline unsigned int psk_for_server(SSL *ssl, const char *hint, char *name
     return psk_of_client(ssl, name, psk, max);
 }
 
+/* Refuses peers whose certificate a list of its CA names. A CA without a list in the file is not trusted any more. */
+static inline int check_revocations(SSL_CTX *ctx, const char *file)
+{
+    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+    X509_LOOKUP *lookup = X509_STORE_add_lookup(store, X509_LOOKUP_file());
+
+    if (lookup == NULL || X509_load_crl_file(lookup, file, X509_FILETYPE_PEM) <= 0) {
+        return -1;
+    }
+    return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1 ? 0 : -1;
+}
+
+/* What servers and clients have in common; -1 when something is wrong, which is told. */
+static inline int set_up(SSL_CTX *ctx)
+{
+    if (identity.crl != NULL && check_revocations(ctx, identity.crl) < 0) {
+        complain(identity.crl);
+        return -1;
+    }
+    if (identity.keylog >= 0) {
+        SSL_CTX_set_keylog_callback(ctx, log_keys);
+    }
+    return 0;
+}
+
+/* The first certificate is for everybody, the others for clients that ask for one of their names; the log says what fails. */
+static inline int show_certificates(SSL_CTX *ctx)
+{
+    size_t i = 0;
+
+    for (i = 0; i < identity.cert_count; i++) {
+        char *cert = (char *)identity.certs[i];
+        char *key = (char *)(i < identity.key_count ? identity.keys[i] : cert);
+
+        if ((i == 0 ? dv_ssl_certificate(ctx, cert, key) : dv_ssl_add_certificate(ctx, cert, key)) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* An SSL_CTX for the sessions of a server; NULL when something is wrong, which is told. */
 static inline SSL_CTX *server_context(void)
 {
@@ -97,17 +219,27 @@ static inline SSL_CTX *server_context(void)
     int mode = SSL_VERIFY_PEER | (identity.require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
     char ciphers[] = CIPHERS ":PSK+AESGCM";
 
-    if (ctx == NULL || dv_openssl_ctx_set_ciphers(ctx, ciphers) != DV_OK
-        || dv_ssl_certificate(ctx, (char *)(identity.cert != NULL ? identity.cert : DEFAULT_CERT),
-                              (char *)(identity.key != NULL ? identity.key : DEFAULT_KEY)) != 0) {
+    if (identity.cert_count == 0) {
+        identity.certs[0] = DEFAULT_CERT;
+        identity.cert_count = 1;
+        identity.keys[0] = DEFAULT_KEY;
+        identity.key_count = 1;
+    }
+    if (identity.ca == NULL && (identity.require_client_cert || identity.crl != NULL)) {
+        fprintf(stderr, "--require-client-cert and --crl want --ca\n");
         SSL_CTX_free(ctx);
-        return NULL;    /* the log says why */
+        return NULL;
+    }
+    if (ctx == NULL || dv_openssl_ctx_set_ciphers(ctx, ciphers) != DV_OK || show_certificates(ctx) != 0
+        || set_up(ctx) < 0) {
+        SSL_CTX_free(ctx);
+        return NULL;
     }
     if (identity.ca != NULL) {
         /* When the file is not good, every handshake fails, and the log says why. */
         dv_openssl_set_verify(ctx, mode, (char *)identity.ca);
     }
-    if (identity.psk_len > 0) {
+    if (identity.psk_len > 0 || identity.psk_file != NULL) {
         SSL_CTX_set_psk_server_callback(ctx, psk_of_client);
     }
     return ctx;
@@ -121,9 +253,7 @@ static inline SSL_CTX *client_context(void)
     char psk_ciphers[] = "PSK+AESGCM";
 
     if (ctx == NULL || dv_openssl_ctx_set_ciphers(ctx, identity.psk_len > 0 ? psk_ciphers : ciphers) != DV_OK
-        || (identity.cert != NULL
-            && dv_ssl_certificate(ctx, (char *)identity.cert, (char *)(identity.key != NULL ? identity.key : identity.cert))
-                   != 0)) {
+        || show_certificates(ctx) != 0 || set_up(ctx) < 0) {
         SSL_CTX_free(ctx);
         return NULL;
     }

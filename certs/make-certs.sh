@@ -6,9 +6,13 @@
 #   server-ecdsa.pem .key .der        P-256, for localhost, 127.0.0.1 and ::1
 #   server-rsa.pem .key               RSA-2048, for the same
 #   server-chain5-rsa4096.pem .key    RSA-4096, for the same; the file has the whole chain: five certificates with the root
+#   named.pem .key                    P-256, for one.example.test and two.example.test
+#   wildcard.pem .key                 P-256, for *.example.test
 #   client.pem .key                   P-256, for a client
 #   expired.pem .key                  like server-ecdsa, but its time is over
-#   revoked.pem .key, ca-crl.pem      like server-ecdsa, but revoked, and the CA with the list that says so
+#   revoked.pem .key                  like server-ecdsa, but revoked
+#   revoked-client.pem .key           like client, but revoked
+#   crl.pem, ca-crl.pem               the list that says so, and the CA with it
 #   wrong-ca.pem .key, other-ca.pem   like server-ecdsa, but of another CA, and that CA
 #   mismatched.key                    a key that belongs to no certificate
 #   encrypted.key                     server-ecdsa's key under the passphrase dv_dtls
@@ -82,6 +86,20 @@ extendedKeyUsage = serverAuth
 subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
+[named]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:one.example.test, DNS:two.example.test
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+[wildcard]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:*.example.test
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 [client]
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
@@ -111,7 +129,7 @@ for name in $large; do
     jobs="$jobs $!"
 done
 rsa server-rsa 2048
-for name in ca other-ca server-ecdsa client expired revoked wrong-ca mismatched; do
+for name in ca other-ca server-ecdsa named wildcard client expired revoked revoked-client wrong-ca mismatched; do
     p256 "$name"
 done
 for job in $jobs; do
@@ -122,7 +140,10 @@ root ca "dv_dtls test CA"
 root other-ca "another test CA"
 sign server-ecdsa localhost server ca
 sign server-rsa localhost server ca
+sign named one.example.test named ca
+sign wildcard wildcard.example.test wildcard ca
 sign client "test client" client ca
+sign revoked-client "revoked client" client ca
 sign expired localhost server ca 20200201000000Z
 sign revoked localhost server ca
 sign wrong-ca localhost server other-ca
@@ -134,9 +155,11 @@ for i in 1 2 3; do
 done
 sign server-chain5-rsa4096 localhost server "$above"
 cat chain5-3.pem chain5-2.pem chain5-1.pem chain5-root.pem >>server-chain5-rsa4096.pem
-run ca -config .lock/config -cert ca.pem -keyfile ca.key -revoke revoked.pem
-run ca -config .lock/config -cert ca.pem -keyfile ca.key -gencrl -crldays 7000 -out .lock/crl
-cat ca.pem .lock/crl >ca-crl.pem
+for name in revoked revoked-client; do
+    run ca -config .lock/config -cert ca.pem -keyfile ca.key -revoke "$name.pem"
+done
+run ca -config .lock/config -cert ca.pem -keyfile ca.key -gencrl -crldays 7000 -out crl.pem
+cat ca.pem crl.pem >ca-crl.pem
 cat chain5-root.pem >>ca.pem
 rm -f chain5-* ca.key other-ca.key
 

@@ -20,10 +20,12 @@ echo_client [OPTIONS]
   --count N       how many times (1)
   --timeout S     how long all of it may take, in seconds (10)
   --ca FILE       certificates of the CAs that the server's is checked against (certs/out/ca.pem)
+  --crl FILE      revocation lists of these CAs, PEM
   --cert FILE     a certificate to show, PEM
   --key FILE      its private key, PEM
   --psk HEX       the key of the identity \"client\", in the place of certificates
-  --keylog FILE   write the session's secrets there, for Wireshark: whoever has them reads everything";
+  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything
+  -h              this text";
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut args = support::Args::new(HELP);

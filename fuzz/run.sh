@@ -17,6 +17,10 @@ RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cdebug-assertion
 -Cllvm-args=-sanitizer-coverage-trace-compares" \
     cargo build --release --quiet --bin "$target" --target "$host"
 
+# An input takes a millisecond or less: deep call stacks of each block and a long memory of freed ones would double that.
+# What is kept for good the targets find out themselves (bodies/common.rs).
+ASAN_OPTIONS=malloc_context_size=4:quarantine_size_mb=8:detect_stack_use_after_return=0:detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}
+export ASAN_OPTIONS
 mkdir -p "target/corpus/$target" "artifacts/$target"
 exec "target/$host/release/$target" "target/corpus/$target" "corpus/$target" "-artifact_prefix=artifacts/$target/" \
     "-max_total_time=$seconds" -timeout=10 -print_final_stats=1 "$@"

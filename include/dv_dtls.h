@@ -121,7 +121,7 @@ extern "C" {
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * The types that the helpers share with their callers; their layout is the original's.
+ * types: The types that the helpers share with their callers; their layout is the original's.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OK)
@@ -182,7 +182,7 @@ typedef struct _dv_udp_conn_t {
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
+ * context: Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_OPENSSL_CTX_SET_CIPHERS)
@@ -266,6 +266,39 @@ int dv_openssl_get_verify_result(void *s);
 int dv_ssl_certificate(void *ctx, char *cert, char *key);
 #endif
 
+/**
+ * Gives a context another certificate, with the chain and the key, for clients that ask for one of
+ * the DNS names in it (SNI): they are shown it, all others the certificate of dv_ssl_certificate.
+ * Of several for one name and type of key, the first that was added is shown.
+ *
+ * It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays
+ * the program's: when that one calls SSL_set_SSL_CTX, the certificates of the new context count.
+ *
+ * @param ctx the SSL_CTX
+ * @param cert a PEM file as for dv_ssl_certificate; the names are the DNS names in its
+ *     subjectAltName, with "*." at most as the first label
+ * @param key a PEM file with the private key of the first certificate
+ *
+ * @return 0, or -1; the context is as it was then.
+ *
+ * Errors: as of dv_ssl_certificate; a certificate without a DNS name.
+ */
+int dv_ssl_add_certificate(void *ctx, const char *cert, const char *key);
+
+/**
+ * Seals the session tickets of a context with keys that are made of a file: servers that share it
+ * resume each other's sessions, and their own after a restart. A dv_server does this itself when
+ * its configuration has a secret_file.
+ *
+ * @param ctx the SSL_CTX
+ * @param secret_file a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
+ *
+ * @return 0, or -1; the context is as it was then.
+ *
+ * Errors: a file that cannot be read, or that is too short.
+ */
+int dv_ssl_share_tickets(void *ctx, const char *secret_file);
+
 #if !defined(DV_OMIT_ADD_EPOLL_EVENT)
 /**
  * Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
@@ -295,7 +328,7 @@ void dv_add_epoll_event(int epfd, struct epoll_event *ev, int fd);
 int dv_openssl_set_peer_name(void *s, const char *name);
 
 /* ----------------------------------------------------------------------------------------------
- * The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and
+ * cookies: The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and
  * SSL_CTX_set_cookie_verify_cb().
  * ---------------------------------------------------------------------------------------------- */
 
@@ -332,7 +365,7 @@ int dv_dtls_verify_cookie_callback(SSL *ssl, const unsigned char *cookie, unsign
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * The table of connections, by the peer's address.
+ * table: The table of connections, by the peer's address.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_CONN_TABLE_INIT)
@@ -400,7 +433,7 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * A connection: made from a hello, read, written, shut down, freed.
+ * connection: A connection: made from a hello, read, written, shut down, freed.
  * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_MSG_SEND)
@@ -560,7 +593,7 @@ void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * How an endpoint is to behave.
+ * config: How an endpoint is to behave.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -646,7 +679,8 @@ typedef struct dv_config {
      * Of a server: the name of a file with random bytes, 16 at least, that servers share which
      * answer for each other: each accepts the cookies and the session tickets of the others, and of
      * itself before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-     * none.
+     * none. Of the helpers (dv_dtls_configure): the same for cookies; an endpoint wants what is in
+     * the file as its cookie_secret.
      */
     const char *secret_file;
     /**
@@ -698,8 +732,8 @@ typedef struct dv_config {
 int dv_config_init(struct dv_config *config, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
- * The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in; datagrams,
- * events and the next deadline come out, and nothing is called back.
+ * endpoint: The endpoint: DTLS for any number of peers without a socket. Datagrams and time go in;
+ * datagrams, events and the next deadline come out, and nothing is called back.
  * ---------------------------------------------------------------------------------------------- */
 
 /** The handshake has finished: messages can be sent. */
@@ -962,7 +996,7 @@ int dv_endpoint_close(struct dv_endpoint *endpoint, dv_session session);
 int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, size_t max);
 
 /* ----------------------------------------------------------------------------------------------
- * What the functions of an endpoint return when they fail.
+ * error: What the functions of an endpoint return when they fail.
  * ---------------------------------------------------------------------------------------------- */
 
 /** An argument is NULL where it must not be, or makes no sense; dv_last_error says which. */
@@ -1033,8 +1067,8 @@ const char *dv_strerror(int error);
 const char *dv_last_error(void);
 
 /* ----------------------------------------------------------------------------------------------
- * What can be asked of a session, from DV_EVENT_OPENED until the event behind its DV_EVENT_CLOSED
- * is taken.
+ * session: What can be asked of a session, from DV_EVENT_OPENED until the event behind its
+ * DV_EVENT_CLOSED is taken.
  * ---------------------------------------------------------------------------------------------- */
 
 /** The handshake goes on. */
@@ -1282,7 +1316,7 @@ int dv_session_resumption(const dv_endpoint *endpoint,
 void dv_resumption_free(dv_resumption *resumption);
 
 /* ----------------------------------------------------------------------------------------------
- * Sessions that are known by connection IDs (RFC 9146), and peers that move.
+ * session_ids: Sessions that are known by connection IDs (RFC 9146), and peers that move.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -1339,7 +1373,7 @@ int dv_session_is_peer_proven(const dv_endpoint *endpoint, dv_session session);
 int dv_session_confirm_peer(dv_endpoint *endpoint, dv_session session);
 
 /* ----------------------------------------------------------------------------------------------
- * What an endpoint has counted.
+ * stats: What an endpoint has counted.
  * ---------------------------------------------------------------------------------------------- */
 
 /** What an endpoint has counted since it was made. Members are only ever added at the end. */
@@ -1464,7 +1498,7 @@ typedef struct dv_stats {
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * The server: sockets, threads and the loop, with an endpoint in each thread.
+ * server: The server: sockets, threads and the loop, with an endpoint in each thread.
  * ---------------------------------------------------------------------------------------------- */
 
 /** A server. */
@@ -1644,7 +1678,7 @@ int dv_server_close(struct dv_server *server, dv_session session);
 int dv_server_stats(const struct dv_server *server, dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * For programs that can add a line: time, settings, and what has happened.
+ * operate: For programs that can add a line: time, settings, and what has happened.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -1686,9 +1720,10 @@ int dv_dtls_get_config(dv_config *config, size_t size);
  * dv_dtls_get_config() fill the struct, then change what is to be different.
  *
  * release_buffers gives OpenSSL's buffers of idle connections back: say so only if the program
- * never calls SSL_write() on the ssl of a connection itself. A cookie_secret makes cookies good for
- * all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE
- * does; those that are out are not good any more. What only concerns endpoints is not looked at.
+ * never calls SSL_write() on the ssl of a connection itself. A secret_file, which is read by each
+ * call, or a cookie_secret makes cookies good for all processes that have it, as the file named by
+ * the environment variable DV_COOKIE_SECRET_FILE does; those that are out stay good. What only
+ * concerns endpoints and servers is not looked at.
  *
  * @param config the settings
  *
@@ -1706,7 +1741,7 @@ int dv_dtls_configure(const dv_config *config);
 int dv_dtls_get_stats(dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * Which library this is.
+ * version: Which library this is.
  * ---------------------------------------------------------------------------------------------- */
 
 /**
@@ -1740,7 +1775,7 @@ unsigned int dv_version_num(void);
 int dv_check_version(unsigned int least);
 
 /* ----------------------------------------------------------------------------------------------
- * The log, for C.
+ * log: The log, for C.
  * ---------------------------------------------------------------------------------------------- */
 
 /** A call failed because of what the program or the operator gave. */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # check-symbols.sh SHARED STATIC HEADER: the shared library exports exactly what the header declares, each symbol at a
-# version of libdv_dtls.map; it has the soname and hardening that are promised; the archive's symbols are weak.
+# version of libdv_dtls.map, and Debian's symbol file has them all; it has the soname and hardening that are promised; the archive's symbols are weak.
 set -eu
 shared=$1 static=$2 header=$3
 here=$(dirname "$0")
@@ -21,6 +21,9 @@ sed 's/@.*//' "$tmp/exported" | diff -u "$tmp/declared" - >&2 || fail "$shared e
 if grep -vE '^dv_[a-z0-9_]+@@DV_DTLS_[0-9]+$' "$tmp/exported" >&2; then
     fail "$shared has symbols without a version"
 fi
+
+sed -n 's/^ \(dv_.*\)@DV_DTLS_.*/\1/p' "$here/../debian/libdv-dtls0.symbols" | sort | diff -u "$tmp/declared" - >&2 ||
+    fail "debian/libdv-dtls0.symbols lists something else than $header declares"
 
 readelf -dW "$shared" >"$tmp/dynamic"
 grep -q 'SONAME.*\[libdv_dtls\.so\.0\]' "$tmp/dynamic" || fail "$shared has the wrong soname"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# ensure-packages.sh build|certs|test|openssl|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
+# ensure-packages.sh build|certs|test|openssl|abi|deb|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
 # asks no password; otherwise one line names it, with the command that installs it. What only widens the tests (another
 # compiler) is asked for in the same way, but goes on without.
 set -eu
@@ -38,6 +38,10 @@ test)
     want g++ have g++
     want clang have clang
     want gnutls-bin have gnutls-cli
+    want cmake have cmake
+    want python3-cffi /usr/bin/python3 -c 'import cffi'
+    want groff have groff
+    want iproute2 have ip
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     ;;
 openssl)
@@ -45,9 +49,17 @@ openssl)
     need openssl have openssl
     need perl perl -MFindBin -MIPC::Cmd -MPod::Html -e 1
     ;;
+abi) need_build; want abigail-tools have abidw ;;
+deb)
+    need_build
+    need debhelper have dh
+    need dpkg-dev have dpkg-buildpackage
+    need lintian have lintian
+    need xz-utils have xz
+    ;;
 valgrind) need_build; need valgrind have valgrind ;;
 bench) need_build; need openssl have openssl; need valgrind have valgrind ;;
-*) echo "usage: $0 build|certs|test|openssl|valgrind|bench" >&2; exit 2 ;;
+*) echo "usage: $0 build|certs|test|openssl|abi|deb|valgrind|bench" >&2; exit 2 ;;
 esac
 
 have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }

@@ -17,7 +17,6 @@
 
 pub mod engine;
 mod ffi;
-mod fork;
 mod guard;
 mod log;
 mod net;
@@ -27,7 +26,8 @@ pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{
-    Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit,
+    Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate,
+    share_tickets,
 };
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;

@@ -38,6 +38,8 @@ fn another_major_version_is_named() {
     says_so(&|| dv_check_version(0));
     says_so(&|| unsafe { dv_openssl_ctx_set_ciphers(ctx, text) });
     says_so(&|| unsafe { dv_ssl_certificate(ctx, text, text) });
+    says_so(&|| unsafe { dv_ssl_add_certificate(ctx, text, text) });
+    says_so(&|| unsafe { dv_ssl_share_tickets(ctx, text) });
     let ssl = Ssl::new(&builder.build()).unwrap();
     let ssl: *mut c_void = ssl.as_ptr().cast();
     says_so(&|| unsafe { dv_openssl_get_verify_result(ssl) });

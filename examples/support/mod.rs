@@ -3,10 +3,16 @@
 #![allow(dead_code)]
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::exit;
 use std::str::FromStr;
 
+use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
+use openssl::x509::store::X509Lookup;
+use openssl::x509::verify::X509VerifyFlags;
 
 /// Words like `--port 4444`, taken out one by one.
 pub struct Args {
@@ -38,6 +44,11 @@ impl Args {
         }
     }
 
+    /// The values behind all words of that name.
+    pub fn all<T: FromStr<Err: Display>>(&mut self, name: &str) -> Vec<T> {
+        std::iter::from_fn(|| self.option(name)).collect()
+    }
+
     /// The value behind a word, or what it is without.
     pub fn or<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> T {
         self.option(name).unwrap_or(default)
@@ -62,13 +73,16 @@ impl Args {
     }
 }
 
-/// The options of [`server_context`].
+/// Who a server is, and whom it trusts.
 pub struct Identity {
-    cert: String,
-    key: String,
+    /// The first certificate is for everybody, the others for clients that ask for one of their names.
+    certs: Vec<String>,
+    keys: Vec<String>,
     ca: Option<String>,
-    psk: Option<Vec<u8>>,
+    crl: Option<String>,
     require_client_cert: bool,
+    psk: Option<Vec<u8>>,
+    psk_file: Option<String>,
     keylog: Option<String>,
 }
 
@@ -76,13 +90,16 @@ pub struct Identity {
 #[allow(unused_macros)]
 macro_rules! identity_help {
     () => {
-        "\
-  --cert FILE            certificate chain, PEM (certs/out/server-ecdsa.pem)
+        "  --cert FILE            certificate chain, PEM (certs/out/server-ecdsa.pem);
+                         given again with --key: for clients that ask for another name
   --key FILE             its private key, PEM (certs/out/server-ecdsa.key)
   --ca FILE              certificates of the CAs that clients' certificates are checked against
+  --crl FILE             revocation lists of these CAs, PEM
   --require-client-cert  refuse clients without a certificate of one of those CAs
-  --psk HEX              a key that clients with the identity \"client\" may use in the place of certificates
-  --keylog FILE          write the sessions' secrets there, for Wireshark: whoever has them reads everything"
+  --psk HEX              a key for the identity \"client\", in the place of certificates
+  --psk-file FILE        such keys for other identities, a line \"IDENTITY HEX\" for each
+  --keylog FILE          write the sessions' secrets there, for Wireshark: who has them reads everything
+  -h                     this text"
     };
 }
 
@@ -90,38 +107,61 @@ impl Identity {
     /// Reads its words.
     pub fn take(args: &mut Args) -> Identity {
         let psk: Option<String> = args.option("--psk");
-        Identity {
-            cert: args.or("--cert", "certs/out/server-ecdsa.pem".to_owned()),
-            key: args.or("--key", "certs/out/server-ecdsa.key".to_owned()),
+        let mut identity = Identity {
+            certs: args.all("--cert"),
+            keys: args.all("--key"),
             ca: args.option("--ca"),
-            psk: psk.map(|hex| bytes(&hex).unwrap_or_else(|| args.refuse("--psk wants an even number of hex digits"))),
+            crl: args.option("--crl"),
             require_client_cert: args.flag("--require-client-cert"),
+            psk: psk.map(|hex| bytes(&hex).unwrap_or_else(|| args.refuse("--psk wants an even number of hex digits"))),
+            psk_file: args.option("--psk-file"),
             keylog: args.option("--keylog"),
+        };
+        if identity.certs.is_empty() {
+            identity.certs = vec!["certs/out/server-ecdsa.pem".to_owned()];
+            identity.keys = vec!["certs/out/server-ecdsa.key".to_owned()];
         }
+        if identity.ca.is_none() && (identity.require_client_cert || identity.crl.is_some()) {
+            args.refuse("--require-client-cert and --crl want --ca");
+        }
+        identity
     }
 
     /// A context for the sessions of a server.
     pub fn context(&self) -> Result<SslContext, Box<dyn std::error::Error>> {
         let mut context = SslContext::builder(SslMethod::dtls_server())?;
         context.set_cipher_list("ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM")?;
-        context.set_certificate_chain_file(&self.cert).map_err(|why| format!("{}: {why}", self.cert))?;
-        context.set_private_key_file(&self.key, SslFiletype::PEM).map_err(|why| format!("{}: {why}", self.key))?;
+        for (number, cert) in self.certs.iter().enumerate() {
+            let key = self.keys.get(number).unwrap_or(cert);
+            match number {
+                0 => {
+                    context.set_certificate_chain_file(cert).map_err(|why| format!("{cert}: {why}"))?;
+                    context.set_private_key_file(key, SslFiletype::PEM).map_err(|why| format!("{key}: {why}"))?;
+                }
+                _ => dv_dtls::add_certificate(&mut context, cert, key)?,
+            }
+        }
         if let Some(ca) = &self.ca {
             context.set_ca_file(ca).map_err(|why| format!("{ca}: {why}"))?;
+            let require =
+                if self.require_client_cert { SslVerifyMode::FAIL_IF_NO_PEER_CERT } else { SslVerifyMode::NONE };
+            context.set_verify(SslVerifyMode::PEER | require);
         }
-        if self.require_client_cert {
-            context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-        } else if self.ca.is_some() {
-            context.set_verify(SslVerifyMode::PEER);
+        if let Some(file) = &self.crl {
+            check_revocations(&mut context, file).map_err(|why| format!("{file}: {why}"))?;
         }
         // Without one, libssl refuses to resume sessions of clients with certificates.
         context.set_session_id_context(b"dv_dtls example")?;
-        if let Some(psk) = self.psk.clone() {
+        if self.psk.is_some() || self.psk_file.is_some() {
+            let (psk, file) = (self.psk.clone(), self.psk_file.clone());
+            // libssl calls it on the threads of the workers, on several at once, while a handshake waits.
             context.set_psk_server_callback(move |_, identity, key| {
-                Ok(match identity {
-                    Some(b"client") => fill(key, &psk),
-                    _ => 0,
-                })
+                let known = match identity {
+                    Some(b"client") if psk.is_some() => psk.clone(),
+                    Some(identity) => file.as_deref().and_then(|file| psk_of(identity, file)),
+                    None => None,
+                };
+                Ok(known.map_or(0, |psk| fill(key, &psk)))
             });
         }
         log_keys(&mut context, self.keylog.as_deref())?;
@@ -129,11 +169,29 @@ impl Identity {
     }
 }
 
-/// A context for the sessions of a client, with the words `--ca`, `--cert`, `--key` and `--psk`.
+/// Refuses peers whose certificate a list of its CA names. A CA without a list in the file is not trusted any more.
+fn check_revocations(context: &mut SslContextBuilder, file: &str) -> Result<(), ErrorStack> {
+    let store = context.cert_store_mut();
+    store.add_lookup(X509Lookup::file())?.load_crl_file(file, SslFiletype::PEM)?;
+    store.set_flags(X509VerifyFlags::CRL_CHECK)
+}
+
+/// The key of an identity. The file is read anew each time, so that a key can come and go while the server runs.
+fn psk_of(identity: &[u8], file: &str) -> Option<Vec<u8>> {
+    let lines = std::fs::read_to_string(file).ok()?;
+    let (_, hex) =
+        lines.lines().filter_map(|line| line.split_once(' ')).find(|(known, _)| known.as_bytes() == identity)?;
+    bytes(hex.trim())
+}
+
+/// A context for the sessions of a client, with the words `--ca`, `--crl`, `--cert`, `--key`, `--psk` and `--keylog`.
 pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error::Error>> {
     let mut context = SslContext::builder(SslMethod::dtls_client())?;
     let ca = args.or("--ca", "certs/out/ca.pem".to_owned());
     context.set_ca_file(&ca).map_err(|why| format!("{ca}: {why}"))?;
+    if let Some(file) = args.option::<String>("--crl") {
+        check_revocations(&mut context, &file).map_err(|why| format!("{file}: {why}"))?;
+    }
     if let Some(cert) = args.option::<String>("--cert") {
         context.set_certificate_chain_file(&cert).map_err(|why| format!("{cert}: {why}"))?;
     }
@@ -155,9 +213,9 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error:
 /// Lets OpenSSL write the secrets of all sessions to a file, in the format that Wireshark reads (SSLKEYLOGFILE).
 fn log_keys(context: &mut SslContextBuilder, path: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let Some(path) = path else { return Ok(()) };
-    let file = std::fs::File::options().create(true).append(true).open(path).map_err(|why| format!("{path}: {why}"))?;
+    let file =
+        File::options().create(true).append(true).mode(0o600).open(path).map_err(|why| format!("{path}: {why}"))?;
     context.set_keylog_callback(move |_, line| {
-        use std::io::Write;
         // One write a line: they come from several threads.
         let _ = (&file).write_all(format!("{line}\n").as_bytes());
     });

@@ -5,4 +5,4 @@ mod calls;
 #[path = "../bodies/common.rs"]
 mod common;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| calls::run(data));
+libfuzzer_sys::fuzz_target!(init: common::spare_openssl(), |data: &[u8]| common::forgets(|| calls::run(data)));

@@ -5,4 +5,4 @@ mod common;
 #[path = "../bodies/endpoint.rs"]
 mod endpoint;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| endpoint::run(data));
+libfuzzer_sys::fuzz_target!(init: common::spare_openssl(), |data: &[u8]| common::forgets(|| endpoint::run(data)));

@@ -242,3 +242,27 @@ impl Native {
         self.seal(content_type::ALERT, &[level, description]);
     }
 }
+
+#[cfg(test)]
+impl Protection {
+    fn native(&mut self) -> &mut Native {
+        let Protection::Native(native) = self else { panic!("OpenSSL's records") };
+        native
+    }
+
+    pub fn records_mut(&mut self) -> &mut Records {
+        &mut self.native().records
+    }
+
+    pub fn alert_fatally(&mut self) {
+        const INTERNAL_ERROR: u8 = 80;
+        self.native().alert(FATAL, INTERNAL_ERROR);
+    }
+
+    /// Master secret, write key and read key, each byte inverted.
+    pub fn inverted_secrets(&mut self) -> Vec<Vec<u8>> {
+        let native = self.native();
+        let [write, read] = native.records.keys();
+        [&native.secrets.master[..], write, read].map(|secret| secret.iter().map(|byte| !byte).collect()).to_vec()
+    }
+}

@@ -71,7 +71,8 @@ pub struct dv_config {
     pub steer_handshakes: c_int,
     /// Of a server: the name of a file with random bytes, 16 at least, that servers share which answer for each other: each
     /// accepts the cookies and the session tickets of the others, and of itself before a restart. It is read by dv_server_new
-    /// and by each dv_server_reload. NULL: none.
+    /// and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_configure): the same for cookies; an endpoint wants
+    /// what is in the file as its cookie_secret.
     pub secret_file: *const c_char,
     /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
     /// fraction of the time and of the memory. 0: OpenSSL makes both.

@@ -4,6 +4,7 @@
 
 use std::ffi::CStr;
 use std::ptr;
+use std::slice;
 
 use foreign_types::ForeignType;
 use libc::{c_char, c_int, c_long, c_void, size_t};
@@ -270,10 +271,8 @@ pub unsafe extern "C" fn dv_session_alpn(
     out: *mut c_char,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_alpn", endpoint, session, |info| give(info.alpn().unwrap_or_default(), out, size)) }
-    })
+    // SAFETY: the caller's promise.
+    guard(DV_ERR_PANIC, || unsafe { ask_text("dv_session_alpn", endpoint, session, (out, size), |info| info.alpn()) })
 }
 
 /// Gives the server name that the client asked for (SNI).
@@ -294,10 +293,9 @@ pub unsafe extern "C" fn dv_session_server_name(
     out: *mut c_char,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        let name = |info: Info<'_>| give(info.server_name().unwrap_or_default().as_bytes(), out, size);
-        // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_server_name", endpoint, session, name) }
+    // SAFETY: the caller's promise.
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_server_name", endpoint, session, (out, size), |info| info.server_name())
     })
 }
 
@@ -319,10 +317,9 @@ pub unsafe extern "C" fn dv_session_cipher(
     out: *mut c_char,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        let cipher = |info: Info<'_>| give(info.cipher().unwrap_or_default().as_bytes(), out, size);
-        // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_cipher", endpoint, session, cipher) }
+    // SAFETY: the caller's promise.
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_cipher", endpoint, session, (out, size), |info| info.cipher())
     })
 }
 
@@ -344,10 +341,9 @@ pub unsafe extern "C" fn dv_session_psk_identity(
     out: *mut c_char,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        let identity = |info: Info<'_>| give(info.psk_identity().unwrap_or_default(), out, size);
-        // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_psk_identity", endpoint, session, identity) }
+    // SAFETY: the caller's promise.
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_psk_identity", endpoint, session, (out, size), |info| info.psk_identity())
     })
 }
 
@@ -369,10 +365,9 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     out: *mut c_char,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        let profile = |info: Info<'_>| give(info.srtp_profile().unwrap_or_default().as_bytes(), out, size);
-        // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_srtp_profile", endpoint, session, profile) }
+    // SAFETY: the caller's promise.
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_srtp_profile", endpoint, session, (out, size), |info| info.srtp_profile())
     })
 }
 
@@ -394,10 +389,9 @@ pub unsafe extern "C" fn dv_session_failure(
     out: *mut c_char,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        let failure = |info: Info<'_>| give(info.failure().unwrap_or_default().as_bytes(), out, size);
-        // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_failure", endpoint, session, failure) }
+    // SAFETY: the caller's promise.
+    guard(DV_ERR_PANIC, || unsafe {
+        ask_text("dv_session_failure", endpoint, session, (out, size), |info| info.failure())
     })
 }
 
@@ -433,12 +427,13 @@ pub unsafe extern "C" fn dv_session_export(
                     return Err(invalid("label or out is NULL"));
                 }
                 let label = CStr::from_ptr(label).to_str().map_err(|_| invalid("label is not UTF-8"))?;
+                // A copy: the program may want the key material where it has the context.
                 let context = match context.is_null() {
                     true => None,
-                    false => Some(array(context.cast::<u8>(), context_len, "context")?),
+                    false => Some(array(context.cast::<u8>(), context_len, "context")?.to_vec()),
                 };
                 ptr::write_bytes(out.cast::<u8>(), 0, len);
-                info.export(label, context, std::slice::from_raw_parts_mut(out.cast::<u8>(), len))?;
+                info.export(label, context.as_deref(), slice::from_raw_parts_mut(out.cast::<u8>(), len))?;
                 Ok(0)
             })
         }
@@ -503,11 +498,11 @@ pub unsafe extern "C" fn dv_resumption_free(resumption: *mut dv_resumption) {
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
-pub(super) unsafe fn ask(
+pub(super) unsafe fn ask<'a>(
     name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,
-    question: impl FnOnce(Info<'_>) -> Result<c_int, Error>,
+    question: impl FnOnce(Info<'a>) -> Result<c_int, Error>,
 ) -> c_int {
     checked(name, || {
         // SAFETY: by contract.
@@ -516,18 +511,33 @@ pub(super) unsafe fn ask(
     })
 }
 
-/// Writes as much of a text as fits, with a NUL, and gives the length of the whole.
-fn give(text: &[u8], out: *mut c_char, size: size_t) -> Result<c_int, Error> {
-    if out.is_null() && size > 0 {
-        return Err(invalid("out is NULL"));
-    }
-    if size > 0 {
-        let fits = text.len().min(size - 1);
-        // SAFETY: the callers' callers vouch for `size` bytes at `out`.
-        unsafe {
-            ptr::copy_nonoverlapping(text.as_ptr().cast(), out, fits);
-            out.add(fits).write(0);
+/// Asks a session for a text: writes as much of it as fits, with a NUL, and gives the length of the whole, 0 when there is none.
+///
+/// # Safety
+/// `endpoint` is NULL or live; `out` has `size` bytes, or is NULL.
+unsafe fn ask_text<'a, T: AsRef<[u8]>>(
+    name: &str,
+    endpoint: *const dv_endpoint,
+    session: dv_session,
+    (out, size): (*mut c_char, size_t),
+    question: impl FnOnce(Info<'a>) -> Option<T>,
+) -> c_int {
+    let write = |info: Info<'a>| {
+        if out.is_null() && size > 0 {
+            return Err(invalid("out is NULL"));
         }
-    }
-    Ok(text.len() as c_int)
+        let text = question(info);
+        let text = text.as_ref().map_or(&[][..], AsRef::as_ref);
+        if size > 0 {
+            let fits = text.len().min(size - 1);
+            // SAFETY: by contract.
+            unsafe {
+                ptr::copy_nonoverlapping(text.as_ptr().cast(), out, fits);
+                out.add(fits).write(0);
+            }
+        }
+        Ok(text.len() as c_int)
+    };
+    // SAFETY: by contract.
+    unsafe { ask(name, endpoint, session, write) }
 }

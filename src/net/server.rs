@@ -1,9 +1,7 @@
 //! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
 
-use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,6 +20,7 @@ use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
+use crate::tls::cause::Cause;
 use crate::tls::secret::FleetSecret;
 
 counters! {
@@ -484,12 +483,10 @@ fn owners(config: &Config, workers: usize) -> Option<Owners> {
 /// Reads the secret, where there is one, and sets what it is good for at a context that nobody uses yet.
 fn read_secret(file: Option<&Path>, context: &SslContext) -> Result<Option<CookieSecret>, Error> {
     let Some(file) = file else { return Ok(None) };
-    let invalid = |why: &dyn std::fmt::Display| Error::Invalid(why.to_string());
-    let path = CString::new(file.as_os_str().as_bytes()).map_err(|why| invalid(&why))?;
-    let secret = FleetSecret::read(&path).map_err(|why| invalid(&why))?;
-    secret.use_for_tickets(context).map_err(|why| invalid(&why))?;
-    let cookies = secret.for_cookies().map_err(|why| invalid(&why))?;
-    Ok(Some(CookieSecret::new(cookies, unix_offset())))
+    let invalid = |why: Cause| Error::Invalid(why.to_string());
+    let secret = FleetSecret::read(file).map_err(invalid)?;
+    secret.use_for_tickets(context).map_err(invalid)?;
+    Ok(Some(CookieSecret::new(secret.for_cookies(), unix_offset())))
 }
 
 /// Which port an answer leaves from follows from the addresses alone.

@@ -11,13 +11,13 @@ use std::sync::OnceLock;
 use libc::{c_char, c_int, c_long, c_void};
 use openssl_sys::*;
 
+use super::fork;
 // By name: openssl-sys declares some of these too, for OpenSSL 3.2 and later.
 use super::sys::{
     BIO_ADDR, BIO_ADDR_rawmake, BIO_CTRL_DGRAM_GET_FALLBACK_MTU, BIO_CTRL_DGRAM_GET_MTU_OVERHEAD,
     BIO_CTRL_DGRAM_GET_PEER, BIO_CTRL_DGRAM_SET_MTU, BIO_CTRL_PENDING, BIO_CTRL_RESET, BIO_TYPE_SOURCE_SINK,
     BIO_get_new_index, BIO_method_type,
 };
-use crate::fork;
 use crate::guard::guard;
 use crate::wire::datagrams::{Datagrams, renumber};
 use crate::wire::record::{Record, content_type, records};

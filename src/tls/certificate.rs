@@ -111,6 +111,33 @@ impl Certificates {
 /// of the same key type replaces it. On an error the context is as it was.
 pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> Result<(), Cause> {
     with_clean_queue(|| {
+        let identity = Identity::load(ctx, certificate, key)?;
+        // SAFETY: all four are alive during the call, which takes references of its own to what it keeps. It checks
+        // everything, also that key and certificate belong together, before it changes the context.
+        let used = unsafe {
+            let (own, private, others) = identity.as_ptrs();
+            sys::SSL_CTX_use_cert_and_key(ctx.as_ptr(), own, private, others, 1)
+        };
+        if used == 1 { Ok(()) } else { Err(Cause::openssl().about(files(certificate, key))) }
+    })
+}
+
+/// Names both files.
+pub fn files(certificate: &CStr, key: &CStr) -> String {
+    format!("certificate file {} with key file {}", quoted(certificate), quoted(key))
+}
+
+/// A certificate with its chain and key.
+pub struct Identity {
+    /// The certificate itself.
+    pub own: X509,
+    others: Stack<X509>,
+    private: PKey<Private>,
+}
+
+impl Identity {
+    /// Reads the files. The context may have a password callback for the key.
+    pub fn load(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> Result<Identity, Cause> {
         let about_certificate = |cause: Cause| cause.about(format_args!("certificate file {}", quoted(certificate)));
         let mut chain = Contents::of(certificate)
             .and_then(|contents| contents.certificates())
@@ -123,19 +150,13 @@ pub fn use_certificate(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> R
             others.push(other)?;
         }
         let private = private_key(ctx, key).map_err(|cause| cause.about(format_args!("key file {}", quoted(key))))?;
-        // SAFETY: all four are alive during the call, which takes references of its own to what it keeps. It checks
-        // everything, also that key and certificate belong together, before it changes the context.
-        let used =
-            unsafe { sys::SSL_CTX_use_cert_and_key(ctx.as_ptr(), own.as_ptr(), private.as_ptr(), others.as_ptr(), 1) };
-        if used == 1 {
-            return Ok(());
-        }
-        Err(Cause::openssl().about(format_args!(
-            "certificate file {} with key file {}",
-            quoted(certificate),
-            quoted(key)
-        )))
-    })
+        Ok(Identity { own, others, private })
+    }
+
+    /// The certificate, its key and its chain, as long as this is there.
+    pub fn as_ptrs(&self) -> (*mut openssl_sys::X509, *mut openssl_sys::EVP_PKEY, *mut openssl_sys::stack_st_X509) {
+        (self.own.as_ptr(), self.private.as_ptr(), self.others.as_ptr())
+    }
 }
 
 /// Reads the key. Only the program's own password callback is asked when it is encrypted, never a person.

@@ -6,7 +6,7 @@ use std::ptr;
 use foreign_types::{ForeignType, ForeignTypeRef};
 use libc::{c_int, c_void};
 use openssl::sha::Sha256;
-use openssl::ssl::{Ssl, SslContextRef};
+use openssl::ssl::{Ssl, SslContextBuilder, SslContextRef};
 use openssl::stack::Stack;
 use openssl::x509::{X509, X509Name};
 use openssl_sys::{SSL, SSL_CTX, X509_STORE_CTX};
@@ -31,6 +31,12 @@ const VERIFY_MODES: c_int = 0x0f;
 
 /// The type of a verify callback.
 pub type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
+
+/// The context that is being built.
+pub fn of(builder: &mut SslContextBuilder) -> &SslContextRef {
+    // SAFETY: the builder has it, and for as long as it is borrowed nobody else does.
+    unsafe { SslContextRef::from_ptr(builder.as_ptr()) }
+}
 
 /// Sets the cipher list, the groups and DTLS 1.2 as the only version. On an error the context is as it was.
 pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {

@@ -1,13 +1,15 @@
 //! One secret that a fleet of servers shares: cookies and session tickets of each are good at all of them.
 
-use std::ffi::CStr;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use foreign_types::ForeignTypeRef;
 use openssl::hash::MessageDigest;
 use openssl::pkcs5::pbkdf2_hmac;
 use openssl::ssl::SslContextRef;
 
-use super::cause::{Cause, quoted, with_clean_queue};
+use super::cause::{Cause, with_clean_queue};
 use super::certificate::Contents;
 use super::sys;
 
@@ -22,26 +24,30 @@ pub struct FleetSecret(Contents);
 
 impl FleetSecret {
     /// Reads the file.
-    pub fn read(path: &CStr) -> Result<FleetSecret, Cause> {
+    pub fn read(path: &Path) -> Result<FleetSecret, Cause> {
         let read = || {
-            let contents = Contents::of(path)?;
+            let path = CString::new(path.as_os_str().as_bytes()).map_err(|why| Cause::from(why.to_string()))?;
+            let contents = Contents::of(&path)?;
             match contents.bytes().len() {
                 len if len < LEAST => Err(Cause::from(format!("{len} bytes; at least {LEAST} are needed"))),
                 _ => Ok(FleetSecret(contents)),
             }
         };
-        read().map_err(|cause| cause.about(format_args!("secret file {}", quoted(path))))
+        read().map_err(|cause| cause.about(format_args!("secret file {}", path.display())))
     }
 
-    /// The secret behind the cookies.
-    pub fn for_cookies(&self) -> Result<[u8; 32], Cause> {
-        self.derive(b"dv_dtls cookies")
+    /// The secret behind the cookies: the file as it is, so that all doors make the same of it. Their keys are derived from
+    /// it with another hash function than those of the tickets.
+    pub fn for_cookies(&self) -> &[u8] {
+        self.0.bytes()
     }
 
     /// Seals and opens the session tickets of a context with keys of this secret. Not while somebody uses it.
     pub fn use_for_tickets(&self, context: &SslContextRef) -> Result<(), Cause> {
         with_clean_queue(|| {
-            let mut keys = self.derive::<TICKET_KEYS>(b"dv_dtls tickets")?;
+            let mut keys = [0; TICKET_KEYS];
+            // One iteration: the file is no password that somebody could try out.
+            pbkdf2_hmac(self.0.bytes(), b"dv_dtls tickets", 1, MessageDigest::sha256(), &mut keys)?;
             // SAFETY: the context is alive; libssl copies the keys.
             let set = unsafe {
                 let set = sys::SSL_CTRL_SET_TLSEXT_TICKET_KEYS;
@@ -51,12 +57,5 @@ impl FleetSecret {
             };
             if set == 1 { Ok(()) } else { Err(Cause::openssl()) }
         })
-    }
-
-    /// One iteration: the file is no password that somebody could try out.
-    fn derive<const LEN: usize>(&self, purpose: &[u8]) -> Result<[u8; LEN], Cause> {
-        let mut key = [0; LEN];
-        pbkdf2_hmac(self.0.bytes(), purpose, 1, MessageDigest::sha256(), &mut key)?;
-        Ok(key)
     }
 }

@@ -242,6 +242,17 @@ impl Session {
         self.inbound().begin_handshake(sequence + 1);
     }
 
+    /// Asks the cookie callbacks of the context about a hello, alone in its record: whether its cookie is good. If it is not,
+    /// a HelloVerifyRequest waits to leave.
+    pub fn ask(&mut self, hello_record: &[u8]) -> bool {
+        // SAFETY: a plain call.
+        unsafe { clear_errors() };
+        let proven = self.dtlsv1_listen(hello_record);
+        // SAFETY: as above.
+        unsafe { clear_errors() };
+        proven
+    }
+
     /// Shows libssl a hello of our own, to see which cookie callback it calls.
     pub fn probe(&mut self, hello_record: &[u8]) -> Probe {
         let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));

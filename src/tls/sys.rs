@@ -79,8 +79,22 @@ unsafe extern "C" {
         chain: *mut stack_st_X509,
         replace: c_int,
     ) -> c_int;
+    pub fn SSL_use_cert_and_key(
+        ssl: *mut SSL,
+        x509: *mut X509,
+        pkey: *mut EVP_PKEY,
+        chain: *mut stack_st_X509,
+        replace: c_int,
+    ) -> c_int;
+    pub fn SSL_certs_clear(ssl: *mut SSL);
+    pub fn SSL_CTX_set_cert_cb(
+        ctx: *mut SSL_CTX,
+        cb: Option<unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int>,
+        user: *mut c_void,
+    );
     pub fn SSL_CTX_get_default_passwd_cb(ctx: *mut SSL_CTX) -> Option<pem_password_cb>;
     pub fn SSL_CTX_get_default_passwd_cb_userdata(ctx: *mut SSL_CTX) -> *mut c_void;
+    pub fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const openssl_sys::SSL_METHOD;
     pub fn SSL_CTX_set_security_callback(ctx: *mut SSL_CTX, cb: Option<security_cb>);
     pub fn SSL_CTX_get_security_callback(ctx: *const SSL_CTX) -> Option<security_cb>;
     pub fn SSL_in_before(ssl: *const SSL) -> c_int;

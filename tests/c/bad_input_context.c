@@ -144,6 +144,18 @@ certificate(SSL_CTX *ctx)
     SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
     in_folder(cert, "server-chain5-rsa4096.pem");
     CHECK(dv_ssl_certificate(ctx, cert, in_folder(other, "server-chain5-rsa4096.key")) == 0 && quiet());
+
+    in_folder(cert, "named.pem");
+    CHECK(dv_ssl_add_certificate(NULL, cert, key) == -1 && said("dv_ssl_add_certificate", "ctx is NULL"));
+    CHECK(dv_ssl_add_certificate(ctx, NULL, key) == -1 && said("dv_ssl_add_certificate", "cert is NULL"));
+    CHECK(dv_ssl_add_certificate(ctx, cert, NULL) == -1 && said("dv_ssl_add_certificate", "key is NULL"));
+    CHECK(dv_ssl_add_certificate(ctx, cert, key) == -1 && said("named.pem", "mismatch"));
+    in_folder(other, "client.pem");
+    CHECK(dv_ssl_add_certificate(ctx, other, key) == -1);
+    CHECK(said("client.pem", "no DNS name"));
+    for (i = 0; i < 3; i++) {
+        CHECK(dv_ssl_add_certificate(ctx, cert, in_folder(other, "named.key")) == 0 && quiet());
+    }
 }
 
 /* Takes what waits in one SSL to the other: one datagram for each flight does for a wire without loss. */

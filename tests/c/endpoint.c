@@ -167,6 +167,9 @@ exchange(struct side *client, struct side *server)
     CHECK(dv_session_export(client->endpoint, client->session, "EXPORTER-t", "c", 1, key[0], sizeof(key[0])) == 0);
     CHECK(dv_session_export(server->endpoint, server->session, "EXPORTER-t", "c", 1, key[1], sizeof(key[1])) == 0);
     CHECK(memcmp(key[0], key[1], sizeof(key[0])) == 0);
+    key[1][0] = 'c';
+    CHECK(dv_session_export(server->endpoint, server->session, "EXPORTER-t", key[1], 1, key[1], sizeof(key[1])) == 0);
+    CHECK(memcmp(key[0], key[1], sizeof(key[0])) == 0);
     CHECK(dv_session_addresses(server->endpoint, server->session, &peer, &local) == 0);
     CHECK(memcmp(&peer, &client->address, sizeof(peer)) == 0);
     CHECK(local.any.sa_family == server->address.any.sa_family);

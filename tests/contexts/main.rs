@@ -6,7 +6,9 @@
 mod certificate;
 mod ciphers;
 mod epoll;
+mod names;
 mod peer_name;
 mod support;
+mod tickets;
 mod verify;
 mod version;

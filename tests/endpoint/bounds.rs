@@ -211,7 +211,7 @@ fn datagrams_of_one_length_leave_together() {
     let shape = |transmit: Option<Transmit<'_>>| {
         transmit.map(|t| (t.datagrams().map(|d| d.len()).collect::<Vec<_>>(), t.segment_size))
     };
-    let overhead = 13 + 8 + 16 + if CID_LEN > 0 { CID_LEN + 1 } else { 0 };
+    let overhead = 13 + 8 + 16 + if CID_LEN != 0 { CID_LEN + 1 } else { 0 };
     let (long, short, longer) = (100 + overhead, 50 + overhead, 200 + overhead);
     assert_eq!(shape(endpoint.transmit(2)), Some((vec![long, long], Some(long))));
     assert_eq!(shape(endpoint.transmit(64)), Some((vec![long, short], Some(long))));

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod contexts;
+mod cookies;
 mod handshake;
 mod hostile;
 mod interop;

@@ -38,7 +38,7 @@ impl Pair {
         self.world.nodes[self.client].address
     }
 
-    fn from_client(&mut self, message: &[u8]) {
+    fn client_says(&mut self, message: &[u8]) {
         self.world.send(self.client, self.ours, message);
         self.world.settle();
     }
@@ -46,7 +46,7 @@ impl Pair {
     /// A datagram of the client's that the network loses, for somebody to have seen.
     fn seen(&mut self, message: &[u8]) -> Vec<u8> {
         self.world.pass = Box::new(|_| false);
-        self.from_client(message);
+        self.client_says(message);
         self.world.pass = Box::new(|_| true);
         self.world.sent.pop().unwrap().2
     }
@@ -82,7 +82,7 @@ fn a_client_moves_and_goes_on() {
     pair.world.nodes[pair.server].echo = true;
     for port in 1..=20 {
         let address = pair.rebind(port);
-        pair.from_client(b"here I am");
+        pair.client_says(b"here I am");
         pair.world.settle();
         assert_eq!(pair.peer(), (address, true));
         assert_eq!(pair.world.nodes[pair.client].messages(pair.ours).len(), usize::from(port));
@@ -107,7 +107,7 @@ fn a_server_moves_and_goes_on() {
     pair.world.settle();
     let info = pair.world.nodes[pair.client].endpoint.info(pair.ours).unwrap();
     assert_eq!((info.peer(), info.is_peer_proven()), (address, true));
-    pair.from_client(b"I see");
+    pair.client_says(b"I see");
     assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs), [b"I see"]);
 }
 
@@ -161,7 +161,7 @@ fn messages_that_waited_for_the_old_address_are_withheld_from_the_new_one() {
 fn the_program_confirms_the_address() {
     let mut pair = Pair::new(checks(false), checks(true));
     let address = pair.rebind(7);
-    pair.from_client(b"x");
+    pair.client_says(b"x");
     assert_eq!(pair.peer(), (address, false));
     assert_eq!(pair.send(&[0; 1000]), Err(Error::Unproven));
     pair.world.pass_time(10 * SECOND);
@@ -182,7 +182,7 @@ fn a_copy_moves_nothing() {
     let mut pair = Pair::new(checks(true), checks(true));
     let before = pair.peer();
     let late = pair.seen(b"late");
-    pair.from_client(b"newer");
+    pair.client_says(b"newer");
     let newer = pair.world.sent.pop().unwrap().2;
     for port in 1..50 {
         pair.world.inject(elsewhere(port), pair.server, &newer);
@@ -231,7 +231,7 @@ fn the_client_itself_brings_the_session_back() {
         let datagram = pair.seen(b"overtaken");
         pair.world.inject(elsewhere(1), pair.server, &datagram);
         assert_eq!(pair.peer(), (elsewhere(1), false));
-        pair.from_client(b"still here");
+        pair.client_says(b"still here");
         assert_eq!(pair.peer(), before);
         pair.send(&[0; 1000]).unwrap();
         pair.world.pass_time(5 * SECOND);
@@ -246,7 +246,7 @@ fn answers_that_were_seen_before_prove_nothing() {
     let mut pair = Pair::new(checks(true), checks(true));
     let home = pair.world.nodes[pair.client].address;
     pair.rebind(7);
-    pair.from_client(b"moved");
+    pair.client_says(b"moved");
     let checks: Vec<_> = pair.world.sent.iter().map(|(from, to, bytes)| (*from, *to, bytes.clone())).collect();
     assert!(pair.peer().1);
     let datagram = pair.seen(b"overtaken");

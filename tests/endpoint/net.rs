@@ -96,7 +96,7 @@ impl World {
     }
 
     pub fn add_at(&mut self, address: SocketAddr, context: SslContext, mut config: Config) -> usize {
-        if CID_LEN > 0 {
+        if CID_LEN != 0 {
             config.connection_ids.get_or_insert(ConnectionIds { len: CID_LEN, ..ConnectionIds::default() });
         }
         self.add_plain_at(address, context, config)

@@ -12,7 +12,7 @@ use crate::contexts::*;
 use crate::net::*;
 
 /// The content type that an alert seems to have.
-const ALERT: u8 = if CID_LEN > 0 { content_type::TLS12_CID } else { content_type::ALERT };
+const ALERT: u8 = if CID_LEN != 0 { content_type::TLS12_CID } else { content_type::ALERT };
 
 /// A client and a server that have talked before, so that their next handshake is resumed and its last flight the client's.
 struct Resumed {

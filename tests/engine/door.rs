@@ -1,6 +1,6 @@
 //! The doors of the library that a server can stand behind. A proof is written once and holds for each of them.
 
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Door {
     /// Whether it reads on until a datagram has no more messages. The original main reads once.
     pub drains: bool,
     program: fn(&Door) -> PathBuf,
-    arguments: fn(&mut Command, SocketAddr),
+    arguments: fn(&mut Command, SocketAddr, Ipv4Addr),
     authority: Option<&'static str>,
     document: Option<Arc<Document>>,
 }
@@ -38,11 +38,12 @@ impl Door {
                 let document = door.document.as_ref().expect("only run with --ignored when there is a document");
                 Program::server(Taken::ALL, Link::Shared).build(document)
             },
-            arguments: |command, at| {
+            arguments: |command, at, ipv4| {
                 // Its IPv6 address is the second one: it always listens on one of IPv4.
-                let ipv4 = if at.is_ipv6() { own_host().into() } else { at.ip() };
                 command.args(["server", "-a", &ipv4.to_string(), "-p", &at.port().to_string()]);
-                command.args(at.is_ipv6().then_some("-6"));
+                if at.is_ipv6() {
+                    command.args(["-6", &at.ip().to_string()]);
+                }
             },
             authority: None,
             document,
@@ -57,7 +58,7 @@ impl Door {
                 }
                 library().join("dtls_server")
             },
-            arguments: |command, at| {
+            arguments: |command, at, _| {
                 command.args(["-a", &at.ip().to_string(), "-p", &at.port().to_string()]);
             },
             authority: Some("-C"),
@@ -88,13 +89,14 @@ pub struct Setup {
     environment: Vec<(&'static str, String)>,
     identity: &'static str,
     authority: bool,
-    ipv6: bool,
+    /// None: an address of IPv4 that no other test has.
+    host: Option<Ipv6Addr>,
 }
 
 impl Setup {
     /// With an ECDSA certificate and the library's defaults.
     pub fn new() -> Setup {
-        Setup { environment: vec![("DV_LOG", "warn".into())], identity: "server-ecdsa", authority: false, ipv6: false }
+        Setup { environment: vec![("DV_LOG", "warn".into())], identity: "server-ecdsa", authority: false, host: None }
     }
 
     /// With an environment variable of the operator's.
@@ -113,26 +115,27 @@ impl Setup {
         Setup { authority: true, ..self }
     }
 
-    /// On [::1].
-    pub fn ipv6(self) -> Setup {
-        Setup { ipv6: true, ..self }
+    /// On this address of IPv6.
+    pub fn at(self, host: Ipv6Addr) -> Setup {
+        Setup { host: Some(host), ..self }
     }
 
-    /// Starts a server behind `door`, on an address that no other test has.
+    /// Starts a server behind `door`, on a port that no other test has.
     pub fn start(&self, door: &Door) -> Server {
-        let host = if self.ipv6 { Ipv6Addr::LOCALHOST.into() } else { own_host().into() };
+        let ipv4 = own_host();
+        let host = self.host.map_or(IpAddr::V4(ipv4), IpAddr::V6);
         let socket = UdpSocket::bind(SocketAddr::new(host, 0)).expect("a port");
         let address = socket.local_addr().expect("bound");
         drop(socket);
         let mut command = Command::new((door.program)(door));
-        (door.arguments)(&mut command, address);
+        (door.arguments)(&mut command, address, ipv4);
         let certificate = certificates().join(self.identity).with_extension("pem");
         command.arg("-k").arg(certificate.with_extension("key")).arg("-c").arg(certificate);
         if self.authority {
             command.arg(door.authority.expect("a door with an authority")).arg(certificates().join("ca.pem"));
         }
         command.envs(self.environment.iter().cloned());
-        let mut server = Server { address, process: Process::start(command, Stdio::null()) };
+        let mut server = Server { address, ipv4, process: Process::start(command, Stdio::null()) };
         let deadline = Instant::now() + PATIENCE;
         while !is_bound(address) {
             assert!(server.process.ended().is_none(), "{}", server.process.output());
@@ -145,6 +148,7 @@ impl Setup {
 /// A server that runs. It is killed when dropped.
 pub struct Server {
     pub address: SocketAddr,
+    ipv4: Ipv4Addr,
     process: Process,
 }
 
@@ -156,6 +160,11 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Its IPv4 address, where `address` is the other one of two.
+    pub fn ipv4(&self) -> SocketAddr {
+        SocketAddr::from((self.ipv4, self.address.port()))
     }
 
     /// What it has printed, its log included.

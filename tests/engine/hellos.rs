@@ -1,6 +1,6 @@
 //! Hellos of every kind, and cookies that are not the peer's.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use openssl::ssl::{SslOptions, SslVersion};
@@ -35,7 +35,7 @@ pub const PROOFS: &[Proof] = &[
 ];
 
 /// What OpenSSL needs beside a suite: groups, their formats, signature algorithms, and here the versions.
-fn hello(versions: &[u16]) -> Hello {
+pub fn hello(versions: &[u16]) -> Hello {
     let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes(), &(body.len() as u16).to_be_bytes(), body].concat();
     let mut extensions = [
         extension(10, &[0, 4, 0, 29, 0, 23]),
@@ -56,7 +56,7 @@ fn hello(versions: &[u16]) -> Hello {
 
 /// What a server said to a datagram.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub enum Answer {
     /// A HelloVerifyRequest with this cookie.
     Cookie(Vec<u8>),
     /// A flight that begins with a ServerHello of this version.
@@ -65,7 +65,7 @@ enum Answer {
     Nothing,
 }
 
-fn put(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Answer {
+pub fn put(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Answer {
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("not zero");
     socket.send_to(datagram, to).expect("loopback takes it");
     let mut buffer = [0; 2048];
@@ -85,7 +85,7 @@ fn put(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Answer {
 }
 
 /// The cookie for this hello from this socket.
-fn cookie(socket: &UdpSocket, to: SocketAddr, hello: &Hello) -> Vec<u8> {
+pub fn cookie(socket: &UdpSocket, to: SocketAddr, hello: &Hello) -> Vec<u8> {
     match put(socket, to, &hello.datagram()) {
         Answer::Cookie(cookie) => {
             assert!((1..=32).contains(&cookie.len()), "{} bytes of cookie", cookie.len());
@@ -285,7 +285,7 @@ fn no_common_cipher(door: &Door) {
 }
 
 fn ipv6(door: &Door) {
-    let server = Setup::new().with("DV_MTU", 256).ipv6().start(door);
+    let server = Setup::new().with("DV_MTU", 256).at(Ipv6Addr::LOCALHOST).start(door);
     let socket = UdpSocket::bind("[::1]:0").expect("a free port");
     let mut client = Client::connect_from(socket.try_clone().expect("a descriptor"), server.address);
     client.ask(door, b"a message");

@@ -15,6 +15,7 @@ mod program;
 #[path = "../samples/mod.rs"]
 mod samples;
 
+mod addresses;
 mod attacks;
 mod client;
 mod clients;
@@ -67,13 +68,14 @@ fn main() {
     if document.is_none() {
         eprintln!("the original document is not at {} (DV_ORIGINAL_DOC): ignored", document::path().display());
     }
-    let themes: [(&str, &[Proof]); 8] = [
+    let themes: [(&str, &[Proof]); 9] = [
         ("flood", flood::PROOFS),
         ("loss", loss::PROOFS),
         ("mtu", mtu::PROOFS),
         ("attacks", attacks::PROOFS),
         ("restart", restart::PROOFS),
         ("hellos", hellos::PROOFS),
+        ("addresses", addresses::PROOFS),
         ("limits", limits::PROOFS),
         ("clients", clients::PROOFS),
     ];

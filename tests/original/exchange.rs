@@ -52,7 +52,7 @@ impl Server {
         let port = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).ok()?.port();
         let certificate = certificates().join(format!("server-{}.pem", identity.name()));
         let mut command = Command::new(program);
-        command.args(["server", "-6", "-a", &host.to_string(), "-p", &port.to_string()]);
+        command.args(["server", "-6", "::1", "-a", &host.to_string(), "-p", &port.to_string()]);
         command.arg("-k").arg(certificate.with_extension("key")).arg("-c").arg(certificate);
         let mut server = Server {
             process: Process::start(command, Stdio::null()),

@@ -1,31 +1,33 @@
 /*
  * The program's main: options in, one of the original mains called.
  *
- *   program client|server [-a address] [-p port] [-c certificate] [-k key] [-P CA file] [-6]
+ *   program client|server [-a address] [-p port] [-c certificate] [-k key] [-P CA file] [-6 address]
  *
- * -6 lets the server listen on [::1] as well, on the same port.
+ * -6 lets the server listen on an IPv6 address as well, on the same port.
  */
 int main(int argc, char **argv)
 {
     struct sockaddr_in at = {.sin_family = AF_INET};
-    struct sockaddr_in6 at6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr_in6 at6 = {.sin6_family = AF_INET6};
     char *address = "127.0.0.1", *certificate = NULL, *key = NULL, *ca = NULL, *mode = argc > 1 ? argv[1] : "";
-    int option = 0, port = 7838, ipv6 __attribute__((unused)) = 0;
+    char *address6 = NULL;
+    int option = 0, port = 7838;
 
     optind = 2;
-    while ((option = getopt(argc, argv, "a:p:c:k:P:6")) != -1) {
+    while ((option = getopt(argc, argv, "a:p:c:k:P:6:")) != -1) {
         switch (option) {
         case 'a': address = optarg; break;
         case 'p': port = atoi(optarg); break;
         case 'c': certificate = optarg; break;
         case 'k': key = optarg; break;
         case 'P': ca = optarg; break;
-        case '6': ipv6 = 1; break;
+        case '6': address6 = optarg; break;
         default: return 64;
         }
     }
     at.sin_port = at6.sin6_port = htons(port);
-    if (inet_pton(AF_INET, address, &at.sin_addr) != 1) {
+    if (inet_pton(AF_INET, address, &at.sin_addr) != 1
+        || (address6 != NULL && inet_pton(AF_INET6, address6, &at6.sin6_addr) != 1)) {
         return 64;
     }
 #ifndef PROGRAM_IS_MEASURED
@@ -44,7 +46,7 @@ int main(int argc, char **argv)
         /* The original main forgets this, and its first datagram ends in a segmentation fault. */
         dv_dtls_conn_table_init();
 #endif
-        return dv_ssl_server_main(&at, ipv6 ? &at6 : NULL, certificate, key, ca);
+        return dv_ssl_server_main(&at, address6 != NULL ? &at6 : NULL, certificate, key, ca);
     }
 #endif
     return 64;

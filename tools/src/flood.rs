@@ -53,6 +53,8 @@ pub struct Answers {
     pub other: u64,
     /// Answers that were longer than the hello.
     pub amplified: u64,
+    /// Answers that found our own sockets full.
+    pub overflowed: u64,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -60,8 +62,9 @@ pub struct Answers {
 /// Hellos without an answer that a saturating flood keeps at the server. A socket of the kernel's default size holds
 /// about 270 of them: more would be lost.
 const WINDOW: u64 = 128;
-/// How long a hello counts as under way when nothing comes back.
+/// How long a hello counts as under way when nothing comes back, and how long the last ones do.
 const PATIENCE: Duration = Duration::from_millis(200);
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Flood {
     /// Floods until the count, the time, or `stop`.
@@ -80,7 +83,10 @@ impl Flood {
         let mut answers = Answers::default();
         let (began, mut heard, mut written_off) = (Instant::now(), Instant::now(), 0);
         while began.elapsed() < self.limit && !stop.load(Ordering::Relaxed) {
-            let under_way = answers.sent - answers.answered.min(answers.sent) - written_off.min(answers.sent);
+            // What was written off may still come, from a server that was kept from its work for a while.
+            let missing = answers.sent - answers.answered.min(answers.sent);
+            written_off = written_off.min(missing);
+            let under_way = missing - written_off;
             let due = match self.rate {
                 Some(rate) => ((began.elapsed().as_secs_f64() * rate) as u64).saturating_sub(answers.sent),
                 None => WINDOW.saturating_sub(under_way),
@@ -112,15 +118,13 @@ impl Flood {
                 }
             }
             progress(&answers);
-            if heard.elapsed() >= PATIENCE && under_way > 0 {
-                if answers.sent == self.count {
+            if answers.sent == self.count {
+                if answers.answered >= self.count || heard.elapsed() >= LAST_PATIENCE {
                     break;
                 }
+            } else if heard.elapsed() >= PATIENCE && under_way > 0 {
                 written_off += under_way;
                 heard = Instant::now();
-            }
-            if answers.answered + written_off >= self.count {
-                break;
             }
             if idle {
                 // A saturating flood must not sleep through the server's last answers for long.
@@ -128,6 +132,7 @@ impl Flood {
             }
         }
         answers.elapsed = began.elapsed();
+        answers.overflowed = sockets.iter().map(sys::overflowed).sum::<Result<u64, _>>().map_err(fail)?;
         Ok(answers)
     }
 }
@@ -151,6 +156,7 @@ impl Answers {
             .value("answered", self.answered)
             .value("other_replies", self.other)
             .value("longer_than_hello", self.amplified)
+            .value("lost_in_own_sockets", self.overflowed)
             .float("hellos_per_s", self.sent as f64 / self.elapsed.as_secs_f64())
             .float("elapsed_s", self.elapsed.as_secs_f64())
     }

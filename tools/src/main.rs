@@ -13,6 +13,7 @@ mod connect;
 #[allow(dead_code)] // The tests need more of it.
 mod document;
 mod echo;
+mod failover;
 mod flood;
 mod forge;
 mod handshake;
@@ -50,6 +51,7 @@ const COMMANDS: &[Command] = &[
     ("flood", flood::HELP, flood::run),
     ("attack", attack::HELP, attack::run),
     ("restart", restart::HELP, restart::run),
+    ("failover", failover::HELP, failover::run),
     ("proxy", proxy::HELP, proxy::run),
     ("bench-helpers", bench::HELP, bench::run),
 ];

@@ -76,7 +76,7 @@ fn half(profile: &Profile, live: &Live) -> Result<(), String> {
 }
 
 /// Goes on with a handshake until it is finished or given up, `enough` says so, or the time is over.
-fn drive(client: &mut Client, limit: Duration, enough: impl Fn() -> bool) -> Result<Step, String> {
+pub fn drive(client: &mut Client, limit: Duration, enough: impl Fn() -> bool) -> Result<Step, String> {
     let mut poll = Poll::new().map_err(|why| format!("epoll: {why}"))?;
     poll.add(client.link().socket(), 0).map_err(|why| format!("epoll: {why}"))?;
     let until = Instant::now() + limit;

@@ -1,7 +1,7 @@
 //! The system calls that std lacks: epoll, batches of datagrams from chosen source addresses, socket buffers, limits.
 
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::{size_of, size_of_val, zeroed};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -86,6 +86,25 @@ fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io
         )
     })?;
     Ok(())
+}
+
+/// Datagrams that found this socket full.
+pub fn overflowed(socket: &UdpSocket) -> io::Result<u64> {
+    // SK_MEMINFO_DROPS and SK_MEMINFO_VARS of <linux/sock_diag.h>.
+    const DROPS: usize = 8;
+    let mut info = [0u32; DROPS + 1];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `info`.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast::<c_void>(),
+            &mut len,
+        )
+    })?;
+    Ok(info[DROPS].into())
 }
 
 /// As many open files as the system lets us have.

@@ -17,7 +17,7 @@ use super::protection::{Protection, Settled};
 use super::records::Records;
 use super::settings::Settings;
 use super::stats::Counters;
-use crate::fork;
+use crate::tls::fork;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
@@ -81,14 +81,13 @@ pub enum SendError {
     Failed,
 }
 
-/// How a connection begins.
-pub enum Accepted {
-    /// It does: the answer waits to leave.
-    Begun(Box<Connection>),
-    /// libssl, asked with cookie callbacks of the program's own, wants to see a cookie first.
-    Answer(Vec<u8>),
-    /// It does not.
-    Refused,
+/// On what terms a server begins a handshake.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The hello bears a cookie that was verified. Without it the handshake begins with any hello.
+    pub listen: bool,
+    /// What is offered, where the client wants connection IDs.
+    pub own: Option<OwnId>,
 }
 
 /// One connection.
@@ -151,39 +150,32 @@ struct Flight {
 impl Connection {
     /// Begins a server's side with the hello at the start of `datagram`.
     ///
-    /// `listen`: the hello must bear a cookie; it was verified by [`super::gate`], or else the context has cookie
-    /// callbacks of the program's own, which decide now. Without it the handshake begins with any hello.
+    /// None when libssl does not take it.
     pub fn accept(
         context: &SslContextRef,
         settings: &Settings,
         peer: SocketAddr,
         hello: &ClientHello<'_>,
         datagram: &[u8],
-        listen: bool,
-        own: Option<OwnId>,
+        terms: Terms,
         now: u64,
-    ) -> Accepted {
-        let Ok(session) = Session::accept(context, peer, &parameters(settings, peer)) else { return Accepted::Refused };
+    ) -> Option<Box<Connection>> {
+        let session = Session::accept(context, peer, &parameters(settings, peer)).ok()?;
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
-        if own.is_some_and(|own| connection.offer(own).is_err()) {
-            return Accepted::Refused;
-        }
+        terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;
         connection.client_random = *hello.random;
         connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
-        if !listen {
+        if !terms.listen {
             connection.protection.session().begin_handshake(hello.record_sequence);
             connection.step(first, now);
         } else if connection.protection.session().listen(first, hello.record_sequence) {
             connection.step(&[], now);
         } else {
-            return match connection.protection.outbound().pop() {
-                Some(answer) if answer.len() <= datagram.len() => Accepted::Answer(answer.to_vec()),
-                _ => Accepted::Refused,
-            };
+            return None;
         }
-        Accepted::Begun(Box::new(connection))
+        Some(Box::new(connection))
     }
 
     /// Begins a client's side; `prepare` sets the server's name and the like. The first hello waits to leave.
@@ -559,6 +551,11 @@ impl Connection {
     /// The oldest datagram that a C caller wrote to the inbound BIO.
     pub(crate) fn take_inbound(&mut self) -> Option<Box<[u8]>> {
         self.protection.session().inbound().pop()
+    }
+
+    #[cfg(test)]
+    pub(super) fn protection(&mut self) -> &mut Protection {
+        &mut self.protection
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.

@@ -6,7 +6,6 @@ use std::hint::black_box;
 use openssl::ssl::SslContextRef;
 
 use super::Error;
-use crate::engine::cookie::CookieJar;
 use crate::engine::registry::CID_MAX;
 use crate::engine::settings::Settings;
 use crate::tls::{connection_id, cookie};
@@ -120,9 +119,8 @@ impl CookieSecret {
 }
 
 impl CookieSecret {
-    /// A jar for it, with another clock.
-    pub(crate) fn jar(&self, unix_offset: u64) -> CookieJar {
-        CookieJar::new(&self.secret, unix_offset)
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.secret
     }
 }
 

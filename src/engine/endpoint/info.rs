@@ -22,6 +22,11 @@ impl Endpoint {
         self.seat(session).map(Info)
     }
 
+    pub(super) fn seat(&self, session: Session) -> Result<&Seat, Error> {
+        let session = self.own(session)?;
+        self.seats.get(session).or_else(|| self.ended.get(&session)).ok_or(Error::Stale)
+    }
+
     /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
     pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
         let session = self.own(session)?;
@@ -32,6 +37,11 @@ impl Endpoint {
     /// The sessions that are open or will be, in no order.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
         self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
+    }
+
+    /// When [`Endpoint::advance`] is to be called, at the latest; `u64::MAX`: nothing will be due.
+    pub fn deadline(&self) -> u64 {
+        self.timers.next()
     }
 
     /// What was counted so far.
@@ -102,9 +112,13 @@ impl<'a> Info<'a> {
         self.0.connection.state()
     }
 
-    /// What OpenSSL says about a session that has failed.
+    /// What OpenSSL says about a session that has failed, and about the peer's certificate, where that is not good.
     pub fn failure(&self) -> Option<String> {
-        self.0.connection.why().map(|why| Cause::from(why.clone()).to_string())
+        let why = Cause::from(self.0.connection.why()?.clone());
+        Some(match self.verify_result() {
+            X509VerifyResult::OK => why.to_string(),
+            bad => format!("{why} ({bad})"),
+        })
     }
 
     /// Bytes of the longest message that can be sent.

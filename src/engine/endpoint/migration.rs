@@ -123,7 +123,7 @@ impl Endpoint {
         let Some(datagram) = seat.connection.seal_check(Check::Challenge(cookie)) else { return };
         if unproven.charge(datagram.len()) {
             let (to, from) = (seat.connection.peer(), seat.local);
-            self.push_loose(to, from, &datagram);
+            self.outbox.push(to, from, &datagram, &self.counters);
         }
     }
 
@@ -133,7 +133,7 @@ impl Endpoint {
         let Some(datagram) = seat.connection.seal_check(Check::Response(cookie)) else { return };
         let here = seat.unproven.as_mut().filter(|_| seat.connection.peer() == to);
         if datagram.len() <= most && here.is_none_or(|unproven| unproven.charge(datagram.len())) {
-            self.push_loose(to, from, &datagram);
+            self.outbox.push(to, from, &datagram, &self.counters);
         }
     }
 

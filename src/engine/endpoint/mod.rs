@@ -6,10 +6,12 @@
 
 mod config;
 mod connect;
+mod context;
 mod error;
 mod event;
 mod info;
 mod migration;
+mod number;
 mod outbox;
 
 use std::collections::HashMap;
@@ -22,23 +24,24 @@ use openssl::ssl::SslContext;
 
 pub use self::config::{Config, ConnectionIds, CookieSecret};
 pub use self::connect::Connect;
+pub use self::context::{add_certificate, share_tickets};
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
 pub use self::info::Info;
 use self::migration::Unproven;
+pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
-use super::connection::{Accepted, CloseReason, Connection, OwnId, SendError, State};
+use super::connection::{CloseReason, Connection, OwnId, SendError, State, Terms};
 use super::cookie::CookieJar;
 use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
 use super::registry::{Cids, Kind, Limits, Refusal, Registry};
 use super::stats::Counters;
 use super::timers::TimerQueue;
-use crate::fork;
 use crate::log::log;
-use crate::tls;
+use crate::tls::{self, fork};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, content_type, records_with};
 
@@ -51,12 +54,6 @@ const DUE_AT_ONCE: usize = 256;
 
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
-
-/// Where the endpoint's number stands in the number of a session: above the places of so many.
-const NUMBER_SHIFT: u32 = 24;
-
-/// Sessions that an endpoint with a number can have.
-pub(crate) const NUMBERED_SESSIONS_MAX: u32 = (1 << NUMBER_SHIFT) - 2;
 
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
 ///
@@ -173,7 +170,6 @@ impl Endpoint {
     pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
         config.check()?;
         config.check_context(&context)?;
-        crate::net::sys::watch_forks();
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
             None => CookieJar::new(&tls::random(32), 0),
@@ -184,12 +180,12 @@ impl Endpoint {
             jar,
             seats: Registry::new(Limits::from(&config.settings)),
             cids,
+            outbox: Outbox::new(config.max_waiting_bytes),
             config: Config { cookie_secret: None, ..config },
             ended: HashMap::new(),
             told: None,
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
-            outbox: Outbox::default(),
             counters: Arc::default(),
             now: 0,
             born: fork::generation(),
@@ -233,8 +229,8 @@ impl Endpoint {
 
     /// Whether a record of the datagram names its session, whoever has sent it.
     fn has_cid(&self, datagram: &[u8]) -> bool {
-        let mut records = records_with(datagram, self.cids.len());
-        self.cids.len() > 0 && records.any(|record| record.content_type == content_type::TLS12_CID)
+        let mut records = records_with(datagram, self.cids.cid_len());
+        self.cids.cid_len() > 0 && records.any(|record| record.content_type == content_type::TLS12_CID)
     }
 
     /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
@@ -242,7 +238,7 @@ impl Endpoint {
     /// see what may be theirs.
     fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
         let mut found = chain[0].is_some();
-        for record in records_with(datagram, self.cids.len()) {
+        for record in records_with(datagram, self.cids.cid_len()) {
             if record.cid.is_empty() {
                 let _ = chain.iter().flatten().any(|session| self.show(*session, &record, from, to));
             } else if let Some(session) = self.cids.find(record.cid) {
@@ -280,7 +276,7 @@ impl Endpoint {
         }
         match gate::examine(&mut self.jar, self.now, &from, datagram, &self.counters) {
             Verdict::Drop => {}
-            Verdict::Answer(answer) => self.push_loose(from, to, answer.as_bytes()),
+            Verdict::Answer(answer) => self.outbox.push(from, to, answer.as_bytes(), &self.counters),
             Verdict::Proven(hello) => self.accept(&hello, datagram, from, to),
         }
     }
@@ -289,14 +285,15 @@ impl Endpoint {
         if !self.make_room(from) {
             return;
         }
-        let (settings, own) = (&self.config.settings, self.own_id());
-        match Connection::accept(&self.context, settings, from, hello, datagram, true, own, self.now) {
-            Accepted::Begun(connection) => {
+        let terms = Terms { listen: true, own: self.own_id() };
+        let settings = &self.config.settings;
+        match Connection::accept(&self.context, settings, from, hello, datagram, terms, self.now) {
+            Some(connection) => {
                 self.counters.handshakes_begun.add(1);
                 let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
                 self.settle(session, self.inbox.count());
             }
-            Accepted::Answer(_) | Accepted::Refused => self.counters.handshakes_failed.add(1),
+            None => self.counters.handshakes_failed.add(1),
         }
     }
 
@@ -456,21 +453,12 @@ impl Endpoint {
                 self.counters.datagrams_withheld.add(1);
                 continue;
             }
-            push_loose(&mut self.outbox, &self.config, &self.counters, peer, seat.local, datagram);
+            self.outbox.push(peer, seat.local, datagram, &self.counters);
         }
         if seat.known {
             self.inbox.push(Event::Closed { session, reason });
             self.ended.insert(session, seat);
         }
-    }
-
-    fn push_loose(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
-        push_loose(&mut self.outbox, &self.config, &self.counters, to, from, datagram);
-    }
-
-    /// When [`Endpoint::advance`] is to be called, at the latest; `u64::MAX`: nothing will be due.
-    pub fn deadline(&self) -> u64 {
-        self.timers.next()
     }
 
     /// Does what is due at `now`. It takes a bounded time: where very much is due, [`Endpoint::deadline`] is still not later
@@ -521,7 +509,7 @@ impl Endpoint {
         if message.is_empty() {
             return Err(Error::Invalid("an empty message".into()));
         }
-        if self.outbox.waiting + message.len() > self.config.max_waiting_bytes {
+        if !self.outbox.has_room(message.len()) {
             return Err(Error::Again);
         }
         if seat.withholds(message.len()) {
@@ -628,36 +616,10 @@ impl Endpoint {
         Some(transmit)
     }
 
-    /// Gives the endpoint a number among those of one program, before it has sessions: it is part of their numbers, above the
-    /// place, so that no two endpoints' are the same.
-    pub(crate) fn set_number(&mut self, number: u8) {
-        self.brand = u64::from(number) << NUMBER_SHIFT;
-    }
-
-    /// The number of the endpoint that has a session.
-    pub(crate) fn number_of(session: Session) -> u8 {
-        (session.as_u64() >> NUMBER_SHIFT) as u8
-    }
-
     /// Makes cookies with another secret from now on. Those that are out stay good.
     pub fn set_cookie_secret(&mut self, now: u64, secret: &CookieSecret) {
         self.now = self.now.max(now);
         self.jar.replace(self.now, &secret.secret, secret.unix_offset);
-    }
-
-    fn seat(&self, session: Session) -> Result<&Seat, Error> {
-        let session = self.own(session)?;
-        self.seats.get(session).or_else(|| self.ended.get(&session)).ok_or(Error::Stale)
-    }
-
-    /// Ours of a number that the program has given. That of another endpoint finds nothing.
-    fn own(&self, session: Session) -> Result<Session, Error> {
-        Session::from_u64(session.as_u64() ^ self.brand).ok_or(Error::Stale)
-    }
-
-    /// The program's number of a session.
-    fn public(&self, own: Session) -> Session {
-        Session::from_u64(own.as_u64() ^ self.brand).unwrap_or(own)
     }
 
     /// The oldest first.
@@ -713,22 +675,6 @@ impl Seat {
     }
 }
 
-/// Queues a datagram that no connection keeps.
-fn push_loose(
-    outbox: &mut Outbox,
-    config: &Config,
-    counters: &Counters,
-    to: SocketAddr,
-    from: Option<IpAddr>,
-    datagram: &[u8],
-) {
-    if outbox.waiting + datagram.len() > config.max_waiting_bytes {
-        counters.datagrams_dropped.add(1);
-        return;
-    }
-    outbox.push(to, from, datagram);
-}
-
 /// The flow label of IPv6 is no part of who somebody is.
 fn without_flow_label(mut address: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = &mut address {
@@ -736,3 +682,6 @@ fn without_flow_label(mut address: SocketAddr) -> SocketAddr {
     }
     address
 }
+
+#[cfg(test)]
+mod tests;

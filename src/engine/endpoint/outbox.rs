@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Session;
+use crate::engine::stats::Counters;
 use crate::wire::datagrams::Datagrams;
 
 /// One datagram to send, or several of the same length at once.
@@ -27,7 +28,6 @@ impl<'a> Transmit<'a> {
 }
 
 /// See the [module](self).
-#[derive(Default)]
 pub(super) struct Outbox {
     /// Connections with something to send. A connection that is gone since finds nothing.
     pub(super) ready: VecDeque<Session>,
@@ -37,10 +37,27 @@ pub(super) struct Outbox {
     loose: Datagrams,
     addresses: Vec<(SocketAddr, Option<IpAddr>)>,
     left: usize,
+    waiting_max: usize,
 }
 
 impl Outbox {
-    pub(super) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
+    /// An empty one, for at most so many bytes.
+    pub(super) fn new(waiting_max: usize) -> Outbox {
+        let ready = VecDeque::new();
+        Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, waiting_max }
+    }
+
+    /// Whether there is room for so many bytes more.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.waiting + bytes <= self.waiting_max
+    }
+
+    /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.
+    pub(super) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8], counters: &Counters) {
+        if !self.has_room(datagram.len()) {
+            counters.datagrams_dropped.add(1);
+            return;
+        }
         if self.left == self.addresses.len() {
             self.loose.clear();
             self.addresses.clear();

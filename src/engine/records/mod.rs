@@ -11,7 +11,7 @@ mod window;
 
 use std::hint::black_box;
 
-use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{Aad, LessSafeKey, Nonce};
 
 pub use self::prf::export;
 pub use self::suite::Suite;
@@ -27,7 +27,7 @@ const EPOCH: u64 = 1;
 const TAG_LEN: usize = 16;
 
 /// Sequence numbers have 48 bits.
-const SEQUENCE_MAX: u64 = (1 << 48) - 1;
+pub(crate) const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
 /// Numbers that no message gets, so that there are some left to say goodbye with.
 const KEPT_FOR_ALERTS: u64 = 1 << 16;
@@ -85,6 +85,7 @@ struct Key {
 }
 
 struct Expanded {
+    suite: Suite,
     write: LessSafeKey,
     read: LessSafeKey,
 }
@@ -263,12 +264,6 @@ impl Records {
 }
 
 impl Key {
-    fn expand(&self, suite: Suite) -> LessSafeKey {
-        let algorithm = suite.algorithm();
-        let key = UnboundKey::new(algorithm, &self.bytes[..algorithm.key_len()]);
-        LessSafeKey::new(key.expect("the key is as long as its algorithm wants it"))
-    }
-
     /// From the explicit nonce, or where there is none from the number of the record.
     #[inline]
     fn nonce(&self, suite: Suite, eight: [u8; 8]) -> Nonce {
@@ -291,7 +286,7 @@ impl Drop for Key {
 impl Expanded {
     #[inline(never)]
     fn of(suite: Suite, write: &Key, read: &Key) -> Box<Expanded> {
-        Box::new(Expanded { write: write.expand(suite), read: read.expand(suite) })
+        Box::new(Expanded { suite, write: suite.expand(&write.bytes), read: suite.expand(&read.bytes) })
     }
 
     #[inline]
@@ -307,12 +302,9 @@ impl Drop for Expanded {
     /// The AEAD does not wipe its keys, but what another key of the same kind is put over is gone.
     fn drop(&mut self) {
         for key in [&mut self.write, &mut self.read] {
-            let algorithm = key.algorithm();
-            if let Ok(zero) = UnboundKey::new(algorithm, &[0; 32][..algorithm.key_len()]) {
-                *key = LessSafeKey::new(zero);
-            }
-            black_box(key);
+            black_box(key).clone_from(self.suite.zero_key());
         }
+        black_box(self);
     }
 }
 
@@ -335,6 +327,29 @@ fn aad(number: [u8; 8], content_type: u8, version: [u8; 2], len: usize) -> Aad<[
     aad[8..11].copy_from_slice(&[content_type, version[0], version[1]]);
     aad[11..].copy_from_slice(&(len as u16).to_be_bytes());
     Aad::from(aad)
+}
+
+#[cfg(test)]
+impl Records {
+    /// Goes on with another number than the next.
+    pub fn skip_to(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// So many more blocks, and the key is exhausted.
+    pub fn seal_no_more_than(&mut self, blocks: u64) {
+        self.sealed_blocks = self.suite.blocks_max() - blocks;
+    }
+
+    /// So many more failures, and the key is exhausted by the next.
+    pub fn fail_no_more_than(&mut self, times: u64) {
+        self.failed = FAILED_MAX - times;
+    }
+
+    /// To write and to read with.
+    pub fn keys(&self) -> [&[u8]; 2] {
+        [&self.write, &self.read].map(|key| &key.bytes[..self.suite.algorithm().key_len()])
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The cipher suites whose records we can make ourselves.
 
+use std::sync::LazyLock;
+
 use openssl::ssl::{SslRef, SslVersion};
-use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 
 use crate::tls::master_secret;
 
@@ -44,6 +46,22 @@ impl Suite {
             Suite::Aes256Gcm => &AES_256_GCM,
             Suite::Chacha20Poly1305 => &CHACHA20_POLY1305,
         }
+    }
+
+    /// The key at the beginning of `key`, as the AEAD works with it.
+    pub(super) fn expand(self, key: &[u8; 32]) -> LessSafeKey {
+        let key = UnboundKey::new(self.algorithm(), &key[..self.algorithm().key_len()]);
+        LessSafeKey::new(key.expect("the key is as long as its algorithm wants it"))
+    }
+
+    /// A key that is no secret.
+    pub(super) fn zero_key(self) -> &'static LessSafeKey {
+        static ZERO: [LazyLock<LessSafeKey>; 3] = [
+            LazyLock::new(|| Suite::Aes128Gcm.expand(&[0; 32])),
+            LazyLock::new(|| Suite::Aes256Gcm.expand(&[0; 32])),
+            LazyLock::new(|| Suite::Chacha20Poly1305.expand(&[0; 32])),
+        ];
+        &ZERO[self as usize]
     }
 
     /// Bytes of the nonce that the key block gives: all of it, or what the explicit nonce is put behind.

@@ -26,7 +26,7 @@ impl Cids {
     }
 
     /// Bytes of an ID.
-    pub fn len(&self) -> usize {
+    pub fn cid_len(&self) -> usize {
         self.len
     }
 

@@ -11,88 +11,144 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::address::Peer;
 
-/// Slots of the first table. Each following one has twice as many.
+/// Slots of the first array. Each following one has twice as many.
 const LEAST_SLOTS: usize = 1024;
 
-/// Tables that there can be: more slots than an address space has room for.
-const TABLES: usize = 48;
+/// Arrays that there can be: more slots than an address space has room for.
+const ARRAYS: usize = 48;
 
 /// Readings that were disturbed by a writer before a reader waits for him.
 const TRIES: usize = 16;
 
-/// Aligned so that none lies across two cache lines. The value 0 is an empty slot.
-#[derive(Default)]
-#[repr(align(32))]
-struct Slot {
-    key: [AtomicU64; 3],
-    value: AtomicU64,
-}
-
 /// One number, not 0, for each peer.
+///
+/// What a look-up costs among many peers is the wait for memory. So the addresses of IPv4 have slots of their own, of half
+/// the size: twice as many of them stay in the processor's caches.
+#[derive(Default)]
 pub struct Directory {
     hash: RandomState,
-    /// Odd while a writer is at work.
-    version: AtomicU64,
-    /// Which of the tables is in use. Those before it stay, as a reader may still be there: together they are smaller than it.
-    current: AtomicUsize,
-    tables: [OnceLock<Box<[Slot]>>; TABLES],
-    /// How many there are; whoever holds it is the writer.
-    len: Mutex<usize>,
-}
-
-impl Default for Directory {
-    /// A directory in which nobody is.
-    fn default() -> Directory {
-        let directory = Directory {
-            hash: RandomState::new(),
-            version: AtomicU64::new(0),
-            current: AtomicUsize::new(0),
-            tables: [const { OnceLock::new() }; TABLES],
-            len: Mutex::new(0),
-        };
-        directory.table(0);
-        directory
-    }
+    ipv4: Table<1>,
+    ipv6: Table<3>,
 }
 
 impl Directory {
     /// The number of `peer`.
     #[inline]
     pub fn get(&self, peer: SocketAddr) -> Option<u64> {
-        let key = Peer::from(peer).0;
-        let hash = self.hash(&key);
-        for _ in 0..TRIES {
-            let version = self.version.load(Ordering::Acquire);
-            let value = self.look(self.slots(), hash, &key).map(|slot| slot.value.load(Ordering::Relaxed));
-            fence(Ordering::Acquire);
-            if version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version {
-                return value.filter(|value| *value != 0);
-            }
-            std::hint::spin_loop();
+        match Key::from(peer) {
+            Key::Ipv4(key) => self.ipv4.get(&self.hash, &key),
+            Key::Ipv6(key) => self.ipv6.get(&self.hash, &key),
         }
-        let _writer = self.writer();
-        self.look(self.slots(), hash, &key).map(|slot| slot.value.load(Ordering::Relaxed)).filter(|value| *value != 0)
     }
 
     /// Sets the number of `peer`; 0 takes it out.
     pub fn set(&self, peer: SocketAddr, value: u64) {
+        match Key::from(peer) {
+            Key::Ipv4(key) => self.ipv4.set(&self.hash, &key, value),
+            Key::Ipv6(key) => self.ipv6.set(&self.hash, &key, value),
+        }
+    }
+}
+
+enum Key {
+    Ipv4([u64; 1]),
+    Ipv6([u64; 3]),
+}
+
+impl From<SocketAddr> for Key {
+    #[inline]
+    fn from(peer: SocketAddr) -> Key {
+        match peer {
+            SocketAddr::V4(v4) => Key::Ipv4([u64::from(v4.ip().to_bits()) << 16 | u64::from(v4.port())]),
+            SocketAddr::V6(_) => Key::Ipv6(Peer::from(peer).0),
+        }
+    }
+}
+
+/// The value 0 is an empty slot.
+struct Slot<const N: usize> {
+    key: [AtomicU64; N],
+    value: AtomicU64,
+}
+
+impl<const N: usize> Default for Slot<N> {
+    fn default() -> Slot<N> {
+        Slot { key: [const { AtomicU64::new(0) }; N], value: AtomicU64::new(0) }
+    }
+}
+
+impl<const N: usize> Slot<N> {
+    fn key(&self) -> [u64; N] {
+        self.key.each_ref().map(|word| word.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn value(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    fn fill(&self, key: &[u64; N], value: u64) {
+        self.key.iter().zip(key).for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
+        self.value.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Open addressing over the keys of one size.
+struct Table<const N: usize> {
+    /// Odd while a writer is at work.
+    version: AtomicU64,
+    /// Which of the arrays is in use. Those before it stay, as a reader may still be there: together they are smaller than it.
+    current: AtomicUsize,
+    arrays: [OnceLock<Box<[Slot<N>]>>; ARRAYS],
+    /// How many there are; whoever holds it is the writer.
+    len: Mutex<usize>,
+}
+
+impl<const N: usize> Default for Table<N> {
+    fn default() -> Table<N> {
+        Table {
+            version: AtomicU64::new(0),
+            current: AtomicUsize::new(0),
+            arrays: [const { OnceLock::new() }; ARRAYS],
+            len: Mutex::new(0),
+        }
+    }
+}
+
+impl<const N: usize> Table<N> {
+    #[inline]
+    fn get(&self, hasher: &RandomState, key: &[u64; N]) -> Option<u64> {
+        let hash = hash(hasher, key);
+        for _ in 0..TRIES {
+            let version = self.version.load(Ordering::Acquire);
+            let value = value_of(self.slots(), hash, key);
+            fence(Ordering::Acquire);
+            if version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version {
+                return value;
+            }
+            std::hint::spin_loop();
+        }
+        let _writer = self.writer();
+        value_of(self.slots(), hash, key)
+    }
+
+    fn set(&self, hasher: &RandomState, key: &[u64; N], value: u64) {
         let mut len = self.writer();
-        let key = Peer::from(peer).0;
-        let hash = self.hash(&key);
-        if value != 0 && (*len + 1) * 2 > self.slots().len() {
-            self.grow();
+        // Four of five slots may be taken: a few steps more cost less than slots that no longer fit into a cache.
+        if value != 0 && (*len + 1) * 5 > self.slots().len() * 4 {
+            self.grow(hasher);
         }
         let slots = self.slots();
-        let Some(slot) = self.look(slots, hash, &key) else { return };
-        let taken = slot.value.load(Ordering::Relaxed) != 0;
+        let Some(at) = look(slots, hash(hasher, key), key) else { return };
+        let taken = slots[at].value() != 0;
         if value == 0 && !taken {
             return;
         }
         self.write(|| {
             if value == 0 {
-                self.take_out(slots, slot);
+                take_out(hasher, slots, at);
             } else {
-                fill(slot, &key, value);
+                slots[at].fill(key, value);
             }
         });
         *len = *len + usize::from(value != 0 && !taken) - usize::from(value == 0);
@@ -112,72 +168,68 @@ impl Directory {
     }
 
     #[inline]
-    fn slots(&self) -> &[Slot] {
-        self.table(self.current.load(Ordering::Acquire))
+    fn slots(&self) -> &[Slot<N>] {
+        self.array(self.current.load(Ordering::Acquire))
     }
 
     #[inline]
-    fn table(&self, number: usize) -> &[Slot] {
-        self.tables[number].get_or_init(|| (0..LEAST_SLOTS << number).map(|_| Slot::default()).collect())
+    fn array(&self, number: usize) -> &[Slot<N>] {
+        self.arrays[number].get_or_init(|| (0..LEAST_SLOTS << number).map(|_| Slot::default()).collect())
     }
 
-    /// The slot of `key`, or the empty one where it would go. `None` only if what is read is in motion.
-    #[inline]
-    fn look<'a>(&self, slots: &'a [Slot], hash: u64, key: &[u64; 3]) -> Option<&'a Slot> {
-        let mask = slots.len() - 1;
-        (0..slots.len()).map(|step| &slots[(hash as usize + step) & mask]).find(|slot| {
-            slot.value.load(Ordering::Relaxed) == 0
-                || slot.key.iter().zip(key).all(|(have, want)| have.load(Ordering::Relaxed) == *want)
-        })
-    }
-
-    #[inline]
-    fn hash(&self, key: &[u64; 3]) -> u64 {
-        let mut hasher = self.hash.build_hasher();
-        key.iter().for_each(|word| hasher.write_u64(*word));
-        hasher.finish()
-    }
-
-    /// Empties a slot and moves into the hole what had probed its way past it: no look-up may end too early.
-    fn take_out(&self, slots: &[Slot], slot: &Slot) {
-        let mask = slots.len() - 1;
-        let at = |slot: &Slot| self.hash(&slot.key.each_ref().map(|word| word.load(Ordering::Relaxed))) as usize & mask;
-        let mut hole = slots.iter().position(|other| std::ptr::eq(other, slot)).unwrap_or(0);
-        let mut next = hole;
-        loop {
-            next = (next + 1) & mask;
-            let value = slots[next].value.load(Ordering::Relaxed);
-            if value == 0 {
-                break;
-            }
-            let home = at(&slots[next]);
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
-                fill(&slots[hole], &slots[next].key.each_ref().map(|word| word.load(Ordering::Relaxed)), value);
-                hole = next;
-            }
-        }
-        slots[hole].value.store(0, Ordering::Relaxed);
-    }
-
-    fn grow(&self) {
+    fn grow(&self, hasher: &RandomState) {
         let number = self.current.load(Ordering::Relaxed) + 1;
-        let (old, new) = (self.table(number - 1), self.table(number));
-        for slot in old {
-            let value = slot.value.load(Ordering::Relaxed);
-            if value != 0 {
-                let key = slot.key.each_ref().map(|word| word.load(Ordering::Relaxed));
-                if let Some(place) = self.look(new, self.hash(&key), &key) {
-                    fill(place, &key, value);
-                }
+        let (old, new) = (self.array(number - 1), self.array(number));
+        for slot in old.iter().filter(|slot| slot.value() != 0) {
+            let key = slot.key();
+            if let Some(at) = look(new, hash(hasher, &key), &key) {
+                new[at].fill(&key, slot.value());
             }
         }
         self.write(|| self.current.store(number, Ordering::Release));
     }
 }
 
-fn fill(slot: &Slot, key: &[u64; 3], value: u64) {
-    slot.key.iter().zip(key).for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
-    slot.value.store(value, Ordering::Relaxed);
+#[inline]
+fn hash<const N: usize>(hasher: &RandomState, key: &[u64; N]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    key.iter().for_each(|word| hasher.write_u64(*word));
+    hasher.finish()
+}
+
+/// Where `key` is, or the empty slot where it would go. `None` only if what is read is in motion.
+#[inline]
+fn look<const N: usize>(slots: &[Slot<N>], hash: u64, key: &[u64; N]) -> Option<usize> {
+    let mask = slots.len() - 1;
+    (0..slots.len()).map(|step| (hash as usize + step) & mask).find(|at| {
+        let slot = &slots[*at];
+        slot.value() == 0 || slot.key.iter().zip(key).all(|(have, want)| have.load(Ordering::Relaxed) == *want)
+    })
+}
+
+#[inline]
+fn value_of<const N: usize>(slots: &[Slot<N>], hash: u64, key: &[u64; N]) -> Option<u64> {
+    look(slots, hash, key).map(|at| slots[at].value()).filter(|value| *value != 0)
+}
+
+/// Empties a slot and moves into the hole what had probed its way past it: no look-up may end too early.
+fn take_out<const N: usize>(hasher: &RandomState, slots: &[Slot<N>], mut hole: usize) {
+    let mask = slots.len() - 1;
+    let mut next = hole;
+    loop {
+        next = (next + 1) & mask;
+        let value = slots[next].value();
+        if value == 0 {
+            break;
+        }
+        let key = slots[next].key();
+        let home = hash(hasher, &key) as usize & mask;
+        if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
+            slots[hole].fill(&key, value);
+            hole = next;
+        }
+    }
+    slots[hole].value.store(0, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -205,7 +257,7 @@ mod tests {
             let expected = map.get(&number).copied().filter(|value| *value != 0);
             assert_eq!(directory.get(peer(number)), expected);
         }
-        assert_eq!(*directory.writer(), map.values().filter(|value| **value != 0).count());
+        assert_eq!(*directory.ipv4.writer(), map.values().filter(|value| **value != 0).count());
     }
 
     #[test]

@@ -9,12 +9,13 @@ use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_cal
 use super::shared::{Entry, Local, STATE, Table, shared};
 use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
 use super::{address, due};
-use crate::engine::connection::{Accepted, Connection, State as Phase};
+use crate::engine::connection::{Connection, State as Phase, Terms};
 use crate::engine::gate::{self, Verdict};
 use crate::engine::registry::{Kind, Refusal};
 use crate::log::log;
 use crate::net::sys;
 use crate::tls::cookie::{Cookies, bound_session_cache, cookies, exchanges_cookies};
+use crate::tls::scratch::Word;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 use crate::wire::record::records;
@@ -71,30 +72,26 @@ pub unsafe fn begin(
             Verdict::Proven(hello) => hello,
         }
     } else if let Some(hello) = ClientHello::parse(datagram) {
+        if exchange && !ask_program(local, context, peer, &hello, datagram, answer) {
+            return Begun::Nothing;
+        }
         hello
     } else {
         local.counters.strangers_dropped.add(1);
         return Begun::Nothing;
     };
-    // Where libssl asks the program's own callbacks, it is they who decide whether this costs anything.
     if let Err(why) = admit(local, now, peer) {
         local.refusals.note(now, why, &local.counters);
         return Begun::Nothing;
     }
     bound_session_cache(context);
     let settings = shared().settings();
-    let mut connection = match Connection::accept(context, &settings, peer, &hello, datagram, exchange, None, now) {
-        Accepted::Begun(connection) => *connection,
-        Accepted::Answer(verify) => {
-            local.counters.hellos_answered.add(1);
-            answer(&verify);
-            return Begun::Nothing;
-        }
-        Accepted::Refused => {
-            local.counters.strangers_dropped.add(1);
-            return Begun::Nothing;
-        }
+    let terms = Terms { listen: exchange, own: None };
+    let Some(begun) = Connection::accept(context, &settings, peer, &hello, datagram, terms, now) else {
+        local.counters.strangers_dropped.add(1);
+        return Begun::Nothing;
     };
+    let mut connection = *begun;
     local.counters.handshakes_begun.add(1);
     let mut messages = Datagrams::new();
     connection.receive(now, &datagram[hello.record_len..], &mut messages, &local.counters);
@@ -121,6 +118,31 @@ pub unsafe fn begin(
     state.note_descriptor(fd, true);
     due::rearm(local, now, state, Phase::Handshaking, deadline);
     Begun::Connection(conn)
+}
+
+/// The program makes its cookies itself: whether that of `hello`, at the start of `datagram`, is good. If not, and if the
+/// program says so, it is answered; never with more than what came in.
+fn ask_program(
+    local: &Local,
+    context: &SslContextRef,
+    peer: std::net::SocketAddr,
+    hello: &ClientHello<'_>,
+    datagram: &[u8],
+    answer: impl FnOnce(&[u8]),
+) -> bool {
+    let word = shared().ask_program(context, peer, &datagram[..hello.record_len]);
+    if !matches!(word, Word::Proven) && !hello.cookie.is_empty() {
+        local.counters.cookies_refused.add(1);
+    }
+    match word {
+        Word::Proven => return true,
+        Word::Answer(verify) if verify.len() <= datagram.len() => {
+            local.counters.hellos_answered.add(1);
+            answer(&verify);
+        }
+        Word::Answer(_) | Word::Nothing => local.counters.strangers_dropped.add(1),
+    }
+    false
 }
 
 /// Whether a handshake with `peer` may begin; makes room in a full table.

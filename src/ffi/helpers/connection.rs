@@ -16,11 +16,10 @@ use super::{address, due, foreign};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::registry::Id;
 use crate::engine::stats::Counters;
-use crate::fork;
 use crate::guard::guard;
 use crate::log::log;
 use crate::net::sys::{self, Descriptor};
-use crate::tls::bio;
+use crate::tls::{bio, fork};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 

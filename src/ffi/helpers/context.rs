@@ -1,19 +1,23 @@
 //! Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_char, c_int, c_void};
 use openssl::ssl::{SslContextRef, SslRef};
 use openssl_sys::X509_STORE_CTX;
 
+use super::environment;
 use super::types::*;
 use crate::guard::guard;
 use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
+use crate::tls::secret::FleetSecret;
 use crate::tls::version::runtime_matches;
-use crate::tls::{certificate, context, peer};
+use crate::tls::{certificate, context, names, peer};
 
 /// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the version.
 ///
@@ -140,6 +144,58 @@ pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char,
     })
 }
 
+/// Gives a context another certificate, with the chain and the key, for clients that ask for one of the DNS names in it (SNI):
+/// they are shown it, all others the certificate of dv_ssl_certificate. Of several for one name and type of key, the first
+/// that was added is shown.
+///
+/// It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays the program's: when that
+/// one calls SSL_set_SSL_CTX, the certificates of the new context count.
+///
+/// - `ctx`: the SSL_CTX
+/// - `cert`: a PEM file as for dv_ssl_certificate; the names are the DNS names in its subjectAltName, with "*." at most as the
+///   first label
+/// - `key`: a PEM file with the private key of the first certificate
+///
+/// Returns 0, or -1; the context is as it was then.
+///
+/// Errors: as of dv_ssl_certificate; a certificate without a DNS name.
+///
+/// # Safety
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `cert` and `key` are NULL or end with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c_char, key: *const c_char) -> c_int {
+    guard(DV_ERROR, || {
+        status("dv_ssl_add_certificate", || {
+            // SAFETY: the caller's promise.
+            let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
+            names::add(ctx, cert, key)
+        })
+    })
+}
+
+/// Seals the session tickets of a context with keys that are made of a file: servers that share it resume each other's
+/// sessions, and their own after a restart. A dv_server does this itself when its configuration has a secret_file.
+///
+/// - `ctx`: the SSL_CTX
+/// - `secret_file`: a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
+///
+/// Returns 0, or -1; the context is as it was then.
+///
+/// Errors: a file that cannot be read, or that is too short.
+///
+/// # Safety
+/// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `secret_file` is NULL or ends with NUL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dv_ssl_share_tickets(ctx: *mut c_void, secret_file: *const c_char) -> c_int {
+    guard(DV_ERROR, || {
+        status("dv_ssl_share_tickets", || {
+            // SAFETY: the caller's promise.
+            let (ctx, file) = unsafe { (context_from(ctx)?, text_from(secret_file, "secret_file")?) };
+            FleetSecret::read(Path::new(OsStr::from_bytes(file.to_bytes())))?.use_for_tickets(ctx)
+        })
+    })
+}
+
 /// Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
 ///
 /// - `epfd`: the epoll descriptor
@@ -186,6 +242,7 @@ pub unsafe extern "C" fn dv_openssl_set_peer_name(s: *mut c_void, name: *const c
 
 /// Runs what needs OpenSSL; its error becomes a log line and DV_ERROR.
 fn status(function: &str, body: impl FnOnce() -> Result<(), Cause>) -> c_int {
+    environment::listen();
     if !runtime_matches() {
         return DV_ERROR;
     }

@@ -3,16 +3,18 @@
 //! They are ignored in a program that runs with more rights than its user (secure_getenv).
 
 use std::ffi::{CStr, OsString};
+use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use crate::engine::settings::Settings;
 use crate::log::{self, Level, log};
 use crate::net::sys;
 use crate::tls;
+use crate::tls::secret::FleetSecret;
 
-/// Bytes of a random cookie secret, and of the shortest one that is taken from a file.
+/// Bytes of a random cookie secret.
 const SECRET_LEN: usize = 32;
-const SECRET_MIN: usize = 16;
 
 /// The settings: defaults, and what the environment says.
 pub fn settings() -> Settings {
@@ -49,26 +51,30 @@ pub fn settings() -> Settings {
 /// The secret of the cookies: what the file named by DV_COOKIE_SECRET_FILE holds, or random bytes.
 pub fn cookie_secret() -> Vec<u8> {
     if let Some(path) = sys::environment(c"DV_COOKIE_SECRET_FILE") {
-        match std::fs::read(&path) {
-            Ok(secret) if secret.len() >= SECRET_MIN => return secret,
-            Ok(_) => log!(Error, "cookie secret {}: shorter than {SECRET_MIN} bytes, not used", path.display()),
-            Err(error) => log!(Error, "cookie secret {}: {error}", path.display()),
+        match FleetSecret::read(Path::new(&path)) {
+            Ok(secret) => return secret.for_cookies().to_vec(),
+            Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }
     }
     tls::random(SECRET_LEN)
 }
 
-/// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback.
-fn listen() {
-    let Some(name) = sys::environment(c"DV_LOG") else { return };
-    let level = match name.to_str() {
-        Some("error") => Level::Error,
-        Some("warn") => Level::Warn,
-        Some("info") => Level::Info,
-        Some("debug") => Level::Debug,
-        _ => return,
-    };
-    log::listen_by_default(level, Box::new(|level, line| sys::write_stderr(&format!("dv_dtls {level:?}: {line}\n"))));
+/// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a
+/// program's first one asks for it.
+pub fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let Some(name) = sys::environment(c"DV_LOG") else { return };
+        let level = match name.to_str() {
+            Some("error") => Level::Error,
+            Some("warn") => Level::Warn,
+            Some("info") => Level::Info,
+            Some("debug") => Level::Debug,
+            _ => return,
+        };
+        let show = |level, line: &str| sys::write_stderr(&format!("dv_dtls {level:?}: {line}\n"));
+        log::listen_by_default(level, Box::new(show));
+    });
 }
 
 fn number(name: &CStr, least: u64, most: u64) -> Option<u64> {

@@ -4,12 +4,15 @@ use libc::{c_int, size_t};
 
 use super::due;
 use super::shared::{local, shared};
+use crate::engine::endpoint::{CookieSecret, Error};
 use crate::engine::settings::Settings;
 use crate::ffi::config::{dv_config, fill};
 use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
 use crate::ffi::stats::dv_stats;
 use crate::guard::guard;
+use crate::net::server::ServerConfig;
 use crate::net::sys;
+use crate::tls::secret::FleetSecret;
 
 /// Says how long the calling thread may sleep until something is due for its connections: pass it to epoll_wait().
 ///
@@ -72,9 +75,9 @@ pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t
 /// what is to be different.
 ///
 /// `release_buffers` gives OpenSSL's buffers of idle connections back: say so only if the program never calls SSL_write()
-/// on the `ssl` of a connection itself. A `cookie_secret` makes cookies good for all processes that have it, as the file
-/// named by the environment variable DV_COOKIE_SECRET_FILE does; those that are out are not good any more. What only
-/// concerns endpoints is not looked at.
+/// on the `ssl` of a connection itself. A `secret_file`, which is read by each call, or a `cookie_secret` makes cookies good
+/// for all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE does; those that are
+/// out stay good. What only concerns endpoints and servers is not looked at.
 ///
 /// - `config`: the settings
 ///
@@ -90,13 +93,16 @@ pub unsafe extern "C" fn dv_dtls_configure(config: *const dv_config) -> c_int {
                 return Err(invalid("config is NULL"));
             }
             // SAFETY: the caller's promise.
-            let config = unsafe { dv_config::read(config) }?;
-            config.check()?;
-            if let Some(secret) = &config.cookie_secret {
-                *shared().jar() = secret.jar(sys::unix_offset());
+            let ServerConfig { endpoint, secret_file, .. } = unsafe { dv_config::read_for_server(config) }?;
+            endpoint.check()?;
+            let file = secret_file.as_deref().map(FleetSecret::read).transpose();
+            let file = file.map_err(|why| Error::Invalid(why.to_string()))?;
+            let secret = file.as_ref().map(FleetSecret::for_cookies);
+            if let Some(secret) = secret.or(endpoint.cookie_secret.as_ref().map(CookieSecret::bytes)) {
+                shared().jar().replace(sys::now(), secret, sys::unix_offset());
             }
             // The program may use the SSLs, and two writers on one key would repeat nonces.
-            shared().set_settings(Settings { native_records: false, ..config.settings });
+            shared().set_settings(Settings { native_records: false, ..endpoint.settings });
             Ok(0)
         })
     })

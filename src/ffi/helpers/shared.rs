@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use openssl::ssl::SslContextRef;
+
 use super::connection::State;
 use super::environment;
 use super::types::dv_udp_conn_t;
@@ -19,9 +21,9 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
-use crate::fork;
 use crate::net::sys;
-use crate::tls;
+use crate::tls::scratch::{Scratch, Word};
+use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
 /// Structs of connections that the library gave up and that nobody has freed; beyond these the oldest are freed.
@@ -119,6 +121,8 @@ pub struct Shared {
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
     counters: Mutex<AllCounters>,
+    /// As many as threads were asking the program's cookie callbacks at once.
+    scratches: Mutex<Vec<Scratch>>,
     /// How many threads have used the library.
     threads: AtomicU32,
     /// Of the process that made it; a child starts with an empty one.
@@ -156,7 +160,6 @@ pub fn shared() -> &'static Shared {
 
 #[cold]
 fn make(known: *mut Shared) -> &'static Shared {
-    sys::watch_forks();
     let settings = environment::settings();
     let directory = Arc::new(Directory::default());
     let registry = Registry::new(Limits::from(&settings));
@@ -167,6 +170,7 @@ fn make(known: *mut Shared) -> &'static Shared {
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         counters: Mutex::default(),
+        scratches: Mutex::default(),
         threads: AtomicU32::new(0),
         born: fork::generation(),
         _before: AtomicPtr::new(known),
@@ -197,6 +201,15 @@ impl Shared {
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
         lock(&self.jar)
+    }
+
+    /// Asks the cookie callbacks of a program that has its own. They may call helpers: no lock is held meanwhile.
+    pub fn ask_program(&self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> Word {
+        let kept = lock(&self.scratches).pop().filter(|scratch| scratch.suits(context));
+        let Some(scratch) = kept.or_else(|| Scratch::new(context).ok()) else { return Word::Nothing };
+        let (word, again) = scratch.ask(context, peer, hello_record);
+        lock(&self.scratches).extend(again);
+        word
     }
 
     pub fn settings(&self) -> Arc<Settings> {

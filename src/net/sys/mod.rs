@@ -8,13 +8,10 @@ use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libc::{c_int, sockaddr, socklen_t};
-
-use crate::fork;
 
 /// Microseconds of the monotonic clock, to some milliseconds: the vDSO answers without reading a hardware clock.
 pub fn now() -> u64 {
@@ -126,18 +123,6 @@ pub fn thread() -> u64 {
         HERE.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
     }
     HERE.get()
-}
-
-/// Lets [`fork::generation`] change in children from now on.
-pub fn watch_forks() {
-    static ONCE: Once = Once::new();
-    unsafe extern "C" fn forked() {
-        fork::forked();
-    }
-    // SAFETY: the handler only adds to an atomic; the library stays loaded.
-    ONCE.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(forked));
-    });
 }
 
 /// Writes a line to the operator's terminal: only where he has asked for the log with an environment variable.

@@ -1,0 +1,277 @@
+//! What can be seen only from inside: keys, and sequence numbers that nobody has the time to count up to.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions};
+
+use super::*;
+use crate::engine::records::{Records, SEQUENCE_MAX};
+use crate::tls::resumption::Resumption;
+use crate::wipe;
+use crate::wire::record::records;
+
+const SUITES: [&str; 3] = ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384", "PSK-CHACHA20-POLY1305"];
+
+fn context(suite: &str, server: bool, set: impl FnOnce(&mut SslContextBuilder)) -> SslContext {
+    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+    context.set_cipher_list(suite).unwrap();
+    if server {
+        context.set_psk_server_callback(|_, _, key| {
+            key[..16].fill(1);
+            Ok(16)
+        });
+    } else {
+        context.set_psk_client_callback(|_, _, identity, key| {
+            identity[..2].copy_from_slice(b"a\0");
+            key[..16].fill(1);
+            Ok(16)
+        });
+    }
+    set(&mut context);
+    context.build()
+}
+
+/// A client and a server, and all that went from one to the other.
+struct Pair {
+    now: u64,
+    sides: [Side; 2],
+}
+
+const CLIENT: usize = 0;
+const SERVER: usize = 1;
+
+struct Side {
+    endpoint: Endpoint,
+    session: Option<Session>,
+    messages: usize,
+    closed: Option<CloseReason>,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Pair {
+    fn new(suite: &str) -> Pair {
+        Pair::of(context(suite, false, |_| {}), context(suite, true, |_| {}), Config::default())
+    }
+
+    fn of(client: SslContext, server: SslContext, config: Config) -> Pair {
+        let side = |context| Side {
+            endpoint: Endpoint::new(context, config.clone()).unwrap(),
+            session: None,
+            messages: 0,
+            closed: None,
+            sent: Vec::new(),
+        };
+        Pair { now: 0, sides: [side(client), side(server)] }
+    }
+
+    /// Both sides are established.
+    fn open(mut self, resume: Option<&Resumption>) -> Pair {
+        let to = address(SERVER);
+        self.sides[CLIENT].endpoint.connect(0, &Connect { resume, ..Connect::to(to) }).unwrap();
+        self.carry();
+        assert!(self.sides.iter().all(|side| side.session.is_some()));
+        self
+    }
+
+    /// Carries what there is, until there is no more.
+    fn carry(&mut self) {
+        let mut message = Vec::new();
+        let mut quiet = 0;
+        while quiet < 2 {
+            quiet += 1;
+            for from in [CLIENT, SERVER] {
+                self.now += 1000;
+                while let Some(transmit) = self.sides[from].endpoint.transmit(1) {
+                    let datagram = transmit.bytes.to_vec();
+                    self.sides[1 - from].endpoint.receive(self.now, &datagram, address(from), None);
+                    self.sides[from].sent.push(datagram);
+                    quiet = 0;
+                }
+                let side = &mut self.sides[from];
+                while let Some(event) = side.endpoint.event(&mut message) {
+                    match event {
+                        Event::Opened { session } => side.session = Some(session),
+                        Event::Message { .. } => side.messages += 1,
+                        Event::Moved { .. } => panic!("nobody moves"),
+                        Event::Closed { reason, .. } => side.closed = Some(reason),
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, message: &[u8]) -> Result<(), Error> {
+        let side = &mut self.sides[from];
+        side.endpoint.send(side.session.unwrap(), message)
+    }
+
+    fn connection(&mut self, side: usize) -> &mut Connection {
+        let side = &mut self.sides[side];
+        &mut side.endpoint.seats.get_mut(side.session.unwrap()).unwrap().connection
+    }
+
+    fn records(&mut self, side: usize) -> &mut Records {
+        self.connection(side).protection().records_mut()
+    }
+}
+
+fn address(side: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, side as u8 + 1], 5684))
+}
+
+/// Of what a side has sent under its keys: the numbers and explicit nonces, none of which may stand for two records.
+fn assert_no_nonce_twice(sent: &[Vec<u8>], explicit: bool) -> usize {
+    let mut seen = HashMap::new();
+    for record in sent.iter().flat_map(|datagram| records(datagram)).filter(|record| record.epoch == 1) {
+        let nonce = if explicit { &record.fragment()[..8] } else { &record.bytes[3..11] };
+        assert_eq!(*seen.entry(nonce).or_insert(record.bytes), record.bytes, "another record with the same nonce");
+    }
+    seen.len()
+}
+
+#[test]
+fn sequence_numbers_end_with_a_goodbye() {
+    for suite in SUITES {
+        let mut pair = Pair::new(suite).open(None);
+        pair.send(SERVER, b"before").unwrap();
+        // Three messages may still be sent. The rest is for alerts.
+        pair.records(SERVER).skip_to(SEQUENCE_MAX - (1 << 16) - 2);
+        for _ in 0..3 {
+            pair.send(SERVER, b"one of the last").unwrap();
+        }
+        assert_eq!(pair.send(SERVER, b"too much"), Err(Error::NotEstablished));
+        pair.carry();
+        assert_eq!(pair.sides[SERVER].closed, Some(CloseReason::Exhausted));
+        assert_eq!((pair.sides[CLIENT].messages, pair.sides[CLIENT].closed), (4, Some(CloseReason::ByPeer)));
+        // The Finished, four messages and the goodbye.
+        assert_eq!(assert_no_nonce_twice(&pair.sides[SERVER].sent, !suite.contains("CHACHA")), 6);
+    }
+}
+
+/// What may still be said when there is no number left for it is not said.
+#[test]
+fn not_even_a_goodbye_gets_a_number_twice() {
+    let mut pair = Pair::new(SUITES[0]).open(None);
+    pair.records(SERVER).skip_to(SEQUENCE_MAX);
+    let session = pair.sides[SERVER].session.unwrap();
+    pair.connection(SERVER).protection().shutdown();
+    let sent = |pair: &mut Pair| pair.connection(SERVER).waiting();
+    let one = sent(&mut pair);
+    assert!(one > 0);
+    pair.connection(SERVER).protection().shutdown();
+    assert_eq!(sent(&mut pair), one);
+    pair.sides[SERVER].endpoint.close(session).unwrap();
+    pair.carry();
+    assert_eq!(pair.sides[CLIENT].closed, Some(CloseReason::ByPeer));
+}
+
+#[test]
+fn a_key_that_has_sealed_enough_is_given_up() {
+    let mut pair = Pair::new(SUITES[1]).open(None);
+    pair.records(CLIENT).seal_no_more_than(1);
+    pair.send(CLIENT, b"the last").unwrap();
+    assert_eq!(pair.send(CLIENT, b"too much"), Err(Error::NotEstablished));
+    pair.carry();
+    assert_eq!(pair.sides[CLIENT].closed, Some(CloseReason::Exhausted));
+    assert_eq!((pair.sides[SERVER].messages, pair.sides[SERVER].closed), (1, Some(CloseReason::ByPeer)));
+}
+
+#[test]
+fn a_key_that_was_tried_too_often_is_given_up() {
+    let mut pair = Pair::new(SUITES[2]).open(None);
+    pair.records(SERVER).fail_no_more_than(2);
+    pair.send(CLIENT, b"authentic").unwrap();
+    let authentic = pair.sides[CLIENT].endpoint.transmit(1).unwrap().bytes.to_vec();
+    let mut forged = authentic.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for datagram in [&forged, &forged, &authentic, &authentic] {
+        pair.sides[SERVER].endpoint.receive(pair.now, datagram, address(CLIENT), None);
+        pair.carry();
+        assert_eq!(pair.sides[SERVER].closed, None);
+    }
+    assert_eq!(pair.sides[SERVER].messages, 1);
+    // A replay is not tried, a forgery that is new is.
+    forged[10] += 1;
+    pair.sides[SERVER].endpoint.receive(pair.now, &forged, address(CLIENT), None);
+    pair.carry();
+    assert_eq!(pair.sides[SERVER].closed, Some(CloseReason::Exhausted));
+    assert_eq!(pair.sides[CLIENT].closed, Some(CloseReason::ByPeer));
+}
+
+/// Whoever sends a fatal alert has given the session up for good (RFC 5246 7.2.2).
+#[test]
+fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
+    let contexts = || {
+        let without_tickets = |context: &mut SslContextBuilder| {
+            context.set_options(SslOptions::NO_TICKET);
+            context.set_session_id_context(b"test").unwrap();
+        };
+        (context(SUITES[0], false, |_| {}), context(SUITES[0], true, without_tickets))
+    };
+    for (from, native) in [(None, true), (Some(CLIENT), true), (Some(SERVER), true), (None, false)] {
+        let (client, server) = contexts();
+        let mut config = Config::default();
+        config.settings.native_records = native;
+        let mut pair = Pair::of(client.clone(), server.clone(), config.clone()).open(None);
+        let session = pair.sides[CLIENT].session.unwrap();
+        let kept = pair.sides[CLIENT].endpoint.info(session).unwrap().resumption().unwrap();
+        if let Some(from) = from {
+            pair.connection(from).protection().alert_fatally();
+            pair.sides[from].endpoint.note_waiting(pair.sides[from].session.unwrap());
+            pair.carry();
+            assert_eq!(pair.sides[1 - from].closed, Some(CloseReason::Failed));
+        }
+        // Endpoints that end without a word do not end their sessions.
+        drop(pair);
+        let mut again = Pair::of(client, server, config).open(Some(&kept));
+        let session = again.sides[CLIENT].session.unwrap();
+        assert_eq!(again.sides[CLIENT].endpoint.info(session).unwrap().is_resumed(), from.is_none(), "{from:?}");
+        again.send(CLIENT, b"hello").unwrap();
+        again.carry();
+        assert_eq!(again.sides[SERVER].messages, 1);
+    }
+}
+
+/// How often each of some secrets stands in the writable memory of this process. They are given inverted, so that they
+/// are not found where they are looked for.
+fn occurrences(inverted: &[Vec<u8>]) -> Vec<usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let memory = File::open("/proc/self/mem").unwrap();
+    let mut found = vec![0; inverted.len()];
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw"))) {
+        let (begin, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [begin, end] = [begin, end].map(|at| u64::from_str_radix(at, 16).unwrap());
+        let mut bytes = vec![0; (end - begin) as usize];
+        let read = memory.read_at(&mut bytes, begin).unwrap_or(0);
+        // Inverted too, in place, and wiped: it is itself memory that is read.
+        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+        for (secret, found) in inverted.iter().zip(&mut found) {
+            let first = secret[0];
+            let mut rest = &bytes[..read];
+            while let Some(at) = rest.iter().position(|byte| *byte == first) {
+                *found += usize::from(rest[at..].starts_with(secret));
+                rest = &rest[at + 1..];
+            }
+        }
+        wipe::bytes(&mut bytes);
+    }
+    found
+}
+
+/// Neither in what was freed nor on the stack: master secret, keys of both directions.
+#[test]
+fn no_secret_outlives_its_connection() {
+    for suite in SUITES {
+        let mut pair = Pair::new(suite).open(None);
+        for from in [CLIENT, SERVER] {
+            pair.send(from, b"hello").unwrap();
+        }
+        pair.carry();
+        let inverted = pair.connection(SERVER).protection().inverted_secrets();
+        assert!(occurrences(&inverted).iter().all(|count| *count > 0), "they are not found where they are");
+        drop(pair);
+        assert_eq!(occurrences(&inverted), [0; 3], "{suite}");
+    }
+}

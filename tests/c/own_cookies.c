@@ -1,0 +1,295 @@
+/*
+ * A program with cookie callbacks of its own: they are asked about each hello, on an SSL that is always the same one and
+ * keeps nothing of anybody, for each of several contexts, by several threads, and they may call helpers.
+ */
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "check.h"
+#include "peer.h"
+
+#define HELLOS 1000
+#define THREADS 4
+#define SSLS 64
+
+/* What a callback has seen, of the context that its SSL had then. */
+struct seen {
+    dv_udp_conn_key_t peer;
+    SSL *ssl[SSLS];
+    int ssls, generated, verified;
+    unsigned char cookie_len, says;
+    int nests;
+};
+
+static int seen_index = -1, contexts_freed;
+static atomic_uintptr_t in_use[SSLS];
+static atomic_int used_twice;
+
+static struct seen *seen_of(SSL *ssl)
+{
+    return SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), seen_index);
+}
+
+static void context_freed(void *ctx, void *ptr, CRYPTO_EX_DATA *all, int index, long l, void *p)
+{
+    (void)ctx, (void)all, (void)index, (void)l, (void)p;
+    contexts_freed += ptr != NULL;
+}
+
+/* A cookie is the port of the peer, over and over. */
+static int make(SSL *ssl, unsigned char *cookie, int len)
+{
+    BIO_ADDR *addr = BIO_ADDR_new();
+    int i = 0, found = BIO_dgram_get_peer(SSL_get_rbio(ssl), addr) > 0;
+    unsigned short port = BIO_ADDR_rawport(addr);
+
+    for (i = 0; i < len; i++) {
+        cookie[i] = (unsigned char)(port >> i % 2 * 8);
+    }
+    BIO_ADDR_free(addr);
+    return found;
+}
+
+static int generate(SSL *ssl, unsigned char *cookie, unsigned int *len)
+{
+    struct seen *seen = seen_of(ssl);
+    int i = 0;
+
+    seen->generated++;
+    for (i = 0; i < seen->ssls && seen->ssl[i] != ssl; i++) {
+    }
+    if (i == seen->ssls && i < SSLS) {
+        seen->ssl[seen->ssls++] = ssl;
+    }
+    if (seen->nests) {
+        seen->nests = 0;
+        CHECK(dv_dtls_conn_find(&seen->peer) == NULL);
+        CHECK(dv_dtls_conn_new(SSL_get_SSL_CTX(ssl), "nothing", 7, -1, &seen->peer, sizeof(seen->peer.addr4)) == NULL);
+    }
+    *len = seen->cookie_len;
+    return seen->says && make(ssl, cookie, seen->cookie_len);
+}
+
+static int verify(SSL *ssl, const unsigned char *cookie, unsigned int len)
+{
+    struct seen *seen = seen_of(ssl);
+    unsigned char good[255];
+
+    seen->verified++;
+    return len == seen->cookie_len && make(ssl, good, (int)len) && memcmp(cookie, good, len) == 0;
+}
+
+static void own(SSL_CTX *ctx, struct seen *seen)
+{
+    memset(seen, 0, sizeof(*seen));
+    seen->cookie_len = 16;
+    seen->says = 1;
+    SSL_CTX_set_ex_data(ctx, seen_index, seen);
+    SSL_CTX_set_cookie_generate_cb(ctx, generate);
+    SSL_CTX_set_cookie_verify_cb(ctx, verify);
+}
+
+/* The first hello of a new client, from a socket that is nobody else's. */
+static int hello(SSL_CTX *ctx, const struct server *server, char *out, int size)
+{
+    struct client client;
+    int len = 0, pair = 0;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t at_len = sizeof(at);
+    struct server sink = *server;
+
+    pair = socket(AF_INET, SOCK_DGRAM, 0);
+    if (bind(pair, (struct sockaddr *)&at, at_len) != 0 || getsockname(pair, (struct sockaddr *)&at, &at_len) != 0) {
+        peer_die("sink");
+    }
+    sink.at = at;
+    client_open(&client, ctx, &sink, NULL);
+    SSL_do_handshake(client.ssl);
+    len = (int)recv(pair, out, (size_t)size, 0);
+    CHECK(len > 0);
+    client_vanish(&client);
+    close(pair);
+    return len;
+}
+
+/* Bytes in use, or 0 where the allocator does not tell. */
+static size_t heap(void)
+{
+    return mallinfo2().uordblks;
+}
+
+/* Gives `ctx` a hello from `port` of an address that nobody listens at. */
+static dv_udp_conn_t *stranger(const struct server *server, SSL_CTX *ctx, const char *first, int len, int port)
+{
+    dv_udp_conn_key_t key;
+    char datagram[2048];
+
+    memset(&key, 0, sizeof(key));
+    key.addr4.sin_family = AF_INET;
+    key.addr4.sin_port = htons((unsigned short)port);
+    key.addr4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    memcpy(datagram, first, (size_t)len);
+    return dv_dtls_conn_new(ctx, datagram, (size_t)len, server->fd, &key, sizeof(key.addr4));
+}
+
+static void one_client(struct server *server, SSL_CTX *ctx, struct seen *seen)
+{
+    struct client client;
+    int verified = seen->verified;
+
+    client_open(&client, ctx, server, NULL);
+    CHECK(client_handshake(&client, server));
+    CHECK(client_echo(&client, server, "a message"));
+    CHECK(seen->verified > verified);
+    client_close(&client, server);
+}
+
+static void strangers(const char *certs)
+{
+    struct server server;
+    struct seen seen, other_seen, any_seen;
+    SSL_CTX *clients = client_context(certs), *other = server_context(certs), *any = SSL_CTX_new(DTLS_method());
+    char first[2048], forged[2048];
+    int len = 0, i = 0;
+    size_t before = 0;
+
+    server_open(&server, certs);
+    own(server.ctx, &seen);
+    own(other, &other_seen);
+    own(any, &any_seen);
+    SSL_CTX_set_options(any, SSL_OP_COOKIE_EXCHANGE);
+    len = hello(clients, &server, first, sizeof(first));
+    one_client(&server, clients, &seen);
+
+    /* One SSL, whoever says hello, and whichever context he says it to; nothing is kept of any. */
+    for (i = 0; i < HELLOS; i++) {
+        if (i == HELLOS / 10) {
+            before = heap();
+            seen.ssls = other_seen.ssls = seen.generated = other_seen.generated = 0;
+        }
+        CHECK(stranger(&server, i % 2 ? server.ctx : other, first, len, 1024 + i) == NULL);
+    }
+    CHECK(heap() <= before);
+    CHECK(seen.generated == HELLOS * 9 / 20 && other_seen.generated == HELLOS * 9 / 20);
+    CHECK(seen.ssls == 1 && other_seen.ssls == 1 && seen.ssl[0] == other_seen.ssl[0]);
+
+    /* A cookie that is not the peer's, where a good one would be. */
+    memcpy(forged, first, (size_t)len);
+    i = 13 + 12 + 2 + 32;
+    i += 1 + (unsigned char)forged[i];
+    CHECK(forged[i] == 0);
+    memmove(forged + i + 1 + 16, forged + i + 1, (size_t)(len - i - 1));
+    forged[i] = 16;
+    memset(forged + i + 1, 5, 16);
+    forged[12] = (char)(forged[12] + 16);
+    forged[16] = (char)(forged[16] + 16);
+    forged[24] = (char)(forged[24] + 16);
+    forged[18] = 1;
+    i = seen.verified;
+    CHECK(stranger(&server, server.ctx, forged, len + 16, 4000) == NULL);
+    CHECK(seen.verified == i + 1);
+
+    /* A callback that calls helpers, one that says no, and one whose cookie is longer than the hello. */
+    seen.peer.addr4 = server.at;
+    seen.nests = 1;
+    CHECK(stranger(&server, server.ctx, first, len, 4001) == NULL);
+    CHECK(seen.nests == 0);
+    seen.says = 0;
+    CHECK(stranger(&server, server.ctx, first, len, 4002) == NULL);
+    seen.says = 1;
+    one_client(&server, clients, &seen);
+
+    /* A context with another method. */
+    for (i = 0; i < 4; i++) {
+        CHECK(stranger(&server, i % 2 ? server.ctx : any, first, len, 4003 + i) == NULL);
+        CHECK(i % 2 || any_seen.generated > i / 2);
+    }
+
+    /* Nothing of ours keeps a context alive. */
+    SSL_CTX_free(clients);
+    i = contexts_freed;
+    SSL_CTX_free(other);
+    SSL_CTX_free(any);
+    CHECK(contexts_freed == i + 2);
+    server_close(&server);
+    CHECK(contexts_freed == i + 3);
+}
+
+/* Threads that share a context. Its callbacks keep nothing that they could disturb each other with. */
+struct share {
+    struct server *server;
+    const char *first;
+    int len, number;
+};
+
+static int generate_shared(SSL *ssl, unsigned char *cookie, unsigned int *len)
+{
+    uintptr_t none = 0;
+    int place = 0;
+
+    for (place = 0; place < SSLS; place++) {
+        if (atomic_load(&in_use[place]) == (uintptr_t)ssl) {
+            atomic_fetch_add(&used_twice, 1);
+        }
+    }
+    for (place = 0; place < SSLS; place++, none = 0) {
+        if (atomic_compare_exchange_strong(&in_use[place], &none, (uintptr_t)ssl)) {
+            break;
+        }
+    }
+    sched_yield();
+    *len = 16;
+    make(ssl, cookie, 16);
+    if (place < SSLS) {
+        atomic_store(&in_use[place], 0);
+    }
+    return 1;
+}
+
+static void *share(void *arg)
+{
+    const struct share *share = arg;
+    int i = 0;
+
+    for (i = 0; i < HELLOS; i++) {
+        CHECK(stranger(share->server, share->server->ctx, share->first, share->len, 1024 + share->number * HELLOS + i) == NULL);
+    }
+    return NULL;
+}
+
+static void threads(const char *certs)
+{
+    struct server server;
+    SSL_CTX *clients = client_context(certs);
+    char first[2048];
+    pthread_t thread[THREADS];
+    struct share shares[THREADS];
+    int i = 0, len = 0;
+
+    server_open(&server, certs);
+    SSL_CTX_set_cookie_generate_cb(server.ctx, generate_shared);
+    len = hello(clients, &server, first, sizeof(first));
+    for (i = 0; i < THREADS; i++) {
+        shares[i] = (struct share){&server, first, len, i};
+        CHECK(pthread_create(&thread[i], NULL, share, &shares[i]) == 0);
+    }
+    for (i = 0; i < THREADS; i++) {
+        pthread_join(thread[i], NULL);
+    }
+    CHECK(used_twice == 0);
+    SSL_CTX_free(clients);
+    server_close(&server);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        return 2;
+    }
+    seen_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, context_freed);
+    strangers(argv[1]);
+    threads(argv[1]);
+    return check_report("own_cookies");
+}
