@@ -1,6 +1,6 @@
 //! Connection IDs with an implementation that others wrote: wolfSSL, as a client that changes its port (RFC 9146).
 //!
-//! Debian's wolfSSL has no connection IDs for DTLS 1.2. So its source comes from crates.io, in a crate that
+//! Debian's wolfSSL has no connection IDs for DTLS 1.2. So its source comes from a crate that
 //! tests/c-clients/wolfssl/Cargo.toml names, and is compiled here. Where that cannot be had the tests are ignored.
 
 mod common;
@@ -36,7 +36,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let source = source();
     if source.is_none() {
-        eprintln!("the source of wolfSSL is not here, and crates.io cannot be reached: what needs it is ignored");
+        eprintln!("the source of wolfSSL is not here and cannot be fetched: what needs it is ignored");
     }
     let mut trials = Vec::new();
     for suite in SUITES {
