@@ -182,13 +182,6 @@ unsafe extern "C" fn parse(
             let body = if len == 0 { &[] } else { slice::from_raw_parts(bytes, len) };
             match (number, body) {
                 (CONNECTION_ID, [cid_len, cid @ ..]) if cid.len() == usize::from(*cid_len) => {
-                    // A server that agreed has not looked at our list of suites, if its suite does not fit.
-                    let cipher = master_secret::cipher(SslRef::from_ptr(ssl));
-                    let fits = |name: &str| (negotiation.fits)(name);
-                    if SSL_is_server(ssl) == 0 && !cipher.is_some_and(|cipher| fits(cipher.name())) {
-                        *alert = SSL_AD_ILLEGAL_PARAMETER;
-                        return 0;
-                    }
                     // libssl refuses a second one.
                     let _ = negotiation.theirs.set(cid.into());
                 }

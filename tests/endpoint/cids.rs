@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use dv_dtls::wire::record::{Record, content_type, records, records_with};
 use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Session};
-use openssl::ssl::SslContext;
+use openssl::ssl::{ExtensionContext, SslContext};
 
 use crate::contexts::*;
 use crate::net::*;
@@ -207,6 +207,52 @@ fn settings_that_make_no_sense() {
     for config in [ids(8), without(), ids(4)] {
         Endpoint::new(context.clone(), config).unwrap();
     }
+}
+
+/// A client of OpenSSL's that sends this extension, and does not care for the answer.
+fn with_extension(body: &'static [u8]) -> SslContext {
+    let place = ExtensionContext::CLIENT_HELLO | ExtensionContext::TLS1_2_SERVER_HELLO;
+    client_with(|context| {
+        context.add_custom_ext(54, place, move |_, _, _| Ok(Some(body)), |_, _, _, _| Ok(())).unwrap();
+    })
+}
+
+#[test]
+fn extensions_that_make_no_sense() {
+    for body in [&[][..], &[1], &[0, 7], &[3, 1, 2], &[3, 1, 2, 3, 4]] {
+        let mut world = World::new(14);
+        let server = world.add(server(), ids(8));
+        let client = world.add_plain(with_extension(body), without());
+        world.connect(client, server);
+        world.pass_time(100 * MS);
+        let (_, _, answer) = world.sent.iter().rfind(|(from, ..)| *from == world.nodes[server].address).unwrap();
+        let alert = records(answer).last().unwrap();
+        const DECODE_ERROR: u8 = 50;
+        assert_eq!((alert.content_type, alert.fragment()), (content_type::ALERT, &[2, DECODE_ERROR][..]), "{body:?}");
+        assert_eq!(world.nodes[server].endpoint.stats().handshakes_failed, 1);
+    }
+}
+
+/// The longest that a peer can have, and the shortest.
+#[test]
+fn ids_of_255_bytes_and_of_none() {
+    static LONGEST: [u8; 256] = [255; 256];
+    for body in [&LONGEST[..], &[0]] {
+        let mut world = World::new(15);
+        let server = world.add(server(), ids(8));
+        let client = world.add_plain(with_extension(body), without());
+        world.connect(client, server);
+        world.pass_time(100 * MS);
+        // This client cannot speak so: its own Finished has no ID, and is no Finished.
+        assert_eq!(world.nodes[server].opened(), []);
+        assert_eq!(world.nodes[server].endpoint.handshakes(), 1);
+    }
+}
+
+#[test]
+fn a_context_with_an_extension_of_its_own() {
+    assert!(matches!(Endpoint::new(with_extension(&[0]), ids(8)).map(drop), Err(Error::Invalid(_))));
+    assert!(Endpoint::new(with_extension(&[0]), without()).is_ok());
 }
 
 /// When all IDs of one byte are taken, a session gets none and works as ever.
