@@ -67,9 +67,11 @@ impl Datagrams {
         }
     }
 
-    /// Puts bytes, given as a head and the rest, into the last datagram where they fit and else into a new one.
+    /// Puts bytes, given as a head and the rest, into the last datagram where they fit or it is empty, and else into a new
+    /// one.
     pub fn pack(&mut self, head: &[u8], rest: &[u8], limit: usize) {
-        if head.len() + rest.len() <= self.room(limit) {
+        let is_empty = self.ends.last().is_some_and(|end| *end == self.begin(self.len() - 1));
+        if is_empty || head.len() + rest.len() <= self.room(limit) {
             self.ends.pop();
         }
         self.bytes.extend_from_slice(head);
