@@ -1,16 +1,19 @@
-//! Connection IDs with an implementation that others wrote: wolfSSL, as a client that changes its port (RFC 9146).
+//! Connection IDs with an implementation that others wrote: wolfSSL, as a client that changes its port (RFC 9146), and as a
+//! server for a client of ours.
 //!
 //! Debian's wolfSSL has no connection IDs for DTLS 1.2. So its source comes from a crate that
 //! tests/c-clients/wolfssl/Cargo.toml names, and is compiled here. Where that cannot be had the tests are ignored.
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use dv_dtls::{Config, ConnectionIds, Context, Server, ServerConfig, Session};
+use dv_dtls::{Config, Connect, ConnectionIds, Context, Endpoint, Event, Server, ServerConfig, Session};
 use libtest_mimic::{Arguments, Trial};
 use openssl::ssl::{SslContext, SslFiletype, SslMethod};
 
@@ -40,17 +43,19 @@ fn main() {
     }
     let mut trials = Vec::new();
     for suite in SUITES {
-        // Bytes of the client's ID and of the server's, and what the server pads to.
-        for (theirs, ours, padding) in [(0, 8, 0), (8, 8, 0), (8, 10, 16), (10, 2, 64)] {
+        let of_server =
+            [(0, 8, 0), (8, 8, 0), (8, 10, 16), (10, 2, 64)].map(|lens| ("client", with_client as Run, lens));
+        let of_client = [(8, 0, 0), (8, 8, 0), (0, 10, 0), (5, 5, 16)].map(|lens| ("server", with_server as Run, lens));
+        for (part, run, lens) in of_server.into_iter().chain(of_client) {
             let there = source.is_some();
             // Asked for what is ignored, we do not run what cannot run.
             if there || !(arguments.ignored || arguments.include_ignored) {
                 let source = source.clone().unwrap_or_default();
+                let name = format!("wolfssl_{part}::{suite}::{lens:?}");
                 let run = move || {
-                    talk(&source, suite, theirs, ours, padding);
+                    run(&source, suite, lens);
                     Ok(())
                 };
-                let name = format!("wolfssl::{suite}::{theirs}_{ours}_{padding}");
                 trials.push(Trial::test(name, run).with_ignored_flag(!there));
             }
         }
@@ -58,8 +63,11 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Two sessions, the second one resumed, each from several ports: no handshake but those two.
-fn talk(source: &Path, suite: &str, theirs: usize, ours: usize, padding: u16) {
+/// A test with this source and suite, and with so many bytes of wolfSSL's ID, of ours, and that we pad to.
+type Run = fn(&Path, &str, (usize, usize, u16));
+
+/// Two sessions of its client, the second one resumed, each from several ports: no handshake but those two.
+fn with_client(source: &Path, suite: &str, (theirs, ours, padding): (usize, usize, u16)) {
     let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
     context.set_certificate_chain_file(certificates().join("server-ecdsa.pem")).unwrap();
     context.set_private_key_file(certificates().join("server-ecdsa.key"), SslFiletype::PEM).unwrap();
@@ -72,7 +80,7 @@ fn talk(source: &Path, suite: &str, theirs: usize, ours: usize, padding: u16) {
     server.start().unwrap();
 
     let mut client = Command::new("timeout");
-    client.arg("60").arg(client_program(source)).arg(port.to_string()).arg(certificates().join("ca.pem"));
+    client.arg("60").arg(program(source, "wolfssl_client")).arg(port.to_string()).arg(certificates().join("ca.pem"));
     let printed = succeed(client.args([suite, &theirs.to_string(), &MOVES.to_string()])).stdout;
     let printed = String::from_utf8(printed).unwrap();
     let sessions: Vec<_> = printed.lines().map(|line| line.split_once(' ').unwrap().1).collect();
@@ -94,6 +102,68 @@ fn talk(source: &Path, suite: &str, theirs: usize, ours: usize, padding: u16) {
     assert!(stats.datagrams_withheld <= if padding == 64 { 2 } else { 0 }, "{stats:?}");
 }
 
+/// Two sessions with its server, the second one resumed.
+fn with_server(source: &Path, suite: &str, (theirs, ours, padding): (usize, usize, u16)) {
+    let mut server = Command::new("timeout");
+    server.arg("60").arg(program(source, "wolfssl_server"));
+    server.arg(certificates().join("server-ecdsa.pem")).arg(certificates().join("server-ecdsa.key"));
+    let mut server = server.args([suite, &theirs.to_string()]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(server.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let to = SocketAddr::from(([127, 0, 0, 1], printed.next().unwrap().parse().unwrap()));
+
+    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+    context.set_ca_file(certificates().join("ca.pem")).unwrap();
+    let ids = ConnectionIds { len: ours, padding, ..ConnectionIds::default() };
+    let config = Config { accept: false, connection_ids: Some(ids), ..Config::default() };
+    let mut endpoint = Endpoint::new(context.build(), config).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let began = Instant::now();
+    let now = || began.elapsed().as_micros() as u64;
+    let (mut datagram, mut message, mut ticket) = ([0; 2048], Vec::new(), None);
+    for round in 0..2 {
+        let connect = Connect { resume: ticket.as_ref(), ..Connect::to_named(to, "localhost") };
+        let session = endpoint.connect(now(), &connect).unwrap();
+        let mut answers = 0;
+        while answers < 20 {
+            assert!(began.elapsed() < Duration::from_secs(50), "{answers} answers");
+            while let Some(transmit) = endpoint.transmit(1) {
+                socket.send_to(transmit.bytes, transmit.to).unwrap();
+            }
+            if let Ok((len, from)) = socket.recv_from(&mut datagram) {
+                endpoint.receive(now(), &datagram[..len], from, None);
+            }
+            endpoint.advance(now());
+            while let Some(event) = endpoint.event(&mut message) {
+                match event {
+                    Event::Opened { .. } => {}
+                    Event::Message { .. } => {
+                        assert_eq!(message, [answers; 100]);
+                        answers += 1;
+                    }
+                    other => panic!("{other:?}: {:?}", endpoint.info(session).unwrap().failure()),
+                }
+                endpoint.send(session, &[answers; 100]).unwrap();
+            }
+        }
+        let info = endpoint.info(session).unwrap();
+        assert_eq!((info.connection_id().len(), info.peer_connection_id().len()), (ours, theirs));
+        ticket = info.resumption();
+        endpoint.close(session).unwrap();
+        while let Some(transmit) = endpoint.transmit(1) {
+            socket.send_to(transmit.bytes, transmit.to).unwrap();
+        }
+        let line = printed.next().unwrap();
+        let expected = format!("resumed={round} received={theirs} sent={ours}");
+        assert_eq!(line.split_once(' ').map(|(_, rest)| rest), Some(&*expected));
+        // Its goodbye.
+        std::thread::sleep(Duration::from_millis(50));
+        while socket.recv_from(&mut datagram).is_ok() {}
+        while endpoint.event(&mut message).is_some() {}
+    }
+    assert!(server.wait().unwrap().success());
+}
+
 /// Where wolfSSL's source is, fetched if it is not there yet.
 fn source() -> Option<PathBuf> {
     let manifest = root().join("tests/c-clients/wolfssl/Cargo.toml");
@@ -109,10 +179,15 @@ fn source() -> Option<PathBuf> {
     Some(manifest.with_file_name("wolfssl-src"))
 }
 
-/// The client, compiled when it is first needed. wolfSSL's part of it is kept for the next run.
-fn client_program(source: &Path) -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
+/// A program of ours on wolfSSL.
+fn program(source: &Path, name: &str) -> PathBuf {
+    built(source).join(name)
+}
+
+/// Where the programs are, compiled when one is first needed. wolfSSL's part is kept for the next run.
+fn built(source: &Path) -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
         let ours = root().join("tests/c-clients/wolfssl");
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wolfssl");
         std::fs::create_dir_all(&directory).unwrap();
@@ -122,12 +197,14 @@ fn client_program(source: &Path) -> &'static Path {
             cc
         };
         let object = |part: &&str| directory.join(part.replace('/', "-")).with_extension("o");
+        let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+        let settings = time(&ours.join("user_settings.h"));
         let parts: Vec<_> = PARTS.split_whitespace().collect();
         std::thread::scope(|scope| {
             for third in 0..3 {
-                let (parts, object, compiler) = (&parts, &object, &compiler);
+                let (parts, object, compiler, time) = (&parts, &object, &compiler, &time);
                 scope.spawn(move || {
-                    for part in parts.iter().skip(third).step_by(3).filter(|part| !object(part).exists()) {
+                    for part in parts.iter().skip(third).step_by(3).filter(|part| time(&object(part)) <= settings) {
                         let unfinished = object(part).with_extension("unfinished");
                         succeed(
                             compiler()
@@ -140,10 +217,12 @@ fn client_program(source: &Path) -> &'static Path {
                 });
             }
         });
-        let program = directory.join("wolfssl_client");
-        let mut cc = compiler();
-        cc.args(["-Wall", "-o"]).arg(&program).arg(ours.join("wolfssl_client.c")).args(parts.iter().map(object));
-        succeed(cc.arg("-lm"));
-        program
+        for name in ["wolfssl_client", "wolfssl_server"] {
+            let (program, main) = (directory.join(name), ours.join(name).with_extension("c"));
+            let mut cc = compiler();
+            cc.args(["-Wall", "-Wextra", "-o"]).arg(program).arg(main).args(parts.iter().map(object));
+            succeed(cc.arg("-lm"));
+        }
+        directory
     })
 }

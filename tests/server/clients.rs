@@ -1,7 +1,7 @@
 //! Clients that are endpoints on sockets of their own, and servers for them.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -76,13 +76,14 @@ impl Client {
     }
 
     pub fn begin_with(context: &SslContext, connect: Connect<'_>) -> Client {
-        Client::begin_as(context, connect, Config { accept: false, ..Config::default() })
+        let any = if connect.to.is_ipv4() { "0.0.0.0" } else { "::" };
+        let config = Config { accept: false, ..Config::default() };
+        Client::begin_as(context, connect, config, any.parse().unwrap())
     }
 
-    pub fn begin_as(context: &SslContext, connect: Connect<'_>, config: Config) -> Client {
+    pub fn begin_as(context: &SslContext, connect: Connect<'_>, config: Config, from: IpAddr) -> Client {
         let to = connect.to;
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any).unwrap();
+        let socket = UdpSocket::bind((from, 0)).unwrap();
         // Connected, it receives nothing that comes from another address than it has spoken to.
         socket.connect(to).unwrap();
         let mut endpoint = Endpoint::new(context.clone(), config).unwrap();

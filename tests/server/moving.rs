@@ -19,7 +19,8 @@ fn with_ids(workers: usize) -> ServerConfig {
 fn client(context: &SslContext, to: SocketAddr) -> Client {
     let ids = ConnectionIds { len: 0, ..ConnectionIds::default() };
     let config = Config { accept: false, connection_ids: Some(ids), ..Config::default() };
-    let mut client = Client::begin_as(context, Connect::to(to), config);
+    // An address of their own: a thousand clients need many ports.
+    let mut client = Client::begin_as(context, Connect::to(to), config, [127, 0, 77, 1].into());
     client.finish();
     client
 }

@@ -63,7 +63,7 @@ static int talk(WOLFSSL *ssl, struct sockaddr_in *to, int cid_len, int moves)
     unsigned char cid[255], sent[255];
     unsigned int received_len = 0, sent_len = 0;
     char message[50];
-    int move, result = 0, tries, fd = fresh_socket(to);
+    int move, result = 0, tries, old, fd = fresh_socket(to);
 
     memset(cid, 0x77, sizeof(cid));
     wolfSSL_dtls_set_peer(ssl, to, sizeof(*to));
@@ -95,9 +95,11 @@ static int talk(WOLFSSL *ssl, struct sockaddr_in *to, int cid_len, int moves)
         if (echo(ssl, message) != 0) {
             return 1;
         }
-        close(fd);
+        /* In this order, or it might be the same port again. */
+        old = fd;
         fd = fresh_socket(to);
         wolfSSL_set_fd(ssl, fd);
+        close(old);
     }
     printf("%s resumed=%d received=%u sent=%u\n", wolfSSL_get_cipher_name(ssl), wolfSSL_session_reused(ssl), received_len,
            sent_len);
