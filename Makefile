@@ -42,7 +42,7 @@ DV_INCLUDEDIR := $(abspath include)
 
 .PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
         test-openssl man \
-        certs header check check-header check-symbols check-abi abi bench fuzz dist deb clean
+        certs header check check-header check-symbols check-abi abi bench bench-quick soak fuzz dist deb clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
@@ -137,11 +137,22 @@ abi:
 	@scripts/ensure-packages.sh abi
 	@scripts/abi.sh update $(HEADER)
 
-## bench: the benchmarks, last the helpers beside those of the original document (DV_ORIGINAL_DOC)
-bench: lib certs
+## bench: all servers beside each other, and parts of the engine; BENCH="--record docs/performance.md" writes the tables there
+bench: all certs
 	@scripts/ensure-packages.sh bench
 	$(CARGO) bench --locked
-	$(CARGO) run --locked --release --package dv-load -- bench-helpers
+	$(CARGO) run --locked --release --package dv-load -- bench $(BENCH)
+
+## bench-quick: what matters most of it, in two minutes
+bench-quick: all certs
+	@scripts/ensure-packages.sh bench
+	$(CARGO) run --locked --release --package dv-load -- bench --quick $(BENCH)
+
+## soak: SOAK_MINUTES (30) of clients that come, go, vanish and move, with losses and floods; memory is to end as it began
+SOAK_MINUTES ?= 30
+soak: lib certs
+	$(CARGO) build --locked --release --example echo_server
+	$(CARGO) run --locked --release --package dv-load -- soak --minutes $(SOAK_MINUTES)
 
 ## fuzz: each fuzz target for FUZZ_SECONDS (60)
 FUZZ_SECONDS ?= 60

@@ -1,4 +1,4 @@
-//! What an idle session of a server holds in memory. `cargo bench --bench memory [SESSIONS]`
+//! What an idle session of a server holds in memory. `cargo bench --bench memory [SESSIONS] [RECORDS]`
 //!
 //! Each client makes a handshake, says something, hears the answer and is gone without a goodbye. Counted is what all of
 //! malloc has given out, to OpenSSL and to Rust, and what of the process is resident.
@@ -73,6 +73,13 @@ fn talk(server: &mut Endpoint, context: &SslContext, from: SocketAddr, now: &mut
 }
 
 fn measure(name: &str, sessions: u32, set: fn(&mut Config)) {
+    if !std::env::args()
+        .skip(1)
+        .filter(|it| !it.starts_with('-') && it.parse::<u32>().is_err())
+        .all(|it| name.contains(&it))
+    {
+        return;
+    }
     let (server_context, client_context) = (server_context(), client_context());
     let mut config = Config::default();
     set(&mut config);

@@ -43,7 +43,7 @@ static void say(dv_endpoint *endpoint, dv_session from, const char *what, const 
     size_t i = 0;
 
     dv_session_addresses(endpoint, from, &peer, NULL);
-    head = snprintf(line, sizeof(line), "%s %s ", address_text(&peer), what);
+    head = snprintf(line, sizeof(line), "%s %s", address_text(&peer), what);
     if (len > sizeof(line) - (size_t)head) {
         len = sizeof(line) - (size_t)head;
     }
@@ -73,7 +73,7 @@ static void hear(void *user, dv_endpoint *endpoint, const dv_event *event)
 {
     (void)user;
     pthread_mutex_lock(&room.lock);
-    say(endpoint, event->session, "says:", event->data, event->len);
+    say(endpoint, event->session, "says: ", event->data, event->len);
     pthread_mutex_unlock(&room.lock);
 }
 

@@ -71,6 +71,9 @@ static void take_events(struct client *client)
             client->over = say(client) < 0;
             break;
         case DV_EVENT_MESSAGE:
+            if (client->unanswered == 0) {
+                break;    /* more than was asked for */
+            }
             print_message("client", "received", event.data, (int)event.len);
             if (--client->unanswered > 0) {
                 client->over = say(client) < 0;
@@ -140,6 +143,9 @@ static int run(struct client *client, const char *name, uint64_t until)
         take_events(client);
     }
     send_waiting(client);
+    if (!client->over) {
+        fprintf(stderr, "no %s from %s in time\n", client->opened ? "answer" : "session", address_text(&client->server));
+    }
     return client->unanswered == 0 ? EXIT_DONE : client->opened ? EXIT_UNANSWERED : EXIT_HANDSHAKE;
 }
 

@@ -15,6 +15,7 @@ static const char help[] =
     "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     "  --workers N            threads (1)\n"
+    "  --openssl-records      leave the records to OpenSSL (the library makes them, where it can)\n"
     "  --secret FILE          random bytes that several servers share: each goes on with what another has begun\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n";
@@ -48,6 +49,7 @@ int main(int argc, char **argv)
         { "port", required_argument, NULL, OPTION_OWN + 1 },
         { "workers", required_argument, NULL, OPTION_OWN + 2 },
         { "secret", required_argument, NULL, OPTION_OWN + 3 },
+        { "openssl-records", no_argument, NULL, OPTION_OWN + 4 },
         SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
@@ -73,6 +75,7 @@ int main(int argc, char **argv)
         case OPTION_OWN + 1: port = optarg; break;
         case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
         case OPTION_OWN + 3: config.secret_file = optarg; break;
+        case OPTION_OWN + 4: config.native_records = 0; break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {

@@ -96,7 +96,7 @@ static inline int read_psk(const char *text)
     return 0;
 }
 
-/* The key log: one line for each session, in the format that Wireshark reads. Threads call it, several at once. */
+/* OpenSSL gives a line for each handshake, in the format that Wireshark reads. Threads call it, several at once. */
 static inline void log_keys(const SSL *ssl, const char *line)
 {
     (void)ssl;
@@ -139,28 +139,37 @@ static inline int identity_option(int option, const char *argument)
     }
 }
 
-/* Looks up the key of an identity; 0 when there is none. Worker threads call it, several at once, while a handshake waits. */
-static inline unsigned int psk_of_client(SSL *ssl, const char *name, unsigned char *psk, unsigned int max)
+/* The key of an identity; 0 when there is none. */
+static inline size_t look_up(const char *name, unsigned char *psk, size_t max)
 {
-    FILE *file = name != NULL && identity.psk_file != NULL ? fopen(identity.psk_file, "re") : NULL;
+    FILE *file = NULL;
     char known[128];
     char hex[2 * PSK_MAX + 1];
     size_t len = 0;
 
-    (void)ssl;
-    if (name != NULL && strcmp(name, PSK_IDENTITY) == 0 && identity.psk_len <= max) {
-        memcpy(psk, identity.psk, len = identity.psk_len);
+    if (strcmp(name, PSK_IDENTITY) == 0 && identity.psk_len > 0 && identity.psk_len <= max) {
+        memcpy(psk, identity.psk, identity.psk_len);
+        return identity.psk_len;
     }
     /* Read anew each time, so that a key can come and go while the server runs. */
-    while (len == 0 && file != NULL && fscanf(file, "%127s %128s", known, hex) == 2) {
+    file = identity.psk_file != NULL ? fopen(identity.psk_file, "re") : NULL;
+    if (file == NULL) {
+        return 0;
+    }
+    while (len == 0 && fscanf(file, "%127s %128s", known, hex) == 2) {
         if (strcmp(name, known) == 0) {
             len = read_hex(hex, psk, max);
         }
     }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return (unsigned int)len;
+    fclose(file);
+    return len;
+}
+
+/* OpenSSL asks for the key of an identity: 0 says that there is none. Threads call it, several at once. */
+static inline unsigned int psk_of_client(SSL *ssl, const char *name, unsigned char *psk, unsigned int max)
+{
+    (void)ssl;
+    return name != NULL ? (unsigned int)look_up(name, psk, max) : 0;
 }
 
 static inline unsigned int psk_for_server(SSL *ssl, const char *hint, char *name, unsigned int name_max,
@@ -236,8 +245,12 @@ static inline SSL_CTX *server_context(void)
         return NULL;
     }
     if (identity.ca != NULL) {
-        /* When the file is not good, every handshake fails, and the log says why. */
         dv_openssl_set_verify(ctx, mode, (char *)identity.ca);
+        /* It names the CAs to clients. When the file is not good there are none, and the log says why. */
+        if (sk_X509_NAME_num(SSL_CTX_get_client_CA_list(ctx)) <= 0) {
+            SSL_CTX_free(ctx);
+            return NULL;
+        }
     }
     if (identity.psk_len > 0 || identity.psk_file != NULL) {
         SSL_CTX_set_psk_server_callback(ctx, psk_of_client);

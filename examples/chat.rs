@@ -57,7 +57,7 @@ impl Handler for Room {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));
     let config = ServerConfig { workers: args.or("--workers", 2), ..ServerConfig::default() };

@@ -85,7 +85,7 @@ impl Handler for Clients {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let backend: String = args.option("--backend").ok_or("--backend HOST:PORT is missing; -h tells more")?;
     let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));

@@ -27,7 +27,7 @@ echo_client [OPTIONS]
   --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything
   -h              this text";
 
-fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn main() -> Result<ExitCode, support::Failure> {
     let mut args = support::Args::new(HELP);
     let server = (args.or("--host", "127.0.0.1".to_owned()), args.or("--port", 4433));
     let name: Option<String> = args.option("--name");
@@ -47,16 +47,19 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut endpoint = Endpoint::new(context, Config { accept: false, ..Config::default() })?;
     let session = endpoint.connect(now(), &Connect { name: name.as_deref(), ..Connect::to(server) })?;
     let mut answers = 0;
+    let mut opened = false;
     let mut over = false;
     let mut bytes = Vec::new();
     while !over && began.elapsed() < timeout {
         while let Some(event) = endpoint.event(&mut bytes) {
             match event {
                 Event::Opened { .. } => {
+                    opened = true;
                     let info = endpoint.info(session)?;
                     println!("connected to {}: {}", info.peer(), info.cipher().unwrap_or("?"));
                     endpoint.send(session, message.as_bytes())?;
                 }
+                Event::Message { .. } if answers == count => {} // More than was asked for.
                 Event::Message { .. } => {
                     println!("{}", String::from_utf8_lossy(&bytes).escape_debug());
                     answers += 1;
@@ -94,6 +97,9 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
             Err(error) => return Err(error.into()),
         }
         endpoint.advance(now());
+    }
+    if !over {
+        eprintln!("no {} from {server} in {timeout:?}", if opened { "answer" } else { "session" });
     }
     Ok(ExitCode::from(u8::from(answers < count)))
 }

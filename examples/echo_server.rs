@@ -20,6 +20,8 @@ echo_server [OPTIONS]
   --workers N            threads (1)
   --secret FILE          random bytes that several servers share: each goes on with what another has begun
   --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1
+  --idle-timeout MS      close sessions that are silent for so long (never)
+  --handshake-timeout MS give up handshakes that take longer (120000)
   --no-offload           do without UDP_GRO and UDP_SEGMENT
   --openssl-records      let OpenSSL make the records, not only the handshakes
   --no-steering          let handshakes and messages share a socket
@@ -27,12 +29,14 @@ echo_server [OPTIONS]
     identity_help!()
 );
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);
     let mut endpoint = Config::default();
     endpoint.settings.native_records = !args.flag("--openssl-records");
+    endpoint.settings.idle_timeout = Duration::from_millis(args.or("--idle-timeout", 0));
+    endpoint.settings.handshake_timeout = Duration::from_millis(args.or("--handshake-timeout", 120_000));
     let config = ServerConfig {
         endpoint,
         workers: args.or("--workers", 1),
@@ -64,9 +68,11 @@ fn answer(mut asks: TcpStream, server: &Server) -> io::Result<()> {
     asks.set_read_timeout(Some(Duration::from_secs(1)))?;
     let _ = asks.read(&mut [0; 4096])?;
     let stats = server.stats();
-    let mut page = format!("dv_sessions {}\ndv_handshakes {}\n", stats.sessions, stats.handshakes);
+    let now = [("sessions", stats.sessions), ("handshakes", stats.handshakes)];
+    let mut page: String = now.map(|(name, now)| format!("# TYPE dv_{name} gauge\ndv_{name} {now}\n")).concat();
     for (name, count) in stats.endpoints.named().chain(stats.sockets.named()) {
         page += &format!("# TYPE dv_{name}_total counter\ndv_{name}_total {count}\n");
     }
-    write!(asks, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n{page}")
+    let (kind, len) = ("text/plain; version=0.0.4", page.len());
+    write!(asks, "HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len}\r\n\r\n{page}")
 }

@@ -25,7 +25,7 @@ event_loop [OPTIONS]
 const SOCKET: u64 = 0;
 const TERMINAL: u64 = 1;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let address: (IpAddr, u16) = (args.or("--host", [127, 0, 0, 1].into()), args.or("--port", 4433));
     let identity = support::Identity::take(&mut args);

@@ -23,4 +23,4 @@ ASAN_OPTIONS=malloc_context_size=4:quarantine_size_mb=8:detect_stack_use_after_r
 export ASAN_OPTIONS
 mkdir -p "target/corpus/$target" "artifacts/$target"
 exec "target/$host/release/$target" "target/corpus/$target" "corpus/$target" "-artifact_prefix=artifacts/$target/" \
-    "-max_total_time=$seconds" -timeout=10 -print_final_stats=1 "$@"
+    "-max_total_time=$seconds" -timeout=10 -detect_leaks=0 -print_final_stats=1 "$@"

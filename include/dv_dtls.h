@@ -224,7 +224,8 @@ int dv_openssl_callback(int ok, X509_STORE_CTX *store);
  *
  * @param ctx the SSL_CTX
  * @param mode SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
- * @param peer_cf a PEM file of CA certificates, and of revocation lists if there are any
+ * @param peer_cf a PEM file of CA certificates, and of revocation lists if there are any; these
+ *     count once the context's X509_STORE has X509_V_FLAG_CRL_CHECK
  *
  * Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the
  * context fails, whatever the mode, until a call succeeds.
@@ -658,7 +659,8 @@ typedef struct dv_config {
     uint64_t unix_offset_us;
     /**
      * Of a server: its threads. Each has its own sockets and sessions, and a client stays with one
-     * of them. The limits above are those of the whole server.
+     * of them. The limits of sessions and handshakes are those of the whole server,
+     * max_waiting_bytes is for each of them.
      */
     uint32_t workers;
     /**
@@ -1021,8 +1023,8 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 #define DV_ERR_LIMIT (-8)
 
 /**
- * The process is a fork of the one that made the endpoint: two that seal with one key would repeat
- * nonces.
+ * The process is a fork of the one that made the endpoint or the server: two that seal with one key
+ * would repeat nonces, and a server's threads are not in the child.
  */
 #define DV_ERR_FORKED (-9)
 
@@ -1510,8 +1512,9 @@ typedef struct dv_server dv_server;
  * Each worker calls it from its own thread: for several sessions at once, but for one session never
  * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
  * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
- * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called; nothing else of
- * the endpoint. Other sessions of the server are reached with dv_server_send.
+ * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called. What drives an
+ * endpoint is the server's to do, and gives DV_ERR_INVALID. Other sessions of the server are
+ * reached with dv_server_send.
  */
 typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
 
@@ -1553,14 +1556,16 @@ int dv_server_new(SSL_CTX *ctx,
                   struct dv_server **server);
 
 /**
- * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+ * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the
+ * child of a fork it only frees what is the child's.
  *
  * @param server the server, or NULL
  */
 void dv_server_free(struct dv_server *server);
 
 /**
- * Takes an address to listen on. A server can have several, but no two ports of the same one.
+ * Takes an address to listen on. A server can have several, but no two ports of the same one, which
+ * a wildcard is for all of its family.
  *
  * @param server the server, which was not started yet
  * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there

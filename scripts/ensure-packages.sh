@@ -1,7 +1,7 @@
 #!/bin/sh
 # ensure-packages.sh build|certs|test|openssl|abi|deb|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
 # asks no password; otherwise one line names it, with the command that installs it. What only widens the tests (another
-# compiler) is asked for in the same way, but goes on without.
+# compiler, libraries to compare with) is asked for in the same way, but goes on without.
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -43,6 +43,10 @@ test)
     want groff have groff
     want iproute2 have ip
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
+    want libcoap3-bin have coap-server-notls
+    want tshark have tshark
+    # Where there is systemd, its package starts a web server, which nobody has asked for.
+    [ -d /run/systemd/system ] || want 'nginx libnginx-mod-stream' test -e /usr/lib/nginx/modules/ngx_stream_module.so
     ;;
 openssl)
     need_build
@@ -58,7 +62,15 @@ deb)
     need xz-utils have xz
     ;;
 valgrind) need_build; need valgrind have valgrind ;;
-bench) need_build; need openssl have openssl; need valgrind have valgrind ;;
+bench)
+    need_build
+    need openssl have openssl
+    need valgrind have valgrind
+    # What is missing of these is left out of the comparison.
+    want libgnutls28-dev test -e /usr/include/gnutls/gnutls.h
+    want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
+    want libwolfssl-dev test -e /usr/include/wolfssl/ssl.h
+    ;;
 *) echo "usage: $0 build|certs|test|openssl|abi|deb|valgrind|bench" >&2; exit 2 ;;
 esac
 
@@ -66,7 +78,7 @@ have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: 
 [ -n "$missing" ] || exit 0
 
 # shellcheck disable=SC2086 # a list of words
-install() { "$@" apt-get update -q && "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -qy $missing; }
+install() { "$@" apt-get update -q && "$@" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing; }
 if have apt-get && [ "$(id -u)" = 0 ]; then
     echo "installing$missing"
     install env && exit 0

@@ -1,17 +1,18 @@
 #!/bin/sh
 # test-openssl.sh SERIES...: the Rust tests, the programs of tests/c and the demo of c-examples with other versions of OpenSSL
 # than the system's, each built from source once (see openssl.sh) and linked statically. SERIES is 3.6, 4.0 or system.
-# Not run here are the tests that take the built library apart (its exports, its layout, its loading, its panics) and those
-# that start programs which are linked to it, and so to the system's OpenSSL.
+# Not run here are the tests that take the built library apart (its exports, its layout, its loading, its panics).
 set -eu
 cd "$(dirname "$0")/.."
-apart=' documents engine header layout openssl_mismatch original panic unload '
+apart=' documents header layout openssl_mismatch original panic unload '
+# These start servers: they come when those are built.
+servers=' engine '
 summary=
 
 rust_tests() {
     for test in tests/*.rs tests/*/main.rs; do
         name=$(basename "${test%/main.rs}" .rs)
-        case $apart in *" $name "*) ;; *) echo "--test $name" ;; esac
+        case $apart$servers in *" $name "*) ;; *) echo "--test $name" ;; esac
     done
 }
 
@@ -48,6 +49,7 @@ one() (
     "${CARGO:-cargo}" test --locked --no-fail-fast --lib $(rust_tests) >"$log" 2>&1 || failed=1
     archive && scripts/test-c.sh static >>"$log" 2>&1 || failed=1
     examples >>"$log" 2>&1 || { failed=1; echo "the examples FAILED" >>"$log"; }
+    DV_LIBDIR="$PWD/$BUILD" "${CARGO:-cargo}" test --locked --no-fail-fast --test engine >>"$log" 2>&1 || failed=1
     grep -E '^test .*FAILED|^FAILED|^error|FAILED$' "$log" | sort -u || true
     sum() { sed -nE "s|^$1.* ([0-9]+) $2.*|\1|p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
     echo "Rust $(sum 'test result:' passed) passed, $(sum 'test result:' failed) failed;" \

@@ -11,7 +11,7 @@
 //! | `tls` | the only room that calls libssl and libcrypto |
 //! | [`engine`] | who is connected and what happens next; sans-IO |
 //! | `net` | sockets and system calls |
-//! | `ffi` | the C ABI |
+//! | `ffi` | the C ABI, which is not shown here: `include/dv_dtls.h` is its manual |
 
 #![deny(rustdoc::broken_intra_doc_links)]
 
@@ -31,6 +31,8 @@ pub use engine::endpoint::{
 };
 pub use engine::settings::Settings;
 pub use engine::stats::Stats;
+// For C, and for our tests. What Rust programs are shown is safe.
+#[cfg(not(doc))]
 pub use ffi::*;
 #[cfg(feature = "test-hooks")]
 pub use guard::hooks::dv_test_panic_next;

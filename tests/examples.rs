@@ -71,7 +71,9 @@ fn client(port: &str, args: &[&str]) -> (String, bool) {
 fn each_has_a_help_and_refuses_what_it_does_not_know() {
     for name in ["echo_server", "echo_client", "event_loop", "chat", "dtls_proxy"] {
         let help = Command::new(example(name)).arg("-h").output().unwrap();
-        assert!(help.status.success() && help.stdout.starts_with(name.as_bytes()), "{name} -h");
+        let text = String::from_utf8(help.stdout).unwrap();
+        assert!(help.status.success() && text.starts_with(name), "{name} -h");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("  ") && line.len() <= 120), "{text}");
         let wrong = Command::new(example(name)).args(["--backend", "127.0.0.1:9", "--no-such-word"]).output().unwrap();
         assert_eq!(wrong.status.code(), Some(2), "{name} --no-such-word");
     }
@@ -94,7 +96,21 @@ fn echo() {
     let mut asks = TcpStream::connect(metrics).unwrap();
     asks.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     asks.read_to_string(&mut page).unwrap();
-    assert!(page.contains("\ndv_messages_in_total 4\n"), "{page}");
+    let (head, page) = page.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("Content-Type: text/plain; version=0.0.4"), "{head}");
+    let lines: Vec<&str> = page.lines().collect();
+    assert!(lines.contains(&"dv_messages_in_total 4") && lines.contains(&"dv_sessions 0"), "{page}");
+    // Each number has its type before it, under a name that Prometheus takes, and no name comes twice.
+    let mut names = Vec::new();
+    for pair in lines.chunks(2) {
+        let kind: Vec<&str> = pair[0].split(' ').collect();
+        let (name, value) = pair[1].split_once(' ').unwrap();
+        assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'), "{name}");
+        assert_eq!(kind, ["#", "TYPE", name, if name.ends_with("_total") { "counter" } else { "gauge" }]);
+        value.parse::<u64>().unwrap();
+        assert!(!names.contains(&name), "{name}");
+        names.push(name);
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod demux;
 mod endpoint;
 #[path = "../fuzz/bodies/hello.rs"]
 mod hello;
+#[path = "../fuzz/bodies/records.rs"]
+mod records;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -39,6 +41,11 @@ fn flights() {
 #[test]
 fn endpoints() {
     replay("endpoint", endpoint::run);
+}
+
+#[test]
+fn records() {
+    replay("records", records::run);
 }
 
 #[test]

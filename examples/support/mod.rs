@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use std::fmt::Display;
+use std::fmt::{self, Debug, Display, Formatter};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +13,30 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509VerifyFlags;
+
+/// Why a program ends. What `main` returns is shown with Debug, so this one's is the text itself.
+pub struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(why: E) -> Failure {
+        Failure(why.to_string())
+    }
+}
+
+impl Debug for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names the file that OpenSSL could not use, and why not.
+fn about(path: &str) -> impl FnOnce(ErrorStack) -> String {
+    move |stack| {
+        let reasons: Vec<_> = stack.errors().iter().filter_map(|error| error.reason()).collect();
+        let why = File::open(path).err().map_or_else(|| reasons.join(", "), |why| why.to_string());
+        format!("{path}: {why}")
+    }
+}
 
 /// Words like `--port 4444`, taken out one by one.
 pub struct Args {
@@ -54,6 +78,12 @@ impl Args {
         self.option(name).unwrap_or(default)
     }
 
+    /// The bytes behind a word, in hex digits.
+    pub fn key(&mut self, name: &str) -> Option<Vec<u8>> {
+        let hex: String = self.option(name)?;
+        Some(bytes(&hex).unwrap_or_else(|| self.refuse(format_args!("{name} wants an even number of hex digits"))))
+    }
+
     /// Whether a word without a value is there.
     pub fn flag(&mut self, name: &str) -> bool {
         let at = self.words.iter().position(|word| word == name);
@@ -81,9 +111,34 @@ pub struct Identity {
     ca: Option<String>,
     crl: Option<String>,
     require_client_cert: bool,
-    psk: Option<Vec<u8>>,
-    psk_file: Option<String>,
+    keys_of_clients: Keys,
     keylog: Option<String>,
+}
+
+/// Keys that clients may use in the place of certificates.
+#[derive(Clone)]
+struct Keys {
+    /// That of the identity "client".
+    one: Option<Vec<u8>>,
+    /// Those of others, a line for each.
+    file: Option<String>,
+}
+
+impl Keys {
+    fn are_any(&self) -> bool {
+        self.one.is_some() || self.file.is_some()
+    }
+
+    fn look_up(&self, identity: &[u8]) -> Option<Vec<u8>> {
+        if identity == b"client" && self.one.is_some() {
+            return self.one.clone();
+        }
+        // Read anew each time, so that a key can come and go while the server runs.
+        let lines = std::fs::read_to_string(self.file.as_deref()?).ok()?;
+        let mut lines = lines.lines().filter_map(|line| line.split_once(' '));
+        let (_, hex) = lines.find(|(known, _)| known.as_bytes() == identity)?;
+        bytes(hex.trim())
+    }
 }
 
 /// What [`Identity::take`] reads, for the help of a server.
@@ -106,15 +161,13 @@ macro_rules! identity_help {
 impl Identity {
     /// Reads its words.
     pub fn take(args: &mut Args) -> Identity {
-        let psk: Option<String> = args.option("--psk");
         let mut identity = Identity {
             certs: args.all("--cert"),
             keys: args.all("--key"),
             ca: args.option("--ca"),
             crl: args.option("--crl"),
             require_client_cert: args.flag("--require-client-cert"),
-            psk: psk.map(|hex| bytes(&hex).unwrap_or_else(|| args.refuse("--psk wants an even number of hex digits"))),
-            psk_file: args.option("--psk-file"),
+            keys_of_clients: Keys { one: args.key("--psk"), file: args.option("--psk-file") },
             keylog: args.option("--keylog"),
         };
         if identity.certs.is_empty() {
@@ -128,40 +181,36 @@ impl Identity {
     }
 
     /// A context for the sessions of a server.
-    pub fn context(&self) -> Result<SslContext, Box<dyn std::error::Error>> {
+    pub fn context(&self) -> Result<SslContext, Failure> {
         let mut context = SslContext::builder(SslMethod::dtls_server())?;
         context.set_cipher_list("ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM")?;
         for (number, cert) in self.certs.iter().enumerate() {
             let key = self.keys.get(number).unwrap_or(cert);
             match number {
                 0 => {
-                    context.set_certificate_chain_file(cert).map_err(|why| format!("{cert}: {why}"))?;
-                    context.set_private_key_file(key, SslFiletype::PEM).map_err(|why| format!("{key}: {why}"))?;
+                    context.set_certificate_chain_file(cert).map_err(about(cert))?;
+                    context.set_private_key_file(key, SslFiletype::PEM).map_err(about(key))?;
                 }
                 _ => dv_dtls::add_certificate(&mut context, cert, key)?,
             }
         }
         if let Some(ca) = &self.ca {
-            context.set_ca_file(ca).map_err(|why| format!("{ca}: {why}"))?;
+            context.set_ca_file(ca).map_err(about(ca))?;
             let require =
                 if self.require_client_cert { SslVerifyMode::FAIL_IF_NO_PEER_CERT } else { SslVerifyMode::NONE };
             context.set_verify(SslVerifyMode::PEER | require);
         }
         if let Some(file) = &self.crl {
-            check_revocations(&mut context, file).map_err(|why| format!("{file}: {why}"))?;
+            check_revocations(&mut context, file).map_err(about(file))?;
         }
         // Without one, libssl refuses to resume sessions of clients with certificates.
         context.set_session_id_context(b"dv_dtls example")?;
-        if self.psk.is_some() || self.psk_file.is_some() {
-            let (psk, file) = (self.psk.clone(), self.psk_file.clone());
-            // libssl calls it on the threads of the workers, on several at once, while a handshake waits.
+        if self.keys_of_clients.are_any() {
+            let keys = self.keys_of_clients.clone();
+            // OpenSSL asks for the key of an identity: 0 says that there is none. Threads call it, several at once.
             context.set_psk_server_callback(move |_, identity, key| {
-                let known = match identity {
-                    Some(b"client") if psk.is_some() => psk.clone(),
-                    Some(identity) => file.as_deref().and_then(|file| psk_of(identity, file)),
-                    None => None,
-                };
-                Ok(known.map_or(0, |psk| fill(key, &psk)))
+                let psk = identity.and_then(|identity| keys.look_up(identity));
+                Ok(psk.map_or(0, |psk| fill(key, &psk)))
             });
         }
         log_keys(&mut context, self.keylog.as_deref())?;
@@ -176,30 +225,21 @@ fn check_revocations(context: &mut SslContextBuilder, file: &str) -> Result<(), 
     store.set_flags(X509VerifyFlags::CRL_CHECK)
 }
 
-/// The key of an identity. The file is read anew each time, so that a key can come and go while the server runs.
-fn psk_of(identity: &[u8], file: &str) -> Option<Vec<u8>> {
-    let lines = std::fs::read_to_string(file).ok()?;
-    let (_, hex) =
-        lines.lines().filter_map(|line| line.split_once(' ')).find(|(known, _)| known.as_bytes() == identity)?;
-    bytes(hex.trim())
-}
-
 /// A context for the sessions of a client, with the words `--ca`, `--crl`, `--cert`, `--key`, `--psk` and `--keylog`.
-pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error::Error>> {
+pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
     let mut context = SslContext::builder(SslMethod::dtls_client())?;
     let ca = args.or("--ca", "certs/out/ca.pem".to_owned());
-    context.set_ca_file(&ca).map_err(|why| format!("{ca}: {why}"))?;
+    context.set_ca_file(&ca).map_err(about(&ca))?;
     if let Some(file) = args.option::<String>("--crl") {
-        check_revocations(&mut context, &file).map_err(|why| format!("{file}: {why}"))?;
+        check_revocations(&mut context, &file).map_err(about(&file))?;
     }
     if let Some(cert) = args.option::<String>("--cert") {
-        context.set_certificate_chain_file(&cert).map_err(|why| format!("{cert}: {why}"))?;
+        context.set_certificate_chain_file(&cert).map_err(about(&cert))?;
     }
     if let Some(key) = args.option::<String>("--key") {
-        context.set_private_key_file(&key, SslFiletype::PEM).map_err(|why| format!("{key}: {why}"))?;
+        context.set_private_key_file(&key, SslFiletype::PEM).map_err(about(&key))?;
     }
-    if let Some(hex) = args.option::<String>("--psk") {
-        let psk = bytes(&hex).unwrap_or_else(|| args.refuse("--psk wants an even number of hex digits"));
+    if let Some(psk) = args.key("--psk") {
         context.set_cipher_list("PSK+AESGCM")?;
         context.set_psk_client_callback(move |_, _, identity, key| {
             fill(identity, b"client\0");
@@ -211,7 +251,7 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Box<dyn std::error:
 }
 
 /// Lets OpenSSL write the secrets of all sessions to a file, in the format that Wireshark reads (SSLKEYLOGFILE).
-fn log_keys(context: &mut SslContextBuilder, path: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+fn log_keys(context: &mut SslContextBuilder, path: Option<&str>) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
     let file =
         File::options().create(true).append(true).mode(0o600).open(path).map_err(|why| format!("{path}: {why}"))?;

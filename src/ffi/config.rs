@@ -3,6 +3,7 @@
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
+use std::slice;
 use std::time::Duration;
 
 use libc::{c_char, c_int, c_void, size_t};
@@ -60,8 +61,8 @@ pub struct dv_config {
     /// With cookie_secret: what the time that the endpoint is given lacks to Unix time, in microseconds. The clocks of the
     /// servers may be a minute apart.
     pub unix_offset_us: u64,
-    /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits above
-    /// are those of the whole server.
+    /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits of
+    /// sessions and handshakes are those of the whole server, max_waiting_bytes is for each of them.
     pub workers: u32,
     /// Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
     pub socket_buffer: u32,
@@ -132,6 +133,30 @@ pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
         ptr::write_bytes(to.cast::<u8>(), 0, size);
         ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast(), size.min(size_of::<T>()));
     }
+}
+
+/// Takes over a struct of the program's that begins with its size: what its header did not have yet stays as it is, and what
+/// it has behind ours must be zero.
+///
+/// # Safety
+/// `from` has as many bytes as its first member, a size_t, says; any bytes are a `T`.
+pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut T) -> Result<(), Error> {
+    // SAFETY: by contract.
+    unsafe {
+        let size = from.cast::<size_t>().read();
+        if size < size_of::<size_t>() {
+            return Err(Error::Invalid(format!("{name}.size is not the size of it")));
+        }
+        let ours = size.min(size_of::<T>());
+        let unknown = slice::from_raw_parts(from.cast::<u8>().add(ours), size - ours);
+        if unknown.iter().any(|byte| *byte != 0) {
+            return Err(Error::Invalid(format!(
+                "{name} sets something that this version of the library does not know"
+            )));
+        }
+        ptr::copy_nonoverlapping(from.cast::<u8>(), ptr::from_mut(to).cast(), ours);
+    }
+    Ok(())
 }
 
 impl Default for dv_config {
@@ -230,19 +255,8 @@ impl dv_config {
     unsafe fn known(config: *const dv_config) -> Result<dv_config, Error> {
         let mut known = dv_config::default();
         if !config.is_null() {
-            // SAFETY: by contract. All bytes make valid members.
-            unsafe {
-                let size = (&raw const (*config).size).read();
-                if size < size_of::<size_t>() {
-                    return Err(invalid("config.size is not sizeof(dv_config): call dv_config_init first"));
-                }
-                let ours = size.min(size_of::<dv_config>());
-                let unknown = std::slice::from_raw_parts(config.cast::<u8>().add(ours), size - ours);
-                if unknown.iter().any(|byte| *byte != 0) {
-                    return Err(invalid("config sets something that this version of the library does not know"));
-                }
-                ptr::copy_nonoverlapping(config.cast::<u8>(), (&raw mut known).cast(), ours);
-            }
+            // SAFETY: by contract. All bytes make valid members, of which the size is the first.
+            unsafe { take("config", config, &mut known)? };
         }
         Ok(known)
     }
@@ -261,7 +275,7 @@ impl dv_config {
         } else {
             // SAFETY: by contract.
             let secret =
-                unsafe { std::slice::from_raw_parts(self.cookie_secret.cast::<u8>(), self.cookie_secret_len as usize) };
+                unsafe { slice::from_raw_parts(self.cookie_secret.cast::<u8>(), self.cookie_secret_len as usize) };
             Some(CookieSecret::new(secret, self.unix_offset_us))
         };
         let server_id = self.connection_id_server_id.get(..self.connection_id_server_id_len as usize);

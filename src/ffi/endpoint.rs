@@ -19,6 +19,7 @@ use super::error::{checked, invalid};
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
 use crate::guard::guard;
+use crate::log::log;
 use crate::tls::resumption::Resumption;
 
 /// An endpoint: a DTLS server, a client, or both, for any number of peers.
@@ -162,9 +163,12 @@ pub unsafe extern "C" fn dv_endpoint_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
     guard((), || {
-        if !endpoint.is_null() {
-            // SAFETY: the caller's promise.
-            drop(unsafe { Box::from_raw(endpoint) });
+        // SAFETY: the caller's promise.
+        match unsafe { own(endpoint) } {
+            // SAFETY: the caller's promise; it is none of a server's, so it came from dv_endpoint_new.
+            Ok(endpoint) => drop(unsafe { Box::from_raw(endpoint) }),
+            Err(_) if endpoint.is_null() => {}
+            Err(why) => log!(Error, "dv_endpoint_free: {why}"),
         }
     });
 }
@@ -191,7 +195,7 @@ pub unsafe extern "C" fn dv_endpoint_receive(
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_receive", || {
             // SAFETY: the caller's promise.
-            let (endpoint, datagrams) = unsafe { (live(endpoint)?, array(datagrams, count, "datagrams")?) };
+            let (endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
             // SAFETY: as above; a union of plain bytes.
             let valid = |datagram: &dv_datagram| unsafe {
                 address_from(&datagram.peer).is_some() && (datagram.len == 0 || !datagram.data.is_null())
@@ -230,7 +234,7 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_event", || {
             // SAFETY: the caller's promise.
-            let endpoint = &mut unsafe { live(endpoint) }?.0;
+            let endpoint = &mut unsafe { own(endpoint) }?.0;
             if event.is_null() {
                 return Err(invalid("event is NULL"));
             }
@@ -276,7 +280,7 @@ pub unsafe extern "C" fn dv_endpoint_transmit(
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_transmit", || {
             // SAFETY: the caller's promise.
-            let endpoint = &mut unsafe { live(endpoint) }?.0;
+            let endpoint = &mut unsafe { own(endpoint) }?.0;
             if (out.is_null() && max > 0) || segments == 0 {
                 return Err(invalid("out is NULL, or segments is 0"));
             }
@@ -334,7 +338,7 @@ pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us:
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_advance", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.advance(now_us);
+            unsafe { own(endpoint) }?.0.advance(now_us);
             Ok(0)
         })
     })
@@ -374,7 +378,7 @@ pub unsafe extern "C" fn dv_endpoint_connect(
             // SAFETY: the caller's promise.
             unsafe {
                 *session = 0;
-                let endpoint = &mut live(endpoint)?.0;
+                let endpoint = &mut own(endpoint)?.0;
                 let to = sockaddr_from(to, to_len).ok_or_else(|| invalid("to is no address of a server"))?;
                 let name = if name.is_null() {
                     None
@@ -495,6 +499,16 @@ pub(super) fn reason_number(reason: CloseReason) -> c_int {
 pub(super) unsafe fn live<'a>(endpoint: *mut dv_endpoint) -> Result<&'a mut dv_endpoint, Error> {
     // SAFETY: by contract.
     unsafe { endpoint.as_mut() }.ok_or_else(|| invalid("endpoint is NULL"))
+}
+
+/// The same of an endpoint that is the program's own: that of a server's callback is driven by the server.
+///
+/// # Safety
+/// As for [`live`].
+unsafe fn own<'a>(endpoint: *mut dv_endpoint) -> Result<&'a mut dv_endpoint, Error> {
+    // SAFETY: by contract.
+    let endpoint = unsafe { live(endpoint) }?;
+    if endpoint.0.is_numbered() { Err(invalid("the endpoint is the server's")) } else { Ok(endpoint) }
 }
 
 /// A number that was never given out is as stale as one that is not good any more.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
+use std::fmt::Display;
 
 use libc::{c_char, c_int};
 
@@ -23,7 +24,8 @@ pub const DV_ERR_NOT_ESTABLISHED: c_int = -6;
 pub const DV_ERR_AGAIN: c_int = -7;
 /// The endpoint has as many sessions as it may have.
 pub const DV_ERR_LIMIT: c_int = -8;
-/// The process is a fork of the one that made the endpoint: two that seal with one key would repeat nonces.
+/// The process is a fork of the one that made the endpoint or the server: two that seal with one key would repeat nonces,
+/// and a server's threads are not in the child.
 pub const DV_ERR_FORKED: c_int = -9;
 /// OpenSSL failed; dv_last_error has its words.
 pub const DV_ERR_TLS: c_int = -10;
@@ -80,7 +82,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
 /// Ownership: the library's; it is valid until the next function fails on this thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_last_error() -> *const c_char {
-    guard(c"".as_ptr(), || LAST.with_borrow(|last| last.as_ptr()))
+    guard(c"".as_ptr(), || LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr()))
 }
 
 /// The number of an error, whose words are kept for [`dv_last_error`].
@@ -102,18 +104,56 @@ fn number(error: &Error) -> c_int {
 
 /// The body of an exported function that can fail: `call`, whose error becomes a number and the thread's last text.
 pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -> c_int {
-    if in_sink() {
-        return DV_ERR_BUSY;
-    }
-    call().unwrap_or_else(|error| {
-        let text = format!("{name}: {error}");
+    let failed = |why: &dyn Display, number| {
+        let text = format!("{name}: {why}");
         log!(Debug, "{text}");
-        LAST.set(CString::new(text.replace('\0', " ")).unwrap_or_default());
-        number(&error)
-    })
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        // A thread that ends has none any more, while destructors of the program may still call.
+        let _ = LAST.try_with(|last| last.replace(text));
+        number
+    };
+    if in_sink() {
+        return failed(&"called from inside the log callback", DV_ERR_BUSY);
+    }
+    call().unwrap_or_else(|error| failed(&error, number(&error)))
 }
 
 /// The error of an argument that makes no sense.
 pub(in crate::ffi) fn invalid(why: &str) -> Error {
     Error::Invalid(why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::ptr;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::ffi::dv_endpoint_advance;
+
+    /// Fails when its thread ends, after what the library keeps for the thread is gone.
+    struct Late(Cell<Option<Sender<c_int>>>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            // SAFETY: NULL is an error and nothing else.
+            let failed = unsafe { dv_endpoint_advance(ptr::null_mut(), 0) };
+            assert!(!dv_last_error().is_null());
+            self.0.take().map(|tell| tell.send(failed));
+        }
+    }
+
+    #[test]
+    fn destructors_of_a_thread_that_ends_may_fail() {
+        thread_local! { static LATE: Late = const { Late(Cell::new(None)) }; }
+        let (tell, told) = channel();
+        std::thread::spawn(|| {
+            // What is used first goes last.
+            LATE.with(|late| late.0.set(Some(tell)));
+            // SAFETY: as above.
+            assert_eq!(unsafe { dv_endpoint_advance(ptr::null_mut(), 0) }, DV_ERR_INVALID);
+        });
+        assert_eq!(told.recv(), Ok(DV_ERR_INVALID));
+    }
 }

@@ -14,7 +14,7 @@ use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
 use super::DV_ERR_PANIC;
-use super::config::dv_config;
+use super::config::{dv_config, take};
 use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
@@ -36,7 +36,8 @@ pub struct dv_server(Server);
 /// Each worker calls it from its own thread: for several sessions at once, but for one session never twice at the same time.
 /// `user` is what dv_server_new was given. `endpoint` is the worker's own, and `event` is about a session of it: with it,
 /// and as long as the callback runs, dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can
-/// be called; nothing else of the endpoint. Other sessions of the server are reached with dv_server_send.
+/// be called. What drives an endpoint is the server's to do, and gives DV_ERR_INVALID. Other sessions of the server are
+/// reached with dv_server_send.
 #[allow(non_camel_case_types)]
 pub type dv_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, endpoint: *mut dv_endpoint, event: *const dv_event)>;
@@ -102,7 +103,8 @@ pub unsafe extern "C" fn dv_server_new(
     })
 }
 
-/// Stops a server that runs, waits for its threads, and frees it. Not from inside a callback.
+/// Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the child of a fork it only
+/// frees what is the child's.
 ///
 /// - `server`: the server, or NULL
 ///
@@ -118,7 +120,8 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
     });
 }
 
-/// Takes an address to listen on. A server can have several, but no two ports of the same one.
+/// Takes an address to listen on. A server can have several, but no two ports of the same one, which a wildcard is for all of
+/// its family.
 ///
 /// - `server`: the server, which was not started yet
 /// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
@@ -139,8 +142,11 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
             }
             // SAFETY: the caller's promise.
             let port = unsafe { CStr::from_ptr(port) };
-            let port: u16 =
-                port.to_str().ok().and_then(|port| port.parse().ok()).ok_or_else(|| invalid("port is no number"))?;
+            let port: u16 = port
+                .to_str()
+                .ok()
+                .and_then(|port| port.parse().ok())
+                .ok_or_else(|| invalid("port is no number from 0 to 65535"))?;
             let bound = if host.is_null() {
                 let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
                 server.bind(&all[..])?
@@ -274,7 +280,7 @@ pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, deadline_ms:
     guard(DV_ERR_PANIC, || {
         checked("dv_server_shutdown", || {
             // SAFETY: the caller's promise.
-            unsafe { live(server) }?.shutdown(Duration::from_millis(deadline_ms.into()));
+            unsafe { live(server) }?.shutdown(Duration::from_millis(deadline_ms.into()))?;
             Ok(0)
         })
     })
@@ -399,14 +405,7 @@ impl dv_callbacks {
             return Err(invalid("callbacks is NULL"));
         }
         // SAFETY: by contract; NULL is None.
-        unsafe {
-            let size = (&raw const (*callbacks).size).read();
-            if size < size_of::<size_t>() {
-                return Err(invalid("callbacks.size is not sizeof(dv_callbacks)"));
-            }
-            let ours = size.min(size_of::<dv_callbacks>());
-            ptr::copy_nonoverlapping(callbacks.cast::<u8>(), (&raw mut known).cast(), ours);
-        }
+        unsafe { take("callbacks", callbacks, &mut known)? };
         Ok(known)
     }
 }

@@ -1,6 +1,6 @@
 //! What other threads ask of a worker.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
 
@@ -27,8 +27,10 @@ struct State {
 /// What is asked, in its order.
 #[derive(Default)]
 pub struct Letters {
-    letters: Vec<Letter>,
+    letters: VecDeque<Letter>,
     messages: Datagrams,
+    /// Messages that were taken out.
+    taken: usize,
 }
 
 /// One request.
@@ -43,6 +45,12 @@ pub enum Letter {
     Reload(SslContext, Option<CookieSecret>),
     /// Accept nobody any more, and stop when all sessions are over or the time has come.
     Drain(u64),
+}
+
+impl Letter {
+    fn has_message(&self) -> bool {
+        matches!(self, Letter::Send(_) | Letter::Receive(..))
+    }
 }
 
 impl Mailbox {
@@ -102,11 +110,10 @@ impl Mailbox {
         self.lock().open.remove(&session);
     }
 
-    /// Takes all letters, in exchange for `read`, which is emptied.
+    /// Takes all letters, in exchange for `read`, which has none any more. For those that come later the bell rings again.
     pub fn take(&self, read: &mut Letters) {
-        read.letters.clear();
         read.messages.clear();
-        self.bell.hear();
+        read.taken = 0;
         std::mem::swap(read, &mut self.lock().letters);
     }
 
@@ -126,7 +133,7 @@ impl Mailbox {
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
-        state.letters.letters.push(letter);
+        state.letters.letters.push_back(letter);
         // Behind the first one, the bell rings already.
         let first = state.letters.letters.len() == 1;
         drop(state);
@@ -142,13 +149,24 @@ impl Letters {
         self.letters.len() * size_of::<Letter>() + self.messages.total_len()
     }
 
-    /// Takes the letters out, each with its message, if it is one that has one.
-    pub fn drain(&mut self, mut read: impl FnMut(Letter, &[u8])) {
-        let mut message = 0;
-        for letter in self.letters.drain(..) {
-            let has_one = matches!(letter, Letter::Send(_) | Letter::Receive(..));
-            read(letter, self.messages.get(message).filter(|_| has_one).unwrap_or_default());
-            message += usize::from(has_one);
+    /// Whether all were taken out.
+    pub fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    /// Takes the next one out, with its message, if it is one that has one.
+    pub fn pop(&mut self) -> Option<(Letter, &[u8])> {
+        let letter = self.letters.pop_front()?;
+        if !letter.has_message() {
+            return Some((letter, &[]));
         }
+        self.taken += 1;
+        Some((letter, self.messages.get(self.taken - 1).unwrap_or_default()))
+    }
+
+    /// Puts back what [`Letters::pop`] gave last.
+    pub fn put_back(&mut self, letter: Letter) {
+        self.taken -= usize::from(letter.has_message());
+        self.letters.push_front(letter);
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use foreign_types::ForeignType;
@@ -21,6 +21,7 @@ use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SE
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
 use crate::tls::cause::Cause;
+use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
 
 counters! {
@@ -51,7 +52,8 @@ const WORKERS_MAX: usize = 256;
 /// How a server is to behave.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// How its endpoints are to behave. The limits are those of the whole server: each worker has its part of them.
+    /// How its endpoints are to behave. The limits of sessions and handshakes are those of the whole server, and each worker has
+    /// its part of them; `max_waiting_bytes` is for each worker.
     pub endpoint: Config,
     /// Threads. Each has its own sockets and sessions, and a client stays with one of them.
     pub workers: usize,
@@ -119,8 +121,11 @@ pub struct Server {
     /// How the endpoints are to behave, but for what each has of its own.
     config: Config,
     state: Mutex<State>,
+    /// Held by whoever waits for the workers: others who do wait for him.
+    joining: Mutex<()>,
     /// What sessions begin with now.
     context: Mutex<SslContext>,
+    born: u32,
 }
 
 enum State {
@@ -129,9 +134,16 @@ enum State {
         workers: Vec<Worker>,
         bound: Vec<SocketAddr>,
     },
-    Running(Vec<JoinHandle<Result<Vec<Port>, Error>>>),
-    Over,
+    Started(Vec<Thread>),
 }
+
+/// A worker's thread, and what to wait for, unless somebody does already.
+struct Thread {
+    id: ThreadId,
+    handle: Option<Handle>,
+}
+
+type Handle = JoinHandle<Result<Vec<Port>, Error>>;
 
 /// What the workers and everybody else have in common.
 pub struct Shared {
@@ -199,11 +211,13 @@ impl Server {
             config: endpoint,
             context,
             state: Mutex::new(State::Idle { workers, bound: Vec::new() }),
+            joining: Mutex::default(),
+            born: fork::generation(),
         })
     }
 
     /// Takes an address, and says which it is: port 0 takes a free one. `[::]` takes IPv4 as well. A server can have several
-    /// addresses, but no two ports of the same one.
+    /// addresses, but no two ports of the same one, which a wildcard is for all of its family.
     pub fn bind(&self, address: impl ToSocketAddrs) -> Result<SocketAddr, Error> {
         let mut failed = Error::Invalid("no address".into());
         for address in address.to_socket_addrs()? {
@@ -253,23 +267,24 @@ impl Server {
 
     /// The same, with `around` around all that a thread does.
     pub(crate) fn start_inside(&self, around: fn(&mut dyn FnMut())) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
         let mut state = self.lock();
         let workers = state.begin()?;
-        let mut threads = Vec::new();
+        let (mut threads, mut outcome) = (Vec::new(), Ok(()));
         for (number, worker) in workers.into_iter().enumerate() {
             let builder = thread::Builder::new().name(format!("dv-worker-{number}"));
             let one_for_all = OneForAll(self.shared.clone());
             match builder.spawn(move || one_for_all.watch(worker, around)) {
-                Ok(thread) => threads.push(thread),
+                Ok(handle) => threads.push(Thread { id: handle.thread().id(), handle: Some(handle) }),
                 Err(error) => {
                     self.stop();
-                    *state = State::Running(threads);
-                    return Err(error.into());
+                    outcome = Err(error.into());
+                    break;
                 }
             }
         }
-        *state = State::Running(threads);
-        Ok(())
+        *state = State::Started(threads);
+        outcome
     }
 
     /// Starts the workers and waits until the server is over.
@@ -280,9 +295,14 @@ impl Server {
 
     /// Waits until the server is over, after [`Server::stop`] or [`Server::shutdown`]. Not from inside a handler.
     pub fn join(&self) -> Result<(), Error> {
-        let threads = self.lock().take_threads();
+        self.refuse_in_a_child()?;
+        if self.lock().threads().iter().any(|thread| thread.id == thread::current().id()) {
+            return Err(Error::Invalid("a handler cannot wait for its own worker".into()));
+        }
+        let _others_wait = self.joining.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let handles = self.lock().take_handles();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
-        let outcomes: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        let outcomes: Vec<_> = handles.into_iter().map(JoinHandle::join).collect();
         for outcome in outcomes {
             outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
@@ -297,14 +317,17 @@ impl Server {
 
     /// Accepts nobody any more, and ends the server when all sessions are over, or after `deadline`, when each peer that is
     /// left is sent a close_notify. It does not wait for that.
-    pub fn shutdown(&self, deadline: Duration) {
+    pub fn shutdown(&self, deadline: Duration) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
         let by = precise_now().saturating_add(deadline.as_micros().try_into().unwrap_or(u64::MAX));
         self.shared.desks.iter().for_each(|desk| desk.mailbox.ask(Letter::Drain(by)));
+        Ok(())
     }
 
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
     /// what they have. The secret's file is read again. The context must be another one than that in use.
     pub fn reload(&self, context: SslContext) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
         let mut current = self.context.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
@@ -321,11 +344,13 @@ impl Server {
     /// Queues one message for a session. It may be called from any thread; inside a handler,
     /// [`Context::send`](super::handler::Context::send) spares the queue.
     pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
         self.shared.send(session, message)
     }
 
     /// Asks for the end of a session: the peer is sent a close_notify, and [`Handler::close`] is called.
     pub fn close(&self, session: Session) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
         self.shared.close(session)
     }
 
@@ -346,6 +371,15 @@ impl Server {
         self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
     }
 
+    /// The workers are threads of the process that started them.
+    fn refuse_in_a_child(&self) -> Result<(), Error> {
+        if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
+    }
+
+    fn is_forked(&self) -> bool {
+        self.born != fork::generation()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -353,11 +387,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let handles = self.lock().take_handles();
+        if self.is_forked() {
+            // There are no such threads here: nothing would come of waiting, nor of letting them go.
+            return handles.into_iter().for_each(std::mem::forget);
+        }
         self.stop();
         // A worker cannot wait for itself, when the handler holds the last reference to the server.
-        let threads = self.lock().take_threads();
         let here = thread::current().id();
-        threads.into_iter().filter(|thread| thread.thread().id() != here).for_each(|thread| drop(thread.join()));
+        handles.into_iter().filter(|handle| handle.thread().id() != here).for_each(|handle| drop(handle.join()));
     }
 }
 
@@ -369,29 +407,26 @@ impl State {
         }
     }
 
-    fn take_threads(&mut self) -> Vec<JoinHandle<Result<Vec<Port>, Error>>> {
+    /// Those that were started.
+    fn threads(&mut self) -> &mut [Thread] {
         match self {
-            State::Running(threads) => {
-                let threads = std::mem::take(threads);
-                *self = State::Over;
-                threads
-            }
-            _ => Vec::new(),
+            State::Started(threads) => threads,
+            State::Idle { .. } => &mut [],
         }
     }
 
+    fn take_handles(&mut self) -> Vec<Handle> {
+        self.threads().iter_mut().filter_map(|thread| thread.handle.take()).collect()
+    }
+
     fn begin(&mut self) -> Result<Vec<Worker>, Error> {
-        match std::mem::replace(self, State::Over) {
-            State::Idle { bound, workers } if bound.is_empty() => {
-                *self = State::Idle { bound, workers };
-                Err(Error::Invalid("the server is bound to no address".into()))
-            }
-            State::Idle { workers, .. } => Ok(workers),
-            other => {
-                *self = other;
-                Err(Error::Invalid("the server was started already".into()))
-            }
+        let (workers, bound) = self.idle()?;
+        if bound.is_empty() {
+            return Err(Error::Invalid("the server is bound to no address".into()));
         }
+        let workers = std::mem::take(workers);
+        *self = State::Started(Vec::new());
+        Ok(workers)
     }
 }
 
@@ -491,7 +526,10 @@ fn read_secret(file: Option<&Path>, context: &SslContext) -> Result<Option<Cooki
 
 /// Which port an answer leaves from follows from the addresses alone.
 fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error> {
-    match bound.iter().find(|other| other.ip() == address.ip()) {
+    let covers = |one: SocketAddr, other: SocketAddr| {
+        one.ip() == other.ip() || one.ip().is_unspecified() && one.is_ipv4() == other.is_ipv4()
+    };
+    match bound.iter().find(|other| covers(**other, address) || covers(address, **other)) {
         Some(other) => Err(Error::Invalid(format!("{address}: the server has {other} already"))),
         None => Ok(()),
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::c_int;
 
+use super::server::SocketCounters;
 use super::steer::{self, Owners};
 use super::sys::batch::Outbound;
 use super::sys::udp::{self, set_option};
@@ -86,6 +87,36 @@ impl Port {
         if self.local.ip().is_unspecified() { told } else { Some(self.local.ip()) }
     }
 
+    /// Gives the kernel what waits here. Says whether all of it has left; otherwise the rest waits for room.
+    pub fn send(&mut self, counters: &SocketCounters) -> bool {
+        let mut failed = false;
+        while !self.outbound.is_empty() {
+            counters.batches_out.add(1);
+            let Err(error) = self.outbound.send(self.data.as_fd()) else {
+                failed = false;
+                continue;
+            };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => {
+                    counters.socket_full.add(1);
+                    return false;
+                }
+                Some(libc::EINTR) => {}
+                // A device that cannot cut trains of datagrams gets single ones, from now on.
+                Some(libc::EIO | libc::EOPNOTSUPP) if self.outbound.cut() => self.segments_max = 1,
+                // A path that is too narrow for these may be so for this peer alone.
+                Some(libc::EINVAL | libc::EMSGSIZE) if self.outbound.cut() => {}
+                // The first error may be an ICMP message about an earlier datagram, and this one has not been tried yet.
+                _ if !failed => failed = true,
+                _ => {
+                    counters.datagrams_refused.add(self.outbound.skip() as u64);
+                    failed = false;
+                }
+            }
+        }
+        true
+    }
+
     /// The address that has to be named to send from `local`: none where there is no choice.
     pub fn source(&self, local: Option<IpAddr>) -> Option<IpAddr> {
         local.filter(|_| self.local.ip().is_unspecified())
@@ -145,6 +176,9 @@ pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is bound to no port"));
     }
     set_options(fd.as_fd(), local, options)?;
+    // ICMP errors would be kept for somebody who reads them, and poll would not wait any more.
+    let _ = set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 0);
+    let _ = set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0);
     Port::new(fd, Vec::new(), options.offload)
 }
 
@@ -177,3 +211,6 @@ fn set_options(fd: BorrowedFd<'_>, local: SocketAddr, options: &Options) -> io::
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! A worker: one thread, its own sockets, its own endpoint.
 
+use std::io;
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use super::share::Share;
 use super::socket::Port;
 use super::steer::HANDSHAKE;
 use super::sys::batch::{Inbound, Received};
-use super::sys::udp::{Waiting, wait};
+use super::sys::udp::Waiting;
 use super::sys::{self, precise_now};
 use crate::engine::endpoint::{Endpoint, Error, Event};
 use crate::log;
@@ -27,6 +29,9 @@ const SLICE: u64 = 1000;
 /// those who have shown where they are.
 const STRANGERS_PAY: u64 = 3;
 
+/// Letters of other threads that are read before established peers have their turn.
+const LETTERS_AT_ONCE: usize = 1024;
+
 /// Bytes of handshakes that wait for their turn outside of the kernel.
 const HELD_BYTES: usize = 1 << 20;
 
@@ -35,6 +40,9 @@ const GOODBYE: u64 = 1_000_000;
 
 /// Sessions that are told goodbye before what is said leaves.
 const GOODBYES_AT_ONCE: usize = 256;
+
+/// The mailbox's bell among what is waited for; behind it come the sockets.
+const BELL: usize = 0;
 
 /// See the [module](self).
 pub struct Worker {
@@ -46,7 +54,9 @@ pub struct Worker {
     inbound: Inbound,
     held: Held,
     share: Share,
+    /// Those of other threads that were not read yet, and whether there are more in the mailbox.
     letters: Letters,
+    rung: bool,
     message: Vec<u8>,
     /// When there is no more waiting for sessions to end by themselves.
     drained_by: Option<u64>,
@@ -75,6 +85,7 @@ impl Worker {
             held: Held::default(),
             share: Share::new(precise_now()),
             letters: Letters::default(),
+            rung: false,
             message: Vec::new(),
             drained_by: None,
         }
@@ -87,29 +98,31 @@ impl Worker {
 
     /// Serves until the server is stopped. Gives back the sockets, which the other workers' may still need beside them.
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
-        let mut waiting: Vec<Waiting> = vec![self.mailbox().bell().waiting()];
-        for port in &self.ports {
-            let sockets = std::iter::once(&port.data).chain(&port.handshakes);
-            waiting.extend(sockets.map(|socket| Waiting::on(socket.as_fd())));
-        }
+        let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
+        let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)))?;
+        waiting.want(BELL, true, false)?;
         while !self.is_over() {
             self.wait(&mut waiting)?;
             let now = precise_now();
-            if waiting[0].readable() {
+            if waiting.readable(BELL) {
+                self.mailbox().bell().hear();
+                self.rung = true;
+            }
+            if self.has_letters() {
                 self.read_letters(now);
             }
             if self.endpoint.deadline() <= now {
                 self.endpoint.advance(now);
                 self.tell();
             }
-            let mut next = 1;
+            let mut next = BELL + 1;
             for port in 0..self.ports.len() {
-                if waiting[next].readable() {
-                    self.read_data(port);
+                if waiting.readable(next) {
+                    self.read_data(port, now);
                 }
                 next += 1;
                 for socket in 0..self.ports[port].handshakes.len() {
-                    if waiting[next].readable() && self.held.is_empty() {
+                    if waiting.readable(next) && self.held.is_empty() {
                         self.read_handshakes(port, socket);
                     }
                     next += 1;
@@ -132,29 +145,39 @@ impl Worker {
     }
 
     /// Waits until there is something to do.
-    fn wait(&mut self, waiting: &mut [Waiting]) -> Result<(), Error> {
+    fn wait(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         let now = precise_now();
         let turn = self.share.wait(now);
-        let mut next = 1;
-        for port in &self.ports {
-            waiting[next].want(true, !port.outbound.is_empty());
-            next += 1;
-            for _ in &port.handshakes {
-                waiting[next].want(turn == 0 && self.held.is_empty(), false);
-                next += 1;
-            }
-        }
+        self.want(waiting, true, turn == 0 && self.held.is_empty())?;
         let due = self.endpoint.deadline().min(self.drained_by.unwrap_or(u64::MAX));
         let mut timeout = if due == u64::MAX { due } else { due.saturating_sub(now) };
+        // Letters that were left because a socket is full wait for that to end.
+        if self.has_letters() && self.ports.iter().all(|port| port.outbound.is_empty()) {
+            timeout = 0;
+        }
         // With a turn to come, what waits in the kernel is looked after then.
         if turn > 0 || !self.held.is_empty() {
             timeout = timeout.min(turn);
         }
-        Ok(wait(waiting, timeout)?)
+        Ok(waiting.wait(timeout)?)
+    }
+
+    /// Waits for messages or for handshakes, and where something could not leave, for room.
+    fn want(&self, waiting: &mut Waiting, messages: bool, handshakes: bool) -> io::Result<()> {
+        let mut next = BELL + 1;
+        for port in &self.ports {
+            waiting.want(next, messages, !port.outbound.is_empty())?;
+            next += 1;
+            for _ in &port.handshakes {
+                waiting.want(next, handshakes, false)?;
+                next += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Reads what established peers have sent, and at a socket that nothing is steered to or from, handshakes as well.
-    fn read_data(&mut self, port: usize) {
+    fn read_data(&mut self, port: usize, now: u64) {
         for _ in 0..READS {
             let Port { data, handshakes, .. } = &self.ports[port];
             let steered = !handshakes.is_empty();
@@ -164,7 +187,6 @@ impl Worker {
                 Err(_) => break,
             };
             self.counters().batches_in.add(1);
-            let now = precise_now();
             let before = self.shared.counters(self.number).messages_in.get();
             for i in 0..count {
                 let Some(received) = self.inbound.get(i) else { continue };
@@ -196,6 +218,7 @@ impl Worker {
 
     /// Reads a batch of what was steered to one of the sockets for handshakes.
     fn read_handshakes(&mut self, port: usize, socket: usize) {
+        let begin = precise_now();
         let Ok(count) = self.inbound.receive(self.ports[port].handshakes[socket].as_fd()) else { return };
         self.counters().batches_in.add(1);
         // The last socket is that for hellos without a cookie.
@@ -210,12 +233,16 @@ impl Worker {
                 }
             }
         }
+        self.charge(begin);
     }
 
     /// Gives handshakes their share of the time.
     fn work_on_handshakes(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
         let begin = precise_now();
-        if self.held.is_empty() || self.share.wait(begin) > 0 {
+        if self.share.wait(begin) > 0 {
             return;
         }
         let mut now = begin;
@@ -227,39 +254,56 @@ impl Worker {
             now = precise_now();
         }
         self.transmit();
+        self.charge(begin);
+    }
+
+    /// The handshakes that are held, or were, have had the time since then.
+    fn charge(&mut self, begin: u64) {
         let price = if self.held.of_strangers { STRANGERS_PAY } else { 1 };
         self.share.spent((precise_now() - begin) * price);
     }
 
+    fn has_letters(&self) -> bool {
+        self.rung || !self.letters.is_empty()
+    }
+
+    /// Does what other threads ask for. What the endpoint has no room for waits, and those who write are told when the
+    /// mailbox is full.
     fn read_letters(&mut self, now: u64) {
-        let mut letters = std::mem::take(&mut self.letters);
-        self.mailbox().take(&mut letters);
-        let sockets = self.shared.sockets(self.number);
-        letters.drain(|letter, message| match letter {
-            Letter::Send(session) => {
-                sockets.messages_refused.add(self.endpoint.send(session, message).is_err().into());
+        self.endpoint.advance(now);
+        for _ in 0..LETTERS_AT_ONCE {
+            if self.letters.is_empty() && std::mem::take(&mut self.rung) {
+                self.shared.mailbox(self.number).take(&mut self.letters);
             }
-            Letter::Close(session) => {
-                let _ = self.endpoint.close(session);
-            }
-            Letter::Receive(from, to) => {
-                // Where it has no socket to answer from, the session stays where it is.
-                if self.ports.iter().any(|port| port.serves(from, to)) {
-                    self.endpoint.receive(now, message, from, to);
+            let Some((letter, message)) = self.letters.pop() else { break };
+            match letter {
+                Letter::Send(session) => match self.endpoint.send(session, message) {
+                    Ok(()) => {}
+                    Err(Error::Again) => {
+                        self.letters.put_back(letter);
+                        break;
+                    }
+                    Err(_) => self.counters().messages_refused.add(1),
+                },
+                Letter::Close(session) => drop(self.endpoint.close(session)),
+                Letter::Receive(from, to) => {
+                    // Where it has no socket to answer from, the session stays where it is.
+                    if self.ports.iter().any(|port| port.serves(from, to)) {
+                        self.endpoint.receive(now, message, from, to);
+                        self.tell();
+                    }
+                }
+                Letter::Reload(context, secret) => {
+                    // Whoever reloads has checked the context.
+                    let _ = self.endpoint.set_context(context);
+                    secret.iter().for_each(|secret| self.endpoint.set_cookie_secret(now, secret));
+                }
+                Letter::Drain(deadline) => {
+                    self.endpoint.stop_accepting();
+                    self.drained_by = Some(deadline);
                 }
             }
-            Letter::Reload(context, secret) => {
-                // Whoever reloads has checked the context.
-                let _ = self.endpoint.set_context(context);
-                secret.iter().for_each(|secret| self.endpoint.set_cookie_secret(now, secret));
-            }
-            Letter::Drain(deadline) => {
-                self.endpoint.stop_accepting();
-                self.drained_by = Some(deadline);
-            }
-        });
-        self.letters = letters;
-        self.endpoint.advance(now);
+        }
         self.tell();
     }
 
@@ -267,30 +311,39 @@ impl Worker {
         tell(&mut self.endpoint, &mut self.message, &self.shared, self.number, &*self.handler);
     }
 
-    /// Sends what has to leave, as far as the kernel takes it. The rest waits at the endpoint, which bounds it.
+    /// Sends what has to leave, a batch at a time, as far as the kernel takes it. The rest waits at the endpoint, which bounds
+    /// it.
     fn transmit(&mut self) {
-        let mut more = true;
-        while more {
-            more = false;
+        loop {
+            let mut all_left = true;
+            for port in &mut self.ports {
+                all_left &= port.send(self.shared.sockets(self.number));
+            }
+            if !all_left {
+                return;
+            }
+            let mut more = false;
             while !self.ports.iter().any(|port| port.outbound.is_full())
                 && let Some(transmit) = self.endpoint.transmit(segments_max(&self.ports))
             {
-                let port = self.ports.iter_mut().find(|port| port.serves(transmit.to, transmit.from));
+                more = true;
                 // Its port is there as long as its worker.
-                let Some(port) = port else { continue };
+                let Some(port) = self.ports.iter_mut().find(|port| port.serves(transmit.to, transmit.from)) else {
+                    continue;
+                };
                 let source = port.source(transmit.from);
                 port.outbound.push(transmit.to, source, transmit.segment_size, transmit.bytes);
-                more = true;
             }
-            for port in &mut self.ports {
-                more &= send(port, self.shared.sockets(self.number)) || port.outbound.is_empty();
+            if !more {
+                return;
             }
         }
     }
 
     /// Ends all sessions, and sends what is to be said about it as long as there is time.
-    fn say_goodbye(&mut self, waiting: &mut [Waiting]) -> Result<(), Error> {
+    fn say_goodbye(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         let deadline = precise_now() + GOODBYE;
+        waiting.want(BELL, false, false)?;
         self.endpoint.stop_accepting();
         let sessions: Vec<_> = self.endpoint.sessions().collect();
         for some in sessions.chunks(GOODBYES_AT_ONCE) {
@@ -298,16 +351,8 @@ impl Worker {
             self.tell();
             self.transmit();
             while self.ports.iter().any(|port| !port.outbound.is_empty()) && precise_now() < deadline {
-                let mut next = 1;
-                for port in &self.ports {
-                    waiting[next].want(false, !port.outbound.is_empty());
-                    next += 1;
-                    for _ in &port.handshakes {
-                        waiting[next].want(false, false);
-                        next += 1;
-                    }
-                }
-                wait(&mut waiting[1..], deadline.saturating_sub(precise_now()))?;
+                self.want(waiting, false, false)?;
+                waiting.wait(deadline.saturating_sub(precise_now()))?;
                 self.transmit();
             }
         }
@@ -351,36 +396,6 @@ fn count_drops(socket: &mut super::socket::Socket, received: &Received<'_>, coun
     if let Some(dropped) = received.dropped {
         counters.kernel_drops.add(socket.newly_dropped(dropped).into());
     }
-}
-
-/// Gives the kernel what waits at a port. Says whether all of it has left; otherwise the rest waits for room.
-fn send(port: &mut Port, counters: &SocketCounters) -> bool {
-    let mut errors = 0;
-    while !port.outbound.is_empty() {
-        counters.batches_out.add(1);
-        let Err(error) = port.outbound.send(port.data.as_fd()) else {
-            errors = 0;
-            continue;
-        };
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {
-                counters.socket_full.add(1);
-                return false;
-            }
-            Some(libc::EINTR) => {}
-            // A device or a path that cannot do with trains of datagrams gets single ones, from now on.
-            Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP) if port.outbound.cut() => {
-                port.segments_max = 1;
-            }
-            // The first error may be an ICMP message about an earlier datagram, and this one has not been tried yet.
-            _ if errors == 0 => errors += 1,
-            _ => {
-                counters.datagrams_refused.add(port.outbound.skip() as u64);
-                errors = 0;
-            }
-        }
-    }
-    true
 }
 
 impl Held {

@@ -74,6 +74,12 @@ pub fn no_extended_master_secret() -> ErrorStack {
     libssl(SSL_R_INCONSISTENT_EXTMS)
 }
 
+/// The words of OpenSSL for an SSL that is not one for DTLS.
+pub fn not_for_dtls() -> ErrorStack {
+    const SSL_R_WRONG_SSL_VERSION: c_int = 266;
+    libssl(SSL_R_WRONG_SSL_VERSION)
+}
+
 /// One of the reasons of <openssl/sslerr.h>.
 fn libssl(reason: c_int) -> ErrorStack {
     const ERR_LIB_SSL: c_int = 20;

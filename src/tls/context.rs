@@ -32,6 +32,12 @@ const VERIFY_MODES: c_int = 0x0f;
 /// The type of a verify callback.
 pub type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
 
+/// Whether it is a context for DTLS. It is asked of an SSL: libssl cannot be asked about a context.
+pub fn is_for_dtls(ctx: &SslContextRef) -> bool {
+    // SAFETY: the SSL is alive.
+    Ssl::new(ctx).is_ok_and(|ssl| unsafe { sys::SSL_is_dtls(ssl.as_ptr()) } == 1)
+}
+
 /// The context that is being built.
 pub fn of(builder: &mut SslContextBuilder) -> &SslContextRef {
     // SAFETY: the builder has it, and for as long as it is borrowed nobody else does.

@@ -13,6 +13,7 @@ use openssl::ssl::{Ssl, SslContextRef, SslRef};
 use openssl_sys::*;
 
 use super::bio::{self, Inbound, Outbound};
+use super::cause;
 use super::ex_data::Slot;
 use super::sys::*;
 use crate::guard::guard;
@@ -176,6 +177,10 @@ impl Session {
                 BIO_up_ref(bio);
             }
             SSL_set_bio(ssl, rbio, wbio);
+            // libssl's functions for DTLS write into what an SSL for TLS does not have.
+            if SSL_is_dtls(ssl) == 0 {
+                return Err(cause::not_for_dtls());
+            }
             if !MARK.set(ssl, mark) {
                 return Err(ErrorStack::get());
             }

@@ -49,6 +49,7 @@ pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
 pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
+    pub fn SSL_is_dtls(ssl: *const SSL) -> c_int;
     pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
     /// As in `openssl_sys`, but for a function that is unsafe to call.
     #[link_name = "SSL_CTX_set_cookie_generate_cb"]

@@ -97,6 +97,30 @@ static void begin(void *ctx, int fd, dv_udp_conn_key_t *key, socklen_t len)
     CHECK(dv_dtls_conn_find(key) == NULL);
 }
 
+/* An SSL_CTX for TLS: what libssl does to an SSL for DTLS would be out of bounds in one for TLS. */
+static void not_for_dtls(int fd, dv_udp_conn_key_t *key, socklen_t len)
+{
+    SSL_CTX *wrong = SSL_CTX_new(TLS_method()), *client_ctx = SSL_CTX_new(DTLS_client_method());
+    SSL *client = SSL_new(client_ctx);
+    BIO *out = BIO_new(BIO_s_mem());
+    char hello[2048];
+    int n = 0;
+
+    SSL_set_bio(client, BIO_new(BIO_s_mem()), out);
+    SSL_set_options(client, SSL_OP_NO_QUERY_MTU);
+    SSL_set_mtu(client, 1400);
+    CHECK(SSL_connect(client) < 0);
+    n = BIO_read(out, hello, sizeof(hello));
+    CHECK(n > 100);
+    log_lines[0] = '\0';
+    CHECK(dv_dtls_conn_new(wrong, hello, (size_t)n, fd, key, len) == NULL && said("wrong ssl version"));
+    SSL_CTX_set_options(wrong, SSL_OP_COOKIE_EXCHANGE);
+    CHECK(dv_dtls_conn_new(wrong, hello, (size_t)n, fd, key, len) == NULL && dv_dtls_conn_find(key) == NULL);
+    SSL_free(client);
+    SSL_CTX_free(client_ctx);
+    SSL_CTX_free(wrong);
+}
+
 static void established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
 {
     static char in[70000], out[70000];
@@ -131,6 +155,41 @@ static void established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
     BIO_free(memory);
 
     dv_dtls_shutdown(NULL, fd, len);
+}
+
+/* A client that must have a certificate and has none: its handshake goes on for a while, then it has failed. */
+static void handshake_that_fails(SSL_CTX *ctx, struct server *server)
+{
+    static char in[2048], out[2048];
+    struct client client;
+    dv_udp_conn_key_t key;
+    dv_udp_conn_t *conn = NULL;
+    socklen_t len = sizeof(key);
+    ssize_t got = 0;
+    int turns = 0, result = 0;
+
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    client_open(&client, ctx, server, NULL);
+    key = client_key(&client);
+    while (conn == NULL && turns++ < 10) {
+        SSL_do_handshake(client.ssl);
+        server_step(server);
+        conn = dv_dtls_conn_find(&key);
+    }
+    if (CHECK(conn != NULL)) {
+        CHECK(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1 && errno == EAGAIN);
+        SSL_do_handshake(client.ssl);
+        while (result == 0 && (got = recv(server->fd, in, sizeof(in), MSG_DONTWAIT)) > 0) {
+            result = dv_dtls_read(conn, in, (size_t)got, server->fd, out, sizeof(out), len);
+        }
+        CHECK(result == -1 && errno == EIO && said("peer did not return a certificate"));
+        CHECK(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1 && errno == ENOTCONN);
+        dv_dtls_conn_free(conn);
+    }
+    client_vanish(&client);
+    while (recv(server->fd, in, sizeof(in), MSG_DONTWAIT) > 0) {
+    }
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_NONE, NULL);
 }
 
 static void configuration(void)
@@ -187,6 +246,7 @@ int main(int argc, char **argv)
         dv_udp_conn_key_t key = client_key(&client);
 
         begin(server.ctx, server.fd, &key, sizeof(struct sockaddr_in));
+        not_for_dtls(server.fd, &key, sizeof(struct sockaddr_in));
     }
     CHECK(client_handshake(&client, &server));
     {
@@ -197,6 +257,7 @@ int main(int argc, char **argv)
             established(conn, server.fd, closed, sizeof(struct sockaddr_in));
         }
     }
+    handshake_that_fails(ctx, &server);
     configuration();
     CHECK(client_echo(&client, &server, "still there"));
 

@@ -158,6 +158,26 @@ certificate(SSL_CTX *ctx)
     }
 }
 
+static void
+tickets(SSL_CTX *ctx)
+{
+    static const struct {
+        const char *name, *why;
+    } bad[] = {
+        {"no-such-file", "No such file"}, {"", "Is a directory"}, {"empty.pem", "the file is empty"},
+    };
+    char    path[PATH_MAX];
+    size_t  i = 0;
+
+    CHECK(dv_ssl_share_tickets(NULL, in_folder(path, "server-ecdsa.key")) == -1);
+    CHECK(said("dv_ssl_share_tickets", "ctx is NULL"));
+    CHECK(dv_ssl_share_tickets(ctx, NULL) == -1 && said("dv_ssl_share_tickets", "secret_file is NULL"));
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        CHECK(dv_ssl_share_tickets(ctx, in_folder(path, bad[i].name)) == -1 && said(bad[i].name, bad[i].why));
+    }
+    CHECK(dv_ssl_share_tickets(ctx, in_folder(path, "server-ecdsa.key")) == 0 && quiet());
+}
+
 /* Takes what waits in one SSL to the other: one datagram for each flight does for a wire without loss. */
 static void
 carry(SSL *from, SSL *to)
@@ -332,6 +352,7 @@ all_in_silence(void)
 
     dv_set_log_callback(4, collect, log_lines);
     certificate(server);
+    tickets(server);
     ciphers(server);
     ciphers(client);
     verify(client, server);

@@ -1,6 +1,7 @@
 /*
  * Ten thousand connections made, used and freed: the heap is afterwards what it was after the first hundred. Clients take
- * turns with session tickets and without, in full handshakes and in resumed ones.
+ * turns with session tickets and without, in full handshakes and in resumed ones. A method or a callback for each BIO leaks:
+ * https://github.com/versatica/mediasoup/pull/1342, https://github.com/signalwire/freeswitch/pull/727
  */
 #include <malloc.h>
 

@@ -4,6 +4,7 @@
  *
  * Each case runs in a process of its own, with its own limits in the environment.
  */
+#include <errno.h>
 #include <sys/wait.h>
 
 #include "check.h"
@@ -367,8 +368,9 @@ static void forked_child(void)
 
         CHECK(dv_dtls_conn_find(&key) == NULL);
         if (conn != NULL) {
-            CHECK(dv_dtls_write(conn, in, sizeof(in), server.fd, out, sizeof(out), sizeof(key.addr4)) < 0);
-            CHECK(dv_dtls_read(conn, NULL, 0, server.fd, out, sizeof(out), sizeof(key.addr4)) < 0);
+            CHECK(dv_dtls_write(conn, in, sizeof(in), server.fd, out, sizeof(out), sizeof(key.addr4)) == -1
+                  && errno == ENOTCONN);
+            CHECK(dv_dtls_read(conn, NULL, 0, server.fd, out, sizeof(out), sizeof(key.addr4)) == -1 && errno == ENOTCONN);
             dv_dtls_shutdown(conn, server.fd, sizeof(key.addr4));
             dv_dtls_conn_free(conn);
         }

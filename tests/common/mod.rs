@@ -29,6 +29,11 @@ impl Link {
             Link::Static => "static",
         }
     }
+
+    /// The shared one where there is one: not with an OpenSSL that is static.
+    pub fn preferred() -> Link {
+        if library().join("libdv_dtls.so").exists() { Link::Shared } else { Link::Static }
+    }
 }
 
 /// The directory with libdv_dtls.so and libdv_dtls.a: `DV_LIBDIR`, or else build/, brought up to date by `make`.
@@ -62,6 +67,9 @@ pub fn compile(source: &Path, object: &Path, options: &[&str]) {
     let mut cc = compiler();
     cc.args(["-std=gnu11", "-O1", "-Wall", "-Werror=incompatible-pointer-types"]).args(options);
     cc.arg("-I").arg(header()).arg("-c").arg(source).arg("-o").arg(object);
+    if let Some(openssl) = openssl() {
+        cc.arg("-I").arg(openssl.join("include"));
+    }
     succeed(&mut cc);
 }
 
@@ -69,6 +77,9 @@ pub fn compile(source: &Path, object: &Path, options: &[&str]) {
 pub fn link(object: &Path, program: &Path, how: Link) {
     let mut cc = compiler();
     cc.arg(object).arg("-o").arg(program);
+    if let Some(openssl) = openssl() {
+        cc.arg("-L").arg(openssl.join("lib"));
+    }
     match how {
         Link::Shared => {
             let mut rpath = std::ffi::OsString::from("-Wl,-rpath,");
@@ -95,6 +106,11 @@ pub fn undefined(object: &Path, prefix: &str) -> Vec<String> {
     let output = succeed(Command::new("nm").args(["--undefined-only", "--format=just-symbols"]).arg(object));
     let names = String::from_utf8(output.stdout).expect("symbols are text");
     names.lines().filter(|name| name.starts_with(prefix)).map(String::from).collect()
+}
+
+/// Where another OpenSSL than the system's is (scripts/test-openssl.sh).
+fn openssl() -> Option<PathBuf> {
+    std::env::var_os("OPENSSL_DIR").map(PathBuf::from)
 }
 
 fn compiler() -> Command {

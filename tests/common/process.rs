@@ -85,20 +85,21 @@ pub fn pause(deadline: Instant, output: impl Fn() -> String) {
     std::thread::sleep(Duration::from_millis(5));
 }
 
-/// What the kernel says of the UDP socket that is bound to exactly this address, in this thread's network.
-pub fn udp_socket(at: SocketAddr) -> Option<String> {
+/// What the kernel says of each UDP socket that is bound to exactly this address, in this thread's network.
+pub fn udp_sockets(at: SocketAddr) -> Vec<String> {
     let word = |octets: &[u8]| format!("{:08X}", u32::from_ne_bytes(octets.try_into().expect("four octets")));
     let (table, host) = match at.ip() {
         IpAddr::V4(ip) => ("/proc/thread-self/net/udp", word(&ip.octets())),
         IpAddr::V6(ip) => ("/proc/thread-self/net/udp6", ip.octets().chunks(4).map(word).collect()),
     };
     let sockets = std::fs::read_to_string(table).unwrap_or_default();
-    sockets.lines().find(|line| line.contains(&format!(" {host}:{:04X} ", at.port()))).map(String::from)
+    let here = format!(" {host}:{:04X} ", at.port());
+    sockets.lines().filter(|line| line.contains(&here)).map(String::from).collect()
 }
 
 /// Whether a UDP socket is bound to exactly this address.
 pub fn is_bound(at: SocketAddr) -> bool {
-    udp_socket(at).is_some()
+    !udp_sockets(at).is_empty()
 }
 
 /// An address of 127.0.0.0/8 that no other test has.

@@ -4,6 +4,7 @@
 mod bounds;
 mod contexts;
 mod cookies;
+mod handover;
 mod handshake;
 mod hostile;
 mod interop;

@@ -14,7 +14,7 @@ use crate::hellos::{Answer, cookie, hello, put};
 
 pub const PROOFS: &[Proof] = &[
     // The example's IPv6 socket is for IPv6 alone.
-    Proof::new("mapped_peers", mapped).needs(|door| !door.echoes),
+    Proof::new("mapped_peers", mapped).needs(|door| door.name != "example_server"),
     Proof::new("link_local_peers", link_local).needs(|_| links_can_be_made()),
 ];
 
@@ -87,6 +87,9 @@ fn mapped(door: &Door) {
     let place = |host| Place { host: SocketAddr::new(host, 0), server: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) };
     let [near, far] = [[127, 0, 0, 1], [127, 0, 0, 2]].map(|host| place(IpAddr::from(host)));
     hold(door, &Setup::new().at(Ipv6Addr::UNSPECIFIED), &near, &far, 256 - 20 - 8);
+    if door.echoes {
+        return;
+    }
     // One program, both kinds of socket: the same peer twice.
     let server = Setup::new().at(Ipv6Addr::UNSPECIFIED).start(door);
     let mut plain = Client::connect_from(socket_at([127, 0, 0, 3]), server.ipv4());

@@ -1,13 +1,14 @@
 //! The doors of the library that a server can stand behind. A proof is written once and holds for each of them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::common::process::{PATIENCE, Process, is_bound, own_host, pause, udp_socket};
-use crate::common::{Link, certificates, library, root, succeed};
+use crate::common::process::{PATIENCE, Process, is_bound, own_host, pause, udp_sockets};
+use crate::common::{Link, certificates, compile, directory, library, link, root, succeed};
 use crate::document::Document;
 use crate::program::{Program, Taken};
 
@@ -15,14 +16,19 @@ use crate::program::{Program, Taken};
 const RESPONSE: &[u8] = b"pong from the server\0";
 
 /// A kind of server program.
+#[derive(Clone)]
 pub struct Door {
     pub name: &'static str,
     /// Whether the program sends each message back. The original main says the same to everything.
     pub echoes: bool,
     /// Whether it reads on until a datagram has no more messages. The original main reads once.
     pub drains: bool,
+    /// Messages of one datagram that are kept: 64 wait, and the helpers give the first one to the program at once.
+    pub keeps: usize,
     program: fn(&Door) -> PathBuf,
     arguments: fn(&mut Command, SocketAddr, Ipv4Addr),
+    /// Whether records are made by the library, where it is a door that can.
+    pub native_records: Option<bool>,
     authority: Option<&'static str>,
     document: Option<Arc<Document>>,
 }
@@ -34,9 +40,10 @@ impl Door {
             name: "original_main",
             echoes: false,
             drains: false,
+            keeps: 65,
             program: |door| {
                 let document = door.document.as_ref().expect("only run with --ignored when there is a document");
-                Program::server(Taken::ALL, Link::Shared).build(document)
+                Program::server(Taken::ALL, Link::preferred()).build(document)
             },
             arguments: |command, at, ipv4| {
                 // Its IPv6 address is the second one: it always listens on one of IPv4.
@@ -45,6 +52,7 @@ impl Door {
                     command.args(["-6", &at.ip().to_string()]);
                 }
             },
+            native_records: None,
             authority: None,
             document,
         };
@@ -52,6 +60,7 @@ impl Door {
             name: "example_server",
             echoes: true,
             drains: true,
+            keeps: 65,
             program: |_| {
                 if std::env::var_os("DV_LIBDIR").is_none() {
                     succeed(Command::new("make").args(["--silent", "examples"]).current_dir(root()));
@@ -61,10 +70,22 @@ impl Door {
             arguments: |command, at, _| {
                 command.args(["-a", &at.ip().to_string(), "-p", &at.port().to_string()]);
             },
+            native_records: None,
             authority: Some("-C"),
             document: None,
         };
-        vec![original, example]
+        let endpoint = Door {
+            name: "endpoint",
+            keeps: 64,
+            program: |_| c_server("endpoint"),
+            native_records: Some(true),
+            ..example.clone()
+        };
+        let server = Door { name: "server", program: |_| c_server("server"), ..endpoint.clone() };
+        let on_openssl = |name, door: &Door| Door { name, native_records: Some(false), ..door.clone() };
+        let endpoint_on_openssl = on_openssl("endpoint_on_openssl", &endpoint);
+        let server_on_openssl = on_openssl("server_on_openssl", &server);
+        vec![original, example, endpoint, server, endpoint_on_openssl, server_on_openssl]
     }
 
     /// Whether its program can be built here.
@@ -83,6 +104,20 @@ impl Door {
     }
 }
 
+/// A program of tests/c-servers, compiled when it is first needed.
+fn c_server(name: &'static str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let build = || {
+        let source = root().join("tests/c-servers").join(name).with_extension("c");
+        let (object, program) = (directory().join(name).with_extension("o"), directory().join(name));
+        compile(&source, &object, &["-Wextra", "-Werror"]);
+        link(&object, &program, Link::Shared);
+        program
+    };
+    built.entry(name).or_insert_with(build).clone()
+}
+
 /// How a server is to be started.
 #[derive(Clone)]
 pub struct Setup {
@@ -99,7 +134,7 @@ impl Setup {
         Setup { environment: vec![("DV_LOG", "warn".into())], identity: "server-ecdsa", authority: false, host: None }
     }
 
-    /// With an environment variable of the operator's.
+    /// With a setting, by the name that it has in the environment of a program on the helpers.
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Setup {
         self.environment.push((name, value.to_string()));
         self
@@ -129,6 +164,7 @@ impl Setup {
         drop(socket);
         let mut command = Command::new((door.program)(door));
         (door.arguments)(&mut command, address, ipv4);
+        command.args((door.native_records == Some(false)).then_some("-o"));
         let certificate = certificates().join(self.identity).with_extension("pem");
         command.arg("-k").arg(certificate.with_extension("key")).arg("-c").arg(certificate);
         if self.authority {
@@ -177,10 +213,10 @@ impl Server {
         self.process.until(|output| output.contains(text).then_some(()));
     }
 
-    /// Datagrams that found its socket full.
+    /// Datagrams that found its sockets full.
     pub fn lost_in_socket(&self) -> f64 {
-        let line = udp_socket(self.address).expect("its socket");
-        line.split_whitespace().last().and_then(|drops| drops.parse().ok()).expect("the last column of /proc/net/udp")
+        let drops = |line: &String| line.split_whitespace().last().and_then(|drops| drops.parse::<f64>().ok());
+        udp_sockets(self.address).iter().map(|line| drops(line).expect("the last column of /proc/net/udp")).sum()
     }
 
     /// How many descriptors it has open.
@@ -188,11 +224,15 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a process of ours").count()
     }
 
-    /// The CPU time that it has used, in nanoseconds.
+    /// The CPU time that its threads have used, in nanoseconds.
     pub fn cpu(&self) -> u64 {
-        let path = format!("/proc/{}/schedstat", self.pid());
-        let line = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        line.split_whitespace().next().and_then(|spent| spent.parse().ok()).expect("a number")
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a process of ours");
+        let spent = |thread: std::io::Result<std::fs::DirEntry>| -> u64 {
+            let path = thread.expect("an entry").path().join("schedstat");
+            let line = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            line.split_whitespace().next().and_then(|spent| spent.parse().ok()).expect("a number")
+        };
+        threads.map(spent).sum()
     }
 
     /// Resident memory in kilobytes.

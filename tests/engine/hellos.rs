@@ -32,6 +32,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("clients_share_one_socket", one_socket),
     Proof::new("no_common_cipher_ends_in_an_alert", no_common_cipher),
     Proof::new("peers_of_ipv6", ipv6),
+    Proof::new("records_are_made_by_whom_the_door_says", whose_records).needs(|door| door.native_records.is_some()),
 ];
 
 /// What OpenSSL needs beside a suite: groups, their formats, signature algorithms, and here the versions.
@@ -77,6 +78,8 @@ pub fn put(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Answer {
         (22, 3) => {
             assert!(answer.len() <= datagram.len(), "an answer longer than the question");
             assert_eq!(answer[5..11], datagram[5..11], "the record number of the hello (RFC 6347 4.2.1)");
+            // Whatever is agreed on later: <https://github.com/openssl/openssl/issues/3295>.
+            assert_eq!((&answer[1..3], &answer[25..27]), (&[0xfe, 0xff][..], &[0xfe, 0xff][..]), "DTLS 1.0");
             Answer::Cookie(answer[28..28 + usize::from(answer[27])].to_vec())
         }
         (22, 2) => Answer::ServerHello(u16::from_be_bytes([answer[25], answer[26]])),
@@ -95,7 +98,8 @@ pub fn cookie(socket: &UdpSocket, to: SocketAddr, hello: &Hello) -> Vec<u8> {
     }
 }
 
-/// <https://github.com/openssl/openssl/issues/18635>: a repeated hello got no answer.
+/// <https://github.com/openssl/openssl/issues/18635>, <https://github.com/openssl/openssl/issues/2439>: a repeated hello got
+/// no answer.
 fn repeated(door: &Door) {
     let server = Server::start(door);
     let socket = socket();
@@ -215,7 +219,8 @@ fn shared_secret(door: &Door) {
 }
 
 /// <https://github.com/openssl/openssl/issues/18968>, <https://github.com/openssl/openssl/issues/5478>: only the first
-/// record of a datagram was seen, or a second datagram overwrote what was left of it.
+/// record of a datagram was seen, or a second datagram overwrote what was left of it;
+/// <https://github.com/openssl/openssl/issues/19250>: SSL_pending knew nothing of the rest.
 fn several_records(door: &Door) {
     let server = Server::start(door);
     let mut client = Client::connect(server.address);
@@ -257,19 +262,35 @@ fn close_notify(door: &Door) {
 }
 
 /// A socket for each client, bound and then connected, takes what others were to get:
-/// <https://github.com/openssl/openssl/issues/6934>.
+/// <https://github.com/openssl/openssl/issues/6934>, <https://github.com/Mbed-TLS/mbedtls/pull/3132>. Many have asked how it is
+/// done with one (<https://github.com/rust-openssl/rust-openssl/issues/1750>,
+/// <https://github.com/rust-openssl/rust-openssl/issues/1162>, <https://github.com/python-trio/trio/issues/2010>,
+/// <https://github.com/wolfSSL/wolfssl-examples/issues/472>, <https://github.com/zephyrproject-rtos/zephyr/issues/64954>,
+/// <https://github.com/pion/dtls/issues/279>, <https://github.com/folbricht/routedns/issues/637>) so that a client that says
+/// hello and then nothing keeps nobody waiting.
 fn one_socket(door: &Door) {
     let server = Server::start(door);
+    let resting: Vec<Client> = (0..8)
+        .map(|_| {
+            let mut client = Client::new(&context().build(), socket(), server.address, 1400);
+            client.begin(2);
+            client
+        })
+        .collect();
     let _first = Client::connect(server.address);
     let before = server.descriptors();
     let _others: Vec<Client> = (0..20).map(|_| Client::connect(server.address)).collect();
     assert_eq!(server.descriptors(), before);
     let echo = if door.echoes { "--expect-echo" } else { "" };
     tool::run("echo", server.address, &format!("--clients 64 --messages 50 {echo}")).good(&server);
+    for mut client in resting {
+        client.handshake(Duration::from_secs(10)).expect("it was only slow");
+        client.ask(door, b"a message");
+    }
 }
 
 /// A hello that libssl refuses for good is refused once, and not tried again and again:
-/// <https://github.com/rsyslog/rsyslog/issues/7553>.
+/// <https://github.com/rsyslog/rsyslog/issues/7553>, <https://github.com/openssl/openssl/issues/18047>.
 fn no_common_cipher(door: &Door) {
     let server = Server::start(door);
     let mut other = context();
@@ -293,4 +314,18 @@ fn ipv6(door: &Door) {
     assert!(largest <= 256 - 40 - 8, "{largest} bytes in an IPv6 packet of 256");
     drop(client);
     Client::connect_from(socket, server.address).ask(door, b"restarted");
+}
+
+/// What else is proved of both record paths would be proved twice of one of them if the switch did nothing.
+fn whose_records(door: &Door) {
+    const OURS: &str = "records are made by the library";
+    let server = Server::start(door);
+    let mut client = Client::connect(server.address);
+    client.ask(door, b"a message");
+    if door.native_records == Some(true) {
+        server.says(OURS);
+    } else {
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!server.output().contains(OURS), "{}", server.output());
+    }
 }

@@ -26,6 +26,7 @@ pub const PROOFS: &[Proof] = &[
     })
     .long(),
     Proof::new("lost_last_flight_is_sent_again", last_flight),
+    Proof::new("nothing_is_repeated_once_it_has_arrived", silent),
     Proof::new("repeated_flight_is_packed_as_it_was", packed),
     Proof::new("openssl_timers", openssl_timers).long(),
     Proof::new("fast_timers", fast_timers).long(),
@@ -71,13 +72,30 @@ fn matrix(door: &Door, setup: &Setup, timer: &str, places: f64) {
 }
 
 /// A client whose last flight was answered into the void repeats it, and gets the answer again:
-/// <https://github.com/pion/dtls/issues/479>, <https://github.com/Mbed-TLS/mbedtls/issues/9911>.
+/// <https://github.com/pion/dtls/issues/479>, <https://github.com/Mbed-TLS/mbedtls/issues/9911>,
+/// <https://github.com/lynckia/licode/issues/1887>, <https://github.com/sipwise/rtpengine/issues/1796>,
+/// <https://github.com/randombit/botan/issues/2498>, <https://github.com/webrtc-rs/rtc/pull/243>.
 fn last_flight(door: &Door) {
     let server = Server::start(door);
     let proxy = Proxy::start(server.address, "--drop-nth-in 3,4");
     let mut client = Client::new(&context().build(), socket(), proxy.address, 1400);
     client.handshake(Duration::from_secs(30)).expect("a handshake");
     client.ask(door, b"after it all");
+}
+
+/// A timer that runs on behind the handshake repeats what nobody needs: <https://github.com/openssl/openssl/issues/7998>.
+fn silent(door: &Door) {
+    let server = Setup::new().with("DV_FIRST_TIMEOUT_MS", 50).start(door);
+    let (mut quiet, mut other) = (Client::connect(server.address), Client::connect(server.address));
+    quiet.ask(door, b"a message");
+    let heard = quiet.wire().received.len();
+    // What is due is done in anybody's call.
+    for _ in 0..20 {
+        other.ask(door, b"a message");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert_eq!(quiet.receive(Duration::from_millis(100)), Ok(None));
+    assert_eq!(quiet.wire().received.len(), heard);
 }
 
 /// OpenSSL repeats a flight with one message in each datagram and cuts messages at other places, at which strict clients

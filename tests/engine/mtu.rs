@@ -1,8 +1,14 @@
 //! No datagram is larger than the MTU says, and hellos that are larger than the client's come in fragments.
 //!
-//! <https://github.com/openssl/openssl/issues/25380>, <https://github.com/Mbed-TLS/mbedtls/issues/7549>: the later
-//! fragments of a hello went past the SSL that had to have them. <https://github.com/rust-openssl/rust-openssl/issues/1155>,
-//! <https://github.com/openssl/openssl/issues/21532>: flights in 256 bytes a datagram whatever the MTU.
+//! Flights in 256 bytes a datagram whatever the MTU: <https://github.com/rust-openssl/rust-openssl/issues/1155>,
+//! <https://github.com/rust-openssl/rust-openssl/issues/1732>, <https://github.com/rust-openssl/rust-openssl/issues/1751>,
+//! <https://github.com/openssl/openssl/issues/21532>, <https://github.com/OvenMediaLabs/OvenMediaEngine/issues/2329>. Flights
+//! in one datagram whatever the MTU, since BIO_s_mem joins what is written to it:
+//! <https://github.com/meetecho/janus-gateway/issues/252>, <https://github.com/ossrs/srs/pull/3565>,
+//! <https://github.com/versatica/mediasoup/issues/4>, <https://github.com/versatica/mediasoup/pull/1343>,
+//! <https://github.com/elixir-webrtc/ex_dtls/pull/49>. Later fragments of a hello that went past the SSL that had to have them:
+//! <https://github.com/openssl/openssl/issues/25380>, <https://github.com/openssl/openssl/pull/29592>,
+//! <https://github.com/Mbed-TLS/mbedtls/issues/7549>, <https://github.com/wolfSSL/wolfssl/issues/9266>.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -127,8 +133,8 @@ fn too_long(door: &Door) {
     let fits = 576 - IP_AND_UDP - 13 - 24;
     client.ask(door, &vec![b'x'; fits]);
     client.send(&vec![b'x'; fits + 1]);
-    server.says("but the MTU leaves room for");
-    // The example closes a connection that it cannot answer.
+    server.says("cannot answer");
+    // The program closes a connection that it cannot answer.
     client.is_closed();
     other.ask(door, b"a message");
 }

@@ -1,7 +1,7 @@
 //! A client that comes again from its port (RFC 6347 4.2.8), and somebody who only pretends that it does.
 //!
-//! <https://github.com/openssl/openssl/issues/3283>, <https://github.com/pion/dtls/issues/253>: the restarted client was
-//! ignored for as long as it tried.
+//! <https://github.com/openssl/openssl/issues/3283>, <https://github.com/pion/dtls/issues/253>,
+//! <https://github.com/mobius-software-ltd/java-dtls/issues/3>: the restarted client was ignored for as long as it tried.
 
 use crate::Proof;
 use crate::client::{Client, context};

@@ -153,6 +153,24 @@ impl Client {
         self.message()
     }
 
+    /// Sends a message again and again, until it is answered.
+    pub fn ask_until_answered(&mut self, message: &[u8]) {
+        let began = Instant::now();
+        loop {
+            self.send(message);
+            let again = Instant::now() + Duration::from_millis(100);
+            while Instant::now() < again {
+                self.receive();
+                let answer =
+                    |(event, bytes): &(Event, Vec<u8>)| matches!(event, Event::Message { .. }) && bytes == message;
+                if self.events.iter().any(answer) {
+                    return self.events.retain(|(event, _)| !matches!(event, Event::Message { .. }));
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "no answer has come");
+        }
+    }
+
     /// The next message.
     pub fn message(&mut self) -> Vec<u8> {
         self.wait_for(|event| matches!(event, Event::Message { .. })).1

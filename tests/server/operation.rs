@@ -1,10 +1,13 @@
 //! What a program asks of a server that runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dv_dtls::{CloseReason, Context, Error, Server, ServerConfig, Session};
+use dv_dtls::{CloseReason, Connect, Context, Error, Server, ServerConfig, Session};
 use openssl::pkey::Id;
+use openssl::ssl::NameType;
 
 use crate::clients::{Client, PATIENCE, Told, running};
 use crate::contexts;
@@ -124,7 +127,7 @@ fn a_graceful_end_waits_for_the_last_session() {
     let (server, address, _told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
     let context = contexts::client();
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(&context, address)).collect();
-    server.shutdown(PATIENCE * 10);
+    server.shutdown(PATIENCE * 10).unwrap();
     for client in &mut clients {
         assert_eq!(client.ask(b"a last question"), b"a last question");
         client.close();
@@ -137,7 +140,7 @@ fn a_graceful_end_waits_for_the_last_session() {
 fn a_graceful_end_has_a_deadline() {
     let (server, address, _told) = running(ServerConfig::default());
     let mut client = Client::connect(&contexts::client(), address);
-    server.shutdown(Duration::from_millis(50));
+    server.shutdown(Duration::from_millis(50)).unwrap();
     server.join().unwrap();
     assert_eq!(client.end(), CloseReason::ByPeer);
 }
@@ -152,4 +155,94 @@ fn a_panic_of_the_handler_comes_out_of_join() {
     server.start().unwrap();
     Client::connect(&contexts::client(), address).send(b"hello");
     let _ = server.join();
+}
+
+/// Sessions begin and messages go to and fro while certificates change.
+#[test]
+fn no_session_is_lost_while_certificates_are_reloaded() {
+    let (server, address, _told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let context = contexts::client();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut clients = vec![Client::connect(&context, address)];
+                while !over.load(Ordering::Relaxed) {
+                    clients.push(Client::connect(&context, address));
+                    clients.iter_mut().for_each(|client| assert_eq!(client.ask(b"under load"), b"under load"));
+                }
+                clients.iter_mut().for_each(Client::close);
+            });
+        }
+        for round in 0..20 {
+            let name = if round % 2 == 0 { "server-rsa" } else { "server-ecdsa" };
+            server.reload(contexts::server_with(name, |_| {})).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let stats = server.stats().endpoints;
+    assert_eq!(stats.handshakes_finished, stats.handshakes_begun);
+    assert_eq!(stats.handshakes_failed + stats.handshakes_timed_out, 0);
+}
+
+/// Whoever waits for the end is not told before it has come, however many wait.
+#[test]
+fn all_who_wait_for_the_end_wait() {
+    let (server, address, told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
+    let _client = Client::connect(&contexts::client(), address);
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                server.join().unwrap();
+                assert!(stopped.load(Ordering::Relaxed));
+            });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        stopped.store(true, Ordering::Relaxed);
+        server.stop();
+    });
+    assert!(told.try_iter().any(|told| matches!(told, Told::Close { .. })));
+}
+
+#[test]
+fn a_handler_cannot_wait_for_its_own_end() {
+    let server: Arc<OnceLock<Server>> = Arc::default();
+    let own = server.clone();
+    let joins = move |context: &mut Context<'_>, session: Session, _: &[u8]| {
+        let refused = matches!(own.get().unwrap().join(), Err(Error::Invalid(_)));
+        context.send(session, &[refused.into()]).unwrap();
+    };
+    let made = Server::new(contexts::server(), ServerConfig::default(), joins).unwrap();
+    let address = made.bind("127.0.0.1:0").unwrap();
+    made.start().unwrap();
+    let server = server.get_or_init(|| made);
+    assert_eq!(Client::connect(&contexts::client(), address).ask(b"?"), [1]);
+    server.stop();
+    server.join().unwrap();
+}
+
+#[test]
+fn a_server_name_callback_of_the_programs_own_chooses_the_context() {
+    let other = contexts::server_with("named", |_| {});
+    let context = contexts::server_with("server-ecdsa", |context| {
+        context.set_servername_callback(move |ssl, _| {
+            if ssl.servername(NameType::HOST_NAME) == Some("one.example.test") {
+                ssl.set_ssl_context(&other).unwrap();
+            }
+            Ok(())
+        });
+    });
+    let echo = |context: &mut Context<'_>, session: Session, message: &[u8]| context.send(session, message).unwrap();
+    let server = Server::new(context, ServerConfig::default(), echo).unwrap();
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+    // Each is checked against the name that is asked for.
+    for name in ["one.example.test", "localhost"] {
+        let mut client = Client::begin_with(&contexts::client(), Connect::to_named(address, name));
+        client.finish();
+        assert_eq!(client.ask(b"hello"), b"hello");
+    }
+    assert_eq!(server.stats().endpoints.records_taken_over, 2);
 }

@@ -103,7 +103,7 @@ fn a_flood_of_hellos_takes_no_message_from_others() {
 }
 
 /// The first datagram of a client.
-fn first_hello() -> Vec<u8> {
+pub fn first_hello() -> Vec<u8> {
     let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let _client = Client::begin(&contexts::client(), server.local_addr().unwrap());
     let mut datagram = [0; 2048];

@@ -28,7 +28,16 @@ pub enum Direction {
 /// Sees each datagram of a client; says whether it goes on.
 pub type Hook = Box<dyn FnMut(&Link, Direction, &[u8]) -> bool>;
 
-/// The socket under a client, and what an experiment does to its datagrams.
+/// Brings the datagrams of a client to the server, and those for it back.
+pub trait Carrier {
+    /// Sends a datagram. What cannot leave is lost, as it might be on the way.
+    fn send(&self, datagram: &[u8]);
+
+    /// Takes the next datagram; `None` when none waits.
+    fn receive(&self, buffer: &mut [u8]) -> Option<usize>;
+}
+
+/// A socket for one client, and what an experiment does to its datagrams.
 pub struct Link {
     socket: UdpSocket,
     sent: Cell<u64>,
@@ -72,7 +81,9 @@ impl Link {
         self.hook.borrow_mut().get_or_insert(hook);
         passes
     }
+}
 
+impl Carrier for Link {
     fn send(&self, datagram: &[u8]) {
         if self.passes(Direction::Out, datagram) {
             self.forge(datagram);
@@ -80,7 +91,7 @@ impl Link {
         }
     }
 
-    /// The next datagram; `None` when none waits. A closed port is no error: datagrams to it are merely lost.
+    /// A closed port is no error: datagrams to it are merely lost.
     fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
         loop {
             match self.socket.recv(buffer) {
@@ -128,9 +139,14 @@ pub struct Profile {
 impl Profile {
     /// Clients that trust `ca`, or anybody when there is none.
     pub fn new(ca: Option<&Path>, timer: Timer) -> Result<Self, String> {
+        Self::with_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20", ca, timer)
+    }
+
+    /// The same with ciphers of their own.
+    pub fn with_ciphers(ciphers: &str, ca: Option<&Path>, timer: Timer) -> Result<Self, String> {
         let build = || -> Result<SslContext, ErrorStack> {
             let mut builder = SslContext::builder(SslMethod::dtls_client())?;
-            builder.set_cipher_list("ECDHE+AESGCM:ECDHE+CHACHA20")?;
+            builder.set_cipher_list(ciphers)?;
             builder.set_verify(SslVerifyMode::NONE);
             if let Some(ca) = ca {
                 builder.set_ca_file(ca)?;
@@ -179,14 +195,14 @@ pub enum Read {
 }
 
 /// A DTLS client; dropping it says nothing to the server.
-pub struct Client {
+pub struct Client<C = Link> {
     ssl: Ssl,
-    link: Rc<Link>,
+    link: Rc<C>,
 }
 
-impl Client {
+impl<C: Carrier + 'static> Client<C> {
     /// A client on `link` that has not sent anything yet. Two on one link are to the server one peer that starts anew.
-    pub fn new(profile: &Profile, link: Rc<Link>) -> Result<Self, String> {
+    pub fn new(profile: &Profile, link: Rc<C>) -> Result<Self, String> {
         let mut ssl = Ssl::new(&profile.context).map_err(|why| why.to_string())?;
         ssl.set_connect_state();
         if let Some(session) = &profile.session {
@@ -194,14 +210,16 @@ impl Client {
             unsafe { ssl.set_session(session) }.map_err(|why| why.to_string())?;
         }
         let method = bio_method();
-        // SAFETY: the method lives for ever; SSL_set_bio takes the one reference to the BIO, and with it the Rc that
+        // The BIO's data is a thin pointer to a carrier of any kind.
+        let carrier: Box<Rc<dyn Carrier>> = Box::new(link.clone());
+        // SAFETY: the method lives for ever; SSL_set_bio takes the one reference to the BIO, and with it the box that
         // its destroy callback gives back.
         unsafe {
             let bio = ffi::BIO_new(method);
             if bio.is_null() {
                 return Err(ErrorStack::get().to_string());
             }
-            ffi::BIO_set_data(bio, Rc::into_raw(link.clone()).cast_mut().cast());
+            ffi::BIO_set_data(bio, Box::into_raw(carrier).cast());
             ffi::BIO_set_init(bio, 1);
             ffi::SSL_set_bio(ssl.as_ptr(), bio, bio);
             if profile.timer == Timer::Fast {
@@ -212,7 +230,7 @@ impl Client {
     }
 
     /// The link below.
-    pub fn link(&self) -> &Rc<Link> {
+    pub fn link(&self) -> &Rc<C> {
         &self.link
     }
 
@@ -358,18 +376,18 @@ fn bio_method() -> *mut ffi::BIO_METHOD {
         .0
 }
 
-/// The link of a BIO.
+/// The carrier of a BIO.
 ///
 /// # Safety
 /// `bio` was made by [`Client::new`], and its destroy callback has not run.
-unsafe fn link<'a>(bio: *mut ffi::BIO) -> &'a Link {
-    // SAFETY: the BIO's data is an Rc<Link> of which the BIO holds one count.
-    unsafe { &*ffi::BIO_get_data(bio).cast::<Link>() }
+unsafe fn carrier<'a>(bio: *mut ffi::BIO) -> &'a dyn Carrier {
+    // SAFETY: the BIO's data is a box that the BIO owns.
+    unsafe { &**ffi::BIO_get_data(bio).cast::<Rc<dyn Carrier>>() }
 }
 
 unsafe extern "C" fn bio_write(bio: *mut ffi::BIO, bytes: *const c_char, len: c_int) -> c_int {
     // SAFETY: libssl passes a BIO of ours and `len` readable bytes.
-    unsafe { link(bio).send(std::slice::from_raw_parts(bytes.cast(), len as usize)) };
+    unsafe { carrier(bio).send(std::slice::from_raw_parts(bytes.cast(), len as usize)) };
     len
 }
 
@@ -377,7 +395,7 @@ unsafe extern "C" fn bio_read(bio: *mut ffi::BIO, bytes: *mut c_char, len: c_int
     // SAFETY: libssl passes a BIO of ours and `len` writable bytes.
     unsafe {
         ffi::BIO_clear_retry_flags(bio);
-        match link(bio).receive(std::slice::from_raw_parts_mut(bytes.cast(), len as usize)) {
+        match carrier(bio).receive(std::slice::from_raw_parts_mut(bytes.cast(), len as usize)) {
             Some(n) => n as c_int,
             None => {
                 ffi::BIO_set_retry_read(bio);
@@ -397,7 +415,7 @@ unsafe extern "C" fn bio_ctrl(_: *mut ffi::BIO, command: c_int, _: c_long, _: *m
 }
 
 unsafe extern "C" fn bio_destroy(bio: *mut ffi::BIO) -> c_int {
-    // SAFETY: called once for each BIO, as the last thing; the count was given to the BIO in Client::new.
-    unsafe { drop(Rc::from_raw(ffi::BIO_get_data(bio).cast::<Link>().cast_const())) };
+    // SAFETY: called once for each BIO, as the last thing; the box was given to the BIO in Client::new.
+    unsafe { drop(Box::from_raw(ffi::BIO_get_data(bio).cast::<Rc<dyn Carrier>>())) };
     1
 }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, Usage};
+use crate::batch::{self, BATCH, Inbox, Train};
 use crate::client::{Client, Profile, Timer, client_hello};
 use crate::connect::nth_address;
 use crate::echo::{Exchange, Tally, Until, connected, exchange};
@@ -14,7 +15,7 @@ use crate::forge::{RECORD_HEADER, renew};
 use crate::process::Process;
 use crate::random::Random;
 use crate::report::{Progress, Report};
-use crate::sys::{self, BATCH, Inbox, Poll};
+use crate::sys::{self, Poll};
 
 /// The options of the subcommand.
 pub const HELP: &str = "\
@@ -97,22 +98,24 @@ impl Flood {
             let due = due.min(self.count - answers.sent).min(sources - place).min(BATCH as u64) as usize;
             let mut idle = true;
             if due > 0 {
-                let datagrams: Vec<(Ipv4Addr, &[u8])> = hellos[..due]
+                let datagrams: Vec<Train> = hellos[..due]
                     .iter_mut()
                     .enumerate()
                     .map(|(n, hello)| {
                         renew(hello, &mut random);
-                        (nth_address(answers.sent as usize + n, self.sources), hello.as_slice())
+                        let source = nth_address(answers.sent as usize + n, self.sources);
+                        Train { source, bytes: hello, segment: hello.len() }
                     })
                     .collect();
                 let socket = &sockets[round as usize % sockets.len()];
-                let sent = sys::send_from(socket, self.to, &datagrams).map_err(fail)?;
+                let sent = batch::send(socket, self.to, &datagrams).map_err(fail)?;
                 answers.sent += sent as u64;
                 idle = sent == 0;
             }
             for socket in poll.wait(Duration::ZERO).map_err(fail)? {
-                for (head, len) in inbox.receive(&sockets[socket]).map_err(fail)? {
-                    answers.take(head, len, hello.len());
+                inbox.receive(&sockets[socket]).map_err(fail)?;
+                for (_, datagram) in inbox.datagrams() {
+                    answers.take(datagram, hello.len());
                     heard = Instant::now();
                     idle = false;
                 }
@@ -138,15 +141,15 @@ impl Flood {
 }
 
 impl Answers {
-    fn take(&mut self, head: &[u8], len: usize, hello: usize) {
+    fn take(&mut self, datagram: &[u8], hello: usize) {
         const HANDSHAKE: u8 = 22;
         const HELLO_VERIFY_REQUEST: u8 = 3;
-        if head.first() == Some(&HANDSHAKE) && head.get(RECORD_HEADER) == Some(&HELLO_VERIFY_REQUEST) {
+        if datagram.first() == Some(&HANDSHAKE) && datagram.get(RECORD_HEADER) == Some(&HELLO_VERIFY_REQUEST) {
             self.answered += 1;
         } else {
             self.other += 1;
         }
-        self.amplified += (len > hello) as u64;
+        self.amplified += (datagram.len() > hello) as u64;
     }
 
     /// Adds what there is to say.

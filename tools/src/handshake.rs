@@ -1,5 +1,6 @@
 //! `dv-load handshake`: how many handshakes complete, and how fast.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,21 @@ pub fn describe(report: Report, outcome: &Outcome) -> Report {
         .float("elapsed_s", outcome.elapsed.as_secs_f64())
 }
 
+/// Makes one connection first, whose session those that follow resume.
+pub fn with_session(
+    profile: Profile,
+    to: SocketAddr,
+    deadline: Duration,
+    progress: &mut Progress,
+) -> Result<Profile, String> {
+    let plan = Plan { to, sources: 1, count: 1, concurrency: 1, rate: f64::MAX, deadline, profile: &profile };
+    let mut first = connect_all(plan, progress, |_, _| {})?;
+    let session = first.clients.first().and_then(|client| client.session());
+    // libssl takes a session for broken when its connection ends without close_notify.
+    first.clients.drain(..).for_each(|client| client.close());
+    Ok(profile.resuming(session.ok_or("no session to resume: the first handshake did not complete")?))
+}
+
 /// Runs the subcommand.
 pub fn run(mut args: Args) -> Result<bool, Usage> {
     let to = args.loopback("--to")?;
@@ -56,12 +72,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let mut progress = Progress::new();
     let mut profile = Profile::new(ca.as_deref(), timer)?;
     if resume {
-        let plan = Plan { to, sources, count: 1, concurrency: 1, rate, deadline, profile: &profile };
-        let mut first = connect_all(plan, &mut progress, |_, _| {})?;
-        let session = first.clients.first().and_then(|client| client.session());
-        // libssl takes a session for broken when its connection ends without close_notify.
-        first.clients.drain(..).for_each(|client| client.close());
-        profile = profile.resuming(session.ok_or("no session to resume: the first handshake did not complete")?);
+        profile = with_session(profile, to, deadline, &mut progress)?;
     }
     let plan = Plan { to, sources, count, concurrency, rate, deadline, profile: &profile };
     let mut outcome = connect_all(plan, &mut progress, |_, _| {})?;

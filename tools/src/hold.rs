@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use crate::args::{Args, Usage};
 use crate::client::{Client, Profile, Timer};
 use crate::echo::{Exchange, Until, connected, exchange};
+use crate::handshake::with_session;
 use crate::process::{Memory, Process};
 use crate::report::{Progress, Report};
 
 /// The options of the subcommand.
 pub const HELP: &str = "\
-hold --to ADDR [--clients N] [--seconds S] [--messages M] [--sources N] [--pid PID] [--ca FILE]
-  N connections, M messages over each, then nothing for S seconds. --pid: the server's memory a connection.
+hold --to ADDR [--clients N] [--seconds S] [--messages M] [--sources N] [--resume] [--pid PID] [--ca FILE]
+  N connections, M messages over each, then nothing for S seconds. --resume: all of them with one session,
+  which is quicker. --pid: the server's memory a connection.
   Exits with 0 when all connections answer one more message in the end.";
 
 /// What a connection costs: kilobytes resident, and kilobytes of heap, from one look at the server to another.
@@ -44,6 +46,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let idle = args.seconds("--seconds", 2.0)?;
     let messages = args.or("--messages", 0)?;
     let sources = args.or("--sources", 1)?;
+    let resume = args.flag("--resume");
     let server = args.option("--pid")?.map(Process);
     let ca: Option<PathBuf> = args.option("--ca")?;
     args.finish()?;
@@ -51,7 +54,11 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let mut progress = Progress::new();
     let before = server.map(Process::memory).transpose()?;
     let began = Instant::now();
-    let clients = connected(to, count, sources, &Profile::new(ca.as_deref(), Timer::Fast)?, &mut progress)?;
+    let mut profile = Profile::new(ca.as_deref(), Timer::Fast)?;
+    if resume {
+        profile = with_session(profile, to, Duration::from_secs(30), &mut progress)?;
+    }
+    let clients = connected(to, count, sources, &profile, &mut progress)?;
     let connecting = began.elapsed();
     let (_, clients) = ask_all(clients, messages, &mut progress)?;
     let until = Instant::now() + idle;

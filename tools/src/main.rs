@@ -6,9 +6,11 @@
 
 mod args;
 mod attack;
+mod batch;
 mod bench;
 mod client;
 mod connect;
+mod crowd;
 #[path = "../../tests/original/document.rs"]
 #[allow(dead_code)] // The tests need more of it.
 mod document;
@@ -24,6 +26,7 @@ mod proxy;
 mod random;
 mod report;
 mod restart;
+mod soak;
 mod sys;
 
 /// What `document` needs of the place that it is included into.
@@ -53,7 +56,8 @@ const COMMANDS: &[Command] = &[
     ("restart", restart::HELP, restart::run),
     ("failover", failover::HELP, failover::run),
     ("proxy", proxy::HELP, proxy::run),
-    ("bench-helpers", bench::HELP, bench::run),
+    ("bench", bench::HELP, bench::run),
+    ("soak", soak::HELP, soak::run),
 ];
 
 fn main() -> ExitCode {

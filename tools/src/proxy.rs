@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, Usage};
@@ -282,6 +284,26 @@ impl Proxy {
         };
         self.counters.sent += sent.is_ok() as u64;
     }
+}
+
+/// Lets clients talk to `server` through a proxy that forges junk, if anything: `clients` is told where to find it.
+pub fn through<T>(
+    server: SocketAddr,
+    faults: Faults,
+    clients: impl FnOnce(SocketAddr) -> Result<T, String>,
+) -> Result<T, String> {
+    let fail = |why: io::Error| format!("proxy: {why}");
+    let listen = SocketAddr::new(server.ip(), 0);
+    let mut proxy = Proxy::new(listen, server, faults, Forgery::new(Mode::Junk)?).map_err(fail)?;
+    let (to, stop) = (proxy.address().map_err(fail)?, AtomicBool::new(false));
+    let terminate: Option<&UdpSocket> = None;
+    thread::scope(|scope| {
+        let carrying = scope.spawn(|| proxy.run(terminate, |_| stop.load(Ordering::Relaxed)));
+        let result = clients(to);
+        stop.store(true, Ordering::Relaxed);
+        carrying.join().map_err(|_| "the proxy's thread panicked")?.map_err(fail)?;
+        result
+    })
 }
 
 /// Runs the subcommand.

@@ -66,7 +66,8 @@ impl Report {
         println!("{}", self.line());
     }
 
-    fn line(&self) -> String {
+    /// The object as one line.
+    pub fn line(&self) -> String {
         format!("{{{}}}", self.0)
     }
 }

@@ -1,15 +1,15 @@
-//! The system calls that std lacks: epoll, batches of datagrams from chosen source addresses, socket buffers, limits.
+//! The system calls that std lacks: epoll, socket buffers, limits, processors.
 
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
 
 /// The result of a system call that says -1 when it fails.
-fn check(result: c_int) -> io::Result<c_int> {
+pub fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -74,7 +74,8 @@ pub fn bind(source: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+/// Sets an option that is a number.
+pub fn set_option(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which lives during the call.
     check(unsafe {
         libc::setsockopt(
@@ -138,87 +139,32 @@ pub fn clock_ticks() -> f64 {
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
 }
 
-/// Datagrams in one system call, at most.
-pub const BATCH: usize = 64;
-
-/// The control message that names the source address of a datagram (IP_PKTINFO), aligned as cmsghdr wants it.
-#[repr(C)]
-struct SourceControl {
-    header: libc::cmsghdr,
-    info: libc::in_pktinfo,
-}
-
-/// Sends `datagrams` to `to`, each from the source address beside it, through a socket that is bound to no address.
-/// How many the kernel took; 0 when its buffer is full.
-pub fn send_from(socket: &UdpSocket, to: SocketAddrV4, datagrams: &[(Ipv4Addr, &[u8])]) -> io::Result<usize> {
-    let n = datagrams.len().min(BATCH);
-    // SAFETY: all of these are plain C structs for which zeros are valid.
-    let (mut name, mut parts, mut controls, mut headers): (
-        libc::sockaddr_in,
-        [libc::iovec; BATCH],
-        [SourceControl; BATCH],
-        [libc::mmsghdr; BATCH],
-    ) = unsafe { (zeroed(), zeroed(), zeroed(), zeroed()) };
-    name.sin_family = libc::AF_INET as libc::sa_family_t;
-    name.sin_port = to.port().to_be();
-    name.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
-    for (i, (source, bytes)) in datagrams[..n].iter().enumerate() {
-        parts[i] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        controls[i].header.cmsg_level = libc::IPPROTO_IP;
-        controls[i].header.cmsg_type = libc::IP_PKTINFO;
-        // SAFETY: CMSG_LEN only computes.
-        controls[i].header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) } as _;
-        controls[i].info.ipi_spec_dst.s_addr = u32::from_ne_bytes(source.octets());
-        let header = &mut headers[i].msg_hdr;
-        header.msg_name = (&raw mut name).cast();
-        header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-        header.msg_iov = &raw mut parts[i];
-        header.msg_iovlen = 1;
-        header.msg_control = (&raw mut controls[i]).cast();
-        header.msg_controllen = size_of::<SourceControl>() as _;
-    }
-    // SAFETY: the first `n` headers point at names, parts and control messages that live during the call; the kernel
-    // does not write to any of them but the headers' msg_len.
-    let sent = check(unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), n as u32, libc::MSG_DONTWAIT) });
-    match sent {
-        Err(why) if matches!(why.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => Ok(0),
-        sent => Ok(sent? as usize),
-    }
-}
-
-/// The first bytes of each datagram that waits at a socket.
-pub struct Inbox {
-    heads: Box<[[u8; 64]; BATCH]>,
-}
-
-impl Inbox {
-    /// An empty one.
-    pub fn new() -> Self {
-        Inbox { heads: Box::new([[0; 64]; BATCH]) }
-    }
-
-    /// Takes up to [`BATCH`] datagrams: of each its first bytes, at most 64, and its whole length.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<impl ExactSizeIterator<Item = (&[u8], usize)>> {
-        // SAFETY: plain C structs for which zeros are valid.
-        let (mut parts, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
-        for (i, head) in self.heads.iter_mut().enumerate() {
-            parts[i] = libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: head.len() };
-            headers[i].msg_hdr.msg_iov = &raw mut parts[i];
-            headers[i].msg_hdr.msg_iovlen = 1;
+/// The processors that this process may run on.
+pub fn processors() -> Vec<usize> {
+    // SAFETY: the call writes into `set`, which is a plain struct, and CPU_ISSET only reads it.
+    unsafe {
+        let mut set: libc::cpu_set_t = zeroed();
+        match libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) {
+            0 => (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &set)).collect(),
+            _ => Vec::new(),
         }
-        // MSG_TRUNC: msg_len is the datagram's length, not that of what was kept of it.
-        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: each header points at a part, and each part at 64 writable bytes; all live during the call.
-        let n = check(unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, flags, std::ptr::null_mut())
-        });
-        let n = match n {
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => 0,
-            n => n? as usize,
-        };
-        Ok(self.heads[..n].iter().zip(headers).map(|(head, header)| {
-            let len = header.msg_len as usize;
-            (&head[..len.min(head.len())], len)
-        }))
     }
+}
+
+/// Keeps the calling thread, and the threads and processes that it begins, on these processors.
+pub fn stay_on(processors: &[usize]) -> io::Result<()> {
+    // SAFETY: CPU_SET writes into `set`, which is a plain struct, for numbers below its size; the call reads it.
+    check(unsafe {
+        let mut set: libc::cpu_set_t = zeroed();
+        processors.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    })?;
+    Ok(())
+}
+
+/// Lets `command` begin on these processors.
+pub fn begin_on(command: &mut std::process::Command, processors: Vec<usize>) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec there is only a system call; nothing is allocated.
+    unsafe { command.pre_exec(move || stay_on(&processors)) };
 }

@@ -44,7 +44,7 @@ impl Connection {
             // one that is none it gives up.
             (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
                 self.step_in_clear(record.bytes, now);
-                if !self.protection.session().awaits_finished() {
+                if !self.awaits_finished() {
                     self.hold(record, counters);
                 }
             }
@@ -55,9 +55,7 @@ impl Connection {
                 }
             }
             // Its time has come: forged ones that are held already must not stand in its way.
-            (1, content_type::HANDSHAKE) if self.protection.session().awaits_finished() => {
-                self.step_protected(record.bytes, now)
-            }
+            (1, content_type::HANDSHAKE) if self.awaits_finished() => self.step_protected(record.bytes, now),
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
             (
                 1,
@@ -70,6 +68,11 @@ impl Connection {
             _ => counters.records_dropped.add(1),
         }
         self.step_held(now, counters);
+    }
+
+    /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
+    fn awaits_finished(&mut self) -> bool {
+        self.state == State::Handshaking && self.protection.session().awaits_finished()
     }
 
     pub(super) fn hold(&mut self, record: &Record<'_>, counters: &Counters) {
@@ -94,10 +97,10 @@ impl Connection {
         }
         let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
         if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
-            if !self.protection.session().awaits_finished() {
+            if !self.awaits_finished() {
                 let ccs = self.held.remove(at);
                 self.step_in_clear(&ccs, now);
-                if !self.protection.session().awaits_finished() {
+                if !self.awaits_finished() {
                     self.held.insert(at, ccs);
                     return;
                 }
@@ -106,7 +109,7 @@ impl Connection {
             }
         }
         let mut at = 0;
-        while at < self.held.len() && self.state == State::Handshaking && self.protection.session().awaits_finished() {
+        while at < self.held.len() && self.awaits_finished() {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
             if !matches!(self.held[at][0], content_type::HANDSHAKE | content_type::TLS12_CID) {
                 at += 1;

@@ -17,6 +17,8 @@ use super::protection::{Protection, Settled};
 use super::records::Records;
 use super::settings::Settings;
 use super::stats::Counters;
+use crate::log::log;
+use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
@@ -160,7 +162,13 @@ impl Connection {
         terms: Terms,
         now: u64,
     ) -> Option<Box<Connection>> {
-        let session = Session::accept(context, peer, &parameters(settings, peer)).ok()?;
+        let session = match Session::accept(context, peer, &parameters(settings, peer)) {
+            Ok(session) => session,
+            Err(why) => {
+                log!(Error, "{peer}: no handshake can begin: {}", Cause::from(why));
+                return None;
+            }
+        };
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;

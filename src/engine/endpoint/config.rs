@@ -8,7 +8,7 @@ use openssl::ssl::SslContextRef;
 use super::Error;
 use crate::engine::registry::CID_MAX;
 use crate::engine::settings::Settings;
-use crate::tls::{connection_id, cookie};
+use crate::tls::{self, connection_id};
 
 /// The largest multiple that records are padded to: there is room for it in the smallest packet.
 const PADDING_MAX: u16 = 64;
@@ -72,7 +72,10 @@ impl Default for Config {
 impl Config {
     /// Whether sessions can be made with `context`, and prepares it for them.
     pub(crate) fn check_context(&self, context: &SslContextRef) -> Result<(), Error> {
-        if self.accept && !cookie::trust_the_gate(context) {
+        if !tls::context::is_for_dtls(context) {
+            return Err(Error::Invalid("the context is not one for DTLS".into()));
+        }
+        if self.accept && !tls::cookie::trust_the_gate(context) {
             return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
         }
         if self.connection_ids.is_some() {

@@ -204,7 +204,10 @@ impl<'a> Info<'a> {
             return Err(Error::NotEstablished);
         }
         match self.settled() {
-            Settled::Live(ssl) => Ok(ssl.export_keying_material(out, label, context)?),
+            Settled::Live(ssl) => {
+                let refused = |why| Error::Invalid(Cause::from(why).to_string());
+                ssl.export_keying_material(out, label, context).map_err(refused)
+            }
             Settled::Kept(_, secrets) if records::export(secrets, label, context, out) => Ok(()),
             Settled::Kept(..) => Err(Error::Invalid("a label of TLS's own, or too long a context".into())),
         }

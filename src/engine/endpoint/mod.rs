@@ -140,6 +140,7 @@ pub struct Endpoint {
     born: u32,
     /// What the program's numbers of sessions and ours differ in; see [`Endpoint::set_number`].
     brand: u64,
+    numbered: bool,
 }
 
 /// A connection and what the endpoint knows about it.
@@ -190,6 +191,7 @@ impl Endpoint {
             now: 0,
             born: fork::generation(),
             brand: 0,
+            numbered: false,
         })
     }
 

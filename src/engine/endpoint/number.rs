@@ -13,6 +13,12 @@ impl Endpoint {
     /// Gives the endpoint a number among those of one program, before it has sessions.
     pub(crate) fn set_number(&mut self, number: u8) {
         self.brand = u64::from(number) << NUMBER_SHIFT;
+        self.numbered = true;
+    }
+
+    /// Whether it is one of several, whose owner sees to its datagrams and events.
+    pub(crate) fn is_numbered(&self) -> bool {
+        self.numbered
     }
 
     /// The number of the endpoint that has a session.

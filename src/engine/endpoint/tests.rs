@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt;
 use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions};
 
 use super::*;
-use crate::engine::records::{Records, SEQUENCE_MAX};
+use crate::engine::records::{Digest, Records, SEQUENCE_MAX, Secrets, Suite, Used};
 use crate::tls::resumption::Resumption;
 use crate::wipe;
-use crate::wire::record::records;
+use crate::wire::record::{content_type, records};
 
 const SUITES: [&str; 3] = ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384", "PSK-CHACHA20-POLY1305"];
 
@@ -232,6 +232,54 @@ fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
         again.carry();
         assert_eq!(again.sides[SERVER].messages, 1);
     }
+}
+
+/// A client that has the keys can send its Finished in clear, before it is due. libssl keeps it, finds it too early once all
+/// before it has come, and fails the handshake, whatever of it comes in its time. Nothing else goes wrong.
+#[test]
+fn a_finished_in_clear_before_its_time() {
+    let mut pair = Pair::new(SUITES[0]);
+    let session = pair.sides[CLIENT].endpoint.connect(0, &Connect::to(address(SERVER))).unwrap();
+    pair.sides[CLIENT].session = Some(session);
+    let mut flight = Vec::new();
+    while flight.is_empty() {
+        pair.now += 1000;
+        while let Some(transmit) = pair.sides[CLIENT].endpoint.transmit(1) {
+            let datagram = transmit.bytes.to_vec();
+            if records(&datagram).any(|record| record.content_type == content_type::CHANGE_CIPHER_SPEC)
+                || !flight.is_empty()
+            {
+                flight.extend(datagram);
+            } else {
+                pair.sides[SERVER].endpoint.receive(pair.now, &datagram, address(CLIENT), None);
+            }
+        }
+        while let Some(transmit) = pair.sides[SERVER].endpoint.transmit(1) {
+            let datagram = transmit.bytes.to_vec();
+            pair.sides[CLIENT].endpoint.receive(pair.now, &datagram, address(SERVER), None);
+        }
+    }
+    let ssl = pair.connection(CLIENT).protection().session().ssl();
+    let mut secrets =
+        Secrets { master: [0; 48], client_random: [0; 32], server_random: [0; 32], digest: Digest::Sha256 };
+    ssl.session().unwrap().master_key(&mut secrets.master);
+    ssl.client_random(&mut secrets.client_random);
+    ssl.server_random(&mut secrets.server_random);
+    let mut reader = Records::new(Suite::Aes128Gcm, &secrets, true, Used { next: 1, ..Used::default() });
+    let records: Vec<Record<'_>> = records(&flight).collect();
+    let [exchange, ccs, finished] = records[..] else { panic!("{records:?}") };
+    let mut message = vec![0; finished.fragment().len()];
+    let len = reader.open(&finished, &mut message).unwrap().len;
+    let mut in_clear = finished.bytes[..3].to_vec();
+    in_clear.extend([0; 8]);
+    in_clear.extend((len as u16).to_be_bytes());
+    in_clear.extend(&message[..len]);
+    for record in [&in_clear, exchange.bytes, ccs.bytes, &in_clear, finished.bytes, finished.bytes] {
+        pair.sides[SERVER].endpoint.receive(pair.now, record, address(CLIENT), None);
+    }
+    pair.carry();
+    let stats = pair.sides[SERVER].endpoint.stats();
+    assert_eq!((stats.handshakes_failed, stats.handshakes_finished), (1, 0));
 }
 
 /// How often each of some secrets stands in the writable memory of this process. They are given inverted, so that they

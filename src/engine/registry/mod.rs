@@ -13,6 +13,7 @@
 mod address;
 mod cids;
 mod directory;
+mod hash;
 mod index;
 mod list;
 mod slab;

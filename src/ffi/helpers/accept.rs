@@ -81,7 +81,7 @@ pub unsafe fn begin(
         return Begun::Nothing;
     };
     if let Err(why) = admit(local, now, peer) {
-        local.refusals.note(now, why, &local.counters);
+        local.refusals.count(why, &local.counters);
         return Begun::Nothing;
     }
     bound_session_cache(context);
@@ -178,7 +178,9 @@ pub unsafe fn restart(
             }
         }
         let Some(peer) = address::peer(key) else { return };
-        if let Begun::Connection(conn) = begin(local, now, &state.context, datagram, fd, key, peer) {
+        let begun = begin(local, now, &state.context, datagram, fd, key, peer);
+        local.refusals.tell(now, &local.counters);
+        if let Begun::Connection(conn) = begun {
             // He has restarted twice: only the last one matters.
             if let Some(earlier) = successor(state)
                 && earlier != conn

@@ -218,7 +218,9 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         // SAFETY: as above.
         let context = unsafe { super::accept::context(ctx) };
         // SAFETY: as above.
-        match unsafe { begin(&local, now, &context, datagram, fd, key, peer) } {
+        let begun = unsafe { begin(&local, now, &context, datagram, fd, key, peer) };
+        local.refusals.tell(now, &local.counters);
+        match begun {
             Begun::Connection(conn) => {
                 shared().show(conn);
                 local.last.set(conn);

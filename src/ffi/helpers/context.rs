@@ -71,7 +71,8 @@ pub unsafe extern "C" fn dv_openssl_callback(ok: c_int, store: *mut X509_STORE_C
 ///
 /// - `ctx`: the SSL_CTX
 /// - `mode`: SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
-/// - `peer_cf`: a PEM file of CA certificates, and of revocation lists if there are any
+/// - `peer_cf`: a PEM file of CA certificates, and of revocation lists if there are any; these count once the context's
+///   X509_STORE has X509_V_FLAG_CRL_CHECK
 ///
 /// Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the context fails,
 /// whatever the mode, until a call succeeds.

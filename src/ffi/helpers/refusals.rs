@@ -1,33 +1,68 @@
-//! A line in the log, not more than once a second, that says that strangers are refused and why.
+//! Lines in the log that say whom the helpers turn away, and why: of each kind one a second at most.
 
 use std::cell::Cell;
 
 use crate::engine::registry::Refusal;
-use crate::engine::stats::Counters;
+use crate::engine::stats::{Counter, Counters};
 use crate::log::log;
 
 const EVERY: u64 = 1_000_000;
 
-/// When the last line was written, and how many were refused since.
-#[derive(Default)]
-pub struct Refusals {
-    next_line: Cell<u64>,
-    since: Cell<u64>,
+/// A kind of line: what it counts, and what it says behind the number.
+struct Kind {
+    counter: fn(&Counters) -> &Counter,
+    text: &'static str,
+    /// The operator has to do something about it, or is to know that it is happening: it is not a stranger's own fault.
+    warns: bool,
 }
 
+impl Kind {
+    const fn new(counter: fn(&Counters) -> &Counter, text: &'static str, warns: bool) -> Kind {
+        Kind { counter, text, warns }
+    }
+}
+
+const KINDS: [Kind; 6] = [
+    Kind::new(|c| &c.refused_handshakes, "new peers refused: max_handshakes is reached", true),
+    Kind::new(|c| &c.refused_source, "new peers refused: a source has reached its limit", true),
+    Kind::new(|c| &c.refused_connections, "new peers refused: max_connections is reached and nobody is idle", true),
+    Kind::new(|c| &c.evicted, "idle connections closed: max_connections is reached", true),
+    Kind::new(|c| &c.cookies_refused, "hellos had no good cookie: too old, or not of this secret", false),
+    Kind::new(|c| &c.hellos_too_short, "hellos dropped: the first fragment ends before the cookie", false),
+];
+
+/// For each kind: when its next line may be written, and how far the last one has counted.
+#[derive(Default)]
+pub struct Refusals([Cell<(u64, u64)>; KINDS.len()]);
+
 impl Refusals {
-    /// Counts a refusal and logs it, unless another one was logged just before.
-    pub fn note(&self, now: u64, why: Refusal, counters: &Counters) {
-        let (counter, limit) = match why {
-            Refusal::Handshakes => (&counters.refused_handshakes, "max_handshakes is reached"),
-            Refusal::Source => (&counters.refused_source, "a source has reached its limit"),
-            Refusal::Connections => (&counters.refused_connections, "max_connections is reached and nobody is idle"),
-        };
-        counter.add(1);
-        self.since.set(self.since.get() + 1);
-        if now >= self.next_line.get() {
-            self.next_line.set(now + EVERY);
-            log!(Warn, "{} new peers refused: {limit}", self.since.take());
+    /// Counts a new peer that a limit refuses.
+    pub fn count(&self, why: Refusal, counters: &Counters) {
+        match why {
+            Refusal::Handshakes => &counters.refused_handshakes,
+            Refusal::Source => &counters.refused_source,
+            Refusal::Connections => &counters.refused_connections,
         }
+        .add(1);
+    }
+
+    /// Logs what was counted since the last lines.
+    #[inline]
+    pub fn tell(&self, now: u64, counters: &Counters) {
+        for (kind, last) in KINDS.iter().zip(&self.0) {
+            let ((next, told), count) = (last.get(), (kind.counter)(counters).get());
+            if count != told && now >= next {
+                last.set((now + EVERY, count));
+                log(kind, count - told);
+            }
+        }
+    }
+}
+
+#[cold]
+fn log(kind: &Kind, count: u64) {
+    match kind.warns {
+        true => log!(Warn, "{count} {}", kind.text),
+        false => log!(Info, "{count} {}", kind.text),
     }
 }

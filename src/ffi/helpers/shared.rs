@@ -248,7 +248,13 @@ impl Shared {
 
     /// The owner frees a struct that the library had given up.
     pub fn forget_given_up(&self, conn: *mut dv_udp_conn_t) {
-        lock(&self.given_up).number.remove(&(conn as usize));
+        let GivenUp { order, number, .. } = &mut *lock(&self.given_up);
+        number.remove(&(conn as usize));
+        // Not each time: what is looked at here was given up since the last time.
+        if order.len() > 2 * number.len() + KEPT_WHEN_EMPTY {
+            order.retain(|(given_up, conn)| number.get(conn) == Some(given_up));
+            order.shrink_to(2 * number.len());
+        }
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.

@@ -1,7 +1,7 @@
 //! Many datagrams with one system call: recvmmsg and sendmmsg, with UDP_GRO and UDP_SEGMENT.
 
 use std::io;
-use std::mem::zeroed;
+use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,19 +23,28 @@ const STRIDE: usize = ROOM + 5 * 64;
 
 const SOL_UDP: c_int = 17;
 
-/// Room for control messages, aligned as they want it: on the way in an address, a segment's length and a count.
+/// Room for the control messages of one datagram, aligned as they want it. On the way out a source address and a segment's
+/// length; on the way in also a count, and what a program may have asked for at a socket that it hands in.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; 128]);
+struct Control([u8; 256]);
 
 /// Datagrams that came in.
+///
+/// What the kernel is to write to is described once: `headers` points into the rest, which stays where it is.
 pub struct Inbound {
-    memory: Box<[u8]>,
-    from: Box<[Address; BATCH]>,
-    controls: Box<[Control; BATCH]>,
-    /// Of each message: its bytes, and those of its control messages.
-    lens: [(usize, usize); BATCH],
+    memory: Vec<u8>,
+    from: Vec<Address>,
+    controls: Vec<Control>,
+    /// Only `headers` knows of them.
+    _parts: Vec<iovec>,
+    headers: Vec<mmsghdr>,
+    /// How many of them the last call has written to.
+    used: usize,
 }
+
+// SAFETY: the pointers in it point to what it owns itself.
+unsafe impl Send for Inbound {}
 
 /// One datagram, or several of one length from one peer.
 pub struct Received<'a> {
@@ -59,46 +68,47 @@ impl<'a> Received<'a> {
 impl Inbound {
     /// Room for [`BATCH`] messages.
     pub fn new() -> Inbound {
-        Inbound {
-            memory: vec![0; BATCH * STRIDE].into(),
-            from: Box::new([Address::EMPTY; BATCH]),
-            controls: Box::new([Control([0; 128]); BATCH]),
-            lens: [(0, 0); BATCH],
-        }
+        let (mut memory, mut from) = (vec![0u8; BATCH * STRIDE], vec![Address::EMPTY; BATCH]);
+        let mut controls = vec![Control([0; 256]); BATCH];
+        let room = memory.as_mut_ptr();
+        let part = |i| iovec { iov_base: room.wrapping_add(i * STRIDE).cast(), iov_len: ROOM };
+        let mut parts: Vec<iovec> = (0..BATCH).map(part).collect();
+        let (names, rooms, controls_at) = (from.as_mut_ptr(), parts.as_mut_ptr(), controls.as_mut_ptr());
+        let header = |i| {
+            // SAFETY: a plain C struct for which zeros are valid.
+            let mut header: mmsghdr = unsafe { zeroed() };
+            header.msg_hdr.msg_name = names.wrapping_add(i).cast();
+            header.msg_hdr.msg_iov = rooms.wrapping_add(i);
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = controls_at.wrapping_add(i).cast();
+            header
+        };
+        let headers = (0..BATCH).map(header).collect();
+        Inbound { memory, from, controls, _parts: parts, headers, used: BATCH }
     }
 
     /// Takes what waits at a socket, up to [`BATCH`] messages; says how many. It does not wait.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        // SAFETY: plain C structs for which zeros are valid.
-        let (mut parts, mut headers): ([iovec; BATCH], [mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
-        for (i, (part, header)) in parts.iter_mut().zip(&mut headers).enumerate() {
-            let room = &mut self.memory[i * STRIDE..i * STRIDE + ROOM];
-            *part = iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-            let header = &mut header.msg_hdr;
-            header.msg_name = (&raw mut self.from[i]).cast();
-            header.msg_namelen = size_of::<Address>() as libc::socklen_t;
-            header.msg_iov = part;
-            header.msg_iovlen = 1;
-            header.msg_control = (&raw mut self.controls[i]).cast();
-            header.msg_controllen = size_of::<Control>() as _;
+        for header in &mut self.headers[..self.used] {
+            header.msg_hdr.msg_namelen = size_of::<Address>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
         }
-        // SAFETY: each header points at a name, a part and room for control messages that live during the call and that no
-        // other header points at; each part points at ROOM bytes of its own.
+        // SAFETY: each header points at a name, a part and room for control messages that no other header points at and that
+        // nobody else uses during the call; each part points at ROOM bytes of its own.
         let n = check(unsafe {
-            let none = ptr::null_mut();
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, libc::MSG_DONTWAIT, none)
-        })? as usize;
-        #[allow(clippy::unnecessary_cast, reason = "other C libraries have other types here")]
-        for (len, header) in self.lens.iter_mut().zip(&headers[..n]) {
-            *len = (header.msg_len as usize, header.msg_hdr.msg_controllen as usize);
-        }
-        Ok(n)
+            let (headers, none) = (self.headers.as_mut_ptr(), ptr::null_mut());
+            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as u32, libc::MSG_DONTWAIT, none)
+        })?;
+        self.used = n as usize;
+        Ok(self.used)
     }
 
     /// The message `i` of those that [`Inbound::receive`] took; `None` when the kernel does not say who sent it.
     pub fn get(&self, i: usize) -> Option<Received<'_>> {
-        let (len, control_len) = self.lens[i];
-        let bytes = &self.memory[i * STRIDE..i * STRIDE + len];
+        let (len, header) = (self.headers[i].msg_len as usize, &self.headers[i].msg_hdr);
+        let bytes = &self.memory[i * STRIDE..][..len];
+        #[allow(clippy::unnecessary_cast, reason = "other C libraries have another type here")]
+        let control_len = header.msg_controllen as usize;
         let mut received = Received { from: self.from[i].get()?, to: None, dropped: None, bytes, segment: len.max(1) };
         each_control(&self.controls[i], control_len, |level, kind, data| match (level, kind) {
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => received.dropped = read(data),
@@ -150,7 +160,7 @@ fn each_control(controls: &Control, len: usize, mut show: impl FnMut(c_int, c_in
     }
 }
 
-/// Datagrams that are about to leave, in their order.
+/// A batch of datagrams that is about to leave, in their order. The next one begins when all have left.
 #[derive(Default)]
 pub struct Outbound {
     memory: Vec<u8>,
@@ -178,7 +188,7 @@ impl Outbound {
 
     /// Whether a whole batch waits.
     pub fn is_full(&self) -> bool {
-        self.messages.len() - self.left >= BATCH
+        self.messages.len() >= BATCH
     }
 
     /// Whether nothing waits.
@@ -188,29 +198,31 @@ impl Outbound {
 
     /// Gives the kernel what waits, up to [`BATCH`] messages. An error is about the first one, which still waits then.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        // SAFETY: plain C structs for which zeros are valid.
-        let (mut parts, mut headers): ([iovec; BATCH], [mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
-        let mut controls = [Control([0; 128]); BATCH];
+        let mut parts = [const { MaybeUninit::<iovec>::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
         let waiting = &self.messages[self.left..];
         let n = waiting.len().min(BATCH);
         for (i, message) in waiting[..n].iter().enumerate() {
             let bytes = &self.memory[message.bytes.clone()];
-            parts[i] = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            let header = &mut headers[i].msg_hdr;
+            let part = parts[i].write(iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+            // SAFETY: a plain C struct for which zeros are valid.
+            let header = &mut headers[i].write(unsafe { zeroed() }).msg_hdr;
             header.msg_name = (&raw const message.to).cast_mut().cast();
             header.msg_namelen = message.to.len();
-            header.msg_iov = &raw mut parts[i];
+            header.msg_iov = part;
             header.msg_iovlen = 1;
-            let len = message.write_control(&mut controls[i]);
-            if len > 0 {
-                header.msg_control = (&raw mut controls[i]).cast();
-                header.msg_controllen = len as _;
+            if message.from.is_some() || message.segment.is_some() {
+                let control = controls[i].write(Control([0; 256]));
+                header.msg_controllen = message.write_control(control) as _;
+                header.msg_control = ptr::from_mut(control).cast();
             }
         }
         // SAFETY: the first `n` headers point at names, parts and control messages that live during the call; the kernel
         // writes to nothing but the headers' msg_len.
-        let sent =
-            check(unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), n as u32, libc::MSG_DONTWAIT) })?;
+        let sent = check(unsafe {
+            libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), n as u32, libc::MSG_DONTWAIT)
+        })?;
         self.advance(sent as usize);
         Ok(())
     }
@@ -223,18 +235,15 @@ impl Outbound {
         datagrams
     }
 
-    /// Makes single datagrams of those that wait for the kernel to cut them. Says whether there were any.
+    /// Makes single datagrams of the first one that waits, where the kernel was to cut it. Says whether it was.
     pub fn cut(&mut self) -> bool {
-        let waiting = self.messages.split_off(self.left);
-        let any = waiting.iter().any(|message| message.segment.is_some());
-        for message in waiting {
-            let step = message.segment.map_or(usize::MAX, usize::from);
-            for begin in message.bytes.clone().step_by(step) {
-                let end = begin.saturating_add(step).min(message.bytes.end);
-                self.messages.push(Message { bytes: begin..end, segment: None, ..message });
-            }
-        }
-        any
+        let Some(&Message { ref bytes, to, from, segment: Some(segment) }) = self.messages.get(self.left) else {
+            return false;
+        };
+        let (all, segment) = (bytes.clone(), usize::from(segment));
+        let single = |begin: usize| Message { bytes: begin..all.end.min(begin + segment), to, from, segment: None };
+        self.messages.splice(self.left..=self.left, all.clone().step_by(segment).map(single));
+        true
     }
 
     fn advance(&mut self, messages: usize) {

@@ -101,9 +101,9 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let mut len = size_of::<Address>() as socklen_t;
     // SAFETY: the pointer and the length describe `address`.
     check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
-    let kind = option(socket, libc::SOL_SOCKET, libc::SO_TYPE)?;
+    let protocol = option(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
     match address.get() {
-        Some(address) if kind == libc::SOCK_DGRAM => Ok(address),
+        Some(address) if protocol == libc::IPPROTO_UDP => Ok(address),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no UDP socket")),
     }
 }
@@ -152,43 +152,65 @@ pub fn attach_group_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter
     .map(drop)
 }
 
-/// What is waited for of a descriptor, and what came of it.
-#[repr(transparent)]
-pub struct Waiting(libc::pollfd);
+/// Descriptors that are waited for, by their number among them. The kernel is told what is wanted only when that changes.
+pub struct Waiting {
+    epoll: OwnedFd,
+    wanted: Vec<(c_int, u32)>,
+    /// What the last wait has found.
+    found: Vec<libc::epoll_event>,
+}
 
 impl Waiting {
-    /// For something to read, for room to write, or for both. The descriptor must stay open as long as this is used.
-    pub fn on(fd: BorrowedFd<'_>) -> Waiting {
-        Waiting(libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 })
+    /// For all of these, of which nothing is wanted yet. They must stay open as long as this is used.
+    pub fn on<'a>(all: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Waiting> {
+        // SAFETY: the call takes no pointer; the descriptor that it makes belongs to nobody else.
+        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
+        let mut waiting = Waiting { epoll, wanted: Vec::new(), found: Vec::new() };
+        for fd in all {
+            waiting.wanted.push((fd.as_raw_fd(), 0));
+            waiting.tell(waiting.wanted.len() - 1, libc::EPOLL_CTL_ADD)?;
+        }
+        Ok(waiting)
     }
 
-    /// What to wait for from now on.
-    pub fn want(&mut self, to_read: bool, to_write: bool) {
-        self.0.events = if to_read { libc::POLLIN } else { 0 } | if to_write { libc::POLLOUT } else { 0 };
+    /// What to wait for from now on: for something to read, for room to write, or for both.
+    pub fn want(&mut self, number: usize, to_read: bool, to_write: bool) -> io::Result<()> {
+        let events = if to_read { libc::EPOLLIN } else { 0 } | if to_write { libc::EPOLLOUT } else { 0 };
+        if self.wanted[number].1 != events as u32 {
+            self.wanted[number].1 = events as u32;
+            self.tell(number, libc::EPOLL_CTL_MOD)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, number: usize, operation: c_int) -> io::Result<()> {
+        let (fd, events) = self.wanted[number];
+        let mut event = libc::epoll_event { events, u64: number as u64 };
+        // SAFETY: the pointer is to an event, which the kernel only reads.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) }).map(drop)
+    }
+
+    /// Waits until one of them is ready, or for so many microseconds, to the millisecond; `u64::MAX`: for ever.
+    pub fn wait(&mut self, timeout: u64) -> io::Result<()> {
+        let milliseconds = if timeout == u64::MAX { -1 } else { timeout.div_ceil(1000).min(1 << 30) as c_int };
+        self.found.clear();
+        self.found.reserve(self.wanted.len());
+        // SAFETY: there is room for as many events as is said; the kernel fills the first of them and says how many.
+        unsafe {
+            let (room, most) = (self.found.as_mut_ptr(), self.wanted.len() as c_int);
+            match check(libc::epoll_wait(self.epoll.as_raw_fd(), room, most, milliseconds)) {
+                Ok(found) => self.found.set_len(found as usize),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is something to read, or an error to take.
-    pub fn readable(&self) -> bool {
-        self.0.revents & (libc::POLLIN | libc::POLLERR) != 0
-    }
-}
-
-/// Waits until one of them is ready, or for so many microseconds; `u64::MAX`: for ever.
-pub fn wait(all: &mut [Waiting], timeout: u64) -> io::Result<()> {
-    let limit = libc::timespec {
-        tv_sec: (timeout / 1_000_000) as libc::time_t,
-        tv_nsec: (timeout % 1_000_000 * 1000) as libc::c_long,
-    };
-    let limit = if timeout == u64::MAX { std::ptr::null() } else { &raw const limit };
-    // SAFETY: a Waiting is a pollfd, and nothing else; the kernel writes to the results only.
-    let ready = unsafe { libc::ppoll(all.as_mut_ptr().cast(), all.len() as libc::nfds_t, limit, std::ptr::null()) };
-    match check(ready) {
-        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-        Err(_) => {
-            all.iter_mut().for_each(|one| one.0.revents = 0);
-            Ok(())
-        }
-        Ok(_) => Ok(()),
+    pub fn readable(&self, number: usize) -> bool {
+        let readable = (libc::EPOLLIN | libc::EPOLLERR) as u32;
+        self.found.iter().any(|event| event.u64 == number as u64 && event.events & readable != 0)
     }
 }
 
@@ -220,11 +242,10 @@ impl Bell {
         // SAFETY: the pointer and the length describe `count`. It fails only when it does not ring.
         unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
+}
 
-    /// What to wait on.
-    pub fn waiting(&self) -> Waiting {
-        let mut waiting = Waiting::on(self.0.as_fd());
-        waiting.want(true, false);
-        waiting
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -1,0 +1,251 @@
+//! Kernels that cannot do all, or not now: seccomp refuses a thread, and those that it starts, what they ask for.
+
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dv_dtls::{Error, ServerConfig};
+use libc::{c_int, c_long, sock_filter};
+
+use crate::clients::{Client, PATIENCE, Told, echo, running};
+use crate::contexts;
+use crate::sockets::{BURST, burst};
+use crate::workers::first_hello;
+
+/// What `make` makes in a thread of its own, in which a system call with these arguments, given by number and value, fails.
+fn where_fails<T: Send>(call: c_long, arguments: &[(u32, c_int)], errno: c_int, make: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            filter(call, arguments, libc::SECCOMP_RET_ERRNO | errno as u32, 0);
+            make()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// Answers this thread's calls with these arguments with `verdict`.
+fn filter(call: c_long, arguments: &[(u32, c_int)], verdict: u32, flags: libc::c_ulong) -> c_int {
+    let load = |at: usize| sock_filter {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: at as u32,
+    };
+    let give = |verdict: u32| sock_filter { code: libc::BPF_RET as u16, jt: 0, jf: 0, k: verdict };
+    let mut program = vec![];
+    let compared = [(0, call as u32)].into_iter().chain(arguments.iter().map(|(number, value)| {
+        // Their lower halves: this is for machines that begin with those.
+        (std::mem::offset_of!(libc::seccomp_data, args) + 8 * *number as usize, *value as u32)
+    }));
+    for (at, value) in compared {
+        let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        program.extend([load(at), sock_filter { code: equal, jt: 1, jf: 0, k: value }, give(libc::SECCOMP_RET_ALLOW)]);
+    }
+    program.push(give(verdict));
+    let all = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the arguments are what these calls want; the program lives during the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let set = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const all);
+        assert!(set >= 0, "seccomp: {}", std::io::Error::last_os_error());
+        set as c_int
+    }
+}
+
+/// Hellos and messages come in at one socket then, and the worker itself sees to it that peers can talk.
+#[test]
+fn where_nothing_is_steered_peers_talk_beside_a_flood() {
+    let arguments = [(1, libc::SOL_SOCKET), (2, libc::SO_ATTACH_REUSEPORT_CBPF)];
+    let (server, address, _told) = where_fails(libc::SYS_setsockopt, &arguments, libc::EPERM, || {
+        running(ServerConfig { workers: 2, ..ServerConfig::default() })
+    });
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(&context, address)).collect();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _over = Over(&over);
+        scope.spawn(|| {
+            let (hello, socket) = (first_hello(), UdpSocket::bind("127.0.0.1:0").unwrap());
+            while !over.load(Ordering::Relaxed) {
+                (0..256).for_each(|_| drop(socket.send_to(&hello, address)));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for round in 0..30u32 {
+            // The kernel has one buffer for all, so a message may be lost in it.
+            clients.iter_mut().for_each(|client| client.ask_until_answered(&round.to_be_bytes()));
+        }
+    });
+    assert_eq!(Client::connect(&context, address).ask(b"new"), b"new");
+    assert_eq!(server.stats().endpoints.strangers_dropped, 0, "each has stayed with its worker");
+}
+
+#[test]
+fn without_gso_and_gro_the_bytes_are_the_same() {
+    for (call, option) in [(libc::SYS_getsockopt, libc::UDP_SEGMENT), (libc::SYS_setsockopt, libc::UDP_GRO)] {
+        let (_server, address, _told) =
+            where_fails(call, &[(1, libc::SOL_UDP), (2, option)], libc::ENOPROTOOPT, || {
+                running(ServerConfig::default())
+            });
+        let (answers, first_train) = burst(&contexts::client(), address);
+        assert_eq!(answers, BURST);
+        assert_eq!(first_train, if option == libc::UDP_GRO { BURST } else { 1 }, "datagrams that left as one");
+    }
+}
+
+/// EAGAIN for each sendmmsg of the threads that `make` starts, as long as `full` says so.
+struct Sending<'a> {
+    full: &'a AtomicBool,
+    over: &'a AtomicBool,
+    listener: OwnedFd,
+}
+
+impl Sending<'_> {
+    fn supervise(&self) {
+        let wait = libc::pollfd { fd: self.listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SECCOMP_IOCTL_NOTIF_RECV and _SEND.
+        const RECV: libc::c_ulong = 0xC000_2100 | (size_of::<libc::seccomp_notif>() as libc::c_ulong) << 16;
+        const SEND: libc::c_ulong = 0xC000_2101 | (size_of::<libc::seccomp_notif_resp>() as libc::c_ulong) << 16;
+        while !self.over.load(Ordering::Relaxed) {
+            // SAFETY: plain C structs for which zeros are valid, of the kinds that these calls want.
+            unsafe {
+                if libc::poll(&mut { wait }, 1, 20) != 1 {
+                    continue;
+                }
+                let mut asked: libc::seccomp_notif = std::mem::zeroed();
+                if libc::ioctl(wait.fd, RECV, &raw mut asked) != 0 {
+                    continue;
+                }
+                let full = self.full.load(Ordering::Relaxed);
+                let go_on = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                let (error, flags) = if full { (-libc::EAGAIN, 0) } else { (0, go_on) };
+                let answer = libc::seccomp_notif_resp { id: asked.id, val: 0, error, flags };
+                libc::ioctl(wait.fd, SEND, &raw const answer);
+            }
+        }
+    }
+}
+
+/// Lets another thread end, also when the test has failed.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// While a socket is full nothing leaves, but all that comes in is read, and nothing that was accepted is lost.
+#[test]
+fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
+    // So little that all of it fits in the client's buffer.
+    const WAITING_MAX: usize = 4 << 10;
+    let (full, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _over = Over(&over);
+        let mut config = ServerConfig::default();
+        config.endpoint.max_waiting_bytes = WAITING_MAX;
+        let (server, address, told, listener) = scope
+            .spawn(|| {
+                let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+                let listener = filter(libc::SYS_sendmmsg, &[], libc::SECCOMP_RET_USER_NOTIF, flags);
+                let (server, address, told) = running(config);
+                // SAFETY: the call has made it, and it is nobody else's.
+                (server, address, told, unsafe { OwnedFd::from_raw_fd(listener) })
+            })
+            .join()
+            .unwrap();
+        let sending = Sending { full: &full, over: &over, listener };
+        scope.spawn(move || sending.supervise());
+
+        let context = contexts::client();
+        let mut client = Client::connect(&context, address);
+        let Told::Open { session, .. } = told.recv_timeout(PATIENCE).unwrap() else { panic!() };
+        full.store(true, Ordering::Relaxed);
+        // A newcomer's hello is read, and its answer waits.
+        let mut newcomer = Client::begin(&context, address);
+        wait_until(|| server.stats().endpoints.hellos_answered == 2);
+        // So are messages.
+        (0..100u32).for_each(|number| client.send(&number.to_be_bytes()));
+        wait_until(|| server.stats().endpoints.messages_in == 100);
+        // Whoever sends too much is told.
+        let (mut sent, mut refused) = (0u32, 0);
+        while refused < 50 {
+            match server.send(session, &[&sent.to_be_bytes()[..], &[0; 200]].concat()) {
+                Ok(()) => (sent, refused) = (sent + 1, 0),
+                Err(why) => {
+                    assert_eq!(why, Error::Again);
+                    refused += 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            assert!(sent < 1000, "nobody says that it is too much");
+        }
+        assert!(sent as usize * 204 > WAITING_MAX && server.stats().sockets.socket_full > 0);
+
+        full.store(false, Ordering::Relaxed);
+        (0..100u32).for_each(|number| assert_eq!(client.message(), number.to_be_bytes()));
+        (0..sent).for_each(|number| assert_eq!(client.message()[..4], number.to_be_bytes()));
+        newcomer.finish();
+        let stats = server.stats();
+        assert_eq!((stats.sockets.messages_refused, stats.sockets.datagrams_refused), (0, 0));
+        assert_eq!(stats.endpoints.datagrams_dropped, 0);
+    });
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The ports of clients that are gone answer with ICMP errors, which come up at a socket that has asked for them.
+#[test]
+fn icmp_errors_end_nothing() {
+    let (server, told) = echo(ServerConfig::default());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (address, copy) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+    let receive_errors = |on: c_int| {
+        let len = size_of::<c_int>() as libc::socklen_t;
+        // SAFETY: the pointer and the length describe `on`.
+        let set = unsafe {
+            libc::setsockopt(copy.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, (&raw const on).cast(), len)
+        };
+        assert_eq!(set, 0);
+    };
+    receive_errors(1);
+    server.bind_socket(socket).unwrap();
+    server.start().unwrap();
+    let context = contexts::client();
+    for errors in [false, true] {
+        // The server does not want them, as nobody takes them from their queue.
+        if errors {
+            receive_errors(1);
+        }
+        let mut alive = Client::connect(&context, address);
+        let gone: Vec<_> = (0..5).map(|_| Client::connect(&context, address)).collect();
+        drop(gone);
+        let opened: Vec<_> = told.try_iter().collect();
+        for round in 0..20u8 {
+            for told in &opened {
+                let Told::Open { session, .. } = told else { continue };
+                server.send(*session, &[round]).unwrap();
+            }
+            assert_eq!(alive.message(), [round]);
+            assert_eq!(alive.ask(&[round, 1]), [round, 1]);
+        }
+        let mut error = 0;
+        let mut len = size_of::<c_int>() as libc::socklen_t;
+        // SAFETY: the pointers describe `error` and its length.
+        unsafe {
+            libc::getsockopt(copy.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, (&raw mut error).cast(), &mut len)
+        };
+        assert_eq!(error, c_int::from(errors));
+        let _ = told.try_iter().count();
+    }
+    server.stop();
+    server.join().unwrap();
+}

@@ -1,0 +1,432 @@
+//! What is measured, each part for all servers in turn and round after round, so that whatever else the machine does meets
+//! all of them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use super::results::{Results, Row};
+use super::servers::{Built, Program, Server, Start};
+use crate::client::{Client, Profile, Timer};
+use crate::connect::{Plan, connect_all};
+use crate::crowd::{Crowd, Said, Talk};
+use crate::echo::{Until, connected};
+use crate::flood::{Flood, beside};
+use crate::proxy::{Faults, through};
+use crate::report::Progress;
+
+/// A run of the benchmark.
+pub struct Bench {
+    /// The servers.
+    pub built: Built,
+    /// Rounds of everything.
+    pub rounds: usize,
+    /// Whether it is to end soon.
+    pub quick: bool,
+    /// The clients.
+    pub profile: Profile,
+    /// The processors that servers run on; none: any.
+    pub processors: Vec<usize>,
+    /// What was measured so far.
+    pub results: Results,
+}
+
+/// A server that runs, and its clients.
+struct Serving {
+    id: &'static str,
+    server: Server,
+    crowd: Crowd,
+}
+
+/// Messages under way: the kernel's default socket holds as many, and bytes of them.
+const AT_ONCE: usize = 128;
+const BYTES_AT_ONCE: usize = 1 << 16;
+
+/// How members of a crowd talk, as fast as the server answers.
+fn talk(size: usize, burst: usize) -> Talk {
+    let at_once = AT_ONCE.min(BYTES_AT_ONCE / size);
+    Talk { size, burst, at_once, rate: f64::MAX, patience: Duration::from_millis(200) }
+}
+
+impl Serving {
+    /// CPU a message in microseconds.
+    fn cost(&mut self, members: &[usize], talk: Talk, until: Duration) -> Result<(f64, Said), String> {
+        self.crowd.talk(members, talk, Until::Elapsed(until / 5))?;
+        let before = self.server.process().cpu()?;
+        let said = self.crowd.talk(members, talk, Until::Elapsed(until))?;
+        let cpu = self.server.process().cpu()? - before;
+        if said.lost * 100 > said.answered {
+            return Err(format!("{}: {} messages answered, {} lost", self.id, said.answered, said.lost));
+        }
+        Ok((cpu * 1e6 / said.answered as f64, said))
+    }
+}
+
+impl Bench {
+    fn note(&mut self, part: &'static str, case: &str, server: &'static str, value: f64) {
+        let row = self.results.0.iter_mut().find(|row| row.part == part && row.case == case && row.server == server);
+        match row {
+            Some(row) => row.values.push(value),
+            None => self.results.0.push(Row { part, case: case.to_owned(), server, values: vec![value] }),
+        }
+    }
+
+    fn start<'a>(&'a self) -> Start<'a> {
+        Start { processors: self.processors.clone(), ..Start::default() }
+    }
+
+    /// Starts a server, and connects clients.
+    fn serve(&self, program: &Program, clients: usize, start: Start) -> Result<Serving, String> {
+        let server = program.start(start, &self.profile)?;
+        let mut crowd = Crowd::new(server.at)?;
+        if program.is_dtls() {
+            crowd.join(clients, &self.profile, &mut Progress::new())?;
+        } else {
+            crowd.join_plain(clients);
+        }
+        Ok(Serving { id: program.id, server, crowd })
+    }
+
+    /// The servers that speak DTLS.
+    fn programs(&self) -> Vec<Program> {
+        self.built.programs.iter().filter(|program| program.is_dtls()).cloned().collect()
+    }
+
+    /// Server CPU a message.
+    pub fn messages(&mut self) -> Result<(), String> {
+        const CASES: [(&str, usize, usize, usize); 7] = [
+            ("64 B, 64 clients", 64, 64, 1),
+            ("1,000 B, 64 clients", 1000, 64, 1),
+            ("64 B, bursts of 8", 64, 64, 8),
+            ("64 B, 1 client", 64, 1, 1),
+            ("1,000 B, 1 client", 1000, 1, 1),
+            ("64 B, 1,000 clients", 64, 1000, 1),
+            ("1,000 B, 1,000 clients", 1000, 1000, 1),
+        ];
+        let cases = if self.quick { &CASES[..3] } else { &CASES[..] };
+        let clients = cases.iter().map(|case| case.2).max().unwrap_or(1);
+        let each = Duration::from_millis(if self.quick { 200 } else { 700 });
+        let mut progress = Progress::new();
+        let mut serving = Vec::new();
+        for program in self.built.programs.clone() {
+            progress.show(|| format!("messages: {clients} clients connect to {}", program.name));
+            serving.push(self.serve(&program, clients, self.start())?);
+        }
+        for (case, size, clients, burst) in cases {
+            let members: Vec<usize> = (0..*clients).collect();
+            for round in 1..=self.rounds {
+                for serving in &mut serving {
+                    progress.show(|| format!("messages: {case}, round {round}, {}", serving.id));
+                    let (cost, _) = serving.cost(&members, talk(*size, *burst), each)?;
+                    self.note("messages", case, serving.id, cost);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Instructions in user space for a message: what two runs that differ in their messages alone differ by.
+    pub fn instructions(&mut self) -> Result<(), String> {
+        const CLIENTS: usize = 16;
+        const MESSAGES: [u64; 2] = [20, 220];
+        // memset with vector stores. Callgrind takes each step of `rep stosb`, its usual way with the 64 KB that the
+        // original clears, for an instruction; no processor takes it so.
+        let vector_stores = [("GLIBC_TUNABLES", "glibc.cpu.x86_rep_stosb_threshold=1000000000".to_owned())];
+        let cases: [(&str, &[(&str, String)]); 2] =
+            [("as callgrind counts", &[]), ("with vector stores", &vector_stores)];
+        let mut progress = Progress::new();
+        for program in self.programs() {
+            if self.quick && !["server", "original"].contains(&program.id) {
+                continue;
+            }
+            for (case, environment) in &cases[..if self.quick { 1 } else { 2 }] {
+                let mut counted = [0.0; 2];
+                for (counted, messages) in counted.iter_mut().zip(MESSAGES) {
+                    progress.show(|| format!("instructions: {}, {case}, {messages} messages", program.name));
+                    let out = self.built.directory.join(format!("callgrind-{}", std::process::id()));
+                    let option = format!("--callgrind-out-file={}", out.display());
+                    let wrapper = ["valgrind", "--tool=callgrind", &option];
+                    let start = Start { wrapper: &wrapper, environment, ..self.start() };
+                    let mut serving = self.serve(&program, CLIENTS, start)?;
+                    let members: Vec<usize> = (0..CLIENTS).collect();
+                    let talk = Talk { patience: Duration::from_secs(10), ..talk(64, 1) };
+                    let said = serving.crowd.talk(&members, talk, Until::Messages(messages))?;
+                    if said.lost > 0 {
+                        return Err(format!("{} lost {} messages under callgrind", program.name, said.lost));
+                    }
+                    serving.server.terminate()?;
+                    *counted = instructions(&out)?;
+                }
+                let messages = (MESSAGES[1] - MESSAGES[0]) * CLIENTS as u64;
+                self.note("instructions", case, program.id, (counted[1] - counted[0]) / messages as f64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Server CPU a handshake.
+    pub fn handshakes(&mut self) -> Result<(), String> {
+        let counts = if self.quick { (100, 200) } else { (200, 500) };
+        let mut progress = Progress::new();
+        let mut serving = Vec::new();
+        for program in self.programs() {
+            serving.push(self.serve(&program, 0, self.start())?);
+        }
+        for round in 1..=self.rounds {
+            for serving in &mut serving {
+                progress.show(|| format!("handshakes: round {round}, {}", serving.id));
+                let first = serving.crowd.len();
+                let (full, resumed) = serving.handshakes(counts.0, &self.profile)?;
+                if resumed > 0 {
+                    return Err("a full handshake was none".to_owned());
+                }
+                let session = serving.crowd.session(first).ok_or("no session to resume")?;
+                let (short, resumed) = serving.handshakes(counts.1, &self.profile.clone().resuming(session))?;
+                serving.crowd.leave(first..serving.crowd.len())?;
+                // The goodbyes are not to be paid for by the next one.
+                thread::sleep(Duration::from_millis(20));
+                self.note("handshakes", "full", serving.id, full);
+                if resumed == counts.1 {
+                    self.note("handshakes", "resumed", serving.id, short);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A flood of hellos without cookies: what a hello costs, and what clients beside it keep.
+    pub fn flood(&mut self) -> Result<(), String> {
+        const HELLOS: u64 = 20_000;
+        let rates = [("kept, any number of hellos", f64::MAX), ("kept, 20,000 hellos/s", 20_000.0)];
+        let rounds = if self.quick { 1 } else { self.rounds };
+        let limit = Duration::from_millis(if self.quick { 500 } else { 1000 });
+        let mut progress = Progress::new();
+        for round in 1..=rounds {
+            for program in self.programs() {
+                progress.show(|| format!("flood: round {round}, {}", program.name));
+                // Each time another process: some keep what they have spent on each hello.
+                let server = program.start(self.start(), &self.profile)?;
+                let SocketAddr::V4(to) = server.at else { return Err("a flood needs IPv4".to_owned()) };
+                // Each peer comes once, and the server's socket is never empty.
+                let flood =
+                    Flood { to, rate: None, sources: 10_000, ports: 16, count: HELLOS, limit: Duration::from_secs(30) };
+                let (before, memory) = (server.process().cpu()?, server.process().memory()?);
+                let answers = flood.run(&AtomicBool::new(false), |_| {})?;
+                if answers.answered < answers.sent / 2 {
+                    let text = format!("{} answered {} of {} hellos", program.name, answers.answered, answers.sent);
+                    return Err(text);
+                }
+                let cost = (server.process().cpu()? - before) * 1e6 / answers.answered as f64;
+                let grown = server.process().memory()?.resident as f64 - memory.resident as f64;
+                self.note("flood", "µs a hello", program.id, cost);
+                self.note("flood", "bytes kept a hello", program.id, grown.max(0.0) * 1024.0 / answers.sent as f64);
+                for (case, rate) in &rates[..if self.quick { 1 } else { 2 }] {
+                    let server = program.start(self.start(), &self.profile)?;
+                    let clients = connected(server.at, 64, 1, &self.profile, &mut Progress::new())?;
+                    let SocketAddr::V4(to) = server.at else { return Err("a flood needs IPv4".to_owned()) };
+                    let flood = Flood { to, rate: Some(*rate), count: u64::MAX, limit, ..flood };
+                    let (beside, clients) = beside(flood, clients, &mut Progress::new())?;
+                    self.note("flood", case, program.id, beside.kept());
+                    clients.into_iter().for_each(Client::close);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a connection holds, and what a message costs among so many.
+    pub fn connections(&mut self) -> Result<(), String> {
+        /// How many of them talk.
+        const TALKERS: usize = 1000;
+        /// A socket for each client is a descriptor for each.
+        const WITH_SOCKETS: usize = 10_000;
+        // So long after its last word a connection counts as idle.
+        let idle = Duration::from_secs(if self.quick { 2 } else { 6 });
+        let counts: &[usize] = if self.quick { &[1_000] } else { &[1_000, 10_000, 100_000] };
+        let mut progress = Progress::new();
+        for &count in counts {
+            let fits = |program: &Program| program.id != "openssl" || count <= WITH_SOCKETS;
+            let programs: Vec<Program> = self.programs().into_iter().filter(fits).collect();
+            // A thousand each are held at once, to wait once; more of them would not fit beside each other.
+            for some in programs.chunks(if count <= 1000 { programs.len() } else { 1 }) {
+                let mut all = Vec::new();
+                for program in some {
+                    progress.show(|| format!("connections: {count} to {}", program.name));
+                    // What is made once for all is not counted.
+                    let mut serving = self.serve(program, 100, self.start())?;
+                    let before = serving.server.process().memory()?;
+                    serving.fill(count, count / TALKERS, &self.profile)?;
+                    all.push((serving, before));
+                }
+                thread::sleep(idle);
+                for (serving, before) in &mut all {
+                    let after = serving.server.process().memory()?;
+                    let each = (after.resident as f64 - before.resident as f64) / (count - 100) as f64;
+                    let count = thousands(count);
+                    self.note("memory", &count, serving.id, each);
+                    let talkers: Vec<usize> = (0..serving.crowd.len()).step_by(serving.crowd.len() / TALKERS).collect();
+                    for _ in 0..self.rounds {
+                        let (cost, _) = serving.cost(&talkers, talk(64, 1), Duration::from_millis(300))?;
+                        self.note("growth", &count, serving.id, cost);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that malloc has given out for a connection, with the helpers' switch that gives OpenSSL's buffers back, too.
+    pub fn heap(&mut self) -> Result<(), String> {
+        const COUNT: usize = 2000;
+        let (library, file) = self.built.heap_watch()?;
+        let watch = [("LD_PRELOAD", library.display().to_string()), ("DV_HEAP_FILE", file.display().to_string())];
+        for (id, case, more) in [
+            ("original", "kB", None),
+            ("helpers", "kB", None),
+            ("helpers", "kB, buffers given back", Some(("DV_RELEASE_BUFFERS", "1".to_owned()))),
+        ] {
+            let Some(program) = self.built.get(id).cloned() else { continue };
+            let environment: Vec<(&str, String)> = watch.iter().cloned().chain(more).collect();
+            let mut serving = self.serve(&program, 1, Start { environment: &environment, ..self.start() })?;
+            let look = || -> Result<f64, String> {
+                // Two periods of the watch.
+                thread::sleep(Duration::from_millis(250));
+                let text = fs::read_to_string(&file).map_err(|why| format!("{}: {why}", file.display()))?;
+                text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
+            };
+            let before = look()?;
+            serving.fill(COUNT + 1, 1, &self.profile)?;
+            thread::sleep(Duration::from_millis(1200));
+            // Somebody must call the helpers for what falls due to be done.
+            serving.crowd.talk(&[0], talk(64, 1), Until::Elapsed(Duration::from_secs(1)))?;
+            self.note("heap", case, id, (look()? - before) / 1024.0 / COUNT as f64);
+        }
+        Ok(())
+    }
+
+    /// One worker and two, with so little load that it is not what is measured: twice as much for two.
+    pub fn workers(&mut self) -> Result<(), String> {
+        const CLIENTS: usize = 256;
+        let Some(program) = self.built.get("server").cloned() else { return Ok(()) };
+        let members: Vec<usize> = (0..CLIENTS).collect();
+        let each = Duration::from_millis(if self.quick { 500 } else { 2000 });
+        let mut progress = Progress::new();
+        let mut one = self.serve(&program, CLIENTS, Start::default())?;
+        let mut two = self.serve(&program, CLIENTS, Start { options: &["--workers", "2"], ..Start::default() })?;
+        // Of what this machine can do at all with both sides on it, 0.35 for one worker and 0.7 for two.
+        let (_, most) = one.cost(&members, talk(64, 1), each)?;
+        let rate = 0.35 * most.answered as f64 / most.elapsed.as_secs_f64();
+        for round in 1..=self.rounds {
+            progress.show(|| format!("workers: round {round}"));
+            let paced = |serving: &mut Serving, rate: f64| -> Result<(f64, f64), String> {
+                let (cost, said) = serving.cost(&members, Talk { rate, ..talk(64, 1) }, each)?;
+                Ok((cost, said.answered as f64 / said.elapsed.as_secs_f64()))
+            };
+            let ((cost_one, rate_one), (cost_two, rate_two)) = (paced(&mut one, rate)?, paced(&mut two, 2.0 * rate)?);
+            self.note("workers", "messages a second, 1 worker", "server", rate_one);
+            self.note("workers", "2 workers", "server", rate_two);
+            self.note("workers", "µs a message, 1 worker", "server", cost_one);
+            self.note("workers", "µs, 2 workers", "server", cost_two);
+        }
+        Ok(())
+    }
+
+    /// Of 1,000 handshakes through a network that loses datagrams, how many are complete in time.
+    pub fn loss(&mut self) -> Result<(), String> {
+        const COUNT: usize = 1000;
+        let cases = [
+            ("20 %, 60 s", 0.2, Timer::Openssl, 60),
+            ("50 %, 120 s", 0.5, Timer::Openssl, 120),
+            ("20 %, quick timers, 60 s", 0.2, Timer::Fast, 60),
+            ("50 %, quick timers, 120 s", 0.5, Timer::Fast, 120),
+        ];
+        let mut progress = Progress::new();
+        for (case, drop, timer, seconds) in cases {
+            let profile = Profile::with_ciphers(super::CIPHER, None, timer)?;
+            for id in ["server", "helpers", "original"] {
+                let Some(program) = self.built.get(id).cloned() else { continue };
+                progress.show(|| format!("loss: {case}, {id}"));
+                let server = program.start(self.start(), &self.profile)?;
+                let faults = Faults { seed: 1, drop, reorder: 0.05, duplicate: 0.05, ..Faults::default() };
+                let outcome = through(server.at, faults, |to| {
+                    let deadline = Duration::from_secs(seconds);
+                    // All at the same time, from a few hundred addresses: it is not limits for a source that are measured.
+                    let plan = Plan {
+                        to,
+                        sources: 250,
+                        count: COUNT,
+                        concurrency: COUNT,
+                        rate: 200.0,
+                        deadline,
+                        profile: &profile,
+                    };
+                    connect_all(plan, &mut Progress::new(), |_, _| {})
+                })?;
+                self.note("loss", case, program.id, outcome.took.len() as f64);
+            }
+        }
+        Ok(())
+    }
+
+    /// A look-up in the helpers' table.
+    pub fn find(&mut self) -> Result<(), String> {
+        let mut progress = Progress::new();
+        for round in 1..=self.rounds {
+            for (id, original) in [("helpers", false), ("original", true)] {
+                if self.built.get(id).is_none() {
+                    continue;
+                }
+                for count in [1_000, 100_000] {
+                    progress.show(|| format!("find: round {round}, {id}, {count}"));
+                    let took = self.built.find(original, count)?;
+                    self.note("find", &thousands(count), id, took);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serving {
+    /// CPU a handshake in microseconds, and how many resumed a session.
+    fn handshakes(&mut self, count: usize, profile: &Profile) -> Result<(f64, usize), String> {
+        let before = self.server.process().cpu()?;
+        let resumed = self.crowd.join(count, profile, &mut Progress::new())?;
+        Ok(((self.server.process().cpu()? - before) * 1e6 / count as f64, resumed))
+    }
+
+    /// Connects clients until there are `count`, by resumption, which is faster. All but each `kept`th vanish, or they would
+    /// need more memory than the server; each says something before.
+    fn fill(&mut self, count: usize, kept: usize, profile: &Profile) -> Result<(), String> {
+        const STEP: usize = 1000;
+        let session = self.crowd.session(0).ok_or("no session to resume")?;
+        let resuming = profile.clone().resuming(session);
+        let mut progress = Progress::new();
+        while self.crowd.len() < count {
+            let first = self.crowd.len();
+            let step = STEP.min(count - first);
+            self.crowd.join(step, &resuming, &mut Progress::new())?;
+            let members: Vec<usize> = (first..first + step).collect();
+            self.crowd.talk(&members, talk(64, 1), Until::Messages(1))?;
+            self.crowd.forget(first..first + step, |member| member % kept.max(1) == 0);
+            progress.show(|| format!("connections: {} of {count} to {}", first + step, self.id));
+        }
+        Ok(())
+    }
+}
+
+/// A number with commas.
+fn thousands(number: usize) -> String {
+    let (thousands, rest) = (number / 1000, number % 1000);
+    if thousands > 0 { format!("{thousands},{rest:03}") } else { rest.to_string() }
+}
+
+/// What callgrind has counted.
+fn instructions(out: &std::path::Path) -> Result<f64, String> {
+    let text = fs::read_to_string(out).map_err(|why| format!("{}: {why}", out.display()))?;
+    let _ = fs::remove_file(out);
+    let line = text.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).ok_or("callgrind wrote no totals".to_owned())
+}
