@@ -1,7 +1,7 @@
 //! What it costs to protect a message and to open it again. `cargo bench --bench records`
 //!
 //! Sealing and opening with OpenSSL's SSL_write and SSL_read over a pair of BIOs that neither copy nor clear more than they
-//! must, with its EVP and contexts that are kept, and with records of our own.
+//! must, with its EVP and contexts that are kept, and with records of our own; and what of these is the AEAD's.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use dv_dtls::wire::record::{Record, content_type};
 use openssl::cipher::{Cipher, CipherRef};
 use openssl::cipher_ctx::CipherCtx;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslStream, SslVersion};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 const ROUNDS: usize = 300;
 /// So few that a round often fits between two interruptions of a busy machine.
@@ -50,6 +51,22 @@ fn ours(suite: Suite, len: usize) {
         client.seal(content_type::APPLICATION_DATA, &message, &mut sealed).expect("a number");
         let (record, _) = Record::parse(&sealed).expect("a record");
         assert_eq!(server.open(&record, &mut opened).map(|plain| plain.len), Some(len));
+    });
+}
+
+/// What of that is the AEAD's: with one nonce, which is what must not be done with a key that is not thrown away.
+fn aead_alone(suite: Suite, algorithm: &'static Algorithm, len: usize) {
+    let key = LessSafeKey::new(UnboundKey::new(algorithm, &vec![9; algorithm.key_len()]).unwrap());
+    let nonce = || Nonce::assume_unique_for_key(black_box([3; 12]));
+    let aad = || Aad::from(black_box([4; 13]));
+    let mut sealed = vec![7; len];
+    let tag = key.seal_in_place_separate_tag(nonce(), aad(), &mut sealed).unwrap();
+    sealed.extend_from_slice(tag.as_ref());
+    let (mut message, mut opened) = (vec![7; len], sealed.clone());
+    measure(&format!("ring's AEAD alone, {suite:?}"), len, || {
+        let _ = black_box(key.seal_in_place_separate_tag(nonce(), aad(), &mut message).unwrap());
+        opened.copy_from_slice(&sealed);
+        black_box(key.open_in_place(nonce(), aad(), &mut opened).unwrap());
     });
 }
 
@@ -161,6 +178,13 @@ fn main() {
         evp("Chacha20Poly1305", Cipher::chacha20_poly1305(), len);
         for suite in [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Chacha20Poly1305] {
             ours(suite, len);
+        }
+        for (suite, algorithm) in [
+            (Suite::Aes128Gcm, &AES_128_GCM),
+            (Suite::Aes256Gcm, &AES_256_GCM),
+            (Suite::Chacha20Poly1305, &CHACHA20_POLY1305),
+        ] {
+            aead_alone(suite, algorithm, len);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::registry::Refusal;
+
 /// A counter with one writer, readable from any thread: adding is a load and a store, not a locked instruction.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -123,4 +125,16 @@ counters! {
     addresses_refused,
     /// Datagrams that did not leave because their peer's new address has not shown that it receives.
     datagrams_withheld,
+}
+
+impl Counters {
+    /// Counts a new peer that a limit refuses.
+    pub fn count_refusal(&self, why: Refusal) {
+        match why {
+            Refusal::Handshakes => &self.refused_handshakes,
+            Refusal::Source => &self.refused_source,
+            Refusal::Connections => &self.refused_connections,
+        }
+        .add(1);
+    }
 }

@@ -190,6 +190,15 @@ carry(SSL *from, SSL *to)
     }
 }
 
+/* Nothing is lost here, but under valgrind a handshake may take longer than libssl's second. */
+static unsigned int
+an_hour(SSL *ssl, unsigned int timer_us)
+{
+    (void)ssl;
+    (void)timer_us;
+    return 3600000000u;
+}
+
 static SSL *
 end_of(SSL_CTX *ctx)
 {
@@ -201,6 +210,7 @@ end_of(SSL_CTX *ctx)
     SSL_set_bio(ssl, in, out);
     SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU);
     SSL_set_mtu(ssl, 1400);
+    DTLS_set_timer_cb(ssl, an_hour);
     return ssl;
 }
 

@@ -10,10 +10,21 @@
 
 #include "sides.h"
 
+/* Of a client. Not for AES-GCM, whose tags valgrind 3.19 takes for not initialised where `ring` has made them. */
+static SSL_CTX *
+client_context(const char *certs)
+{
+    SSL_CTX *ctx = context(certs, "client");
+    char ciphers[] = "ECDHE+CHACHA20";
+
+    CHECK(dv_openssl_ctx_set_ciphers(ctx, ciphers) == DV_OK);
+    return ctx;
+}
+
 static void
 open_sides(struct side *client, struct side *server, const char *certs, const dv_config *config)
 {
-    SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
+    SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
 
     memset(client, 0, sizeof(*client));
     memset(server, 0, sizeof(*server));
@@ -303,7 +314,7 @@ in_a_child(dv_server *server, struct side *side)
 static void
 server_doors(const char *certs, struct side *side)
 {
-    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
     dv_callbacks callbacks = { sizeof(callbacks), hold, NULL, NULL };
     dv_server *server;
     dv_endpoint *client;

@@ -35,8 +35,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// So much more memory is allowed at the end.
 const GROWTH_KB: i64 = 2048;
 
-/// A server has everything that it will keep after two waves, and a tenth of the time.
-const WARM_UP: (u32, f64) = (2, 0.1);
+/// A server has everything that it will keep after ten waves (the helpers grew until the sixth), and a tenth of the time.
+const WARM_UP: (u32, f64) = (10, 0.1);
 
 /// A server, and how it was when it was warm.
 struct Subject {

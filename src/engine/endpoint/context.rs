@@ -16,6 +16,18 @@ use crate::tls::{context, names};
 ///
 /// The context's certificate callback is taken for it. Its server name callback stays the program's: when that one changes
 /// the context of a session, the certificates of the new one count.
+///
+/// ```no_run
+/// # use openssl::ssl::{SslContext, SslFiletype, SslMethod};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut context = SslContext::builder(SslMethod::dtls_server())?;
+/// context.set_certificate_chain_file("everybody.pem")?;
+/// context.set_private_key_file("everybody.key", SslFiletype::PEM)?;
+/// dv_dtls::add_certificate(&mut context, "example.org.pem", "example.org.key")?;
+/// dv_dtls::add_certificate(&mut context, "example.net.pem", "example.net.key")?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn add_certificate(
     context: &mut SslContextBuilder,
     certificate: impl AsRef<Path>,

@@ -329,19 +329,15 @@ impl Endpoint {
                 }
             }
         }
-        match self.seats.admit(peer) {
-            Ok(()) => return true,
-            Err(Refusal::Handshakes) => self.counters.refused_handshakes.add(1),
-            Err(Refusal::Source) => self.counters.refused_source.add(1),
-            Err(Refusal::Connections) => match self.seats.victim() {
-                Some(victim) => {
-                    self.counters.evicted.add(1);
-                    self.end(victim, CloseReason::Evicted);
-                    return true;
-                }
-                None => self.counters.refused_connections.add(1),
-            },
+        let Err(why) = self.seats.admit(peer) else { return true };
+        if why == Refusal::Connections
+            && let Some(victim) = self.seats.victim()
+        {
+            self.counters.evicted.add(1);
+            self.end(victim, CloseReason::Evicted);
+            return true;
         }
+        self.counters.count_refusal(why);
         false
     }
 

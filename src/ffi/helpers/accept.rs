@@ -81,7 +81,7 @@ pub unsafe fn begin(
         return Begun::Nothing;
     };
     if let Err(why) = admit(local, now, peer) {
-        local.refusals.count(why, &local.counters);
+        local.counters.count_refusal(why);
         return Begun::Nothing;
     }
     bound_session_cache(context);

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use crate::engine::registry::Refusal;
 use crate::engine::stats::{Counter, Counters};
 use crate::log::log;
 
@@ -36,16 +35,6 @@ const KINDS: [Kind; 6] = [
 pub struct Refusals([Cell<(u64, u64)>; KINDS.len()]);
 
 impl Refusals {
-    /// Counts a new peer that a limit refuses.
-    pub fn count(&self, why: Refusal, counters: &Counters) {
-        match why {
-            Refusal::Handshakes => &counters.refused_handshakes,
-            Refusal::Source => &counters.refused_source,
-            Refusal::Connections => &counters.refused_connections,
-        }
-        .add(1);
-    }
-
     /// Logs what was counted since the last lines.
     #[inline]
     pub fn tell(&self, now: u64, counters: &Counters) {
