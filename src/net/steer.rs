@@ -28,8 +28,12 @@ pub struct Owners {
 impl Owners {
     /// The worker whose session the first record of the datagram belongs to, where that has an ID.
     pub fn of(&self, datagram: &[u8]) -> Option<usize> {
-        let number = datagram.get(CID as usize + self.at).filter(|_| datagram[0] == TLS12_CID)?;
-        Some(usize::from(*number) % self.workers)
+        datagram.get(CID as usize..).filter(|_| datagram[0] == TLS12_CID).and_then(|from_id| self.of_id(from_id))
+    }
+
+    /// The worker whose session has this ID, or one that begins so.
+    pub fn of_id(&self, id: &[u8]) -> Option<usize> {
+        id.get(self.at).map(|number| usize::from(*number) % self.workers)
     }
 }
 

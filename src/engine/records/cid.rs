@@ -21,7 +21,14 @@ impl Records {
     /// Such as put the peer's connection ID `cid` into what they seal, if it is not empty, and then fill what is sealed up
     /// with zeros to a multiple of `padding` bytes.
     pub fn with_cid(suite: Suite, secrets: &Secrets, server: bool, cid: Box<[u8]>, padding: u16) -> Records {
-        Records { cid, padding, ..Records::new(suite, secrets, server, Used::default()) }
+        let mut records = Records::new(suite, secrets, server, Used::default());
+        records.carry(cid, padding);
+        records
+    }
+
+    /// From now on what is sealed carries this ID; see [`Records::with_cid`].
+    pub fn carry(&mut self, cid: Box<[u8]>, padding: u16) {
+        (self.cid, self.padding) = (cid, padding);
     }
 
     /// The peer's connection ID.
