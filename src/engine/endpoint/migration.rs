@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Endpoint, Error, Event, Session};
+use super::{Endpoint, Error, Event, Seat, Session};
 use crate::engine::connection::{Heard, State};
 use crate::log::log;
 use crate::tls;
@@ -162,5 +162,25 @@ impl Endpoint {
             self.counters.addresses_proven.add(1);
         }
         Ok(())
+    }
+}
+
+impl Seat {
+    /// When something is due, at the latest.
+    pub(super) fn deadline(&self) -> u64 {
+        let check = self.unproven.as_ref().map_or(u64::MAX, |unproven| unproven.due);
+        self.connection.deadline().min(check)
+    }
+
+    /// Whether a message of `len` bytes has to stay here.
+    pub(super) fn withholds(&self, len: usize) -> bool {
+        let sealed = self.connection.sealed_len(len).unwrap_or(len);
+        self.unproven.as_ref().is_some_and(|unproven| !unproven.admits(self.bytes_waiting + sealed))
+    }
+
+    /// Whether the next datagram must not leave.
+    pub(super) fn is_over_limit(&mut self) -> bool {
+        let Some(unproven) = &self.unproven else { return false };
+        !unproven.admits(self.connection.next_len())
     }
 }

@@ -4,11 +4,13 @@
 //! [`Endpoint::deadline`] has come; after either of them, and after what it does itself (connect, send, close), it takes the
 //! [`Endpoint::event`]s and sends what [`Endpoint::transmit`] gives.
 
+mod accept;
 mod config;
 mod connect;
 mod context;
 mod error;
 mod event;
+mod ids;
 mod info;
 mod migration;
 mod number;
@@ -35,15 +37,14 @@ use self::outbox::Outbox;
 pub use self::outbox::Transmit;
 use super::connection::{CloseReason, Connection, OwnId, SendError, State, Terms};
 use super::cookie::CookieJar;
-use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
-use super::registry::{Cids, Kind, Limits, Refusal, Registry};
+use super::registry::{Cids, Kind, Limits, Registry};
 use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::log::log;
 use crate::tls::{self, fork};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, content_type, records_with};
+use crate::wire::record::{Record, records_with};
 
 /// Connections with one peer address at once: an established one, and handshakes that want to take its place. An observer
 /// can replay hellos whose cookies are still good, so one such handshake does not push out another at once.
@@ -229,12 +230,6 @@ impl Endpoint {
         }
     }
 
-    /// Whether a record of the datagram names its session, whoever has sent it.
-    fn has_cid(&self, datagram: &[u8]) -> bool {
-        let mut records = records_with(datagram, self.cids.cid_len());
-        self.cids.cid_len() > 0 && records.any(|record| record.content_type == content_type::TLS12_CID)
-    }
-
     /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
     /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
     /// see what may be theirs.
@@ -268,77 +263,6 @@ impl Endpoint {
         }
         self.settle(session, before);
         heard.authentic
-    }
-
-    /// A datagram that belongs to no connection.
-    fn stranger(&mut self, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
-        if !self.config.accept {
-            self.counters.strangers_dropped.add(1);
-            return;
-        }
-        match gate::examine(&mut self.jar, self.now, &from, datagram, &self.counters) {
-            Verdict::Drop => {}
-            Verdict::Answer(answer) => self.outbox.push(from, to, answer.as_bytes(), &self.counters),
-            Verdict::Proven(hello) => self.accept(&hello, datagram, from, to),
-        }
-    }
-
-    fn accept(&mut self, hello: &ClientHello<'_>, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
-        if !self.make_room(from) {
-            return;
-        }
-        let terms = Terms { listen: true, own: self.own_id() };
-        let settings = &self.config.settings;
-        match Connection::accept(&self.context, settings, from, hello, datagram, terms, self.now) {
-            Some(connection) => {
-                self.counters.handshakes_begun.add(1);
-                let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
-                self.settle(session, self.inbox.count());
-            }
-            None => self.counters.handshakes_failed.add(1),
-        }
-    }
-
-    fn insert(&mut self, peer: SocketAddr, seat: Seat, kind: Kind) -> Session {
-        let cid = seat.cid.clone();
-        let session = self.seats.insert(peer, seat, kind);
-        self.cids.set(&cid, session);
-        session
-    }
-
-    /// What is offered in a new handshake. With short connection IDs there may be none left.
-    fn own_id(&self) -> Option<OwnId> {
-        let ConnectionIds { padding, routability_checks, .. } = *self.config.connection_ids.as_ref()?;
-        Some(OwnId { cid: self.cids.choose()?, padding, checks: routability_checks })
-    }
-
-    /// Whether a handshake with this peer may begin; somebody else may have to go for it.
-    fn make_room(&mut self, peer: SocketAddr) -> bool {
-        if self.inbox.waiting() > self.config.max_waiting_bytes / 2 {
-            self.counters.refused_unread.add(1);
-            return false;
-        }
-        if self.sessions_with(peer).count() >= PER_PEER {
-            let handshake = |session: &Session| self.seats.kind(*session) == Some(Kind::Handshaking);
-            let oldest = self.sessions_with(peer).find(handshake);
-            match oldest {
-                Some(oldest) => self.finish(oldest, CloseReason::Restarted),
-                None => {
-                    self.counters.refused_source.add(1);
-                    return false;
-                }
-            }
-        }
-        let Err(why) = self.seats.admit(peer) else { return true };
-        if why == Refusal::Connections
-            && let Some(victim) = self.seats.victim()
-        {
-            self.counters.evicted.add(1);
-            self.end(victim, CloseReason::Evicted);
-            return true;
-        }
-        self.counters.count_refusal(why);
-        false
     }
 
     /// Looks at what has become of a connection that was just used. `before`: messages in the inbox before that.
@@ -653,23 +577,6 @@ impl Seat {
             bytes_waiting: 0,
             unproven: None,
         }
-    }
-
-    fn deadline(&self) -> u64 {
-        let check = self.unproven.as_ref().map_or(u64::MAX, |unproven| unproven.due);
-        self.connection.deadline().min(check)
-    }
-
-    /// Whether a message of `len` bytes has to stay here.
-    fn withholds(&self, len: usize) -> bool {
-        let sealed = self.connection.sealed_len(len).unwrap_or(len);
-        self.unproven.as_ref().is_some_and(|unproven| !unproven.admits(self.bytes_waiting + sealed))
-    }
-
-    /// Whether the next datagram must not leave.
-    fn is_over_limit(&mut self) -> bool {
-        let Some(unproven) = &self.unproven else { return false };
-        !unproven.admits(self.connection.next_len())
     }
 }
 
