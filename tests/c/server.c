@@ -371,7 +371,7 @@ bad_input(const char *certs)
     struct {
         dv_callbacks known;
         void (*later)(void);
-    } newer = { { sizeof(newer), NULL, NULL, NULL }, NULL };
+    } newer = { { .size = sizeof(newer) }, NULL };
     dv_stats stats = { .size = 0 };
     dv_config config;
     dv_server *server = (dv_server *)&marker;
