@@ -1,10 +1,16 @@
 /*
- * Connection IDs from C: a client in memory whose address changes. argv[1]: the folder of certs/make-certs.sh.
+ * Connection IDs from C: a client whose address changes, in memory and with a server. argv[1]: the folder of
+ * certs/make-certs.sh.
  */
+#include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include <arpa/inet.h>
 #include <openssl/ssl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "dv_dtls.h"
 
@@ -145,6 +151,103 @@ move(SSL_CTX *ctx, int checks)
     dv_endpoint_free(server.endpoint);
 }
 
+static atomic_int told;
+
+static void
+echo(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    CHECK(user == NULL && event->kind == DV_EVENT_MESSAGE);
+    CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
+}
+
+static void
+has_moved(void *user, dv_endpoint *endpoint, const dv_event *event)
+{
+    dv_address peer;
+
+    CHECK(user == NULL && event->kind == DV_EVENT_MOVED && event->data == NULL && event->reason == 0);
+    CHECK(dv_session_addresses(endpoint, event->session, &peer, NULL) == 0 && peer.v4.sin_port != 0);
+    told++;
+}
+
+static void
+read_clock(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Waits for an answer, or for the end of the handshake. */
+static int
+wait_for(dv_endpoint *client, int fd, dv_address to, int kind)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    char bytes[2048];
+    dv_datagram datagram;
+    dv_event event;
+    ssize_t n;
+    int tries;
+
+    for (tries = 0; tries < 500; tries++) {
+        while (dv_endpoint_transmit(client, &datagram, 1, 1) == 1)
+            CHECK(sendto(fd, datagram.data, datagram.len, 0, &to.any, sizeof(to.v4)) > 0);
+        poll(&ready, 1, 20);
+        n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        read_clock();
+        memset(&datagram, 0, sizeof(datagram));
+        datagram.data = bytes;
+        datagram.peer = to;
+        if (n > 0) {
+            datagram.len = (size_t)n;
+            CHECK(dv_endpoint_receive(client, now_us, &datagram, 1) == 0);
+        }
+        CHECK(dv_endpoint_advance(client, now_us) == 0);
+        while (dv_endpoint_event(client, &event) == 1) {
+            if (event.kind == kind)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+/* A server with two workers, whose callback is told. */
+static void
+with_a_server(SSL_CTX *ctx)
+{
+    dv_callbacks callbacks = {.size = sizeof(callbacks), .message = echo, .moved = has_moved};
+    dv_address to = address(0);
+    dv_endpoint *client;
+    dv_session session;
+    dv_config config;
+    dv_server *server;
+    int fd[3], i, port;
+
+    CHECK(dv_config_init(&config, sizeof(config)) == 0);
+    config.connection_ids = 1;
+    config.workers = 2;
+    CHECK(dv_server_new(ctx, &config, &callbacks, NULL, &server) == 0);
+    port = dv_server_bind(server, "127.0.0.1", "0");
+    CHECK(port > 0 && dv_server_start(server) == 0);
+    to.v4.sin_port = htons((uint16_t)port);
+    to.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(dv_endpoint_new(ctx, &config, &client) == 0);
+    read_clock();
+    CHECK(dv_endpoint_connect(client, now_us, &to.any, sizeof(to.v4), "localhost", NULL, &session) == 0);
+    for (i = 0; i < 3; i++) {
+        fd[i] = socket(AF_INET, SOCK_DGRAM, 0);
+        if (i == 0)
+            CHECK(wait_for(client, fd[i], to, DV_EVENT_OPENED));
+        CHECK(dv_endpoint_send(client, session, "hello", 5) == 0);
+        CHECK(wait_for(client, fd[i], to, DV_EVENT_MESSAGE) && told == i);
+    }
+    for (i = 0; i < 3; i++)
+        close(fd[i]);
+    dv_endpoint_free(client);
+    dv_server_free(server);
+}
+
 /* Settings that make no sense. */
 static void
 refused(SSL_CTX *ctx)
@@ -188,6 +291,7 @@ main(int argc, char **argv)
     ctx = context(argv[1]);
     move(ctx, 1);
     move(ctx, 0);
+    with_a_server(ctx);
     refused(ctx);
     SSL_CTX_free(ctx);
     return check_report("moving");
