@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dv_dtls::wire::record::{content_type, records_with};
-use dv_dtls::{Config, Error, Event, Session};
+use dv_dtls::{Config, Endpoint, Error, Event, Export, ExportKey, Session};
 
 use crate::cids::with_ids;
 use crate::contexts::*;
@@ -264,6 +264,48 @@ fn answers_that_were_seen_before_prove_nothing() {
     pair.world.settle();
     let to_anybody = pair.world.sent[answered..].iter().filter(|(_, to, _)| *to == elsewhere(2)).count();
     assert_eq!(to_anybody, 0);
+}
+
+/// A session that goes to another process is known there by the same IDs, wherever its client has come to meanwhile. It takes
+/// the address along that is proven.
+#[test]
+fn a_client_moves_while_its_session_goes_to_another_process() {
+    for checked in [true, false] {
+        let mut pair = Pair::new(checks(true), checks(checked));
+        let before = pair.peer().0;
+        pair.rebind(7);
+        let unproven = pair.seen(b"x");
+        pair.world.inject(elsewhere(1), pair.server, &unproven);
+        assert_eq!(pair.peer(), (elsewhere(1), false));
+
+        let (mut bytes, key) = (Vec::new(), || ExportKey::new([7; 32]));
+        let node = &mut pair.world.nodes[pair.server];
+        let ids = |endpoint: &Endpoint, session: Session| {
+            let info = endpoint.info(session).unwrap();
+            (info.connection_id().to_vec(), info.peer_connection_id().to_vec())
+        };
+        let had = ids(&node.endpoint, pair.theirs);
+        node.endpoint.export(&key(), &mut bytes).unwrap();
+        // Where IDs have another length, or are not wanted, nobody would find it.
+        for other in [with_ids(|ids| ids.len = 9), Config::default()] {
+            let mut other = Endpoint::new(server(), other).unwrap();
+            let export = Export::read(&mut &bytes[..], &key()).unwrap();
+            assert!(matches!(other.import(pair.world.now, export), Err(Error::Invalid(_))));
+        }
+        node.endpoint = Endpoint::new(server(), checks(true)).unwrap();
+        let export = Export::read(&mut &bytes[..], &key()).unwrap();
+        assert_eq!(node.endpoint.import(pair.world.now, export).unwrap().sessions, 1);
+        pair.theirs = node.endpoint.sessions().next().unwrap();
+        assert_eq!(ids(&node.endpoint, pair.theirs), had);
+        assert_eq!(pair.peer(), (before, true));
+
+        pair.client_says(b"I am somewhere else");
+        assert_eq!(pair.peer(), (pair.world.nodes[pair.client].address, checked));
+        assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs).last().unwrap(), b"I am somewhere else");
+        pair.send(b"short").unwrap();
+        pair.world.settle();
+        assert_eq!(pair.world.nodes[pair.client].messages(pair.ours), [b"short"]);
+    }
 }
 
 /// Nobody can move a session before it has keys to prove it with.
