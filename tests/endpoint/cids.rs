@@ -249,6 +249,25 @@ fn ids_of_255_bytes_and_of_none() {
     }
 }
 
+/// A session is found by the end of its ID alone; what is its own, the whole of it tells.
+#[test]
+fn an_id_that_is_only_like_the_session_s() {
+    let mut world = World::new(19);
+    let server = world.add_plain(server(), ids(16));
+    let client = world.add_plain(client(), ids(16));
+    world.open(client, server);
+    world.pass_time(100 * MS);
+    let from = world.nodes[client].address;
+    let finished = |bytes: &Vec<u8>| records_with(bytes, 16).find(|r| r.epoch == 1).map(|r| r.bytes.to_vec());
+    let finished = world.sent.iter().filter(|(f, ..)| *f == from).find_map(|(.., bytes)| finished(bytes)).unwrap();
+    let mut other = finished.clone();
+    other[11] ^= 1;
+    for (record, repeats) in [(other, 0), (finished, 1)] {
+        world.inject(from, server, &record);
+        assert_eq!(world.nodes[server].endpoint.stats().flights_resent_on_repeat, repeats);
+    }
+}
+
 #[test]
 fn a_context_with_an_extension_of_its_own() {
     assert!(matches!(Endpoint::new(with_extension(&[0]), ids(8)).map(drop), Err(Error::Invalid(_))));

@@ -307,6 +307,7 @@ impl Connection {
             0 => is_change_cipher_spec(record),
             _ => {
                 record.content_type == content_type::TLS12_CID
+                    && record.cid == &*self.cid
                     && self.protection.records().is_some_and(|records| records.is_finished(record))
             }
         }
