@@ -86,10 +86,11 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room.
+    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room. Anybody can send such
+    /// ones, so half of it is kept for what the program asks.
     pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
         let mut state = self.lock();
-        let room = state.letters.waiting() + datagram.len() <= self.waiting_max;
+        let room = state.letters.waiting() + datagram.len() <= self.waiting_max / 2;
         if room {
             state.letters.messages.push(datagram);
             self.post(state, Letter::Receive(from, to));
@@ -190,5 +191,24 @@ impl Letters {
     pub fn put_back(&mut self, letter: Letter) {
         self.taken -= usize::from(letter.has_message());
         self.letters.push_front(letter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_datagrams_leaves_room_for_the_program() {
+        let mailbox = Mailbox::new(100_000).unwrap();
+        let session = Session::from_u64(1).unwrap();
+        mailbox.opened(session);
+        let from = SocketAddr::from(([192, 0, 2, 1], 1));
+        assert!(mailbox.hand_over(from, None, &[25; 100]));
+        while mailbox.hand_over(from, None, &[25; 100]) {}
+        mailbox.send(session, &[0; 10_000]).unwrap();
+        // Once the worker has them, there is room again.
+        mailbox.take(&mut Letters::default());
+        assert!(mailbox.hand_over(from, None, &[25; 100]));
     }
 }
