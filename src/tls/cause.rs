@@ -74,6 +74,12 @@ pub fn no_extended_master_secret() -> ErrorStack {
     libssl(SSL_R_INCONSISTENT_EXTMS)
 }
 
+/// The words of OpenSSL for a datagram that has no room for a message.
+pub fn no_room_for_messages() -> ErrorStack {
+    const SSL_R_DTLS_MESSAGE_TOO_BIG: c_int = 334;
+    libssl(SSL_R_DTLS_MESSAGE_TOO_BIG)
+}
+
 /// The words of OpenSSL for an SSL that is not one for DTLS.
 pub fn not_for_dtls() -> ErrorStack {
     const SSL_R_WRONG_SSL_VERSION: c_int = 266;

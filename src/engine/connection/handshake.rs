@@ -213,6 +213,12 @@ impl Connection {
         }
         if let Some(records) = self.protection.records() {
             self.message_max = records.content_max(HEADER_LEN + self.fragment_min + self.message_max);
+            if self.message_max == 0 {
+                // The peer's connection ID fills the packet.
+                self.protection.shutdown();
+                self.end(CloseReason::Failed);
+                self.why = Some(cause::no_room_for_messages());
+            }
         }
     }
 

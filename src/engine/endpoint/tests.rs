@@ -10,8 +10,10 @@ use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions};
 use super::*;
 use crate::engine::export::{Export, ExportKey};
 use crate::engine::records::{Digest, Records, SEQUENCE_MAX, Secrets, Suite, Used};
+use crate::engine::settings::Settings;
 use crate::tls::resumption::Resumption;
 use crate::wipe;
+use crate::wire::datagrams::Datagrams;
 use crate::wire::record::{content_type, records};
 
 const SUITES: [&str; 3] = ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384", "PSK-CHACHA20-POLY1305"];
@@ -350,4 +352,32 @@ fn no_secret_outlives_its_export() {
         drop(new);
         assert_eq!(occurrences(&inverted), [0; 3], "{suite}");
     }
+}
+
+/// A peer may want an ID so long that a small packet has no room for anything behind it.
+#[test]
+fn an_id_that_leaves_no_room_for_messages() {
+    let suite = SUITES[0];
+    let settings = Settings { mtu: Settings::MTU_MIN, native_records: true, ..Settings::default() };
+    let config = Config { settings, connection_ids: Some(ConnectionIds::default()), ..Config::default() };
+    let mut server = Endpoint::new(context(suite, true, |_| {}), config.clone()).unwrap();
+    let context = context(suite, false, |_| {});
+    config.check_context(&context).unwrap();
+    let own = OwnId { cid: [7; 255].into(), padding: 0, checks: false };
+    let prepare = |_: &mut _| Ok::<_, openssl::error::ErrorStack>(());
+    let mut client = Connection::connect(&context, &config.settings, address(SERVER), Some(own), 0, prepare).unwrap();
+    for now in 1..10 {
+        while let Some(datagram) = client.transmit().map(<[u8]>::to_vec) {
+            server.receive(now, &datagram, address(CLIENT), None);
+        }
+        while let Some(datagram) = server.transmit(1).map(|transmit| transmit.bytes.to_vec()) {
+            for record in records_with(&datagram, 255) {
+                client.receive_record(now, &record, &mut Datagrams::new(), &Counters::default());
+            }
+        }
+    }
+    assert_eq!(client.state(), State::Closed(CloseReason::ByPeer));
+    let stats = server.stats();
+    assert_eq!((server.handshakes(), stats.handshakes_finished, stats.handshakes_failed), (0, 0, 1));
+    assert_eq!(server.sessions().next(), None);
 }
