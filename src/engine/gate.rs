@@ -3,7 +3,7 @@
 //! A stranger costs two hashes and an answer shorter than what he sent; nothing is allocated and nothing is kept until
 //! he has shown that he receives what is sent to his address.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::cookie::CookieJar;
 use super::stats::Counters;
@@ -21,6 +21,13 @@ pub enum Verdict<'a> {
     Proven(ClientHello<'a>),
 }
 
+/// Whether one party can be at this address. The unspecified address is what a peer length too short for IPv6 leaves behind;
+/// and what goes to a group or to all would be answered by many.
+pub fn is_somebody(peer: &SocketAddr) -> bool {
+    let ip = peer.ip().to_canonical();
+    peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST
+}
+
 /// Decides what to do with `datagram`, which came from `peer` at `now`, and counts it.
 pub fn examine<'a>(
     jar: &mut CookieJar,
@@ -29,8 +36,7 @@ pub fn examine<'a>(
     datagram: &'a [u8],
     counters: &Counters,
 ) -> Verdict<'a> {
-    // The unspecified address is what a peer length too short for IPv6 leaves behind; nobody is there to answer.
-    if peer.ip().to_canonical().is_unspecified() || peer.port() == 0 {
+    if !is_somebody(peer) {
         counters.strangers_dropped.add(1);
         return Verdict::Drop;
     }

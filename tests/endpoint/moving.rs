@@ -240,6 +240,46 @@ fn the_client_itself_brings_the_session_back() {
     }
 }
 
+/// Whoever writes other addresses on its datagrams has no more sessions for that, and takes nobody's place away.
+#[test]
+fn only_who_receives_there_counts_at_an_address() {
+    for checked in [false, true] {
+        let mut at_server = checks(checked);
+        at_server.settings.max_connections_per_source = 1;
+        let mut pair = Pair::new(at_server, checks(true));
+        let home = pair.world.nodes[pair.client].address;
+        let datagram = pair.seen(b"from elsewhere");
+        pair.world.inject(elsewhere(1), pair.server, &datagram);
+        assert_eq!(pair.peer(), (elsewhere(1), false));
+        let more = pair.world.add_at(SocketAddr::new(home.ip(), 77), client(), checks(true));
+        pair.world.connect(more, pair.server);
+        let other = pair.world.add_at(elsewhere(2), client(), checks(true));
+        pair.world.connect(other, pair.server);
+        pair.world.pass_time(100 * MS);
+        assert_eq!(pair.world.nodes[more].opened().len(), 0);
+        assert_eq!(pair.world.nodes[other].opened().len(), 1);
+        // With the proof it counts there, and no longer where it was.
+        pair.world.nodes[pair.server].endpoint.confirm_peer(pair.theirs).unwrap();
+        pair.world.pass_time(10 * SECOND);
+        assert_eq!(pair.world.nodes[more].opened().len(), 1);
+    }
+}
+
+/// Nobody can be reached there, or many can: what comes from there is heard, and the session stays where it is.
+#[test]
+fn a_session_moves_to_no_address_that_is_nobody_s() {
+    for address in ["192.0.2.9:0", "0.0.0.0:9", "255.255.255.255:9", "224.0.0.1:9", "[ff02::1]:9", "[::]:9"] {
+        let mut pair = Pair::new(checks(true), checks(true));
+        let before = pair.peer();
+        let datagram = pair.seen(b"from nowhere");
+        pair.world.inject(address.parse().unwrap(), pair.server, &datagram);
+        pair.world.settle();
+        assert_eq!(pair.peer(), before, "{address}");
+        assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs), [b"from nowhere"]);
+        assert_eq!(pair.sent_to(address.parse().unwrap()), 0);
+    }
+}
+
 /// Answers to checks that were not asked, from wherever, prove nothing.
 #[test]
 fn answers_that_were_seen_before_prove_nothing() {

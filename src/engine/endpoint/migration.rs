@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Endpoint, Error, Event, Seat, Session};
 use crate::engine::connection::{Heard, State};
+use crate::engine::gate;
 use crate::log::log;
 use crate::tls;
 use crate::wire::routability::Check;
@@ -59,6 +60,9 @@ impl Endpoint {
     /// A record of `len` bytes has come from `from` to our address `to`, and it is the session's peer's.
     pub(super) fn locate(&mut self, session: Session, heard: Heard, len: usize, from: SocketAddr, to: Option<IpAddr>) {
         let Some(seat) = self.seats.get_mut(session) else { return };
+        if !gate::is_somebody(&from) {
+            return;
+        }
         let moved = seat.connection.peer() != from;
         if moved && heard.newest && seat.connection.state() == State::Established {
             self.follow(session, (from, to));
@@ -103,7 +107,6 @@ impl Endpoint {
         if !std::mem::replace(&mut seat.moved, true) {
             self.inbox.push(Event::Moved { session });
         }
-        self.seats.relocate(session, peer);
     }
 
     /// Asks the peer at its new address to show that it is there; after some times without an answer, it is not.
@@ -140,7 +143,17 @@ impl Endpoint {
     fn check_response(&mut self, session: Session, cookie: u64) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         if seat.unproven.as_ref().is_some_and(|unproven| unproven.cookies.contains(&cookie)) {
-            seat.unproven = None;
+            self.prove(session);
+        }
+    }
+
+    /// The peer receives where it seems to be. Only now does it count there: or whoever writes other addresses on its
+    /// datagrams would have as many sessions as it likes, and use up what others may have.
+    fn prove(&mut self, session: Session) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        if seat.unproven.take().is_some() {
+            let peer = seat.connection.peer();
+            self.seats.relocate(session, peer);
             self.counters.addresses_proven.add(1);
         }
     }
@@ -157,10 +170,8 @@ impl Endpoint {
     /// more. Nothing happens where there was none.
     pub fn confirm_peer(&mut self, session: Session) -> Result<(), Error> {
         let session = self.own(session)?;
-        let seat = self.seats.get_mut(session).ok_or(Error::Stale)?;
-        if seat.unproven.take().is_some() {
-            self.counters.addresses_proven.add(1);
-        }
+        self.seats.get(session).ok_or(Error::Stale)?;
+        self.prove(session);
         Ok(())
     }
 }
