@@ -265,6 +265,25 @@ fn only_who_receives_there_counts_at_an_address() {
     }
 }
 
+/// A packet to an IPv6 address has longer headers, and must not be longer than others for that.
+#[test]
+fn messages_are_shorter_where_headers_are_longer() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    let most = |pair: &Pair| pair.world.nodes[pair.server].endpoint.info(pair.theirs).unwrap().message_max();
+    let before = most(&pair);
+    let address = "[2001:db8::1]:9".parse().unwrap();
+    pair.world.nodes[pair.client].address = address;
+    pair.client_says(b"here I am");
+    assert_eq!((pair.peer(), most(&pair)), ((address, true), before - 20));
+    pair.send(&vec![0; before - 20]).unwrap();
+    pair.world.settle();
+    assert_eq!(pair.world.sent.last().unwrap().2.len(), 1280 - 48);
+    assert_eq!(pair.send(&vec![0; before]), Err(Error::TooLong { max: before - 20 }));
+    pair.world.nodes[pair.client].address = elsewhere(1);
+    pair.client_says(b"and here");
+    assert_eq!((pair.peer().0, most(&pair)), (elsewhere(1), before));
+}
+
 /// Nobody can be reached there, or many can: what comes from there is heard, and the session stays where it is.
 #[test]
 fn a_session_moves_to_no_address_that_is_nobody_s() {

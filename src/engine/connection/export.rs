@@ -139,6 +139,7 @@ impl Connection {
             native: true,
             require_extended_master_secret: settings.require_extended_master_secret,
             message_max,
+            home: None,
             fragment_min: entry.suite.sealed_min(),
             born: fork::generation(),
             offers: false,

@@ -119,6 +119,8 @@ pub struct Connection {
     native: bool,
     require_extended_master_secret: bool,
     message_max: usize,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(usize, usize)>,
     fragment_min: usize,
     born: u32,
     /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
@@ -230,6 +232,7 @@ impl Connection {
             native: settings.native_records,
             require_extended_master_secret: settings.require_extended_master_secret,
             message_max: 0,
+            home: None,
             fragment_min: 0,
             born: fork::generation(),
             offers: false,
@@ -473,8 +476,15 @@ impl Connection {
         self.peer
     }
 
-    /// The peer is somewhere else from now on.
+    /// The peer is somewhere else from now on. Where the headers of IP are longer, messages must be shorter.
     pub(super) fn move_to(&mut self, peer: SocketAddr) {
+        if let Some(records) = self.protection.records() {
+            let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
+            self.message_max = match headers(peer).saturating_sub(had) {
+                0 => message_max,
+                more => records.content_max(records.sealed_len(message_max) - more),
+            };
+        }
         self.peer = peer;
     }
 
@@ -607,6 +617,10 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
 
 /// Bytes of UDP payload in an IP packet of `mtu` bytes to `peer`.
 pub fn payload(mtu: u16, peer: SocketAddr) -> usize {
-    let headers = if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 };
-    usize::from(mtu) - headers
+    usize::from(mtu) - headers(peer)
+}
+
+/// Bytes of the headers of IP and UDP.
+fn headers(peer: SocketAddr) -> usize {
+    if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 }
 }
