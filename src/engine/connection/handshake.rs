@@ -100,6 +100,9 @@ impl Connection {
             if !self.awaits_finished() {
                 let ccs = self.held.remove(at);
                 self.step_in_clear(&ccs, now);
+                if self.state != State::Handshaking {
+                    return;
+                }
                 if !self.awaits_finished() {
                     self.held.insert(at, ccs);
                     return;
