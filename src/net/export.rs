@@ -117,15 +117,14 @@ impl Server {
             return Err(not_running());
         }
         let (packed, from_workers) = channel();
-        let workers =
-            self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone() }));
+        self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone() }));
         drop(packed);
-        let mut all = Packed::default();
-        for _ in 0..workers {
-            // A worker that is over lets its letters fall.
-            all.append(from_workers.recv().map_err(|_| not_running())??);
+        // A worker that is over, as one that was drained may be, lets its letters fall.
+        let mut all = None;
+        for packed in from_workers {
+            all.get_or_insert_with(Packed::default).append(packed?);
         }
-        Ok(all)
+        all.ok_or_else(not_running)
     }
 
     fn end_export(&self, commit: bool) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dv_dtls::{CloseReason, Context, Error, Export, Exported, Handler, Imported, Server, ServerConfig, Session};
 
@@ -303,4 +303,24 @@ fn a_handler_does_not_export() {
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(Error::Invalid(_))));
     made.stop();
     made.join().unwrap();
+}
+
+/// Who is drained and has no client any more does not hold up those who have some.
+#[test]
+fn a_worker_that_is_over_keeps_nobody_waiting() {
+    let (server, _, mut client, _) = one_client();
+    let server = Arc::new(server);
+    server.shutdown(10 * PATIENCE).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let (tell, told) = mpsc::channel();
+    let exporting = server.clone();
+    let thread = std::thread::spawn(move || tell.send(exporting.export(&key(), &mut std::io::sink())).unwrap());
+    let exported = told.recv_timeout(PATIENCE);
+    if exported.is_err() {
+        server.stop();
+    }
+    thread.join().unwrap();
+    assert_eq!(exported, Ok(Ok(Exported { sessions: 1, left: 0 })));
+    server.cancel_export().unwrap();
+    assert_eq!(client.ask(b"still there?"), b"still there?");
 }
