@@ -96,6 +96,10 @@ impl Server {
                     return Err(Error::Invalid(why.into()));
                 }
             }
+        // No worker has more than its part of the limit, but for sessions that must come to it.
+        if export.sessions() - imported.skipped > workers.iter_mut().map(|worker| worker.endpoint().room()).sum() {
+            return Err(Error::Limit);
+        }
         }
         let now = precise_now();
         let seats =

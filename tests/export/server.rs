@@ -324,3 +324,33 @@ fn a_worker_that_is_over_keeps_nobody_waiting() {
     server.cancel_export().unwrap();
     assert_eq!(client.ask(b"still there?"), b"still there?");
 }
+
+/// Which worker a peer comes to is nobody's choice, and differs from process to process: a server that is full can still be
+/// followed by one that is set up like it.
+#[test]
+fn the_limit_is_that_of_the_whole_server() {
+    const CLIENTS: usize = 40;
+    let (old, _) = echo(config(1));
+    let address = old.bind("127.0.0.1:0").unwrap();
+    old.start().unwrap();
+    let crowd = Crowd::of(CLIENTS, address);
+    let (path, mut out) = file("full");
+    old.export(&key(), &mut out).unwrap();
+    old.commit_export().unwrap();
+    old.join().unwrap();
+    let limited = |sessions: usize| {
+        let mut config = config(4);
+        config.endpoint.settings.max_connections = sessions as u32;
+        let (server, _) = echo(config);
+        server.bind(address).unwrap();
+        let imported = server.import(Export::take(open(&path), &key()).unwrap());
+        (server, imported)
+    };
+    let (_, imported) = limited(CLIENTS - 4);
+    assert_eq!(imported, Err(Error::Limit));
+    let (new, imported) = limited(CLIENTS);
+    assert_eq!(imported, Ok(Imported { sessions: CLIENTS, skipped: 0 }));
+    new.start().unwrap();
+    crowd.all_are_answered();
+    crowd.assert_undisturbed();
+}

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use openssl::ssl::Ssl;
 
-use super::{CloseReason, Connection, Endpoint, Error, Event, Kind, Seat, Session};
+use super::{CloseReason, Connection, Endpoint, Error, Event, Kind, NUMBERED_SESSIONS_MAX, Seat, Session};
 use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
 use crate::log::log;
 use crate::wipe;
@@ -65,10 +65,19 @@ impl Endpoint {
     pub fn import(&mut self, now: u64, export: Export) -> Result<Imported, Error> {
         let seats = self.seats_for(now, export.entries())?;
         export.use_up()?;
+        if export.sessions() > self.room() {
+            return Err(Error::Limit);
+        }
         Ok(self.take_in(seats))
     }
 
-    /// Makes what [`Endpoint::take_in`] takes; nothing of the endpoint is changed.
+    /// How many sessions more there may be.
+    pub(crate) fn room(&self) -> usize {
+        (self.config.settings.max_connections as usize).saturating_sub(self.seats.len())
+    }
+
+    /// Makes what [`Endpoint::take_in`] takes, which may be more than there is [`Endpoint::room`] for; nothing of the endpoint
+    /// is changed.
     pub(crate) fn seats_for<'a>(
         &mut self,
         now: u64,
@@ -77,10 +86,9 @@ impl Endpoint {
         self.now = self.now.max(now);
         self.refuse_in_a_child()?;
         let ssl = Ssl::new(&self.context)?;
-        let room = (self.config.settings.max_connections as usize).saturating_sub(self.seats.len());
-        let mut seats = Vec::new();
-        for entry in entries {
-            if seats.len() == room {
+        let most = if self.is_numbered() { NUMBERED_SESSIONS_MAX as usize } else { usize::MAX };
+        let seats = entries.into_iter().zip(self.seats.len()..).map(|(entry, before)| {
+            if before >= most {
                 return Err(Error::Limit);
             }
             let connection = Connection::import(&entry, &ssl, &self.config.settings, self.now).ok_or_else(|| {
