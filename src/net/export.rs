@@ -1,6 +1,5 @@
 //! Exports on descriptors, and those of a whole server.
 
-use std::io::BufReader;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Sender, channel};
@@ -30,7 +29,7 @@ impl Export {
     pub fn take(from: impl AsFd, key: &ExportKey) -> Result<Export, Error> {
         let fd = from.as_fd();
         let held = Held::of(fd).map_err(|error| Error::Import(format!("the file is in use: {error}")))?;
-        let export = Export::read(&mut BufReader::new(Stream(fd)), key)?;
+        let export = Export::read(&mut Stream(fd), key)?;
         Ok(match held {
             Some(held) => export.used_up_by(move || held.empty()),
             None => export,
@@ -96,10 +95,10 @@ impl Server {
                     return Err(Error::Invalid(why.into()));
                 }
             }
+        }
         // No worker has more than its part of the limit, but for sessions that must come to it.
         if export.sessions() - imported.skipped > workers.iter_mut().map(|worker| worker.endpoint().room()).sum() {
             return Err(Error::Limit);
-        }
         }
         let now = precise_now();
         let seats =

@@ -1,7 +1,9 @@
 //! Through the server.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -353,4 +355,18 @@ fn the_limit_is_that_of_the_whole_server() {
     new.start().unwrap();
     crowd.all_are_answered();
     crowd.assert_undisturbed();
+}
+
+/// What else two processes tell each other on the same socket.
+#[test]
+fn what_stands_behind_an_export_is_not_taken() {
+    let (mut one, mut other) = UnixStream::pair().unwrap();
+    let (server, ..) = one_client();
+    server.export(&key(), &mut one).unwrap();
+    one.write_all(b"more").unwrap();
+    drop(one);
+    assert_eq!(Export::take(&other, &key()).unwrap().sessions(), 1);
+    let mut rest = Vec::new();
+    other.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"more");
 }
