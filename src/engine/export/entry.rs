@@ -87,8 +87,8 @@ impl<'a> Entry<'a> {
             && self.our_id.len() <= 255
             && self.peer_id.len() <= 255
             && self.flight.iter().all(|flight| flight.datagrams.len() <= 255);
-        // More than the members of fixed length take up.
-        let len = 256
+        // More than the members of fixed length take up: 266, with addresses of IPv6 and a flight.
+        let len = 272
             + 8 * self.progress.taken.len()
             + self.our_id.len()
             + self.peer_id.len()

@@ -195,6 +195,18 @@ fn too_long_ones_do_not_travel() {
     assert!(!Packed::default().push(&entry));
 }
 
+/// A chunk that had to grow would leave what is in it behind where it was.
+#[test]
+fn no_session_is_longer_than_was_said() {
+    let flight = || Some(Flight { sequence: 0, kept_for: 0, datagrams: vec![&[5; 100], &[6; 50]] });
+    let longest = Entry { peer: "[2001:db8::1]:1".parse().unwrap(), local: Some("::1".parse().unwrap()), ..plain() };
+    for entry in [plain(), longest.clone(), Entry { flight: flight(), ..longest }] {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        assert!(entry.encoded_len().unwrap() >= bytes.len(), "{entry:?}");
+    }
+}
+
 /// What an entry borrows.
 #[derive(Clone, Debug)]
 struct Parts {
