@@ -207,6 +207,17 @@ fn no_session_is_longer_than_was_said() {
     }
 }
 
+/// The child of a fork has what its parent has read: one of them would go on with what the other goes on with.
+#[test]
+fn a_child_does_not_import_what_its_parent_has_read() {
+    let bytes = written(&[plain()], &key(1));
+    let read = || Export::read(&mut &bytes[..], &key(1)).unwrap();
+    assert_eq!(read().use_up(), Ok(()));
+    let mut in_child = read().used_up_by(|| panic!("it is the parent's"));
+    in_child.born = fork::generation().wrapping_sub(1);
+    assert_eq!(in_child.use_up(), Err(Error::Forked));
+}
+
 /// What an entry borrows.
 #[derive(Clone, Debug)]
 struct Parts {
