@@ -31,10 +31,12 @@ impl Endpoint {
         }
         let mut packed = Packed::default();
         for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
-            match seat.connection.entry(self.now, seat.local, seat.user) {
-                Some(entry) if packed.push(&entry) => self.exported.push(session),
+            let mut entry = seat.connection.entry(self.now, seat.local, seat.user);
+            match &entry {
+                Some(entry) if packed.push(entry) => self.exported.push(session),
                 _ => packed.exported.left += 1,
             }
+            entry.iter_mut().for_each(Entry::wipe);
         }
         for session in &self.exported {
             self.seats.get_mut(*session).into_iter().for_each(|seat| seat.connection.stand_still());
@@ -63,11 +65,11 @@ impl Endpoint {
     /// Goes on with the sessions of an export, all of them or, with an error, none. [`Event::Opened`] tells of each, and
     /// [`Info::is_imported`](super::Info::is_imported) that there was no handshake.
     pub fn import(&mut self, now: u64, export: Export) -> Result<Imported, Error> {
-        let seats = self.seats_for(now, export.entries())?;
-        export.use_up()?;
         if export.sessions() > self.room() {
             return Err(Error::Limit);
         }
+        let seats = self.seats_for(now, export.entries())?;
+        export.use_up()?;
         Ok(self.take_in(seats))
     }
 
@@ -95,9 +97,11 @@ impl Endpoint {
                 Error::Import(format!("{}: a session that this library cannot go on with", entry.peer))
             })?;
             let seat = Seat::new(Box::new(connection), entry.local);
-            seats.push(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat });
-        }
+            Ok(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat })
+        });
+        let seats: Result<Vec<_>, Error> = seats.collect();
         wipe::stack();
+        let mut seats = seats?;
         // At a limit the longest idle goes first, as it would have before.
         seats.sort_by_key(|seat| seat.connection.used());
         Ok(seats)
