@@ -1,10 +1,15 @@
 //! How far the records of a connection have come, for another process that goes on from there.
 
 use super::{EPOCH, Records, SEQUENCE_MAX, Secrets, Suite, Used, Window};
+use crate::tls;
 
-/// Sequence numbers that are left out when somebody else goes on: so many messages the two would have to send, if both
-/// went on against all promises, before a nonce came twice.
+/// Sequence numbers that are left out, at least, when somebody else goes on: so many messages the one before would have to
+/// send, if it went on against all promises, before a nonce came twice.
 pub const SKIPPED: u64 = 1 << 20;
+
+/// Beyond that, a random number of them below this: two that go on from the same point, since somebody has imported a copy,
+/// hardly meet. Some peers take nothing that is 2^32 numbers ahead.
+const SCATTERED: u64 = 1 << 31;
 
 /// More blocks than all records of one key have, and more records than can fail to open.
 const COUNT_MAX: u64 = 1 << 60;
@@ -49,9 +54,14 @@ impl Records {
         }
     }
 
-    /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on.
+    /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on or more.
     pub fn resume(suite: Suite, secrets: &Secrets, server: bool, progress: Progress) -> Records {
-        let used = Used { next: progress.next + SKIPPED, nonces: progress.taken, opened: None };
+        let random = u64::from_ne_bytes(tls::random(8).try_into().expect("eight bytes"));
+        Records::resume_behind(SKIPPED + random % SCATTERED, suite, secrets, server, progress)
+    }
+
+    fn resume_behind(skipped: u64, suite: Suite, secrets: &Secrets, server: bool, progress: Progress) -> Records {
+        let used = Used { next: progress.next + skipped, nonces: progress.taken, opened: None };
         let mut records = Records::new(suite, secrets, server, used);
         records.sealed_blocks = progress.sealed_blocks;
         records.failed = progress.failed;
@@ -93,7 +103,7 @@ mod tests {
                 seal(&mut records, 20_000);
                 let progress = records.progress();
                 assert!(progress.is_possible());
-                let mut next = Records::resume(suite, &secrets, true, progress);
+                let mut next = Records::resume_behind(SKIPPED, suite, &secrets, true, progress);
                 seal(&mut next, 1);
                 seal(&mut records, 20_000);
                 records = next;
@@ -109,7 +119,7 @@ mod tests {
         for next in [SEQUENCE_MAX - SKIPPED, SEQUENCE_MAX, SEQUENCE_MAX + 1] {
             let progress = Progress { next, ..Progress::default() };
             assert!(progress.is_possible());
-            let mut records = Records::resume(Suite::Aes128Gcm, &secrets, true, progress);
+            let mut records = Records::resume_behind(SKIPPED, Suite::Aes128Gcm, &secrets, true, progress);
             assert!(records.are_exhausted());
             let left = records.seal(content_type::ALERT, &[1, 0], &mut [0; 100]).is_some();
             assert_eq!(left, next + SKIPPED <= SEQUENCE_MAX);
