@@ -491,6 +491,29 @@ fn who_has_begun_anew_keeps_that() {
     assert_eq!(pair.server().info(theirs).unwrap().peer(), address);
 }
 
+/// A handshake that has begun before the import ends the session that came in with it, as one from afterwards would.
+#[test]
+fn who_was_about_to_begin_anew_keeps_that() {
+    let mut pair = Pair::new();
+    let (bytes, _) = export(pair.server());
+    for (node, context) in [(pair.server, server()), (pair.client, client())] {
+        pair.world.nodes[node].endpoint = Endpoint::new(context, Config::default()).unwrap();
+        pair.world.nodes[node].events.clear();
+    }
+    let (server, client) = (pair.server, pair.client);
+    let ours = pair.world.connect(client, server);
+    assert!(pair.world.run(SECOND, |world| world.nodes[server].endpoint.handshakes() == 1));
+    let now = pair.world.now;
+    assert_eq!(import(pair.server(), now, &bytes), Imported { sessions: 1, skipped: 0 });
+    assert!(pair.world.run(30 * SECOND, |world| world.nodes[client].opened() == [ours]));
+    pair.world.settle();
+    let [imported, begun] = pair.world.nodes[server].opened()[..] else { panic!("two sessions") };
+    assert_eq!(pair.world.nodes[server].closed(), [(imported, CloseReason::Restarted)]);
+    assert_eq!(pair.server().sessions().collect::<Vec<_>>(), [begun]);
+    pair.ours = ours;
+    pair.talk();
+}
+
 #[test]
 fn more_than_there_may_be_are_refused_whole() {
     let mut world = World::new(1);

@@ -332,10 +332,14 @@ impl Endpoint {
         let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
         self.counters.records_taken_over.add(connection.is_native().into());
         if connection.is_server() {
-            let of_a_client =
-                |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.connection.is_server());
-            let older = self.sessions_with(connection.peer()).take_while(|other| *other != session);
-            for replaced in older.filter(of_a_client).collect::<Vec<_>>() {
+            let mut older = true;
+            let replaced = self.sessions_with(connection.peer()).filter(|other| {
+                older &= *other != session;
+                let Some(seat) = self.seats.get(*other).filter(|_| *other != session) else { return false };
+                // An import may have come while the handshake was in progress; what it brought is older.
+                seat.connection.is_server() && (older || seat.imported)
+            });
+            for replaced in replaced.collect::<Vec<_>>() {
                 self.finish(replaced, CloseReason::Restarted);
             }
         }
