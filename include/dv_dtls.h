@@ -1670,7 +1670,7 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
 /**
  * Ends a server whose sessions were exported: they are over here, and their peers notice nothing;
  * those that could not travel are sent a close_notify. dv_server_join waits for it; then the
- * addresses are free.
+ * addresses are free. Not from inside a callback.
  *
  * @param server the server
  *
@@ -1680,7 +1680,7 @@ int dv_server_export_commit(dv_server *server);
 
 /**
  * Lets a server whose sessions were exported go on, under the condition of
- * dv_endpoint_export_cancel.
+ * dv_endpoint_export_cancel. Not from inside a callback.
  *
  * @param server the server
  *

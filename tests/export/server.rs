@@ -307,6 +307,30 @@ fn a_handler_does_not_export() {
     made.join().unwrap();
 }
 
+/// The one that exports has to wait for the handler, so the handler must not wait for him.
+#[test]
+fn a_handler_does_not_end_an_export() {
+    let (tell, told) = mpsc::channel();
+    let server: Arc<OnceLock<Server>> = Arc::default();
+    let inside = server.clone();
+    let end = move |_: &mut Context<'_>, _: Session, _: &[u8]| {
+        tell.send(Ok(())).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        tell.send(inside.get().unwrap().cancel_export()).unwrap();
+    };
+    let made = server.get_or_init(|| Server::new(contexts::server(), config(1), end).unwrap());
+    let address = made.bind("127.0.0.1:0").unwrap();
+    made.start().unwrap();
+    let mut client = Client::connect(&contexts::client(), address);
+    client.send(b"cancel!");
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    let exporting = server.clone();
+    std::thread::spawn(move || exporting.get().unwrap().export(&key(), &mut std::io::sink()));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(Error::Invalid(_)))), "they wait for each other");
+    made.stop();
+    made.join().unwrap();
+}
+
 /// Who is drained and has no client any more does not hold up those who have some.
 #[test]
 fn a_worker_that_is_over_keeps_nobody_waiting() {
