@@ -47,7 +47,7 @@ fn talk(server: &mut Endpoint, context: &SslContext, from: SocketAddr, now: u64)
             match event {
                 Event::Opened { .. } => client.send(session, &[7; 64]).unwrap(),
                 Event::Message { .. } => return,
-                Event::Closed { .. } => panic!("closed"),
+                other => panic!("{other:?}"),
             }
         }
     }

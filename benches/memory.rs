@@ -66,7 +66,7 @@ fn talk(server: &mut Endpoint, context: &SslContext, from: SocketAddr, now: &mut
             match event {
                 Event::Opened { .. } => client.send(session, &[7; 64]).unwrap(),
                 Event::Message { .. } => return,
-                Event::Closed { .. } => panic!("closed"),
+                Event::Moved { .. } | Event::Closed { .. } => panic!("{event:?}"),
             }
         }
     }

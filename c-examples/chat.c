@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     };
     const char *host = NULL;
     const char *port = "4433";
-    dv_callbacks callbacks = { sizeof(callbacks), come, hear, leave };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = come, .message = hear, .close = leave };
     struct sigaction action;
     dv_config config;
     SSL_CTX *ctx = NULL;

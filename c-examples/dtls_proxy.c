@@ -200,7 +200,7 @@ int main(int argc, char **argv)
     const char *host = NULL;
     const char *port = "4433";
     char *backend_name = NULL;
-    dv_callbacks callbacks = { sizeof(callbacks), come, to_backend, leave };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = come, .message = to_backend, .close = leave };
     struct sigaction action;
     dv_config config;
     SSL_CTX *ctx = NULL;

@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     const char *port = "4433";
     const char *key_file = NULL;
     dv_config config;
-    dv_callbacks callbacks = { sizeof(callbacks), NULL, echo, NULL };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .message = echo };
     dv_server *server = NULL;
     SSL_CTX *ctx = NULL;
     sigset_t signals;

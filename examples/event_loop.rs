@@ -79,6 +79,7 @@ fn main() -> Result<(), support::Failure> {
             match event {
                 Event::Opened { .. } => println!("{peer} is here"),
                 Event::Message { .. } => println!("{peer}: {}", String::from_utf8_lossy(&bytes).escape_debug()),
+                Event::Moved { .. } => println!("{peer} has come from elsewhere"),
                 Event::Closed { reason, .. } => println!("{peer} is gone: {reason:?}"),
             }
         }

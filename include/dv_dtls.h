@@ -692,6 +692,35 @@ typedef struct dv_config {
     int native_records;
     /** Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused. */
     int require_extended_master_secret;
+    /**
+     * Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A
+     * peer whose address changes then goes on without a handshake. They need native_records and its
+     * cipher suites: a client offers no others then.
+     */
+    int connection_ids;
+    /**
+     * Bytes of our connection IDs, at most 32. 0: only those of the peers are used, and they are
+     * found by their address. All implementations can do with 8; some can with no more than 10.
+     */
+    uint32_t connection_id_len;
+    /**
+     * Records with the peer's connection ID are filled up with zeros, so that what is sealed in
+     * them is as long as a multiple of so many bytes, 64 at most; 0: not at all.
+     */
+    uint32_t connection_id_padding;
+    /**
+     * Not 0: the new address of a peer is checked by asking the peer there (RFC 9853), if it can do
+     * so too.
+     */
+    int routability_checks;
+    /** Bytes at connection_id_server_id. */
+    uint32_t connection_id_server_id_len;
+    /**
+     * What our connection IDs begin with, in clear, so that a load balancer can tell which server a
+     * datagram is for. A server with several workers puts one more byte behind it. What is left of
+     * connection_id_len, at least one byte, is random.
+     */
+    uint8_t connection_id_server_id[20];
 } dv_config;
 
 /**
@@ -720,6 +749,12 @@ int dv_config_init(struct dv_config *config, size_t size);
  * one such event.
  */
 #define DV_EVENT_CLOSED 3
+
+/**
+ * The peer has another address, which dv_session_addresses tells; whether it has shown that it
+ * receives, says dv_session_is_peer_proven. Only with connection_ids.
+ */
+#define DV_EVENT_MOVED 4
 
 /** The peer closed the session. */
 #define DV_CLOSED_BY_PEER 1
@@ -1009,6 +1044,12 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 #define DV_ERR_IO (-13)
 
 /**
+ * The peer has moved, and its new address has not shown that it receives: no more may go there. See
+ * dv_session_is_peer_proven.
+ */
+#define DV_ERR_UNPROVEN (-14)
+
+/**
  * What is to be imported is damaged, cut short, sealed with another key, or of a newer version:
  * nothing of it was taken.
  */
@@ -1286,6 +1327,63 @@ int dv_session_resumption(const dv_endpoint *endpoint,
 void dv_resumption_free(dv_resumption *resumption);
 
 /* ----------------------------------------------------------------------------------------------
+ * session_ids: Sessions that are known by connection IDs (RFC 9146), and peers that move.
+ * ---------------------------------------------------------------------------------------------- */
+
+/**
+ * Gives our connection ID, which the records of a session's peer carry.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the ID
+ * @param size bytes at out; an ID of ours has 32 at most
+ *
+ * @return its length, 0 without one, or a negative DV_ERR_*.
+ */
+int dv_session_connection_id(const dv_endpoint *endpoint,
+                             dv_session session,
+                             void *out,
+                             size_t size);
+
+/**
+ * Gives the peer's connection ID, which our records carry.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ * @param out receives the ID
+ * @param size bytes at out; an ID of a peer has 255 at most
+ *
+ * @return its length, 0 without one, or a negative DV_ERR_*.
+ */
+int dv_session_peer_connection_id(const dv_endpoint *endpoint,
+                                  dv_session session,
+                                  void *out,
+                                  size_t size);
+
+/**
+ * Says whether the peer's address has shown that it receives: always, unless the peer has moved
+ * there. Until then at most three times what has come from there goes there, and more is refused
+ * with DV_ERR_UNPROVEN.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 1 or 0, or a negative DV_ERR_*.
+ */
+int dv_session_is_peer_proven(const dv_endpoint *endpoint, dv_session session);
+
+/**
+ * Tells that the program has found out by its own means that the peer receives at its new address,
+ * from an answer to something unforeseeable for instance: from now on what goes there has no limit.
+ *
+ * @param endpoint the endpoint
+ * @param session the session
+ *
+ * @return 0 or a negative DV_ERR_*.
+ */
+int dv_session_confirm_peer(dv_endpoint *endpoint, dv_session session);
+
+/* ----------------------------------------------------------------------------------------------
  * stats: What an endpoint has counted.
  * ---------------------------------------------------------------------------------------------- */
 
@@ -1380,6 +1478,24 @@ typedef struct dv_stats {
     uint64_t messages_refused;
     /** Sessions whose records were taken over from OpenSSL (native_records). */
     uint64_t records_taken_over;
+    /** Sessions that are known by a connection ID of ours (connection_ids). */
+    uint64_t connection_ids_used;
+    /** Times that a peer went on from another address. */
+    uint64_t peers_moved;
+    /** New addresses of peers that have shown that they receive. */
+    uint64_t addresses_proven;
+    /**
+     * New addresses of peers that were asked to show it and did not: the peer was looked for where
+     * it was before.
+     */
+    uint64_t addresses_refused;
+    /**
+     * Datagrams that did not leave because the new address of their peer has not shown that it
+     * receives.
+     */
+    uint64_t datagrams_withheld;
+    /** Of a server: datagrams for a session of another worker, which were handed over. */
+    uint64_t datagrams_handed_over;
 } dv_stats;
 
 /**
@@ -1424,6 +1540,8 @@ typedef struct dv_callbacks {
      * any more.
      */
     dv_callback close;
+    /** The peer of a session has another address; see DV_EVENT_MOVED. */
+    dv_callback moved;
 } dv_callbacks;
 
 /**

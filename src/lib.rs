@@ -26,7 +26,8 @@ pub mod wire;
 
 pub use engine::connection::{CloseReason, State};
 pub use engine::endpoint::{
-    Config, Connect, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate, share_tickets,
+    Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Info, Session, Transmit, add_certificate,
+    share_tickets,
 };
 pub use engine::export::{Export, ExportKey, Exported, Imported};
 pub use engine::settings::Settings;

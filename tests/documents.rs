@@ -202,6 +202,7 @@ fn echoes(mut server: Command, port: u16) {
                     assert_eq!(server.ended(), None, "{}", server.output());
                     return;
                 }
+                Event::Moved { .. } => {}
                 Event::Closed { reason, .. } => panic!("{reason:?}: {}", server.output()),
             }
         }
@@ -237,6 +238,7 @@ fn what_an_operator_can_set_and_read_is_in_the_manual() {
         let text = header.split(&format!("typedef struct {name} {{")).nth(1).expect("the struct");
         let text = text.split(&format!("}} {name};")).next().expect("its end");
         let members = text.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit([' ', '*']).next());
+        let members = members.map(|member| member.split('[').next().unwrap_or(member));
         members.map(str::to_owned).collect::<Vec<_>>()
     };
     let variables = environment.split("c\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned);

@@ -153,6 +153,10 @@ fn each_exported_function_gives_its_error_value() {
         dv_session_failure(_ _ _ _) => DV_ERR_PANIC;
         dv_session_export(_ _ _ _ _ _ _) => DV_ERR_PANIC;
         dv_session_resumption(_ _ _) => DV_ERR_PANIC;
+        dv_session_connection_id(_ _ _ _) => DV_ERR_PANIC;
+        dv_session_peer_connection_id(_ _ _ _) => DV_ERR_PANIC;
+        dv_session_is_peer_proven(_ _) => DV_ERR_PANIC;
+        dv_session_confirm_peer(_ _) => DV_ERR_PANIC;
         dv_resumption_free(_) => ();
     };
     unsafe { dv_set_log_callback(0, None, null_mut()) };

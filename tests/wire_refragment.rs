@@ -4,7 +4,7 @@ mod samples;
 
 use dv_dtls::wire::datagrams::{Datagrams, renumber};
 use dv_dtls::wire::handshake::{Fragment, fragments};
-use dv_dtls::wire::record::{self, records};
+use dv_dtls::wire::record::{self, records, records_with};
 use dv_dtls::wire::refragment::{LIMIT_MIN, refragment};
 use proptest::prelude::*;
 use samples::Random;
@@ -136,4 +136,47 @@ proptest! {
         prop_assert!(longest(&twice) <= second);
         prop_assert_eq!(messages(&twice), messages(&before));
     }
+}
+
+/// How long its connection ID is, only the peer knows: what stood behind such a record in its datagram would be lost to us.
+#[test]
+fn nothing_is_put_behind_a_record_with_a_connection_id() {
+    let mut random = Random(4);
+    let in_clear = |number| samples::record(22, 0xfefd, 0, number, &message(number as u16, &[7; 30]));
+    let with_id = samples::record(25, 0xfefd, 1, 0, &random.bytes(60));
+    let long = samples::record(23, 0xfefd, 1, 1, &random.bytes(300));
+    let mut before = Datagrams::new();
+    for datagram in [[in_clear(0), with_id.clone()].concat(), in_clear(1), with_id.clone(), long.clone(), in_clear(2)] {
+        before.push(&datagram);
+    }
+    let mut after = Datagrams::new();
+    refragment(&before, 200, &mut after);
+    let expected = [[in_clear(0), with_id.clone()].concat(), [in_clear(1), with_id].concat(), long, in_clear(2)];
+    assert_eq!(after.iter().collect::<Vec<_>>(), expected);
+    let mut next = 40;
+    after.renumber(&mut next);
+    assert_eq!(next, 43);
+    // As its receiver knows it.
+    let with_ids: Vec<_> = after.iter().flat_map(|d| records_with(d, 5)).filter(|r| r.content_type == 25).collect();
+    assert!(with_ids.is_empty(), "these have no length behind five bytes");
+}
+
+#[test]
+fn a_record_with_a_connection_id_and_its_receiver() {
+    let id = [1, 2, 3, 4, 5];
+    let record = [&[25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9][..], &id, &[0, 3], b"abc"].concat();
+    let ordinary = samples::record(23, 0xfefd, 1, 10, b"defg");
+    let datagram = [&record[..], &ordinary, &record].concat();
+    let walked: Vec<_> = records_with(&datagram, id.len()).collect();
+    assert_eq!(walked.iter().map(|r| r.bytes).collect::<Vec<_>>(), [&record[..], &ordinary, &record]);
+    assert_eq!(
+        walked.iter().map(|r| (r.cid, r.fragment())).collect::<Vec<_>>(),
+        [(&id[..], &b"abc"[..]), (&[], b"defg"), (&id, b"abc")]
+    );
+    assert_eq!(walked.iter().map(|r| (r.epoch, r.sequence)).collect::<Vec<_>>(), [(1, 9), (1, 10), (1, 9)]);
+    // Cut anywhere, it is none; to others it reaches to the end.
+    for end in 0..record.len() {
+        assert_eq!(records_with(&record[..end], id.len()).count(), 0);
+    }
+    assert_eq!(records(&datagram).map(|r| (r.cid, r.bytes)).collect::<Vec<_>>(), [(&[][..], &datagram[..])]);
 }

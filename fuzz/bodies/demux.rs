@@ -2,7 +2,7 @@
 
 use dv_dtls::wire::datagrams::Datagrams;
 use dv_dtls::wire::handshake::{Fragment, HEADER_LEN, fragments};
-use dv_dtls::wire::record::{Record, content_type, records};
+use dv_dtls::wire::record::{HEADER_LEN as RECORD_HEADER_LEN, Record, content_type, records, records_with};
 use dv_dtls::wire::refragment::{LIMIT_MIN, refragment};
 
 /// What a flight says, however it is cut.
@@ -24,6 +24,16 @@ pub fn run(data: &[u8]) {
         let (datagram, rest) = rest.split_at(usize::from(u16::from_be_bytes(*len)).min(rest.len()));
         let walked: Vec<&[u8]> = records(datagram).map(|record| record.bytes).collect();
         assert!(datagram.starts_with(&walked.concat()));
+        // As its receiver, whose connection IDs have some length.
+        let cid_len = usize::from(first % 40);
+        let mut known = 0;
+        for record in records_with(datagram, cid_len) {
+            let with_id = record.content_type == content_type::TLS12_CID;
+            assert_eq!(record.cid.len(), if with_id { cid_len } else { 0 });
+            assert_eq!(record.bytes.len(), RECORD_HEADER_LEN + record.cid.len() + record.fragment().len());
+            known += record.bytes.len();
+        }
+        assert!(known <= datagram.len());
         flight.push(datagram);
         data = rest;
     }

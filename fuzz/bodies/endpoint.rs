@@ -39,7 +39,7 @@ impl Side {
             if event.session() == self.session {
                 match event {
                     Event::Message { .. } => assert_eq!(self.expected.pop_front().as_ref(), Some(&message)),
-                    Event::Opened { .. } | Event::Closed { .. } => panic!("{event:?}"),
+                    Event::Opened { .. } | Event::Moved { .. } | Event::Closed { .. } => panic!("{event:?}"),
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use dv_dtls::engine::export::Packed;
-use dv_dtls::{Config, Endpoint, Event, Export, ExportKey};
+use dv_dtls::{Config, ConnectionIds, Endpoint, Event, Export, ExportKey};
 use openssl::ssl::{SslContext, SslMethod};
 
 thread_local! {
@@ -26,7 +26,8 @@ pub fn run(sessions: &[u8]) {
     assert!(export.entries().eq(same.entries()));
 
     let count = export.sessions();
-    let mut endpoint = Endpoint::new(CONTEXT.with(Clone::clone), Config::default()).expect("an endpoint");
+    let config = Config { connection_ids: Some(ConnectionIds::default()), ..Config::default() };
+    let mut endpoint = Endpoint::new(CONTEXT.with(Clone::clone), config).expect("an endpoint");
     let Ok(imported) = endpoint.import(1_000_000, export) else {
         assert_eq!(endpoint.sessions().count(), 0);
         return;

@@ -21,15 +21,18 @@ struct End {
     /// The numbers of what it has opened.
     opened: Vec<u64>,
     last_nonce: Option<Vec<u8>>,
+    /// Bytes of the connection IDs, those of both sides.
+    cid_len: usize,
 }
 
 impl End {
-    fn new(suite: Suite, server: bool, used: Used) -> End {
+    fn new(suite: Suite, server: bool, used: Used, cid_len: usize, padding: u16) -> End {
         let secrets =
             Secrets { master: [1; 48], client_random: [2; 32], server_random: [3; 32], digest: Digest::Sha256 };
         let opened = used.opened.into_iter().collect();
-        let records = Records::new(suite, &secrets, server, used);
-        End { records, sealed: Vec::new(), opened, last_nonce: None }
+        let mut records = Records::with_cid(suite, &secrets, server, vec![9; cid_len].into(), padding);
+        records.go_on_from(used);
+        End { records, sealed: Vec::new(), opened, last_nonce: None, cid_len }
     }
 
     fn seal(&mut self, content_type: u8, content: &[u8], avoided: &[u64]) {
@@ -47,13 +50,13 @@ impl End {
     }
 
     fn open(&mut self, bytes: &[u8], from: &[(Vec<u8>, Vec<u8>)]) {
-        let Some((record, _)) = Record::parse(bytes) else { return };
+        let Some((record, _)) = Record::parse_with(bytes, self.cid_len) else { return };
         let highest = self.opened.iter().max();
         let is_new = !self.opened.contains(&record.sequence)
             && highest.is_none_or(|highest| record.sequence + WINDOW > *highest);
         let expected = from.iter().find(|(sealed, _)| sealed == record.bytes).filter(|_| is_new);
         let mut out = vec![0; record.fragment().len()];
-        let opened = self.records.open(&record, &mut out).map(|len| &out[..len]);
+        let opened = self.records.open(&record, &mut out).map(|plain| &out[..plain.len]);
         assert_eq!(opened, expected.map(|(_, content)| &content[..]), "{record:?}");
         if expected.is_some() {
             self.opened.push(record.sequence);
@@ -83,15 +86,17 @@ impl Script<'_> {
     }
 }
 
-/// `input`: the suite, what OpenSSL has used before, then what is done, step by step.
+/// `input`: the suite and the connection IDs, what OpenSSL has used before, then what is done, step by step.
 pub fn run(input: &[u8]) {
     let mut script = Script(input);
-    let suite = SUITES[usize::from(script.next()) % SUITES.len()];
+    let kind = script.next();
+    let suite = SUITES[usize::from(kind) % SUITES.len()];
+    let (cid_len, padding) = [(0, 0), (8, 0), (1, 16)][usize::from(kind) / SUITES.len() % 3];
     let next = 1 + script.number();
     let avoided: Vec<u64> = (0..script.next() % 4).map(|ahead| (1 << 48 | next) + 3 * u64::from(ahead)).collect();
     let avoided = if suite == Suite::Chacha20Poly1305 { Vec::new() } else { avoided };
     let used = Used { next, nonces: avoided.clone(), opened: Some(0) };
-    let mut ends = [End::new(suite, false, used.clone()), End::new(suite, true, used)];
+    let mut ends = [false, true].map(|server| End::new(suite, server, used.clone(), cid_len, padding));
     for _ in 0..STEPS_MAX {
         if script.0.is_empty() {
             return;
@@ -102,7 +107,7 @@ pub fn run(input: &[u8]) {
         let place = |from: &End, at: u8| usize::from(at).checked_rem(from.sealed.len());
         match step >> 1 & 7 {
             0 | 1 => {
-                let (content_type, content) = (20 + script.next() % 6, script.bytes());
+                let (content_type, content) = (20 + script.next() % 5, script.bytes());
                 from.seal(content_type, &content, &avoided);
             }
             // As it is, from the newest to the oldest that is kept.
@@ -126,8 +131,10 @@ pub fn run(input: &[u8]) {
                             bytes[at] ^= bits;
                         }
                     }
-                    let len = (bytes.len() - HEADER_LEN) as u16;
-                    bytes[11..HEADER_LEN].copy_from_slice(&len.to_be_bytes());
+                    let begin = HEADER_LEN + cid_len;
+                    if let Some(len) = bytes.len().checked_sub(begin) {
+                        bytes[begin - 2..begin].copy_from_slice(&(len as u16).to_be_bytes());
+                    }
                     to.open(&bytes, &from.sealed);
                 }
             }

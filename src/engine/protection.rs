@@ -2,7 +2,7 @@
 
 use openssl::ssl::SslRef;
 
-use super::records::{Records, Suite, Used};
+use super::records::{Plain, Records, Suite, Used};
 use crate::tls::agreed::Agreed;
 use crate::tls::bio::Outbound;
 use crate::tls::cause;
@@ -12,10 +12,11 @@ use crate::wipe;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::record::{PLAINTEXT_MAX, Record, content_type};
+use crate::wire::routability::Check;
 
 /// Levels and descriptions of alerts (RFC 5246 7.2).
 const WARNING: u8 = 1;
-const FATAL: u8 = 2;
+pub const FATAL: u8 = 2;
 const CLOSE_NOTIFY: u8 = 0;
 const NO_RENEGOTIATION: u8 = 100;
 
@@ -31,6 +32,8 @@ pub struct Native {
     pub(super) outbound: Outbound,
     pub(super) agreed: Agreed,
     pub(super) secrets: Secrets,
+    /// Whether no record with a higher number had come than the one that was opened last.
+    pub(super) newest: bool,
 }
 
 impl Protection {
@@ -42,15 +45,15 @@ impl Protection {
         }
     }
 
-    /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `finished` is
-    /// the number of the peer's Finished.
-    pub fn take_over(&mut self, server: bool, finished: Option<u64>) {
-        self.take_keys(server, finished);
+    /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `early` are
+    /// those that have stood between it and the wire; `finished` is the number of the peer's Finished.
+    pub fn take_over(&mut self, server: bool, early: Option<Records>, finished: Option<u64>) {
+        self.take_keys(server, early, finished);
         wipe::stack();
     }
 
     #[inline(never)]
-    fn take_keys(&mut self, server: bool, finished: Option<u64>) {
+    fn take_keys(&mut self, server: bool, early: Option<Records>, finished: Option<u64>) {
         let Protection::Openssl(session) = self else { return };
         let ssl = session.ssl();
         let (Some(suite), Some(secrets)) = (Suite::of(ssl), Secrets::of(ssl)) else { return };
@@ -62,8 +65,14 @@ impl Protection {
         }
         let used = Used { next, nonces, opened: finished };
         let outbound = std::mem::take(session.outbound());
-        let records = Records::new(suite, &secrets, server, used);
-        *self = Protection::Native(Box::new(Native { records, outbound, agreed, secrets }));
+        let records = match early {
+            None => Records::new(suite, &secrets, server, used),
+            Some(mut records) => {
+                records.go_on_from(used);
+                records
+            }
+        };
+        *self = Protection::Native(Box::new(Native { records, outbound, agreed, secrets, newest: false }));
     }
 
     /// What has to leave.
@@ -96,6 +105,29 @@ impl Protection {
                 native.seal(content_type::APPLICATION_DATA, message);
                 Ok(())
             }
+        }
+    }
+
+    /// A datagram with a message about the peer's address, which may have to go to another one than the rest.
+    pub fn seal_check(&mut self, check: Check) -> Option<Vec<u8>> {
+        let Protection::Native(native) = self else { return None };
+        let records = &mut native.records;
+        let content = check.to_bytes();
+        let mut datagram = vec![0; records.sealed_len(content.len())];
+        records.seal(content_type::RETURN_ROUTABILITY_CHECK, &content, &mut datagram)?;
+        Some(datagram)
+    }
+
+    /// Whether no record with a higher number had come than the one that was opened last.
+    pub fn was_newest(&self) -> bool {
+        matches!(self, Protection::Native(native) if native.newest)
+    }
+
+    /// The records, where they are ours.
+    pub fn records(&self) -> Option<&Records> {
+        match self {
+            Protection::Openssl(_) => None,
+            Protection::Native(native) => Some(&native.records),
         }
     }
 
@@ -156,23 +188,30 @@ fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Dat
 
 impl Native {
     fn open(&mut self, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
-        if record.content_type != content_type::APPLICATION_DATA {
-            return self.open_other(record);
-        }
         let mut opened = Opened::Nothing;
+        let mut other = None;
         messages.push_with(record.fragment().len(), |room| {
-            let len = self.records.open(record, room)?;
+            let Plain { content_type, len, newest } = self.records.open(record, room)?;
+            self.newest = newest;
+            if content_type != content_type::APPLICATION_DATA {
+                other = Some((content_type, room[..len].to_vec()));
+                return None;
+            }
             opened = if len > 0 { Opened::Message } else { Opened::Empty };
             (len > 0).then_some(len)
         });
+        if let Some((content_type, content)) = other {
+            opened = self.opened_other(content_type, &content);
+        }
+        if matches!(opened, Opened::Finished) {
+            self.records.note_finished(record);
+        }
         opened
     }
 
-    /// Alerts, and what the peer may still say of the handshake.
-    fn open_other(&mut self, record: &Record<'_>) -> Opened {
-        let mut room = vec![0; record.fragment().len()];
-        let Some(len) = self.records.open(record, &mut room) else { return Opened::Nothing };
-        match (record.content_type, &room[..len]) {
+    /// Alerts, and what the peer may still say of the handshake and of its address.
+    fn opened_other(&mut self, content_type: u8, content: &[u8]) -> Opened {
+        match (content_type, content) {
             (content_type::ALERT, [_, CLOSE_NOTIFY]) => Opened::CloseNotify,
             (content_type::ALERT, [FATAL, description]) => {
                 self.agreed.forget_session();
@@ -186,6 +225,9 @@ impl Native {
                 }
                 _ => Opened::Empty,
             },
+            (content_type::RETURN_ROUTABILITY_CHECK, message) => {
+                Check::parse(message).map_or(Opened::Empty, Opened::Check)
+            }
             _ => Opened::Empty,
         }
     }
@@ -208,7 +250,7 @@ impl Protection {
         native
     }
 
-    pub fn records(&mut self) -> &mut Records {
+    pub fn records_mut(&mut self) -> &mut Records {
         &mut self.native().records
     }
 

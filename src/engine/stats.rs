@@ -115,6 +115,16 @@ counters! {
     abandoned_freed,
     /// Connections whose records were taken over from OpenSSL.
     records_taken_over,
+    /// Connections that are known by a connection ID of ours.
+    connection_ids_used,
+    /// Times that a peer went on from another address.
+    peers_moved,
+    /// New addresses that have shown that they receive.
+    addresses_proven,
+    /// New addresses that were asked to show it and did not: the peer was looked for where it was before.
+    addresses_refused,
+    /// Datagrams that did not leave because their peer's new address has not shown that it receives.
+    datagrams_withheld,
 }
 
 impl Counters {

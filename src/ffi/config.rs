@@ -10,7 +10,7 @@ use libc::{c_char, c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
 use super::error::{checked, invalid};
-use crate::engine::endpoint::{Config, CookieSecret, Error};
+use crate::engine::endpoint::{Config, ConnectionIds, CookieSecret, Error};
 use crate::engine::settings::Settings;
 use crate::guard::guard;
 use crate::net::server::ServerConfig;
@@ -80,6 +80,22 @@ pub struct dv_config {
     pub native_records: c_int,
     /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
     pub require_extended_master_secret: c_int,
+    /// Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A peer whose address changes
+    /// then goes on without a handshake. They need native_records and its cipher suites: a client offers no others then.
+    pub connection_ids: c_int,
+    /// Bytes of our connection IDs, at most 32. 0: only those of the peers are used, and they are found by their address. All
+    /// implementations can do with 8; some can with no more than 10.
+    pub connection_id_len: u32,
+    /// Records with the peer's connection ID are filled up with zeros, so that what is sealed in them is as long as a multiple
+    /// of so many bytes, 64 at most; 0: not at all.
+    pub connection_id_padding: u32,
+    /// Not 0: the new address of a peer is checked by asking the peer there (RFC 9853), if it can do so too.
+    pub routability_checks: c_int,
+    /// Bytes at connection_id_server_id.
+    pub connection_id_server_id_len: u32,
+    /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
+    /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
+    pub connection_id_server_id: [u8; 20],
 }
 
 const SECRET_MIN: u32 = 16;
@@ -147,6 +163,7 @@ impl Default for dv_config {
     fn default() -> dv_config {
         let server = ServerConfig::default();
         let Config { settings, accept, verify_server, max_waiting_bytes, .. } = server.endpoint;
+        let ids = ConnectionIds::default();
         dv_config {
             max_waiting_bytes: max_waiting_bytes as u32,
             accept: accept.into(),
@@ -155,6 +172,9 @@ impl Default for dv_config {
             socket_buffer: server.socket_buffer as u32,
             offload: server.offload.into(),
             steer_handshakes: server.steer_handshakes.into(),
+            connection_id_len: ids.len as u32,
+            connection_id_padding: ids.padding.into(),
+            routability_checks: ids.routability_checks.into(),
             ..dv_config::from(&settings)
         }
     }
@@ -191,6 +211,12 @@ impl From<&Settings> for dv_config {
             secret_file: ptr::null(),
             native_records: settings.native_records.into(),
             require_extended_master_secret: settings.require_extended_master_secret.into(),
+            connection_ids: 0,
+            connection_id_len: 0,
+            connection_id_padding: 0,
+            routability_checks: 0,
+            connection_id_server_id_len: 0,
+            connection_id_server_id: [0; 20],
         }
     }
 }
@@ -252,7 +278,16 @@ impl dv_config {
                 unsafe { slice::from_raw_parts(self.cookie_secret.cast::<u8>(), self.cookie_secret_len as usize) };
             Some(CookieSecret::new(secret, self.unix_offset_us))
         };
+        let server_id = self.connection_id_server_id.get(..self.connection_id_server_id_len as usize);
+        let server_id = server_id.ok_or_else(|| invalid("config.connection_id_server_id_len is more than 20"))?;
+        let connection_ids = ConnectionIds {
+            len: self.connection_id_len as usize,
+            server_id: server_id.to_vec(),
+            padding: u16_of(self.connection_id_padding, "connection_id_padding")?,
+            routability_checks: self.routability_checks != 0,
+        };
         Ok(Config {
+            connection_ids: (self.connection_ids != 0).then_some(connection_ids),
             settings: Settings {
                 mtu: u16_of(self.mtu, "mtu")?,
                 max_connections: self.max_sessions,

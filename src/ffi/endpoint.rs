@@ -72,6 +72,9 @@ pub const DV_EVENT_OPENED: c_int = 1;
 pub const DV_EVENT_MESSAGE: c_int = 2;
 /// The session is over, for the reason that is given. Each session that was opened or connected has one such event.
 pub const DV_EVENT_CLOSED: c_int = 3;
+/// The peer has another address, which dv_session_addresses tells; whether it has shown that it receives, says
+/// dv_session_is_peer_proven. Only with connection_ids.
+pub const DV_EVENT_MOVED: c_int = 4;
 
 /// The peer closed the session.
 pub const DV_CLOSED_BY_PEER: c_int = 1;
@@ -243,6 +246,7 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
             let (kind, reason) = match next {
                 Event::Opened { .. } => (DV_EVENT_OPENED, 0),
                 Event::Message { .. } => (DV_EVENT_MESSAGE, 0),
+                Event::Moved { .. } => (DV_EVENT_MOVED, 0),
                 Event::Closed { reason, .. } => (DV_EVENT_CLOSED, reason_number(reason)),
             };
             let message = endpoint.message(range);

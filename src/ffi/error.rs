@@ -35,6 +35,9 @@ pub const DV_ERR_EXISTS: c_int = -11;
 pub const DV_ERR_PANIC: c_int = -12;
 /// The kernel refused something; dv_last_error has its words.
 pub const DV_ERR_IO: c_int = -13;
+/// The peer has moved, and its new address has not shown that it receives: no more may go there. See
+/// dv_session_is_peer_proven.
+pub const DV_ERR_UNPROVEN: c_int = -14;
 /// What is to be imported is damaged, cut short, sealed with another key, or of a newer version: nothing of it was taken.
 pub const DV_ERR_IMPORT: c_int = -15;
 
@@ -66,6 +69,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
             DV_ERR_EXISTS => c"there is a session with this peer already",
             DV_ERR_PANIC => c"an error in the library itself",
             DV_ERR_IO => c"the kernel refused it",
+            DV_ERR_UNPROVEN => c"the peer's new address has not shown that it receives",
             DV_ERR_IMPORT => c"nothing was imported",
             _ => c"an error",
         };
@@ -90,6 +94,7 @@ fn number(error: &Error) -> c_int {
         Error::NotEstablished => DV_ERR_NOT_ESTABLISHED,
         Error::TooLong { .. } => DV_ERR_TOO_LONG,
         Error::Again => DV_ERR_AGAIN,
+        Error::Unproven => DV_ERR_UNPROVEN,
         Error::Busy => DV_ERR_EXISTS,
         Error::Limit => DV_ERR_LIMIT,
         Error::Forked => DV_ERR_FORKED,

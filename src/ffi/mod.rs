@@ -8,6 +8,7 @@ pub mod helpers;
 mod log;
 mod server;
 mod session;
+mod session_ids;
 mod stats;
 mod version;
 
@@ -19,5 +20,6 @@ pub use helpers::*;
 pub use log::*;
 pub use server::*;
 pub use session::*;
+pub use session_ids::*;
 pub use stats::*;
 pub use version::*;

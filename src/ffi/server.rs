@@ -16,8 +16,8 @@ use openssl_sys::SSL_CTX;
 use super::DV_ERR_PANIC;
 use super::config::{dv_config, take};
 use super::endpoint::{
-    DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session, reason_number,
-    session_from,
+    DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
+    reason_number, session_from,
 };
 use super::error::{checked, invalid};
 use super::stats::dv_stats;
@@ -55,6 +55,8 @@ pub struct dv_callbacks {
     pub message: dv_callback,
     /// A session that was opened is over. It can still be asked for what it was; nothing can be sent any more.
     pub close: dv_callback,
+    /// The peer of a session has another address; see DV_EVENT_MOVED.
+    pub moved: dv_callback,
 }
 
 /// Makes a server, which is bound to no address yet.
@@ -397,7 +399,8 @@ impl dv_callbacks {
     /// # Safety
     /// `callbacks` is NULL or as long as its `size` says.
     unsafe fn read(callbacks: *const dv_callbacks) -> Result<dv_callbacks, Error> {
-        let mut known = dv_callbacks { size: size_of::<dv_callbacks>(), open: None, message: None, close: None };
+        let mut known =
+            dv_callbacks { size: size_of::<dv_callbacks>(), open: None, message: None, close: None, moved: None };
         if callbacks.is_null() {
             return Err(invalid("callbacks is NULL"));
         }
@@ -452,6 +455,10 @@ impl Handler for Program {
 
     fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]) {
         self.call(self.callbacks.message, context, session, (DV_EVENT_MESSAGE, 0), Some(message));
+    }
+
+    fn moved(&self, context: &mut Context<'_>, session: Session) {
+        self.call(self.callbacks.moved, context, session, (DV_EVENT_MOVED, 0), None);
     }
 
     fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {

@@ -94,6 +94,18 @@ pub struct dv_stats {
     pub messages_refused: u64,
     /// Sessions whose records were taken over from OpenSSL (native_records).
     pub records_taken_over: u64,
+    /// Sessions that are known by a connection ID of ours (connection_ids).
+    pub connection_ids_used: u64,
+    /// Times that a peer went on from another address.
+    pub peers_moved: u64,
+    /// New addresses of peers that have shown that they receive.
+    pub addresses_proven: u64,
+    /// New addresses of peers that were asked to show it and did not: the peer was looked for where it was before.
+    pub addresses_refused: u64,
+    /// Datagrams that did not leave because the new address of their peer has not shown that it receives.
+    pub datagrams_withheld: u64,
+    /// Of a server: datagrams for a session of another worker, which were handed over.
+    pub datagrams_handed_over: u64,
 }
 
 /// Gives what an endpoint has counted.
@@ -177,6 +189,11 @@ impl From<Stats> for dv_stats {
             records_dropped,
             abandoned_freed,
             records_taken_over,
+            connection_ids_used,
+            peers_moved,
+            addresses_proven,
+            addresses_refused,
+            datagrams_withheld,
         } = stats;
         dv_stats {
             size: size_of::<dv_stats>(),
@@ -213,11 +230,17 @@ impl From<Stats> for dv_stats {
             messages_cut,
             abandoned_freed,
             records_taken_over,
+            connection_ids_used,
+            peers_moved,
+            addresses_proven,
+            addresses_refused,
+            datagrams_withheld,
             kernel_drops: 0,
             handshakes_shed: 0,
             socket_full: 0,
             datagrams_refused: 0,
             messages_refused: 0,
+            datagrams_handed_over: 0,
         }
     }
 }
@@ -233,6 +256,7 @@ impl From<ServerStats> for dv_stats {
             socket_full,
             datagrams_refused,
             messages_refused,
+            datagrams_handed_over,
         } = stats.sockets;
         dv_stats {
             sessions: stats.sessions as u64,
@@ -242,6 +266,7 @@ impl From<ServerStats> for dv_stats {
             socket_full,
             datagrams_refused,
             messages_refused,
+            datagrams_handed_over,
             ..dv_stats::from(stats.endpoints)
         }
     }

@@ -87,7 +87,10 @@ impl Server {
         let mut of_workers: Vec<Vec<Entry<'_>>> = workers.iter().map(|_| Vec::new()).collect();
         let mut imported = Imported::default();
         for entry in export.entries() {
-            let mut takers = (0..workers.len()).filter(|worker| workers[*worker].serves(entry.peer, entry.local));
+            // Where the worker does not follow from the address, it stands in the connection ID.
+            let named = self.shared.owner_of(entry.our_id);
+            let serves = |worker: &usize| workers[*worker].serves(entry.peer, entry.local, named);
+            let mut takers = (0..workers.len()).filter(serves);
             match (takers.next(), takers.next()) {
                 (None, _) => imported.skipped += 1,
                 (Some(worker), None) => of_workers[worker].push(entry),

@@ -15,6 +15,11 @@ pub trait Handler: Send + Sync + 'static {
     /// A message has come.
     fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]);
 
+    /// The peer of a session has another address; see [`Event::Moved`](crate::Event::Moved).
+    fn moved(&self, context: &mut Context<'_>, session: Session) {
+        let _ = (context, session);
+    }
+
     /// A session that was opened is over. What it was can still be asked for here; nothing can be sent any more.
     fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {
         let _ = (context, session, reason);
@@ -60,6 +65,12 @@ impl Context<'_> {
     /// Attaches a number of the program's to a session that this worker has; see [`Info::user`].
     pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
         self.endpoint.set_user(session, user)
+    }
+
+    /// The program knows by its own means that the peer of a session that this worker has receives at its new address; see
+    /// [`Endpoint::confirm_peer`].
+    pub fn confirm_peer(&mut self, session: Session) -> Result<(), Error> {
+        self.endpoint.confirm_peer(session)
     }
 
     /// Which worker this is, from 0 on.

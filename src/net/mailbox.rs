@@ -1,6 +1,7 @@
 //! What other threads ask of a worker.
 
 use std::collections::{HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard};
 
 use openssl::ssl::SslContext;
@@ -43,12 +44,20 @@ pub enum Letter {
     Send(Session),
     /// End a session.
     Close(Session),
+    /// Take in the next of the messages: it is a datagram that another worker got, from this peer to this address of ours.
+    Receive(SocketAddr, Option<IpAddr>),
     /// Begin sessions with this context and this secret, where there is one.
     Reload(SslContext, Option<CookieSecret>),
     /// Accept nobody any more, and stop when all sessions are over or the time has come.
     Drain(u64),
     /// Give the sessions to somebody who writes them down.
     Export(Order),
+}
+
+impl Letter {
+    fn has_message(&self) -> bool {
+        matches!(self, Letter::Send(_) | Letter::Receive(..))
+    }
 }
 
 impl Mailbox {
@@ -75,6 +84,17 @@ impl Mailbox {
         let state = self.lock_for(session, 0)?;
         self.post(state, Letter::Close(session));
         Ok(())
+    }
+
+    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room.
+    pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
+        let mut state = self.lock();
+        let room = state.letters.waiting() + datagram.len() <= self.waiting_max;
+        if room {
+            state.letters.messages.push(datagram);
+            self.post(state, Letter::Receive(from, to));
+        }
+        room
     }
 
     /// Asks for something that is about no session.
@@ -118,11 +138,10 @@ impl Mailbox {
 
     fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.lock();
-        let Letters { letters, messages, .. } = &state.letters;
         if !state.open.contains(&session) {
             return Err(Error::Stale);
         }
-        match state.halted || letters.len() * size_of::<Letter>() + messages.total_len() + room > self.waiting_max {
+        match state.halted || state.letters.waiting() + room > self.waiting_max {
             true => Err(Error::Again),
             false => Ok(state),
         }
@@ -147,6 +166,11 @@ impl Mailbox {
 }
 
 impl Letters {
+    /// Bytes of all of them.
+    fn waiting(&self) -> usize {
+        self.letters.len() * size_of::<Letter>() + self.messages.total_len()
+    }
+
     /// Whether all were taken out.
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()
@@ -155,7 +179,7 @@ impl Letters {
     /// Takes the next one out, with its message, if it is one that has one.
     pub fn pop(&mut self) -> Option<(Letter, &[u8])> {
         let letter = self.letters.pop_front()?;
-        if !matches!(letter, Letter::Send(_)) {
+        if !letter.has_message() {
             return Some((letter, &[]));
         }
         self.taken += 1;
@@ -164,7 +188,7 @@ impl Letters {
 
     /// Puts back what [`Letters::pop`] gave last.
     pub fn put_back(&mut self, letter: Letter) {
-        self.taken -= usize::from(matches!(letter, Letter::Send(_)));
+        self.taken -= usize::from(letter.has_message());
         self.letters.push_front(letter);
     }
 }

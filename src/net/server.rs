@@ -1,6 +1,6 @@
 //! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
 
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,9 +15,10 @@ use super::export::Verdict;
 use super::handler::Handler;
 use super::mailbox::{Letter, Mailbox};
 use super::socket::{self, Options, Port};
+use super::steer::Owners;
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
-use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session, check_context};
+use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
 use crate::tls::cause::Cause;
@@ -42,6 +43,8 @@ counters! {
     datagrams_refused,
     /// Messages from other threads that could not be sent any more when their worker came to them.
     messages_refused,
+    /// Datagrams for a session of another worker, which were handed over.
+    datagrams_handed_over,
 }
 
 /// Workers that the number of a session has room for.
@@ -116,6 +119,8 @@ pub struct Server {
     pub(super) shared: Arc<Shared>,
     options: Options,
     secret_file: Option<PathBuf>,
+    /// How the endpoints are to behave, but for what each has of its own.
+    config: Config,
     state: Mutex<State>,
     /// Held by whoever waits for the workers: others who do wait for him.
     joining: Mutex<()>,
@@ -147,6 +152,8 @@ type Handle = JoinHandle<Result<Vec<Port>, Error>>;
 pub struct Shared {
     desks: Vec<Desk>,
     stopping: AtomicBool,
+    /// Where a connection ID of ours tells which worker has the session.
+    owners: Option<Owners>,
 }
 
 /// Where others reach a worker, and read what it counts.
@@ -169,8 +176,13 @@ impl Server {
         if let Some(shared) = read_secret(config.secret_file.as_deref(), &context)? {
             endpoint.cookie_secret = Some(shared);
         }
+        let owners = owners(&endpoint, config.workers);
         let make = |number| {
-            let mut endpoint = Endpoint::new(context.clone(), endpoint.clone())?;
+            let mut config = endpoint.clone();
+            if let (Some(_), Some(ids)) = (owners, &mut config.connection_ids) {
+                ids.server_id.push(number as u8);
+            }
+            let mut endpoint = Endpoint::new(context.clone(), config)?;
             endpoint.set_number(number as u8);
             Ok(endpoint)
         };
@@ -182,7 +194,7 @@ impl Server {
             Ok(Desk { mailbox, counters, sockets, handshakes: AtomicUsize::new(0) })
         };
         let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
-        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false), owners });
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let worker = |(number, endpoint)| Worker::new(number, endpoint, shared.clone(), handler.clone());
         let workers = endpoints.into_iter().enumerate().map(worker).collect();
@@ -191,12 +203,15 @@ impl Server {
             buffer: config.socket_buffer,
             offload: config.offload,
             steer: config.steer_handshakes,
+            owners,
         };
+        endpoint.cookie_secret = None;
         let (secret_file, context) = (config.secret_file, Mutex::new(context));
         Ok(Server {
             shared,
             options,
             secret_file,
+            config: endpoint,
             context,
             export: Mutex::default(),
             state: Mutex::new(State::Idle { workers, bound: Vec::new() }),
@@ -319,7 +334,7 @@ impl Server {
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
-        check_context(&context, true)?;
+        self.config.check_context(&context)?;
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
         self.shared.ask_all(|| Letter::Reload(context.clone(), secret.clone()));
         *current = context;
@@ -444,6 +459,21 @@ impl Shared {
         self.desks[worker].handshakes.store(handshakes, Ordering::Relaxed);
     }
 
+    /// Gives a datagram that belongs to a session of another worker's to that one. Says whether it does.
+    pub(super) fn hand_over(&self, worker: usize, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
+        let owner = self.owners.and_then(|owners| owners.of(datagram)).filter(|owner| *owner != worker);
+        if let Some(owner) = owner {
+            let handed_over = self.mailbox(owner).hand_over(from, to, datagram);
+            self.sockets(worker).datagrams_handed_over.add(handed_over.into());
+        }
+        owner.is_some()
+    }
+
+    /// The worker that has the session with this connection ID, where that says so.
+    pub(super) fn owner_of(&self, id: &[u8]) -> Option<usize> {
+        self.owners.and_then(|owners| owners.of_id(id))
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -508,6 +538,12 @@ impl Drop for OneForAll {
         }
         self.shared.mailbox(self.worker).shut();
     }
+}
+
+/// Where connection IDs tell which of several workers has the session: in the byte behind the server's number.
+fn owners(config: &Config, workers: usize) -> Option<Owners> {
+    let ids = config.connection_ids.as_ref().filter(|ids| workers > 1 && ids.len > 0)?;
+    Some(Owners { at: ids.server_id.len(), workers })
 }
 
 /// Reads the secret, where there is one, and sets what it is good for at a context that nobody uses yet.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use libc::c_int;
 
 use super::server::SocketCounters;
-use super::steer::{self, Steering};
+use super::steer::{self, Owners, Steering};
 use super::sys::batch::Outbound;
 use super::sys::udp::{self, set_option};
 
@@ -22,6 +22,8 @@ pub struct Options {
     pub offload: bool,
     /// Whether handshakes get sockets of their own.
     pub steer: bool,
+    /// Where a connection ID of ours tells whose session it is.
+    pub owners: Option<Owners>,
 }
 
 /// What one worker has of an address: where its datagrams come in and leave.
@@ -165,7 +167,7 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
             handshakes.push(fd);
         }
         let seed = u32::from_ne_bytes(crate::tls::random(4).try_into().expect("four bytes"));
-        let wish = Steering { workers: options.workers as u32, seed };
+        let wish = Steering { workers: options.workers as u32, seed, owners: options.owners };
         if handshakes.len() == wanted && udp::attach_group_program(data[0].as_fd(), &wish.program()).is_ok() {
             steering = Some(wish);
         } else {

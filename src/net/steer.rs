@@ -3,11 +3,14 @@
 //! A group (SO_REUSEPORT) has a socket of each class for each worker. What begins with 22 belongs to a handshake, and a
 //! hello without a cookie to nobody yet: a flood of those fills buffers of its own, and takes no place from messages, nor
 //! from handshakes of peers that have shown where they are. The worker follows from the peer's address and port: all that a
-//! peer sends reaches one and the same worker.
+//! peer sends reaches one and the same worker. What begins with a connection ID of ours says itself which worker that is,
+//! wherever the peer may be now.
 
 use std::net::{IpAddr, SocketAddr};
 
 use libc::sock_filter;
+
+use crate::wire::record::content_type::TLS12_CID;
 
 /// The first byte of a record that belongs to a handshake (RFC 5246 A.1).
 pub const HANDSHAKE: u8 = 22;
@@ -16,6 +19,26 @@ pub const HANDSHAKE: u8 = 22;
 /// handshakes, then those for hellos without a cookie.
 pub const CLASSES: usize = 3;
 
+/// Where a worker's number stands in a datagram that begins with a connection ID of ours, and among how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Owners {
+    /// In the connection ID.
+    pub at: usize,
+    pub workers: usize,
+}
+
+impl Owners {
+    /// The worker whose session the first record of the datagram belongs to, where that has an ID.
+    pub fn of(&self, datagram: &[u8]) -> Option<usize> {
+        datagram.get(CID as usize..).filter(|_| datagram[0] == TLS12_CID).and_then(|from_id| self.of_id(from_id))
+    }
+
+    /// The worker whose session has this ID, or one that begins so.
+    pub fn of_id(&self, id: &[u8]) -> Option<usize> {
+        id.get(self.at).map(|number| usize::from(*number) % self.workers)
+    }
+}
+
 /// How a group with a socket of each class for each worker is steered.
 #[derive(Clone, Copy, Debug)]
 pub struct Steering {
@@ -23,12 +46,14 @@ pub struct Steering {
     pub workers: u32,
     /// Keeps others from choosing the worker that they load by choosing their ports.
     pub seed: u32,
+    /// Sessions are known by connection IDs.
+    pub owners: Option<Owners>,
 }
 
 impl Steering {
     /// The program for the kernel.
     pub fn program(self) -> Vec<sock_filter> {
-        program(self.workers, self.seed)
+        program(self.workers, self.seed, self.owners)
     }
 
     /// The worker that it chooses for a peer.
@@ -48,8 +73,20 @@ impl Steering {
     }
 }
 
-fn program(workers: u32, seed: u32) -> Vec<sock_filter> {
+fn program(workers: u32, seed: u32, owners: Option<Owners>) -> Vec<sock_filter> {
     let mut program = Program::default();
+    if let Some(Owners { at, .. }) = owners {
+        let at = CID + at as u32;
+        program.put(LOAD_LEN, 0);
+        let too_short = program.jump_unless(JUMP_IF_ABOVE, at);
+        program.put(LOAD_BYTE, PAYLOAD);
+        let no_id = program.jump_unless(JUMP_IF_EQUAL, TLS12_CID.into());
+        program.put(LOAD_BYTE, PAYLOAD + at);
+        program.put(MODULO, workers);
+        program.put(RETURN_A, 0);
+        program.land(too_short);
+        program.land(no_id);
+    }
     program.put(LOAD_BYTE, NETWORK);
     program.put(SHIFT_RIGHT, 4);
     let is_v6 = program.jump_if_equal(6);
@@ -122,6 +159,9 @@ const EPOCH: u32 = 3;
 const MESSAGE_TYPE: u32 = 13;
 const SESSION_ID_LEN: u32 = 13 + 12 + 2 + 32;
 const CLIENT_HELLO: u32 = 1;
+
+/// Where the connection ID stands in a record that has one (RFC 9146 4).
+const CID: u32 = 11;
 
 /// Where the kernel shows the UDP payload, and where the IP header (SKF_NET_OFF).
 const PAYLOAD: u32 = 0;

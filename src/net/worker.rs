@@ -206,6 +206,9 @@ impl Worker {
                 let to = self.ports[port].addressed(received.to);
                 count_drops(&mut self.ports[port].data, &received, self.shared.sockets(self.number));
                 for datagram in received.datagrams() {
+                    if self.shared.hand_over(self.number, received.from, to, datagram) {
+                        continue;
+                    }
                     if !steered && datagram.first() == Some(&HANDSHAKE) {
                         if !self.held.push(received.from, to, datagram) {
                             self.shared.sockets(self.number).handshakes_shed.add(1);
@@ -296,6 +299,13 @@ impl Worker {
                     Err(_) => self.counters().messages_refused.add(1),
                 },
                 Letter::Close(session) => drop(self.endpoint.close(session)),
+                Letter::Receive(from, to) => {
+                    // Where it has no socket to answer from, the session stays where it is.
+                    if self.ports.iter().any(|port| port.serves(from, to)) {
+                        self.endpoint.receive(now, message, from, to);
+                        self.tell();
+                    }
+                }
                 Letter::Reload(context, secret) => {
                     // Whoever reloads has checked the context.
                     let _ = self.endpoint.set_context(context);
@@ -389,6 +399,7 @@ fn tell(endpoint: &mut Endpoint, message: &mut Vec<u8>, shared: &Shared, worker:
                 handler.open(&mut context, session);
             }
             Event::Message { .. } => handler.message(&mut context, session, message),
+            Event::Moved { .. } => handler.moved(&mut context, session),
             Event::Closed { reason, .. } => {
                 shared.mailbox(worker).over(session);
                 handler.close(&mut context, session, reason);

@@ -20,7 +20,7 @@ use super::sys::{
 };
 use crate::guard::guard;
 use crate::wire::datagrams::{Datagrams, renumber};
-use crate::wire::record::records;
+use crate::wire::record::{Record, content_type, records};
 use crate::wire::refragment::refragment;
 
 /// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
@@ -181,6 +181,38 @@ impl Outbound {
         }
     }
 
+    /// Whether libssl has sealed anything in the handshake.
+    pub fn has_sealed(&self) -> bool {
+        self.sealed_next > 0
+    }
+
+    /// Puts another record in the place of each that libssl has sealed and that waits to leave. It may be longer, and then
+    /// stands in the next datagram. One that nothing comes for does not leave.
+    pub fn replace_sealed(&mut self, mut replace: impl FnMut(&Record<'_>) -> Option<Vec<u8>>) {
+        let of_libssl = |record: &Record<'_>| record.epoch == 1 && record.content_type != content_type::TLS12_CID;
+        if !self.datagrams.iter().skip(self.left).flat_map(records).any(|record| of_libssl(&record)) {
+            return;
+        }
+        let mut waiting = self.datagrams.clone();
+        waiting.drop_first(self.left);
+        self.datagrams.truncate(self.left);
+        for datagram in waiting.iter() {
+            let before = self.datagrams.len();
+            for record in records(datagram) {
+                let other = of_libssl(&record).then(|| replace(&record));
+                let Some(bytes) = other.as_ref().map_or(Some(record.bytes), |other| other.as_deref()) else { continue };
+                if self.datagrams.len() == before {
+                    self.datagrams.push(bytes);
+                } else {
+                    self.datagrams.pack(bytes, &[], self.mtu);
+                }
+            }
+        }
+        self.flight = self.datagrams.len();
+        // Behind a record with an ID nothing is found any more by who does not know how long that is.
+        self.open = false;
+    }
+
     /// What libssl has sealed in the handshake: the sequence number behind the last one, and the first eight bytes of each
     /// fragment, which AES-GCM has for its explicit nonce.
     pub fn take_sealed(&mut self) -> (u64, Vec<u64>) {
@@ -256,6 +288,11 @@ impl Outbound {
             }
         }
         Some((self.datagrams.slice(begin..end), segment))
+    }
+
+    /// Bytes of the next datagram that has to leave.
+    pub fn next_len(&self) -> usize {
+        self.datagrams.get(self.left).map_or(0, |datagram| datagram.len() - self.left_bytes)
     }
 
     /// Bytes that wait to leave.

@@ -1,8 +1,10 @@
 //! What OpenSSL has settled in a handshake and records of our own are made with.
 
+use foreign_types::ForeignTypeRef;
 use openssl::nid::Nid;
-use openssl::ssl::SslRef;
+use openssl::ssl::{SslCipherRef, SslRef};
 
+use super::sys;
 use crate::wipe;
 
 /// The digest of the pseudo-random function.
@@ -26,10 +28,19 @@ pub struct Secrets {
     pub digest: Digest,
 }
 
+/// The cipher suite that a handshake has agreed on. libssl calls it the current one only when its keys are in use.
+pub fn cipher(ssl: &SslRef) -> Option<&SslCipherRef> {
+    // SAFETY: the SSL is live, and ciphers are static.
+    unsafe {
+        let pending = sys::SSL_get_pending_cipher(ssl.as_ptr());
+        if pending.is_null() { ssl.current_cipher() } else { Some(SslCipherRef::from_ptr(pending.cast_mut())) }
+    }
+}
+
 impl Secrets {
-    /// Those of a finished handshake; `None` where they are of another kind than those of DTLS 1.2.
+    /// Those of a handshake that has come so far; `None` where they are of another kind than those of DTLS 1.2.
     pub fn of(ssl: &SslRef) -> Option<Secrets> {
-        let digest = match ssl.current_cipher()?.handshake_digest()?.type_() {
+        let digest = match cipher(ssl)?.handshake_digest()?.type_() {
             Nid::SHA256 => Digest::Sha256,
             Nid::SHA384 => Digest::Sha384,
             _ => return None,

@@ -4,6 +4,7 @@ pub mod agreed;
 pub mod bio;
 pub mod cause;
 pub mod certificate;
+pub mod connection_id;
 pub mod context;
 pub mod cookie;
 pub mod ex_data;

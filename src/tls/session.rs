@@ -19,6 +19,7 @@ use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::record::{FRAGMENT_MAX, PLAINTEXT_MAX};
+use crate::wire::routability::Check;
 
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
 pub const PAYLOAD_MIN: usize = 256 - 48;
@@ -59,6 +60,8 @@ pub enum Opened {
     Nothing,
     /// The peer's Finished once more: it has not got our last flight.
     Finished,
+    /// A message about the peer's address (RFC 9853).
+    Check(Check),
     CloseNotify,
     Failed(ErrorStack),
 }

@@ -4,7 +4,10 @@
 #![allow(non_camel_case_types)]
 
 use libc::{c_char, c_int, c_uint, c_void, size_t};
-use openssl_sys::{BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, stack_st_X509};
+use openssl_sys::{
+    BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, stack_st_SSL_CIPHER,
+    stack_st_X509,
+};
 
 /// BIO_ADDR of <openssl/bio.h>.
 pub enum BIO_ADDR {}
@@ -61,6 +64,8 @@ unsafe extern "C" {
         cb: Option<unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> c_int>,
     );
     pub fn ERR_peek_error() -> libc::c_ulong;
+    pub fn SSL_get_ciphers(ssl: *const SSL) -> *mut stack_st_SSL_CIPHER;
+    pub fn SSL_get_pending_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
     pub fn SSL_CIPHER_is_aead(cipher: *const SSL_CIPHER) -> c_int;
     pub fn SSL_SESSION_get_max_fragment_length(session: *const SSL_SESSION) -> u8;
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;

@@ -60,12 +60,18 @@ impl Datagrams {
     /// Gives the epoch-0 records the numbers from `next` on: a record that is sent again is a new record, or the peer
     /// takes it for a replay (RFC 6347 4.2.4). Protected records keep their numbers, which their protection covers.
     pub fn renumber(&mut self, next: &mut u64) {
-        renumber(&mut self.bytes, next);
+        let mut begin = 0;
+        for &end in &self.ends {
+            renumber(&mut self.bytes[begin..end], next);
+            begin = end;
+        }
     }
 
-    /// Puts bytes, given as a head and the rest, into the last datagram where they fit and else into a new one.
+    /// Puts bytes, given as a head and the rest, into the last datagram where they fit or it is empty, and else into a new
+    /// one.
     pub fn pack(&mut self, head: &[u8], rest: &[u8], limit: usize) {
-        if head.len() + rest.len() <= self.room(limit) {
+        let is_empty = self.ends.last().is_some_and(|end| *end == self.begin(self.len() - 1));
+        if is_empty || head.len() + rest.len() <= self.room(limit) {
             self.ends.pop();
         }
         self.bytes.extend_from_slice(head);
@@ -127,7 +133,7 @@ impl Datagrams {
     }
 }
 
-/// Gives the epoch-0 records in `bytes`, datagrams back to back, the numbers from `next` on.
+/// Gives the epoch-0 records of one datagram the numbers from `next` on.
 pub fn renumber(mut bytes: &mut [u8], next: &mut u64) {
     while let Some((Record { epoch, bytes: record, .. }, _)) = Record::parse(bytes) {
         let (record, rest) = bytes.split_at_mut(record.len());

@@ -9,3 +9,4 @@ pub mod hello;
 pub mod hello_verify;
 pub mod record;
 pub mod refragment;
+pub mod routability;

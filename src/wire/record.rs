@@ -21,6 +21,8 @@ pub mod content_type {
     pub const APPLICATION_DATA: u8 = 23;
     /// A record with a connection ID (RFC 9146).
     pub const TLS12_CID: u8 = 25;
+    /// Return routability check (RFC 9853).
+    pub const RETURN_ROUTABILITY_CHECK: u8 = 27;
 }
 
 /// One record of a datagram, as it stands on the wire.
@@ -34,26 +36,46 @@ pub struct Record<'a> {
     pub epoch: u16,
     /// The 48-bit number of the record in its epoch.
     pub sequence: u64,
+    /// The receiver's connection ID, behind the number (RFC 9146 4); empty in all types but 25.
+    pub cid: &'a [u8],
     /// Header and fragment together.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
     /// The first record of `datagram`, and what follows it. `None` where no whole record with a DTLS version stands there.
+    ///
+    /// Only who has given out a connection ID knows how long it is: here a record with one reaches to the end of the
+    /// datagram, and where its ID ends is not told.
     #[inline]
     pub fn parse(datagram: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
+        Record::parse_with(datagram, 0)
+    }
+
+    /// The same for the receiver of the datagram, whose connection IDs have `cid_len` bytes.
+    #[inline]
+    pub fn parse_with(datagram: &'a [u8], cid_len: usize) -> Option<(Record<'a>, &'a [u8])> {
         let header = datagram.first_chunk::<HEADER_LEN>()?;
-        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
-        if header[1] != 0xfe || length > FRAGMENT_MAX || datagram.len() < HEADER_LEN + length {
+        let (cid, end) = match header[0] {
+            content_type::TLS12_CID if cid_len == 0 => (&[][..], datagram.len()),
+            content_type::TLS12_CID => {
+                let (cid, rest) = datagram[HEADER_LEN - 2..].split_at_checked(cid_len)?;
+                let length = u16::from_be_bytes(*rest.first_chunk()?);
+                (cid, HEADER_LEN + cid_len + usize::from(length))
+            }
+            _ => (&[][..], HEADER_LEN + usize::from(u16::from_be_bytes([header[11], header[12]]))),
+        };
+        if header[1] != 0xfe || end - HEADER_LEN - cid.len() > FRAGMENT_MAX || datagram.len() < end {
             return None;
         }
-        let (bytes, rest) = datagram.split_at(HEADER_LEN + length);
+        let (bytes, rest) = datagram.split_at(end);
         let number = u64::from_be_bytes([0, 0, header[5], header[6], header[7], header[8], header[9], header[10]]);
         let record = Record {
             content_type: header[0],
             version: u16::from_be_bytes([header[1], header[2]]),
             epoch: u16::from_be_bytes([header[3], header[4]]),
             sequence: number,
+            cid,
             bytes,
         };
         Some((record, rest))
@@ -62,17 +84,25 @@ impl<'a> Record<'a> {
     /// What the header stands in front of.
     #[inline]
     pub fn fragment(&self) -> &'a [u8] {
-        &self.bytes[HEADER_LEN..]
+        &self.bytes[HEADER_LEN + self.cid.len()..]
     }
 }
 
 /// The whole records of a datagram, in order; ends silently at the first that is cut short or no record at all.
 #[derive(Clone, Debug)]
-pub struct Records<'a>(&'a [u8]);
+pub struct Records<'a> {
+    rest: &'a [u8],
+    cid_len: usize,
+}
 
-/// Walks the records of `datagram`.
+/// Walks the records of `datagram`. One with a connection ID is the last of them; see [`Record::parse`].
 pub fn records(datagram: &[u8]) -> Records<'_> {
-    Records(datagram)
+    records_with(datagram, 0)
+}
+
+/// Walks the records of a datagram for its receiver, whose connection IDs have `cid_len` bytes.
+pub fn records_with(datagram: &[u8], cid_len: usize) -> Records<'_> {
+    Records { rest: datagram, cid_len }
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -80,8 +110,8 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Record<'a>> {
-        let (record, rest) = Record::parse(self.0)?;
-        self.0 = rest;
+        let (record, rest) = Record::parse_with(self.rest, self.cid_len)?;
+        self.rest = rest;
         Some(record)
     }
 }

@@ -17,7 +17,12 @@ pub const LIMIT_MIN: usize = HEADERS_LEN + 1;
 pub fn refragment(flight: &Datagrams, limit: usize, out: &mut Datagrams) {
     out.clear();
     let limit = limit.max(LIMIT_MIN);
+    let mut behind_id = false;
     for record in flight.iter().flat_map(records) {
+        // What stands behind a record with a connection ID is not found by who does not know how long that is.
+        if std::mem::replace(&mut behind_id, record.content_type == content_type::TLS12_CID) {
+            out.push(&[]);
+        }
         if !is_splittable(&record) {
             out.pack(record.bytes, &[], limit);
             continue;

@@ -8,7 +8,7 @@ enum { LOOK_AGAIN_US = 50000 };
 int main(int argc, char **argv)
 {
     struct options options;
-    dv_callbacks callbacks = { sizeof(callbacks), NULL, answer, answer };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .message = answer, .close = answer };
     dv_server *server = NULL;
     int code = read_options(&options, argc, argv);
     SSL_CTX *ctx = NULL;

@@ -57,7 +57,7 @@ static struct {
 static void
 each_is_busy(int level, const char *line, void *user)
 {
-    static const dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
+    static const dv_callbacks callbacks = { .size = sizeof(callbacks) };
     dv_endpoint *e = inside.side->endpoint, *other = NULL;
     dv_session s = inside.side->session, connected;
     dv_server *server = inside.server, *another = NULL;
@@ -123,7 +123,7 @@ each_is_busy(int level, const char *line, void *user)
 static void
 in_the_log_callback(struct side *side, SSL_CTX *ctx)
 {
-    dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
+    dv_callbacks callbacks = { .size = sizeof(callbacks) };
 
     inside.ctx = ctx;
     inside.side = side;
@@ -214,7 +214,7 @@ own_cookie(SSL *ssl, unsigned char *cookie, unsigned int *len)
 static void
 contexts(const char *certs, struct side *side)
 {
-    static const dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
+    static const dv_callbacks callbacks = { .size = sizeof(callbacks) };
     SSL_CTX *cookies = context(certs, "server-ecdsa"), *stream = SSL_CTX_new(TLS_method());
     SSL_CTX *only_server = SSL_CTX_new(DTLS_server_method()), *good = context(certs, "server-ecdsa");
     dv_endpoint *e = (dv_endpoint *)callbacks.size;
@@ -315,7 +315,7 @@ static void
 server_doors(const char *certs, struct side *side)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
-    dv_callbacks callbacks = { sizeof(callbacks), hold, NULL, NULL };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = hold };
     dv_server *server;
     dv_endpoint *client;
     dv_config config;

@@ -353,7 +353,7 @@ client_echo(struct client *client, const char *message)
 static dv_server *
 server_at(SSL_CTX *ctx, int workers, int *port)
 {
-    dv_callbacks callbacks = { sizeof(callbacks), open_cb, message_cb, close_cb };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = open_cb, .message = message_cb, .close = close_cb };
     dv_server *server = NULL;
     dv_config config;
     char text[16];

@@ -52,6 +52,12 @@ int main(void)
     OFFSET(dv_config, secret_file);
     OFFSET(dv_config, native_records);
     OFFSET(dv_config, require_extended_master_secret);
+    OFFSET(dv_config, connection_ids);
+    OFFSET(dv_config, connection_id_len);
+    OFFSET(dv_config, connection_id_padding);
+    OFFSET(dv_config, routability_checks);
+    OFFSET(dv_config, connection_id_server_id_len);
+    OFFSET(dv_config, connection_id_server_id);
 
     SIZE(dv_address);
     OFFSET(dv_address, any);
@@ -113,10 +119,17 @@ int main(void)
     OFFSET(dv_stats, datagrams_refused);
     OFFSET(dv_stats, messages_refused);
     OFFSET(dv_stats, records_taken_over);
+    OFFSET(dv_stats, connection_ids_used);
+    OFFSET(dv_stats, peers_moved);
+    OFFSET(dv_stats, addresses_proven);
+    OFFSET(dv_stats, addresses_refused);
+    OFFSET(dv_stats, datagrams_withheld);
+    OFFSET(dv_stats, datagrams_handed_over);
     SIZE(dv_callbacks);
     OFFSET(dv_callbacks, size);
     OFFSET(dv_callbacks, open);
     OFFSET(dv_callbacks, message);
     OFFSET(dv_callbacks, close);
+    OFFSET(dv_callbacks, moved);
     return 0;
 }

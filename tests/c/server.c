@@ -222,7 +222,7 @@ echo(const char *certs, int workers)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
     SSL_CTX *client_ctx = client_context(certs);
-    dv_callbacks callbacks = { sizeof(callbacks), open_cb, message_cb, close_cb };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = open_cb, .message = message_cb, .close = close_cb };
     dv_stats stats = { .size = sizeof(stats) };
     dv_config config;
     dv_server *server;
@@ -290,7 +290,7 @@ static void
 handed_in(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
-    dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
+    dv_callbacks callbacks = { .size = sizeof(callbacks) };
     struct sockaddr_in address = { AF_INET, 0, { htonl(INADDR_LOOPBACK) }, { 0 } };
     socklen_t len = sizeof(address);
     dv_server *server;
@@ -323,7 +323,7 @@ forked(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
     SSL_CTX *client_ctx = context(certs, "client");
-    dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL };
+    dv_callbacks callbacks = { .size = sizeof(callbacks) };
     dv_server *runs, *idle;
     struct client client;
     int port, status = -1;
@@ -367,11 +367,11 @@ static void
 bad_input(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa");
-    dv_callbacks callbacks = { sizeof(callbacks), NULL, NULL, NULL }, tiny = { 1, NULL, NULL, NULL };
+    dv_callbacks callbacks = { .size = sizeof(callbacks) }, tiny = { .size = 1 };
     struct {
         dv_callbacks known;
         void (*later)(void);
-    } newer = { { sizeof(newer), NULL, NULL, NULL }, NULL };
+    } newer = { { .size = sizeof(newer) }, NULL };
     dv_stats stats = { .size = 0 };
     dv_config config;
     dv_server *server = (dv_server *)&marker;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use dv_dtls::wire::record::{HEADER_LEN, records};
+use dv_dtls::wire::record::{HEADER_LEN, records_with};
 use dv_dtls::{CloseReason, Config, Session};
 
+use crate::CID_LEN;
 use crate::contexts::*;
 use crate::net::*;
 
@@ -148,6 +149,10 @@ impl Restart {
 
 #[test]
 fn a_client_restarts_on_its_port() {
+    if CID_LEN != 0 {
+        // Who is known by an ID may be anywhere: see cids.rs.
+        return;
+    }
     let Restart { mut world, server, first, at_server, second, .. } = Restart::new(3);
     // The old program is gone.
     world.nodes[first].address.set_port(1);
@@ -285,7 +290,7 @@ fn several_messages_in_one_datagram() {
     }
     world.settle();
     let glued = world.sent.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect::<Vec<_>>();
-    assert_eq!(records(&glued).count(), 5);
+    assert_eq!(records_with(&glued, CID_LEN).count(), 5);
     let from = world.nodes[client].address;
     // Cut in the middle of the last: the whole ones count.
     world.inject(from, server, &glued[..glued.len() - HEADER_LEN]);

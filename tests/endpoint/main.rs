@@ -1,5 +1,5 @@
 //! The sans-IO endpoint, proved on a simulated network, with records of its own. The same with OpenSSL's is in
-//! openssl_records.rs.
+//! openssl_records.rs, with connection IDs in connection_ids.rs.
 
 mod bounds;
 mod contexts;
@@ -14,3 +14,6 @@ mod records;
 
 /// Whether endpoints make records themselves.
 const NATIVE_RECORDS: bool = true;
+
+/// Bytes of their connection IDs; 0: they want none.
+const CID_LEN: usize = 0;

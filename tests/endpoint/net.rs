@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dv_dtls::{CloseReason, Config, Connect, Endpoint, Error, Event, Session};
+use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Session};
 use openssl::ssl::SslContext;
 
-use crate::NATIVE_RECORDS;
+use crate::{CID_LEN, NATIVE_RECORDS};
 
 pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000_000;
@@ -87,12 +87,28 @@ impl World {
 
     /// Adds an endpoint with an address of its own; gives its number.
     pub fn add(&mut self, context: SslContext, config: Config) -> usize {
+        self.add_at(self.next_address(), context, config)
+    }
+
+    fn next_address(&self) -> SocketAddr {
         let host = u8::try_from(self.nodes.len() + 1).unwrap();
-        let address = SocketAddr::from((Ipv4Addr::new(10, 0, 0, host), 5684));
-        self.add_at(address, context, config)
+        SocketAddr::from((Ipv4Addr::new(10, 0, 0, host), 5684))
     }
 
     pub fn add_at(&mut self, address: SocketAddr, context: SslContext, mut config: Config) -> usize {
+        if CID_LEN != 0 {
+            config.connection_ids.get_or_insert(ConnectionIds { len: CID_LEN, ..ConnectionIds::default() });
+        }
+        self.add_plain_at(address, context, config)
+    }
+
+    /// With connection IDs only if `config` says so.
+    #[allow(dead_code)] // Where nobody has any.
+    pub fn add_plain(&mut self, context: SslContext, config: Config) -> usize {
+        self.add_plain_at(self.next_address(), context, config)
+    }
+
+    fn add_plain_at(&mut self, address: SocketAddr, context: SslContext, mut config: Config) -> usize {
         config.settings.native_records = NATIVE_RECORDS;
         let endpoint = Endpoint::new(context, config).unwrap();
         self.nodes.push(Node { address, endpoint, events: Vec::new(), failures: Vec::new(), echo: false });

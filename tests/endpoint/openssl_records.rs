@@ -10,3 +10,6 @@ mod net;
 
 /// Whether endpoints make records themselves.
 const NATIVE_RECORDS: bool = false;
+
+/// They have no connection IDs.
+const CID_LEN: usize = 0;

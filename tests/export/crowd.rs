@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use dv_dtls::{Config, Connect, Endpoint, Event, Session};
+use dv_dtls::{Config, Connect, ConnectionIds, Endpoint, Event, Session};
 use openssl::ssl::SslContext;
 
 use crate::clients::PATIENCE;
@@ -60,13 +60,19 @@ pub struct Crowd {
 impl Crowd {
     /// So many clients of the server at `to`, when all of them have their session and have been answered.
     pub fn of(count: usize, to: SocketAddr) -> Crowd {
+        Crowd::with(count, to, None)
+    }
+
+    /// The same, of clients that want connection IDs.
+    pub fn with(count: usize, to: SocketAddr, connection_ids: Option<ConnectionIds>) -> Crowd {
         allow_sockets(count);
         let tally = Arc::new(Tally::default());
         let context = contexts::client();
         let threads = (0..THREADS).map(|number| {
             let part = count / THREADS + usize::from(number < count % THREADS);
             let (tally, context) = (tally.clone(), context.clone());
-            thread::spawn(move || run(part, to, &context, &tally))
+            let config = Config { accept: false, connection_ids: connection_ids.clone(), ..Config::default() };
+            thread::spawn(move || run(part, to, &context, &config, &tally))
         });
         let crowd = Crowd { count, threads: threads.collect(), tally };
         crowd.all_are_answered();
@@ -127,7 +133,7 @@ impl Drop for Crowd {
     }
 }
 
-fn run(count: usize, to: SocketAddr, context: &SslContext, tally: &Tally) {
+fn run(count: usize, to: SocketAddr, context: &SslContext, config: &Config, tally: &Tally) {
     let begin = Instant::now();
     let now = || begin.elapsed().as_micros() as u64 + 1;
     let mut clients: Vec<Client> = Vec::new();
@@ -135,7 +141,7 @@ fn run(count: usize, to: SocketAddr, context: &SslContext, tally: &Tally) {
     let (mut datagram, mut message) = ([0; 2048], Vec::new());
     while !tally.over.load(Ordering::SeqCst) {
         while clients.len() < count && clients.iter().filter(|client| !client.open).count() < AT_ONCE {
-            clients.push(Client::begin(context, to, now()));
+            clients.push(Client::begin(context, config, to, now()));
             marks.push((0, 0));
         }
         let marked = tally.marked.load(Ordering::SeqCst);
@@ -182,12 +188,12 @@ fn run(count: usize, to: SocketAddr, context: &SslContext, tally: &Tally) {
 }
 
 impl Client {
-    fn begin(context: &SslContext, to: SocketAddr, now: u64) -> Client {
+    fn begin(context: &SslContext, config: &Config, to: SocketAddr, now: u64) -> Client {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).unwrap();
         socket.connect(to).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let mut endpoint = Endpoint::new(context.clone(), Config { accept: false, ..Config::default() }).unwrap();
+        let mut endpoint = Endpoint::new(context.clone(), config.clone()).unwrap();
         let session = endpoint.connect(now, &Connect::to(to)).unwrap();
         let (sent, heard) = (Instant::now(), Instant::now());
         let mut client = Client { socket, endpoint, session, open: false, asked: 0, sent, answered: 0, heard };

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use dv_dtls::engine::records::SKIPPED;
 use dv_dtls::wire::record::{content_type, records};
-use dv_dtls::{CloseReason, Config, Connect, Endpoint, Error, Event, Exported, Imported, Info, Session, State};
+use dv_dtls::{
+    CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Exported, Imported, Info, Session, State,
+};
 use openssl::ssl::{SslContext, SslContextBuilder};
 
 use crate::contexts::*;
@@ -80,6 +82,12 @@ fn told(endpoint: &mut Endpoint) -> Vec<Event> {
 fn assert_no_number_twice(world: &World) -> usize {
     let mut seen = HashSet::new();
     for (from, to, bytes) in &world.sent {
+        if bytes[0] == content_type::TLS12_CID {
+            // Alone in its datagram. The peer may have been elsewhere before.
+            let number: [u8; 8] = bytes[3..11].try_into().unwrap();
+            assert!(seen.insert((*from, *from, number)), "{from}: {number:?}");
+            continue;
+        }
         for record in records(bytes).filter(|record| record.epoch == 1) {
             // The explicit nonce: OpenSSL's own is a random one.
             let nonce: [u8; 8] = record.fragment()[..8].try_into().unwrap();
@@ -547,4 +555,83 @@ fn again_and_again() {
         pair.talk();
     }
     assert_no_number_twice(&pair.world);
+}
+
+fn with_ids(len: usize, padding: u16) -> Config {
+    let ids = ConnectionIds { len, padding, server_id: vec![7; len.min(1)], ..ConnectionIds::default() };
+    Config { connection_ids: Some(ids), ..Config::default() }
+}
+
+/// Sessions with connection IDs are known by them in the new process, wherever their peers are by then.
+#[test]
+fn connection_ids_travel() {
+    for (at_server, at_client) in [(8, 8), (8, 0), (0, 5)] {
+        let mut world = World::new(1);
+        let node = world.add(server(), with_ids(at_server, 16));
+        let client = world.add(client(), with_ids(at_client, 0));
+        let (ours, theirs) = world.open(client, node);
+        let ids = |endpoint: &Endpoint, session: Session| {
+            let info = endpoint.info(session).unwrap();
+            (info.connection_id().to_vec(), info.peer_connection_id().to_vec())
+        };
+        let before = ids(&world.nodes[node].endpoint, theirs);
+        assert_eq!((before.0.len(), before.1.len()), (at_server, at_client));
+        let (bytes, _) = export(&mut world.nodes[node].endpoint);
+
+        // Who has IDs of another length would never find its sessions.
+        let mut other = Endpoint::new(server(), with_ids(4, 0)).unwrap();
+        let read = || dv_dtls::Export::read(&mut &bytes[..], &crate::key()).unwrap();
+        let refused = other.import(world.now, read());
+        assert_eq!(refused.is_err(), at_server > 0, "{refused:?}");
+        assert!(at_server == 0 || matches!(refused, Err(Error::Invalid(why)) if why.contains("8 bytes")));
+
+        let mut new = Endpoint::new(server(), with_ids(at_server, 16)).unwrap();
+        assert_eq!(import(&mut new, world.now, &bytes), Imported { sessions: 1, skipped: 0 });
+        assert_eq!(import(&mut new, world.now, &bytes), Imported { sessions: 0, skipped: 1 }, "somebody has that ID");
+        world.nodes[node].endpoint = new;
+        world.nodes[node].events.clear();
+        let mut pair = Pair { world, server: node, client, theirs, ours };
+        pair.talk();
+        let theirs = pair.theirs;
+        assert_eq!(ids(pair.server(), theirs), before);
+        if at_server > 0 {
+            let elsewhere = SocketAddr::from(([10, 0, 1, 1], 1));
+            pair.world.nodes[client].address = elsewhere;
+            pair.talk();
+            assert_eq!(pair.server().info(theirs).unwrap().peer(), elsewhere);
+        }
+        assert_no_number_twice(&pair.world);
+    }
+}
+
+/// An address that has not shown that it receives is none that somebody else is told of.
+#[test]
+fn an_unproven_address_does_not_travel() {
+    let mut world = World::new(1);
+    let node = world.add(server(), with_ids(8, 0));
+    let client = world.add(client(), with_ids(8, 0));
+    let (ours, theirs) = world.open(client, node);
+    let home = world.nodes[client].address;
+    let elsewhere = SocketAddr::from(([10, 0, 1, 1], 1));
+    // The server's questions get no answer.
+    world.pass = Box::new(move |(_, to, _)| *to != elsewhere);
+    world.nodes[client].address = elsewhere;
+    world.send(client, ours, b"here I am");
+    world.settle();
+    let info = world.nodes[node].endpoint.info(theirs).unwrap();
+    assert_eq!((info.peer(), info.is_peer_proven()), (elsewhere, false));
+    let (bytes, _) = export(&mut world.nodes[node].endpoint);
+    let mut new = Endpoint::new(server(), with_ids(8, 0)).unwrap();
+    import(&mut new, world.now, &bytes);
+    let session = new.sessions().next().unwrap();
+    let info = new.info(session).unwrap();
+    assert_eq!((info.peer(), info.is_peer_proven()), (home, true));
+    // Where it is, it can say again.
+    world.pass = Box::new(|_| true);
+    world.nodes[node].endpoint = new;
+    world.nodes[node].events.clear();
+    let mut pair = Pair { world, server: node, client, theirs: session, ours };
+    pair.talk();
+    let info = pair.world.nodes[node].endpoint.info(session).unwrap();
+    assert_eq!((info.peer(), info.is_peer_proven()), (elsewhere, true));
 }

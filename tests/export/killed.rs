@@ -158,7 +158,8 @@ fn the_exporting_process_while_it_writes() {
     pipe.read_exact(&mut read).unwrap();
     exporter.kill();
     pipe.read_to_end(&mut read).unwrap();
-    assert!(read.len() > 60_000 && read.len() < 400 * 221, "{} bytes", read.len());
+    // How much a pipe holds is the kernel's choice: less than all that there is.
+    assert!(read.len() > 20_000 && read.len() < 400 * 221, "{} bytes", read.len());
     assert!(matches!(Export::read(&mut &read[..], &key()), Err(Error::Import(why)) if why.contains("cut short")));
     crowd.assert_undisturbed();
 }

@@ -23,6 +23,9 @@ use dv_dtls::{Endpoint, Export, ExportKey, Exported, Imported};
 /// Whether endpoints make records themselves: only then can sessions travel.
 const NATIVE_RECORDS: bool = true;
 
+/// Bytes of the connection IDs of endpoints that say nothing else; 0: they want none.
+const CID_LEN: usize = 0;
+
 fn key() -> ExportKey {
     ExportKey::new([7; ExportKey::LEN])
 }

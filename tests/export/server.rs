@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use dv_dtls::{CloseReason, Context, Error, Export, Exported, Handler, Imported, Server, ServerConfig, Session};
+use dv_dtls::{
+    CloseReason, ConnectionIds, Context, Error, Export, Exported, Handler, Imported, Server, ServerConfig, Session,
+};
 
 use crate::clients::{Client, PATIENCE};
 use crate::contexts;
@@ -66,11 +68,20 @@ pub fn open(path: &PathBuf) -> File {
 
 /// So many clients talk to a server, and go on with another one.
 fn change(clients: usize, workers: [usize; 2], host: &str, name: &str) {
+    change_with(clients, workers, host, name, None);
+}
+
+fn change_with(clients: usize, workers: [usize; 2], host: &str, name: &str, ids: Option<ConnectionIds>) {
+    let config = |workers| {
+        let mut config = config(workers);
+        config.endpoint.connection_ids = ids.clone();
+        config
+    };
     let (old, seen_by_old) = echo(config(workers[0]));
     let address = old.bind(host).unwrap();
     old.start().unwrap();
     let to = if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address };
-    let crowd = Crowd::of(clients, to);
+    let crowd = Crowd::with(clients, to, ids.clone());
     let (path, mut out) = file(name);
 
     let begin = Instant::now();
@@ -119,6 +130,14 @@ fn clients_of_several_workers_notice_nothing() {
     change(60, [2, 3], "127.0.0.1:0", "several-v4");
     change(60, [3, 2], "[::1]:0", "several-v6");
     change(40, [1, 4], "[::]:0", "several-mapped");
+}
+
+/// There it is the connection ID that says which worker a session belongs to.
+#[test]
+fn clients_with_connection_ids_notice_nothing() {
+    let ids = |server_id: &[u8]| Some(ConnectionIds { server_id: server_id.into(), ..ConnectionIds::default() });
+    change_with(60, [2, 3], "127.0.0.1:0", "ids", ids(&[7]));
+    change_with(60, [3, 1], "127.0.0.1:0", "ids", ids(&[]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Clients that are endpoints on sockets of their own, and servers for them.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub enum Told {
     Open { session: Session, worker: usize },
     Message { session: Session, worker: usize, message: Vec<u8> },
+    Moved { session: Session, worker: usize },
     Close { session: Session, worker: usize, reason: CloseReason },
 }
 
@@ -33,6 +34,10 @@ impl Handler for Echo {
     fn message(&self, context: &mut Context<'_>, session: Session, message: &[u8]) {
         context.send(session, message).unwrap();
         let _ = self.0.send(Told::Message { session, worker: context.worker(), message: message.to_vec() });
+    }
+
+    fn moved(&self, context: &mut Context<'_>, session: Session) {
+        let _ = self.0.send(Told::Moved { session, worker: context.worker() });
     }
 
     fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {
@@ -71,12 +76,17 @@ impl Client {
     }
 
     pub fn begin_with(context: &SslContext, connect: Connect<'_>) -> Client {
+        let any = if connect.to.is_ipv4() { "0.0.0.0" } else { "::" };
+        let config = Config { accept: false, ..Config::default() };
+        Client::begin_as(context, connect, config, any.parse().unwrap())
+    }
+
+    pub fn begin_as(context: &SslContext, connect: Connect<'_>, config: Config, from: IpAddr) -> Client {
         let to = connect.to;
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any).unwrap();
+        let socket = UdpSocket::bind((from, 0)).unwrap();
         // Connected, it receives nothing that comes from another address than it has spoken to.
         socket.connect(to).unwrap();
-        let mut endpoint = Endpoint::new(context.clone(), Config { accept: false, ..Config::default() }).unwrap();
+        let mut endpoint = Endpoint::new(context.clone(), config).unwrap();
         let session = endpoint.connect(1, &connect).unwrap();
         let mut client = Client { socket, to, endpoint, session, began: Instant::now(), events: Vec::new() };
         client.transmit();
@@ -93,6 +103,13 @@ impl Client {
     /// Waits for the end of the handshake.
     pub fn finish(&mut self) {
         self.wait_for(|event| matches!(event, Event::Opened { .. }));
+    }
+
+    /// From now on the client's datagrams come from another port, and what goes to the old one is lost.
+    pub fn rebind(&mut self) {
+        let socket = UdpSocket::bind((self.socket.local_addr().unwrap().ip(), 0)).unwrap();
+        socket.connect(self.to).unwrap();
+        self.socket = socket;
     }
 
     /// From now on another server gets what the client sends, and the client does not know.
@@ -159,6 +176,18 @@ impl Client {
         self.wait_for(|event| matches!(event, Event::Message { .. })).1
     }
 
+    /// The next message, if there is one in time.
+    pub fn message_within(&mut self, time: Duration) -> Option<Vec<u8>> {
+        let end = Instant::now() + time;
+        while !self.events.iter().any(|(event, _)| matches!(event, Event::Message { .. })) {
+            if Instant::now() >= end {
+                return None;
+            }
+            self.receive();
+        }
+        Some(self.message())
+    }
+
     /// Why the session has ended.
     pub fn end(&mut self) -> CloseReason {
         match self.wait_for(|event| matches!(event, Event::Closed { .. })) {
@@ -168,11 +197,12 @@ impl Client {
     }
 
     fn wait_for(&mut self, wanted: impl Fn(&Event) -> bool) -> (Event, Vec<u8>) {
+        let waiting = Instant::now();
         loop {
             if let Some(at) = self.events.iter().position(|(event, _)| wanted(event)) {
                 return self.events.remove(at);
             }
-            assert!(self.began.elapsed() < PATIENCE, "nothing has come; there were {:?}", self.events);
+            assert!(waiting.elapsed() < PATIENCE, "nothing has come; there were {:?}", self.events);
             self.receive();
         }
     }

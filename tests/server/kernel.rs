@@ -182,7 +182,9 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
             }
             assert!(sent < 1000, "nobody says that it is too much");
         }
-        assert!(sent as usize * 204 > WAITING_MAX && server.stats().sockets.socket_full > 0);
+        // What waits at the session's worker may be full of echoes; then only the way there holds some.
+        assert!(sent > 10, "{sent} messages");
+        wait_until(|| server.stats().sockets.socket_full > 0);
 
         full.store(false, Ordering::Relaxed);
         (0..100u32).for_each(|number| assert_eq!(client.message(), number.to_be_bytes()));

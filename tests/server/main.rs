@@ -6,6 +6,7 @@ mod clients;
 mod contexts;
 mod fleet;
 mod kernel;
+mod moving;
 mod operation;
 mod sockets;
 mod workers;

@@ -43,6 +43,7 @@ fn sessions_are_spread_and_stay_with_their_worker() {
         match told.recv_timeout(PATIENCE).unwrap() {
             Told::Open { session, worker } => assert_eq!(workers.insert(session, worker), None),
             Told::Message { session, worker, .. } => assert_eq!(workers[&session], worker),
+            Told::Moved { .. } => panic!("without connection IDs nobody moves"),
             Told::Close { session, worker, reason } => {
                 assert_eq!((workers[&session], CloseReason::ByPeer), (worker, reason));
                 closed += 1;

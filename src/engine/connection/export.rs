@@ -23,7 +23,7 @@ impl Connection {
         if self.state != State::Established || self.is_forked() {
             return None;
         }
-        let Native { records, outbound, agreed, secrets } = &**native;
+        let Native { records, outbound, agreed, secrets, .. } = &**native;
         let resumption = agreed.resumption.as_ref().and_then(|kept| kept.to_der().ok());
         let flight = (self.flight.kept_until != NEVER).then(|| {
             let (sequence, datagrams) = outbound.flight();
@@ -47,13 +47,14 @@ impl Connection {
             peer: self.peer,
             local,
             verify_result: agreed.verify_result.as_raw(),
-            our_id: &[],
-            peer_id: &[],
+            our_id: &self.cid,
+            peer_id: records.cid(),
             alpn: agreed.alpn.as_deref(),
             server_name: agreed.server_name.as_deref(),
             psk_identity: agreed.psk_identity.as_deref(),
             certificate: agreed.certificate.as_deref(),
             resumption: resumption.map(Cow::Owned),
+            checks: self.checks,
             flight,
         })
     }
@@ -70,13 +71,16 @@ impl Connection {
         }
     }
 
-    /// Goes on with a connection of another process. `ssl` is any that is made with the context that it is to have; `None`
-    /// when something of the entry means nothing here.
+    /// Goes on with a connection of another process. `ssl` is any that is made with the context that it is to have; `padding`
+    /// as in [`OwnId`](super::OwnId). `None` when something of the entry means nothing here.
     #[inline(never)]
-    pub(crate) fn import(entry: &Entry<'_>, ssl: &SslRef, settings: &Settings, now: u64) -> Option<Connection> {
-        if !entry.our_id.is_empty() || !entry.peer_id.is_empty() {
-            return None;
-        }
+    pub(crate) fn import(
+        entry: &Entry<'_>,
+        ssl: &SslRef,
+        settings: &Settings,
+        padding: u16,
+        now: u64,
+    ) -> Option<Connection> {
         let srtp_profile = match entry.srtp {
             0 => None,
             number => Some(srtp_name(number)?),
@@ -105,9 +109,10 @@ impl Connection {
             server_random: *entry.server_random,
             digest: entry.suite.digest(),
         };
-        let records = Records::resume(entry.suite, &secrets, entry.server, entry.progress.clone());
+        let mut records = Records::with_cid(entry.suite, &secrets, entry.server, entry.peer_id.into(), padding);
+        records.go_on_elsewhere(entry.progress.clone());
         let payload = payload(settings.mtu, entry.peer);
-        let message_max = usize::from(entry.message_max).min(payload - records.sealed_len(0));
+        let message_max = usize::from(entry.message_max).min(records.content_max(payload));
         let mut outbound = Outbound::new(payload, entry.peer);
         let mut flight = Flight::new(settings, now);
         if let Some(kept) = &entry.flight {
@@ -115,7 +120,7 @@ impl Connection {
             flight.kept_until = now.saturating_add(kept.kept_for);
         }
         Some(Connection {
-            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
+            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets, newest: false })),
             peer: entry.peer,
             state: State::Established,
             why: None,
@@ -136,6 +141,11 @@ impl Connection {
             message_max,
             fragment_min: entry.suite.sealed_min(),
             born: fork::generation(),
+            offers: false,
+            cid: entry.our_id.into(),
+            padding,
+            checks: entry.checks,
+            early: None,
         })
     }
 }

@@ -48,16 +48,26 @@ impl Connection {
                     self.hold(record, counters);
                 }
             }
+            (1, _) if !self.is_expected(record) => counters.records_dropped.add(1),
+            (1, content_type::TLS12_CID) if self.protection.session().awaits_finished() => {
+                if self.step_with_cid(record, now, counters) {
+                    self.hold(record, counters);
+                }
+            }
             // Its time has come: forged ones that are held already must not stand in its way.
             (1, content_type::HANDSHAKE) if self.awaits_finished() => self.step_protected(record.bytes, now),
             // libssl would keep a read buffer of 16 KB for each record that comes before its keys.
-            (1, content_type::HANDSHAKE | content_type::ALERT | content_type::APPLICATION_DATA) => {
-                self.hold(record, counters);
-            }
+            (
+                1,
+                content_type::HANDSHAKE
+                | content_type::ALERT
+                | content_type::APPLICATION_DATA
+                | content_type::TLS12_CID,
+            ) => self.hold(record, counters),
             // An alert in clear may be anybody's.
             _ => counters.records_dropped.add(1),
         }
-        self.step_held(now);
+        self.step_held(now, counters);
     }
 
     /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
@@ -81,7 +91,7 @@ impl Connection {
 
     /// Shows libssl the held records whose time has come: a ChangeCipherSpec at any time, since it refuses it politely, and
     /// handshake records of the next epoch behind it.
-    pub(super) fn step_held(&mut self, now: u64) {
+    pub(super) fn step_held(&mut self, now: u64, counters: &Counters) {
         if self.held.is_empty() || self.state != State::Handshaking {
             return;
         }
@@ -101,11 +111,20 @@ impl Connection {
         let mut at = 0;
         while at < self.held.len() && self.awaits_finished() {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
-            if self.held[at][0] == content_type::HANDSHAKE {
-                let record = self.held.remove(at);
-                self.step_protected(&record, now);
-            } else {
+            if !matches!(self.held[at][0], content_type::HANDSHAKE | content_type::TLS12_CID) {
                 at += 1;
+                continue;
+            }
+            let bytes = self.held.remove(at);
+            match Record::parse_with(&bytes, self.cid.len()) {
+                Some((record, _)) if !self.is_expected(&record) => counters.records_dropped.add(1),
+                Some((record, _)) if record.content_type == content_type::TLS12_CID => {
+                    if self.step_with_cid(&record, now, counters) {
+                        self.held.insert(at, bytes);
+                        at += 1;
+                    }
+                }
+                _ => self.step_protected(&bytes, now),
             }
         }
     }
@@ -116,7 +135,7 @@ impl Connection {
             return;
         }
         for held in std::mem::take(&mut self.held) {
-            if let Some((record, _)) = Record::parse(&held) {
+            if let Some((record, _)) = Record::parse_with(&held, self.cid.len()) {
                 self.receive_record(now, &record, messages, counters);
             }
         }
@@ -141,7 +160,9 @@ impl Connection {
     /// One step of libssl's handshake.
     pub(super) fn step(&mut self, record: &[u8], now: u64) {
         self.protection.outbound().expect_new_flight();
-        match self.protection.session().handshake(record) {
+        let progress = self.protection.session().handshake(record);
+        self.put_cids();
+        match progress {
             Progress::Waiting => {}
             Progress::Finished => {
                 let finished = Record::parse(record).filter(|(record, _)| record.epoch == 1);
@@ -169,6 +190,7 @@ impl Connection {
         session.outbound().end_handshake();
         if self.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
             session.shutdown();
+            self.put_cids();
             self.end(CloseReason::Failed);
             self.why = Some(cause::no_extended_master_secret());
             return;
@@ -186,7 +208,11 @@ impl Connection {
             self.forget_flight();
         }
         if self.native {
-            self.protection.take_over(self.server, finished);
+            let early = self.settle_cids();
+            self.protection.take_over(self.server, early, finished);
+        }
+        if let Some(records) = self.protection.records() {
+            self.message_max = records.content_max(HEADER_LEN + self.fragment_min + self.message_max);
         }
     }
 
@@ -226,7 +252,11 @@ impl Connection {
             self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
-        if !(self.protection.session().repeats_by_libssl() && self.protection.session().handle_timeout()) {
+        // What libssl writes now takes the place of what it wrote before.
+        self.protection.outbound().expect_new_flight();
+        if self.protection.session().repeats_by_libssl() && self.protection.session().handle_timeout() {
+            self.put_cids();
+        } else {
             self.protection.outbound().resend();
         }
         counters.flights_resent_on_timeout.add(1);

@@ -4,6 +4,7 @@
 //! What an outsider could forge is sorted out before libssl sees it: records of the wrong epoch, alerts in clear, records
 //! that come before their keys. libssl would survive most of that, but not all, and not in every version.
 
+mod cid;
 mod export;
 mod handshake;
 
@@ -13,7 +14,9 @@ use std::time::Duration;
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
 
+pub use self::cid::OwnId;
 use super::protection::{Protection, Settled};
+use super::records::Records;
 use super::settings::Settings;
 use super::stats::Counters;
 use crate::log::log;
@@ -23,6 +26,7 @@ use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, content_type, records};
+use crate::wire::routability::Check;
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
@@ -83,6 +87,15 @@ pub enum SendError {
     Failed,
 }
 
+/// On what terms a server begins a handshake.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The hello bears a cookie that was verified. Without it the handshake begins with any hello.
+    pub listen: bool,
+    /// What is offered, where the client wants connection IDs.
+    pub own: Option<OwnId>,
+}
+
 /// One connection.
 pub struct Connection {
     protection: Protection,
@@ -108,6 +121,24 @@ pub struct Connection {
     message_max: usize,
     fragment_min: usize,
     born: u32,
+    /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
+    offers: bool,
+    cid: Box<[u8]>,
+    padding: u16,
+    checks: bool,
+    /// Records of our own while OpenSSL makes the handshake; see [`cid`].
+    early: Option<Box<Records>>,
+}
+
+/// What a record has told about its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// It was the peer beyond doubt: the record is authentic, in an established connection.
+    pub authentic: bool,
+    /// And no record with a higher number had come.
+    pub newest: bool,
+    /// What it says about an address.
+    pub check: Option<Check>,
 }
 
 /// When our last flight was sent, and when it is sent again.
@@ -125,15 +156,14 @@ struct Flight {
 impl Connection {
     /// Begins a server's side with the hello at the start of `datagram`.
     ///
-    /// `listen`: the hello bears a cookie that was verified. Without it the handshake begins with any hello. None when libssl
-    /// does not take it.
+    /// None when libssl does not take it.
     pub fn accept(
         context: &SslContextRef,
         settings: &Settings,
         peer: SocketAddr,
         hello: &ClientHello<'_>,
         datagram: &[u8],
-        listen: bool,
+        terms: Terms,
         now: u64,
     ) -> Option<Box<Connection>> {
         let session = match Session::accept(context, peer, &parameters(settings, peer)) {
@@ -145,10 +175,11 @@ impl Connection {
         };
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
+        terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;
         connection.client_random = *hello.random;
         connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
-        if !listen {
+        if !terms.listen {
             connection.protection.session().begin_handshake(hello.record_sequence);
             connection.step(first, now);
         } else if connection.protection.session().listen(first, hello.record_sequence) {
@@ -164,12 +195,14 @@ impl Connection {
         context: &SslContextRef,
         settings: &Settings,
         peer: SocketAddr,
+        own: Option<OwnId>,
         now: u64,
         prepare: impl FnOnce(&mut SslRef) -> Result<(), E>,
     ) -> Result<Connection, E> {
         let mut session = Session::connect(context, peer, &parameters(settings, peer))?;
         prepare(session.ssl_mut())?;
         let mut connection = Connection::new(session, settings, peer, now);
+        own.map_or(Ok(()), |own| connection.offer(own))?;
         connection.step(&[], now);
         match connection.why.take() {
             Some(why) => Err(why.into()),
@@ -199,6 +232,11 @@ impl Connection {
             message_max: 0,
             fragment_min: 0,
             born: fork::generation(),
+            offers: false,
+            cid: Box::default(),
+            padding: 0,
+            checks: false,
+            early: None,
         }
     }
 
@@ -210,22 +248,22 @@ impl Connection {
         }
     }
 
-    /// Takes one record of a datagram. Gives whether it was the peer's beyond doubt: authentic, in an established connection.
+    /// Takes one record of a datagram.
     pub fn receive_record(
         &mut self,
         now: u64,
         record: &Record<'_>,
         messages: &mut Datagrams,
         counters: &Counters,
-    ) -> bool {
+    ) -> Heard {
         match self.state {
             State::Handshaking => {
                 self.handshake_record(now, record, counters);
                 self.open_held(now, messages, counters);
-                false
+                Heard::default()
             }
             State::Established => self.established_record(now, record, messages, counters),
-            State::Closed(_) => false,
+            State::Closed(_) => Heard::default(),
         }
     }
 
@@ -235,67 +273,75 @@ impl Connection {
         record: &Record<'_>,
         messages: &mut Datagrams,
         counters: &Counters,
-    ) -> bool {
-        if record.epoch == 0 && is_change_cipher_spec(record) && self.flight.kept_until != NEVER {
-            // The peer repeats his last flight. If he has no new Finished for it any more, nothing else tells.
+    ) -> Heard {
+        if self.flight.kept_until != NEVER && self.may_repeat_flight(record) {
             self.repeat(now, counters);
-            return false;
+            return Heard::default();
         }
-        if record.epoch != 1 || record.fragment().len() < self.fragment_min {
-            counters.records_dropped.add(1);
-            return false;
-        }
-        let authentic = match record.content_type {
-            content_type::APPLICATION_DATA | content_type::ALERT | content_type::HANDSHAKE => {
-                self.open(now, record, messages, counters)
-            }
-            _ => {
-                counters.records_dropped.add(1);
-                false
-            }
+        let known = match record.content_type {
+            content_type::APPLICATION_DATA | content_type::ALERT | content_type::HANDSHAKE => true,
+            content_type::RETURN_ROUTABILITY_CHECK => self.checks,
+            content_type::TLS12_CID => !self.cid.is_empty(),
+            _ => false,
         };
-        if authentic {
+        if !known || record.epoch != 1 || record.cid != &*self.cid || record.fragment().len() < self.fragment_min {
+            counters.records_dropped.add(1);
+            return Heard::default();
+        }
+        let heard = self.open(now, record, messages, counters);
+        if heard.authentic {
             self.heard = now;
             self.used = now;
             self.released = false;
-            if record.content_type == content_type::APPLICATION_DATA && self.flight.kept_until != NEVER {
-                self.forget_flight();
-            }
             if matches!(self.state, State::Closed(CloseReason::ByPeer)) {
                 counters.closed_by_peer.add(1);
             }
         }
-        authentic
+        heard
     }
 
-    fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> bool {
-        match self.protection.open(record, messages) {
-            Opened::Message | Opened::Empty => true,
-            Opened::Nothing => {
-                if self.protection.is_exhausted() {
-                    self.exhaust();
-                }
-                false
-            }
-            Opened::Finished => {
-                self.answer_repeat(now, counters);
-                true
-            }
-            Opened::CloseNotify => {
-                self.end(CloseReason::ByPeer);
-                true
-            }
-            Opened::Failed(why) => {
-                self.end(CloseReason::Failed);
-                self.why = Some(why);
-                true
+    /// Whether it belongs to the peer's last flight and nothing else will tell that he repeats it: if he has no new Finished
+    /// any more, a ChangeCipherSpec, or with connection IDs the Finished under its old number.
+    fn may_repeat_flight(&self, record: &Record<'_>) -> bool {
+        match record.epoch {
+            0 => is_change_cipher_spec(record),
+            _ => {
+                record.content_type == content_type::TLS12_CID
+                    && self.protection.records().is_some_and(|records| records.is_finished(record))
             }
         }
     }
 
+    fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> Heard {
+        let mut check = None;
+        match self.protection.open(record, messages) {
+            Opened::Message => self.forget_flight(),
+            Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
+            Opened::Empty => {}
+            Opened::Nothing => {
+                if self.protection.is_exhausted() {
+                    self.exhaust();
+                }
+                return Heard::default();
+            }
+            Opened::Finished => {
+                self.answer_repeat(now, counters);
+            }
+            Opened::Check(message) => check = Some(message).filter(|_| self.checks),
+            Opened::CloseNotify => self.end(CloseReason::ByPeer),
+            Opened::Failed(why) => {
+                self.end(CloseReason::Failed);
+                self.why = Some(why);
+            }
+        }
+        Heard { authentic: true, newest: self.protection.was_newest(), check }
+    }
+
     fn forget_flight(&mut self) {
-        self.flight.kept_until = NEVER;
-        self.protection.outbound().forget_flight();
+        if self.flight.kept_until != NEVER {
+            self.flight.kept_until = NEVER;
+            self.protection.outbound().forget_flight();
+        }
     }
 
     /// Protects a message; the datagram waits in [`Connection::transmit`].
@@ -424,6 +470,41 @@ impl Connection {
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The peer is somewhere else from now on.
+    pub(super) fn move_to(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
+
+    /// Our connection ID, with which records come in: until the handshake is over that which is offered. Empty: none.
+    pub fn cid(&self) -> &[u8] {
+        &self.cid
+    }
+
+    /// The peer's connection ID, which our records carry. Empty: none.
+    pub fn peer_cid(&self) -> &[u8] {
+        self.protection.records().map_or(&[], Records::cid)
+    }
+
+    /// Whether return routability checks were agreed on.
+    pub(super) fn checks(&self) -> bool {
+        self.checks && self.is_native()
+    }
+
+    /// A datagram with a message about an address.
+    pub(super) fn seal_check(&mut self, check: Check) -> Option<Vec<u8>> {
+        if self.state == State::Established && !self.is_forked() { self.protection.seal_check(check) } else { None }
+    }
+
+    /// Bytes of the datagram that a message of `len` bytes becomes, where the records are ours.
+    pub(super) fn sealed_len(&self, len: usize) -> Option<usize> {
+        self.protection.records().map(|records| records.sealed_len(len))
+    }
+
+    /// Bytes of the next datagram that has to leave.
+    pub(super) fn next_len(&mut self) -> usize {
+        self.protection.outbound().next_len()
     }
 
     /// Whether `hello` is the one that began this connection, again.

@@ -21,6 +21,9 @@ pub enum Error {
     },
     /// Too much waits to leave: transmit first.
     Again,
+    /// More would go to an address that the peer has moved to and that has not shown that it receives: at most three times
+    /// what has come from there.
+    Unproven,
     /// There is a session with this peer already, or a handshake that wants to be one.
     Busy,
     /// The endpoint has as many sessions as it may have.
@@ -45,6 +48,7 @@ impl fmt::Display for Error {
             Error::NotEstablished => f.write_str("the session is not established"),
             Error::TooLong { max } => write!(f, "the message is longer than the {max} bytes that fit in a datagram"),
             Error::Again => f.write_str("too much waits to be sent"),
+            Error::Unproven => f.write_str("the peer's new address has not shown that it receives"),
             Error::Busy => f.write_str("there is a session with this peer already"),
             Error::Limit => f.write_str("there are as many sessions as there may be"),
             Error::Forked => f.write_str("made before a fork: a child must not send"),

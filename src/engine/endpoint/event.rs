@@ -20,6 +20,13 @@ pub enum Event {
         /// The session that it belongs to.
         session: Session,
     },
+    /// The peer has another address, from which a newer record has come than all before it, or it is back where it was.
+    /// Only with connection IDs. [`Info::peer`](super::Info::peer) tells the address, and
+    /// [`Info::is_peer_proven`](super::Info::is_peer_proven) whether it has shown that it receives.
+    Moved {
+        /// The session.
+        session: Session,
+    },
     /// The session is over. It can be asked for what it was until the next event is taken.
     Closed {
         /// The session.
@@ -33,7 +40,10 @@ impl Event {
     /// The session that the event is about.
     pub fn session(&self) -> Session {
         match *self {
-            Event::Opened { session } | Event::Message { session } | Event::Closed { session, .. } => session,
+            Event::Opened { session }
+            | Event::Message { session }
+            | Event::Moved { session }
+            | Event::Closed { session, .. } => session,
         }
     }
 
@@ -42,6 +52,7 @@ impl Event {
         match self {
             Event::Opened { .. } => Event::Opened { session },
             Event::Message { .. } => Event::Message { session },
+            Event::Moved { .. } => Event::Moved { session },
             Event::Closed { reason, .. } => Event::Closed { session, reason },
         }
     }

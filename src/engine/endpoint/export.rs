@@ -31,7 +31,8 @@ impl Endpoint {
         }
         let mut packed = Packed::default();
         for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
-            let mut entry = seat.connection.entry(self.now, seat.local, seat.user);
+            let (peer, local) = seat.proven_place();
+            let mut entry = seat.connection.entry(self.now, local, seat.user).map(|entry| Entry { peer, ..entry });
             match &entry {
                 Some(entry) if packed.push(entry) => self.exported.push(session),
                 _ => packed.exported.left += 1,
@@ -58,7 +59,7 @@ impl Endpoint {
         for session in std::mem::take(&mut self.exported) {
             let Some(seat) = self.seats.get_mut(session) else { continue };
             seat.connection.go_on();
-            self.timers.set(session, seat.connection.deadline());
+            self.timers.set(session, seat.deadline());
         }
     }
 
@@ -88,12 +89,20 @@ impl Endpoint {
         self.now = self.now.max(now);
         self.refuse_in_a_child()?;
         let ssl = Ssl::new(&self.context)?;
+        let padding = self.config.connection_ids.as_ref().map_or(0, |ids| ids.padding);
         let most = if self.is_numbered() { NUMBERED_SESSIONS_MAX as usize } else { usize::MAX };
         let seats = entries.into_iter().zip(self.seats.len()..).map(|(entry, before)| {
             if before >= most {
                 return Err(Error::Limit);
             }
-            let connection = Connection::import(&entry, &ssl, &self.config.settings, self.now).ok_or_else(|| {
+            if ![0, self.cids.cid_len()].contains(&entry.our_id.len()) {
+                let (theirs, ours) = (entry.our_id.len(), self.cids.cid_len());
+                return Err(Error::Invalid(format!(
+                    "sessions with connection IDs of {theirs} bytes: ours have {ours}"
+                )));
+            }
+            let connection = Connection::import(&entry, &ssl, &self.config.settings, padding, self.now);
+            let connection = connection.ok_or_else(|| {
                 Error::Import(format!("{}: a session that this library cannot go on with", entry.peer))
             })?;
             let seat = Seat::new(Box::new(connection), entry.local);
@@ -107,17 +116,25 @@ impl Endpoint {
         Ok(seats)
     }
 
-    /// Takes sessions in, but for those that their peer has begun anew here already.
+    /// Takes sessions in, but for those that their peer has begun anew here already, or whose connection ID another has.
     pub(crate) fn take_in(&mut self, seats: Vec<Seat>) -> Imported {
         let mut imported = Imported::default();
         for seat in seats {
             let (peer, server) = (seat.connection.peer(), seat.connection.is_server());
-            if self.sessions_with(peer).any(|session| self.is_open(session, server)) {
+            let has_id = !seat.cid.is_empty();
+            let begun_anew = match has_id {
+                true => self.cids.find(&seat.cid).is_some(),
+                false => self.sessions_with(peer).any(|session| self.is_open(session, server)),
+            };
+            if begun_anew {
                 imported.skipped += 1;
                 continue;
             }
-            let deadline = seat.connection.deadline();
-            let session = self.seats.insert(peer, seat, if server { Kind::Established } else { Kind::Foreign });
+            let deadline = seat.deadline();
+            let session = self.insert(peer, seat, if server { Kind::Established } else { Kind::Foreign });
+            if has_id {
+                self.seats.detach(session);
+            }
             self.timers.set(session, deadline);
             self.inbox.push(Event::Opened { session });
             imported.sessions += 1;

@@ -77,6 +77,21 @@ impl<'a> Info<'a> {
         self.0.connection.peer()
     }
 
+    /// Whether the peer's address has shown that it receives: always, unless the peer has moved there.
+    pub fn is_peer_proven(&self) -> bool {
+        self.0.unproven.is_none()
+    }
+
+    /// Our connection ID, which the peer's records carry; empty without one.
+    pub fn connection_id(&self) -> &'a [u8] {
+        self.0.connection.cid()
+    }
+
+    /// The peer's connection ID, which our records carry; empty without one.
+    pub fn peer_connection_id(&self) -> &'a [u8] {
+        self.0.connection.peer_cid()
+    }
+
     /// The address of ours that the peer speaks to.
     pub fn local(&self) -> Option<IpAddr> {
         self.0.local

@@ -4,13 +4,16 @@
 //! [`Endpoint::deadline`] has come; after either of them, and after what it does itself (connect, send, close), it takes the
 //! [`Endpoint::event`]s and sends what [`Endpoint::transmit`] gives.
 
+mod accept;
 mod config;
 mod connect;
 mod context;
 mod error;
 mod event;
 mod export;
+mod ids;
 mod info;
+mod migration;
 mod number;
 mod outbox;
 
@@ -22,28 +25,27 @@ use std::sync::Arc;
 
 use openssl::ssl::SslContext;
 
-pub(crate) use self::config::check_context;
-pub use self::config::{Config, CookieSecret};
+pub use self::config::{Config, ConnectionIds, CookieSecret};
 pub use self::connect::Connect;
 pub use self::context::{add_certificate, share_tickets};
 pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
 pub use self::info::Info;
+use self::migration::Unproven;
 pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
-use super::connection::{CloseReason, Connection, SendError, State};
+use super::connection::{CloseReason, Connection, OwnId, SendError, State, Terms};
 use super::cookie::CookieJar;
-use super::gate::{self, Verdict};
 pub use super::registry::Id as Session;
-use super::registry::{Kind, Limits, Refusal, Registry};
+use super::registry::{Cids, Kind, Limits, Registry};
 use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::log::log;
 use crate::tls::{self, fork};
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, records};
+use crate::wire::record::{Record, records_with};
 
 /// Connections with one peer address at once: an established one, and handshakes that want to take its place. An observer
 /// can replay hellos whose cookies are still good, so one such handshake does not push out another at once.
@@ -108,13 +110,14 @@ const SEGMENTS_BYTES: usize = 65_000;
 ///             Event::Opened { session } => assert_eq!(server.info(session)?.psk_identity(), Some(&b"alice"[..])),
 ///             Event::Message { session } => server.send(session, &message)?,
 ///             Event::Closed { session, reason } => println!("{session:?}: {reason:?}"),
+///             _ => {}
 ///         }
 ///     }
 ///     while let Some(event) = client.event(&mut message) {
 ///         match event {
 ///             Event::Opened { .. } => client.send(session, b"hello")?,
 ///             Event::Message { .. } => answer = Some(message.clone()),
-///             Event::Closed { .. } => {}
+///             _ => {}
 ///         }
 ///     }
 /// }
@@ -127,6 +130,7 @@ pub struct Endpoint {
     config: Config,
     jar: CookieJar,
     seats: Registry<Seat>,
+    cids: Cids,
     /// Those that are over and whose end the program has not been told, or only just now (`told`).
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
@@ -156,9 +160,15 @@ pub(crate) struct Seat {
     imported: bool,
     /// It stands in the queue of those with something to send.
     ready: bool,
+    /// [`Event::Moved`] waits to be told.
+    moved: bool,
     messages_waiting: u16,
     /// Of [`Outbox::waiting`].
     bytes_waiting: usize,
+    /// Our connection ID that is kept for it: records with it are its own.
+    cid: Box<[u8]>,
+    /// The peer has moved, and not shown yet that it receives there.
+    unproven: Option<Box<Unproven>>,
 }
 
 impl Endpoint {
@@ -166,15 +176,17 @@ impl Endpoint {
     /// certificates, verify mode, ALPN and so on) is set before.
     pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
         config.check()?;
-        check_context(&context, config.accept)?;
+        config.check_context(&context)?;
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
             None => CookieJar::new(&tls::random(32), 0),
         };
+        let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {
             context,
             jar,
             seats: Registry::new(Limits::from(&config.settings)),
+            cids,
             outbox: Outbox::new(config.max_waiting_bytes),
             config: Config { cookie_secret: None, ..config },
             ended: HashMap::new(),
@@ -193,7 +205,7 @@ impl Endpoint {
     /// Begins sessions with `context` from now on, with another certificate for instance. Those that there are go on with
     /// what they have.
     pub fn set_context(&mut self, context: SslContext) -> Result<(), Error> {
-        check_context(&context, self.config.accept)?;
+        self.config.check_context(&context)?;
         self.context = context;
         Ok(())
     }
@@ -216,89 +228,47 @@ impl Endpoint {
         match ClientHello::parse(datagram) {
             // Another hello than the one that we know is another handshake, beside what is there (RFC 6347 4.2.8).
             Some(hello) => match chain.into_iter().flatten().find(|session| self.is_begun_by(*session, &hello)) {
-                Some(session) => self.deliver(datagram, &[Some(session)]),
+                Some(session) => self.deliver(datagram, &[Some(session)], from, to),
                 None => self.stranger(datagram, from, to),
             },
-            None if chain[0].is_none() => self.stranger(datagram, from, to),
-            None => self.deliver(datagram, &chain),
+            None if chain[0].is_none() && !self.has_cid(datagram) => self.stranger(datagram, from, to),
+            None => self.deliver(datagram, &chain, from, to),
         }
     }
 
-    /// Shows each record to the connections with its sender, the oldest first, until one says that it is its own. A
-    /// handshake in progress cannot say so in clear, so all of them see what may be theirs.
-    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>]) {
-        for record in records(datagram) {
-            let _ = chain.iter().flatten().any(|session| self.show(*session, &record));
-        }
-    }
-
-    fn show(&mut self, session: Session, record: &Record<'_>) -> bool {
-        let Some(seat) = self.seats.get_mut(session) else { return false };
-        let messages = self.inbox.messages();
-        let before = messages.len();
-        let authentic = seat.connection.receive_record(self.now, record, messages, &self.counters);
-        if authentic {
-            self.seats.touch(session);
-        }
-        self.settle(session, before);
-        authentic
-    }
-
-    /// A datagram that belongs to no connection.
-    fn stranger(&mut self, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
-        if !self.config.accept {
-            self.counters.strangers_dropped.add(1);
-            return;
-        }
-        match gate::examine(&mut self.jar, self.now, &from, datagram, &self.counters) {
-            Verdict::Drop => {}
-            Verdict::Answer(answer) => self.outbox.push(from, to, answer.as_bytes(), &self.counters),
-            Verdict::Proven(hello) => self.accept(&hello, datagram, from, to),
-        }
-    }
-
-    fn accept(&mut self, hello: &ClientHello<'_>, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
-        if !self.make_room(from) {
-            return;
-        }
-        let settings = &self.config.settings;
-        match Connection::accept(&self.context, settings, from, hello, datagram, true, self.now) {
-            Some(connection) => {
-                self.counters.handshakes_begun.add(1);
-                let session = self.seats.insert(from, Seat::new(connection, to), Kind::Handshaking);
-                self.settle(session, self.inbox.count());
+    /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
+    /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
+    /// see what may be theirs.
+    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
+        let mut found = chain[0].is_some();
+        for record in records_with(datagram, self.cids.cid_len()) {
+            if record.cid.is_empty() {
+                let _ = chain.iter().flatten().any(|session| self.show(*session, &record, from, to));
+            } else if let Some(session) = self.cids.find(record.cid) {
+                self.show(session, &record, from, to);
+                found = true;
             }
-            None => self.counters.handshakes_failed.add(1),
+        }
+        if !found {
+            self.counters.strangers_dropped.add(1);
         }
     }
 
-    /// Whether a handshake with this peer may begin; somebody else may have to go for it.
-    fn make_room(&mut self, peer: SocketAddr) -> bool {
-        if self.inbox.waiting() > self.config.max_waiting_bytes / 2 {
-            self.counters.refused_unread.add(1);
+    fn show(&mut self, session: Session, record: &Record<'_>, from: SocketAddr, to: Option<IpAddr>) -> bool {
+        let Some(seat) = self.seats.get_mut(session) else { return false };
+        if !seat.opened && seat.connection.peer() != from {
+            // Nobody moves before there are keys to prove it with.
             return false;
         }
-        if self.sessions_with(peer).count() >= PER_PEER {
-            let handshake = |session: &Session| self.seats.kind(*session) == Some(Kind::Handshaking);
-            let oldest = self.sessions_with(peer).find(handshake);
-            match oldest {
-                Some(oldest) => self.finish(oldest, CloseReason::Restarted),
-                None => {
-                    self.counters.refused_source.add(1);
-                    return false;
-                }
-            }
+        let messages = self.inbox.messages();
+        let before = messages.len();
+        let heard = seat.connection.receive_record(self.now, record, messages, &self.counters);
+        if heard.authentic {
+            self.seats.touch(session);
+            self.locate(session, heard, record.bytes.len(), from, to);
         }
-        let Err(why) = self.seats.admit(peer) else { return true };
-        if why == Refusal::Connections
-            && let Some(victim) = self.seats.victim()
-        {
-            self.counters.evicted.add(1);
-            self.end(victim, CloseReason::Evicted);
-            return true;
-        }
-        self.counters.count_refusal(why);
-        false
+        self.settle(session, before);
+        heard.authentic
     }
 
     /// Looks at what has become of a connection that was just used. `before`: messages in the inbox before that.
@@ -318,7 +288,7 @@ impl Endpoint {
             State::Closed(reason @ CloseReason::ByPeer) => self.end(session, reason),
             State::Closed(reason) => self.finish(session, reason),
             _ => {
-                self.timers.set(session, seat.connection.deadline());
+                self.timers.set(session, seat.deadline());
                 self.note_waiting(session);
             }
         }
@@ -343,8 +313,14 @@ impl Endpoint {
                 self.finish(replaced, CloseReason::Restarted);
             }
         }
-        if let Some(Seat { connection, .. }) = self.seats.get(session) {
-            log!(Info, "{}: the handshake has finished", connection.peer());
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        log!(Info, "{}: the handshake has finished", seat.connection.peer());
+        if !seat.connection.cid().is_empty() {
+            // The address may be somebody else's tomorrow: from now on it says nothing about this session.
+            self.counters.connection_ids_used.add(1);
+            self.seats.detach(session);
+        } else {
+            self.cids.remove(&std::mem::take(&mut seat.cid));
         }
         self.inbox.push(Event::Opened { session });
     }
@@ -388,6 +364,7 @@ impl Endpoint {
     fn finish(&mut self, session: Session, reason: CloseReason) {
         self.timers.cancel(session);
         let Some(mut seat) = self.seats.remove(session) else { return };
+        self.cids.remove(&seat.cid);
         self.outbox.waiting -= seat.bytes_waiting;
         log!(
             Info,
@@ -406,6 +383,10 @@ impl Endpoint {
         while reason != CloseReason::Restarted
             && let Some(datagram) = seat.connection.transmit()
         {
+            if !seat.unproven.as_mut().is_none_or(|unproven| unproven.charge(datagram.len())) {
+                self.counters.datagrams_withheld.add(1);
+                continue;
+            }
             self.outbox.push(peer, seat.local, datagram, &self.counters);
         }
         if seat.known {
@@ -422,6 +403,7 @@ impl Endpoint {
             let Some((session, _)) = self.timers.pop_due(self.now) else { break };
             if let Some(seat) = self.seats.get_mut(session) {
                 seat.connection.advance(self.now, &self.counters);
+                self.advance_check(session);
                 self.settle(session, self.inbox.count());
             }
         }
@@ -441,10 +423,11 @@ impl Endpoint {
         }
         let verify = self.config.verify_server;
         let settings = &self.config.settings;
-        let connection =
-            Connection::connect(&self.context, settings, to, self.now, |ssl| connect.prepare(ssl, verify))?;
+        let connection = Connection::connect(&self.context, settings, to, self.own_id(), self.now, |ssl| {
+            connect.prepare(ssl, verify)
+        })?;
         let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
-        let session = self.seats.insert(to, seat, Kind::Foreign);
+        let session = self.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
         self.settle(session, self.inbox.count());
         Ok(self.public(session))
@@ -463,6 +446,9 @@ impl Endpoint {
         if !self.outbox.has_room(message.len()) {
             return Err(Error::Again);
         }
+        if seat.withholds(message.len()) {
+            return Err(Error::Unproven);
+        }
         match seat.connection.send(self.now, message, &self.counters) {
             Ok(()) => {}
             Err(SendError::NotEstablished) => {
@@ -476,7 +462,7 @@ impl Endpoint {
                 return Err(Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()));
             }
         }
-        self.timers.set(session, seat.connection.deadline());
+        self.timers.set(session, seat.deadline());
         self.seats.touch(session);
         self.note_waiting(session);
         Ok(())
@@ -509,6 +495,10 @@ impl Endpoint {
                 let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
                 seat.into_iter().for_each(|seat| seat.messages_waiting -= 1);
             }
+            Event::Moved { session } => {
+                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
+                seat.into_iter().for_each(|seat| seat.moved = false);
+            }
             Event::Closed { session, .. } => self.told = Some(session),
         }
         Some((event.with(self.public(event.session())), bytes))
@@ -527,7 +517,16 @@ impl Endpoint {
         }
         while let Some(&session) = self.outbox.ready.front() {
             match self.seats.get_mut(session) {
-                Some(seat) if seat.bytes_waiting > 0 => break,
+                Some(seat) if seat.bytes_waiting > 0 => {
+                    if !seat.is_over_limit() {
+                        break;
+                    }
+                    let withheld = seat.connection.transmit().map_or(0, <[u8]>::len);
+                    seat.bytes_waiting -= withheld;
+                    self.outbox.waiting -= withheld;
+                    self.counters.datagrams_withheld.add(1);
+                    continue;
+                }
                 // Asked once more, the connection forgets what it need not keep.
                 Some(seat) => seat.ready = seat.connection.transmit().is_some(),
                 None => {}
@@ -535,9 +534,11 @@ impl Endpoint {
             self.outbox.ready.pop_front();
         }
         let transmit = match self.outbox.ready.front().and_then(|session| self.seats.get_mut(*session)) {
-            Some(Seat { connection, local, bytes_waiting, .. }) => {
+            Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
                 let to = connection.peer();
+                let max_segments = if unproven.is_some() { 1 } else { max_segments };
                 let (bytes, segment) = connection.transmit_segments(max_segments, SEGMENTS_BYTES)?;
+                unproven.iter_mut().for_each(|unproven| unproven.note_sent(bytes.len()));
                 *bytes_waiting -= bytes.len();
                 self.outbox.waiting -= bytes.len();
                 let segment_size = (segment < bytes.len()).then_some(segment);
@@ -576,6 +577,7 @@ impl Endpoint {
 impl Seat {
     fn new(connection: Box<Connection>, local: Option<IpAddr>) -> Seat {
         Seat {
+            cid: connection.cid().into(),
             connection,
             local,
             user: 0,
@@ -583,8 +585,10 @@ impl Seat {
             opened: false,
             imported: false,
             ready: false,
+            moved: false,
             messages_waiting: 0,
             bytes_waiting: 0,
+            unproven: None,
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::wipe;
 const SERVER: u8 = 1;
 const RESUMED: u8 = 2;
 const FLIGHT: u8 = 4;
+/// The peer takes part in return routability checks.
+const CHECKS: u8 = 8;
 
 /// A session as it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Entry<'a> {
     pub certificate: Option<&'a [u8]>,
     /// A client's session, to be resumed later, in DER.
     pub resumption: Option<Cow<'a, [u8]>>,
+    /// Whether the peer answers return routability checks (RFC 9853).
+    pub checks: bool,
     /// The last flight, when the peer may not have got it yet.
     pub flight: Option<Flight<'a>>,
 }
@@ -88,8 +92,8 @@ impl<'a> Entry<'a> {
             && self.our_id.len() <= 255
             && self.peer_id.len() <= 255
             && self.flight.iter().all(|flight| flight.datagrams.len() <= 255);
-        // More than the members of fixed length take up: 266, with addresses of IPv6 and a flight.
-        let len = 272
+        // More than the members of fixed length take up: 274, with addresses of IPv6 and a flight.
+        let len = 288
             + 8 * self.progress.taken.len()
             + self.our_id.len()
             + self.peer_id.len()
@@ -108,7 +112,8 @@ impl<'a> Entry<'a> {
     /// Writes it behind what is in `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        out.push(flag(self.server, SERVER) | flag(self.is_resumed, RESUMED) | flag(self.flight.is_some(), FLIGHT));
+        let flags = flag(self.server, SERVER) | flag(self.is_resumed, RESUMED) | flag(self.checks, CHECKS);
+        out.push(flags | flag(self.flight.is_some(), FLIGHT));
         out.push(match self.suite {
             Suite::Aes128Gcm => 1,
             Suite::Aes256Gcm => 2,
@@ -119,8 +124,8 @@ impl<'a> Entry<'a> {
         out.extend_from_slice(self.master);
         out.extend_from_slice(self.client_random);
         out.extend_from_slice(self.server_random);
-        let Progress { next, taken, sealed_blocks, failed, window } = &self.progress;
-        for number in [*next, *sealed_blocks, *failed, window.0] {
+        let Progress { next, taken, sealed_blocks, failed, finished, window } = &self.progress;
+        for number in [*next, *sealed_blocks, *failed, finished.map_or(0, |number| number + 1), window.0] {
             out.extend_from_slice(&number.to_be_bytes());
         }
         out.extend_from_slice(&window.1.to_be_bytes());
@@ -167,6 +172,7 @@ impl<'a> Entry<'a> {
         let srtp = u16::from_be_bytes(*array(from)?);
         let (master, client_random, server_random) = (array(from)?, array(from)?, array(from)?);
         let (next, sealed_blocks, failed) = (number(from)?, number(from)?, number(from)?);
+        let finished = number(from)?.checked_sub(1);
         let window = (number(from)?, u128::from_be_bytes(*array(from)?));
         let [count] = *array(from)?;
         let taken = (0..count).map(|_| number(from)).collect::<Option<Vec<_>>>()?;
@@ -179,7 +185,7 @@ impl<'a> Entry<'a> {
             master,
             client_random,
             server_random,
-            progress: Progress { next, taken, sealed_blocks, failed, window },
+            progress: Progress { next, taken, sealed_blocks, failed, finished, window },
             message_max: u16::from_be_bytes(*array(from)?),
             heard_ago: number(from)?,
             used_ago: number(from)?,
@@ -197,9 +203,10 @@ impl<'a> Entry<'a> {
             psk_identity: take_option(from)?,
             certificate: take_option(from)?,
             resumption: take_option(from)?.map(Cow::Borrowed),
+            checks: flags & CHECKS != 0,
             flight: if flags & FLIGHT != 0 { Some(take_flight(from)?) } else { None },
         };
-        let known = flags & !(SERVER | RESUMED | FLIGHT) == 0;
+        let known = flags & !(SERVER | RESUMED | FLIGHT | CHECKS) == 0;
         (known && entry.message_max > 0 && entry.progress.is_possible()).then_some(entry)
     }
 }

@@ -38,6 +38,7 @@ fn plain() -> Entry<'static> {
         psk_identity: None,
         certificate: None,
         resumption: None,
+        checks: false,
         flight: None,
     }
 }
@@ -221,7 +222,7 @@ fn a_child_does_not_import_what_its_parent_has_read() {
 /// What an entry borrows.
 #[derive(Clone, Debug)]
 struct Parts {
-    flags: (bool, bool),
+    flags: (bool, bool, bool),
     suite: Suite,
     cipher: [u8; 2],
     numbers: [u64; 5],
@@ -244,8 +245,13 @@ fn parts() -> impl Strategy<Value = Parts> {
         master[..32].copy_from_slice(&a);
         (master, a, b)
     });
-    let first =
-        (any::<(bool, bool)>(), suite, any::<[u8; 2]>(), any::<[u64; 5]>(), (any::<u16>(), 1..=u16::MAX, any::<i32>()));
+    let first = (
+        any::<(bool, bool, bool)>(),
+        suite,
+        any::<[u8; 2]>(),
+        any::<[u64; 5]>(),
+        (any::<u16>(), 1..=u16::MAX, any::<i32>()),
+    );
     let second = (
         secrets,
         vec(number.clone().prop_map(|sequence| 1 << 48 | sequence), 0..3),
@@ -295,6 +301,7 @@ impl Parts {
                 taken: self.taken.clone(),
                 sealed_blocks: next >> 4,
                 failed: failed >> 4,
+                finished: self.taken.first().map(|nonce| nonce & 0xffff),
                 window,
             },
             message_max: self.small.1,
@@ -311,6 +318,7 @@ impl Parts {
             psk_identity: self.options[1].as_deref(),
             certificate: self.options[2].as_deref(),
             resumption: self.options[3].as_deref().map(Cow::Borrowed),
+            checks: self.flags.2,
             flight: self.flight.as_ref().map(|(sequence, kept_for, datagrams)| Flight {
                 sequence: *sequence,
                 kept_for: *kept_for,

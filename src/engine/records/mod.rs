@@ -4,6 +4,7 @@
 //! as no number does. OpenSSL chooses that of its Finished at random, on the same key: those that could meet one of ours are
 //! known and stepped over.
 
+mod cid;
 mod prf;
 mod progress;
 mod suite;
@@ -19,7 +20,7 @@ pub use self::suite::Suite;
 pub use self::window::Window;
 pub use crate::tls::master_secret::{Digest, Secrets};
 use crate::wipe;
-use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record};
+use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type};
 
 /// The epoch of what the handshake's keys protect; there is no renegotiation that would begin another.
 const EPOCH: u64 = 1;
@@ -60,6 +61,22 @@ pub struct Records {
     sealed_blocks: u64,
     failed: u64,
     window: Window,
+    /// The number of the last Finished of the peer's.
+    finished: Option<u64>,
+    /// What our records carry: the peer's connection ID, and zeros up to a multiple of so many bytes. See [`cid`].
+    cid: Box<[u8]>,
+    padding: u16,
+}
+
+/// What was in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// Its content type, where there is a connection ID the true one from inside.
+    pub content_type: u8,
+    /// How long it is.
+    pub len: usize,
+    /// No record with a higher number had come.
+    pub newest: bool,
 }
 
 /// One direction's piece of the key block.
@@ -73,6 +90,13 @@ struct Expanded {
     suite: Suite,
     write: LessSafeKey,
     read: LessSafeKey,
+}
+
+/// Who has sealed a record.
+#[derive(Clone, Copy)]
+enum By {
+    Us,
+    Peer,
 }
 
 impl Records {
@@ -90,12 +114,33 @@ impl Records {
         };
         let (write, read) = if server { (piece(1), piece(0)) } else { (piece(0), piece(1)) };
         wipe::bytes(&mut block);
-        let mut window = Window::default();
-        used.opened.into_iter().for_each(|sequence| window.mark(sequence));
-        let mut taken = used.nonces;
-        taken.retain(|nonce| suite.explicit_len() > 0 && *nonce >= number(used.next) && nonce >> 48 == EPOCH);
-        taken.shrink_to_fit();
-        Records { suite, write, read, expanded: None, next: used.next, taken, sealed_blocks: 0, failed: 0, window }
+        let mut records = Records {
+            suite,
+            write,
+            read,
+            expanded: None,
+            next: 0,
+            taken: Vec::new(),
+            sealed_blocks: 0,
+            failed: 0,
+            window: Window::default(),
+            finished: None,
+            cid: Box::default(),
+            padding: 0,
+        };
+        records.go_on_from(used);
+        records
+    }
+
+    /// Goes on where OpenSSL has stopped.
+    pub fn go_on_from(&mut self, used: Used) {
+        used.opened.into_iter().for_each(|sequence| self.window.mark(sequence));
+        self.finished = used.opened;
+        self.next = self.next.max(used.next);
+        self.taken = used.nonces;
+        let (suite, next) = (self.suite, number(self.next));
+        self.taken.retain(|nonce| suite.explicit_len() > 0 && *nonce >= next && nonce >> 48 == EPOCH);
+        self.taken.shrink_to_fit();
     }
 
     /// How they are protected.
@@ -106,7 +151,7 @@ impl Records {
     /// Bytes of the record of a message of `len` bytes.
     #[inline]
     pub fn sealed_len(&self, len: usize) -> usize {
-        HEADER_LEN + self.suite.explicit_len() + len + TAG_LEN
+        HEADER_LEN + self.cid.len() + self.suite.explicit_len() + self.inner_len(len) + TAG_LEN
     }
 
     /// Whether the keys have done all that they may: the connection must end.
@@ -128,49 +173,90 @@ impl Records {
             return None;
         }
         let number = number(self.next).to_be_bytes();
-        let begin = HEADER_LEN + self.suite.explicit_len();
-        let [.., high, low] = (self.suite.explicit_len() + content.len() + TAG_LEN).to_be_bytes();
+        let len = match self.cid.is_empty() {
+            true => self.seal_as(By::Us, number, content_type, content, out)?,
+            false => self.seal_with_cid(number, content_type, content, out)?,
+        };
+        self.next += 1;
+        self.sealed_blocks += 2 + self.inner_len(content.len()) as u64 / 16;
+        Some(len)
+    }
+
+    /// An ordinary record with this number, as one of the two parties seals it.
+    #[inline]
+    fn seal_as(&mut self, by: By, number: [u8; 8], content_type: u8, content: &[u8], out: &mut [u8]) -> Option<usize> {
+        let explicit_len = self.suite.explicit_len();
+        let begin = HEADER_LEN + explicit_len;
+        let [.., high, low] = (explicit_len + content.len() + TAG_LEN).to_be_bytes();
         out[..3].copy_from_slice(&[content_type, 0xfe, 0xfd]);
         out[3..11].copy_from_slice(&number);
         out[11..HEADER_LEN].copy_from_slice(&[high, low]);
-        out[HEADER_LEN..begin].copy_from_slice(&number[..self.suite.explicit_len()]);
+        out[HEADER_LEN..begin].copy_from_slice(&number[..explicit_len]);
         let (body, tag) = out[begin..].split_at_mut(content.len());
         body.copy_from_slice(content);
-        let nonce = self.write.nonce(self.suite, number);
+        let nonce = self.key(by).nonce(self.suite, number);
         let aad = aad(number, content_type, [0xfe, 0xfd], content.len());
-        let sealed = self.expanded().write.seal_in_place_separate_tag(nonce, aad, body).ok()?;
+        let sealed = self.expanded().by(by).seal_in_place_separate_tag(nonce, aad, body).ok()?;
         tag[..TAG_LEN].copy_from_slice(sealed.as_ref());
-        self.next += 1;
-        self.sealed_blocks += 2 + content.len() as u64 / 16;
         Some(begin + content.len() + TAG_LEN)
     }
 
-    /// Opens `record` into `out`, which is as long as its fragment. Gives the length of what was in it; `None` for a replay
-    /// and for what is not authentic.
+    /// Opens `record` into `out`, which is as long as its fragment. `None` for a replay and for what is not authentic.
     #[inline]
-    pub fn open(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<usize> {
-        let explicit_len = self.suite.explicit_len();
-        let (explicit, sealed) = record.fragment().split_at_checked(explicit_len)?;
-        let len = sealed.len().checked_sub(TAG_LEN).filter(|len| *len <= PLAINTEXT_MAX)?;
+    pub fn open(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<Plain> {
         if u64::from(record.epoch) != EPOCH || !self.window.is_new(record.sequence) {
             return None;
         }
-        let header_number = number(record.sequence).to_be_bytes();
-        let nonce = self.read.nonce(self.suite, explicit.try_into().unwrap_or(header_number));
-        let aad = aad(header_number, record.content_type, record.version.to_be_bytes(), len);
+        let plain = self.look(record, out)?;
+        self.window.mark(record.sequence);
+        Some(plain)
+    }
+
+    /// What [`Records::open`] would give, for a record that may have come before, and that is not remembered.
+    #[inline]
+    pub fn look(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<Plain> {
+        let newest = self.window.is_newest(record.sequence);
+        let (content_type, len) = match record.content_type {
+            content_type::TLS12_CID => self.open_with_cid(record, out)?,
+            content_type => (content_type, self.open_as(By::Peer, record, out)?),
+        };
+        Some(Plain { content_type, len, newest })
+    }
+
+    /// Opens an ordinary record that one of the two parties has sealed.
+    #[inline]
+    fn open_as(&mut self, by: By, record: &Record<'_>, out: &mut [u8]) -> Option<usize> {
+        let overhead = self.suite.explicit_len() + TAG_LEN;
+        let len = record.fragment().len().checked_sub(overhead).filter(|len| *len <= PLAINTEXT_MAX)?;
+        let aad = aad(header_number(record), record.content_type, record.version.to_be_bytes(), len);
+        self.decrypt(by, record, aad, out)
+    }
+
+    #[inline]
+    fn decrypt<A: AsRef<[u8]>>(&mut self, by: By, record: &Record<'_>, aad: Aad<A>, out: &mut [u8]) -> Option<usize> {
+        let (explicit, sealed) = record.fragment().split_at_checked(self.suite.explicit_len())?;
+        let len = sealed.len().checked_sub(TAG_LEN)?;
+        let nonce = self.key(by).nonce(self.suite, explicit.try_into().unwrap_or(header_number(record)));
         let out = &mut out[..sealed.len()];
         out.copy_from_slice(sealed);
-        if self.expanded().read.open_in_place(nonce, aad, out).is_err() {
+        if self.expanded().by(by).open_in_place(nonce, aad, out).is_err() {
             self.failed += 1;
             return None;
         }
-        self.window.mark(record.sequence);
         Some(len)
     }
 
     /// The connection is idle: gives back what can be made again.
     pub fn rest(&mut self) {
         self.expanded = None;
+    }
+
+    #[inline]
+    fn key(&self, by: By) -> &Key {
+        match by {
+            By::Us => &self.write,
+            By::Peer => &self.read,
+        }
     }
 
     #[inline]
@@ -209,6 +295,14 @@ impl Expanded {
     fn of(suite: Suite, write: &Key, read: &Key) -> Box<Expanded> {
         Box::new(Expanded { suite, write: suite.expand(&write.bytes), read: suite.expand(&read.bytes) })
     }
+
+    #[inline]
+    fn by(&self, by: By) -> &LessSafeKey {
+        match by {
+            By::Us => &self.write,
+            By::Peer => &self.read,
+        }
+    }
 }
 
 impl Drop for Expanded {
@@ -224,6 +318,11 @@ impl Drop for Expanded {
 #[inline]
 fn number(sequence: u64) -> u64 {
     EPOCH << 48 | sequence
+}
+
+#[inline]
+fn header_number(record: &Record<'_>) -> [u8; 8] {
+    (u64::from(record.epoch) << 48 | record.sequence).to_be_bytes()
 }
 
 /// What is authenticated besides the content (RFC 6347 4.1.2.1, RFC 5246 6.2.3.3).

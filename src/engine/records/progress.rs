@@ -1,6 +1,6 @@
 //! How far the records of a connection have come, for another process that goes on from there.
 
-use super::{EPOCH, Records, SEQUENCE_MAX, Secrets, Suite, Used, Window};
+use super::{EPOCH, Records, SEQUENCE_MAX, Used, Window};
 use crate::tls;
 
 /// Sequence numbers that are left out, at least, when somebody else goes on: so many messages the one before would have to
@@ -25,6 +25,8 @@ pub struct Progress {
     pub sealed_blocks: u64,
     /// Records that failed to open.
     pub failed: u64,
+    /// The number of the peer's last Finished.
+    pub finished: Option<u64>,
     /// The replay window: one more than the highest number that has come, and which of those behind it have.
     pub window: (u64, u128),
 }
@@ -36,6 +38,7 @@ impl Progress {
         let seen_first = u128::MAX.checked_shr(128_u32.saturating_sub(next.try_into().unwrap_or(128))).unwrap_or(0);
         self.next <= SEQUENCE_MAX + 1
             && next <= SEQUENCE_MAX + 1
+            && self.finished.is_none_or(|number| number <= SEQUENCE_MAX)
             && self.sealed_blocks.max(self.failed) <= COUNT_MAX
             && seen & !seen_first == 0
             && self.taken.iter().all(|nonce| nonce >> 48 == EPOCH)
@@ -50,23 +53,23 @@ impl Records {
             taken: self.taken.clone(),
             sealed_blocks: self.sealed_blocks,
             failed: self.failed,
+            finished: self.finished,
             window: (self.window.next, self.window.seen),
         }
     }
 
     /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on or more.
-    pub fn resume(suite: Suite, secrets: &Secrets, server: bool, progress: Progress) -> Records {
+    pub fn go_on_elsewhere(&mut self, progress: Progress) {
         let random = u64::from_ne_bytes(tls::random(8).try_into().expect("eight bytes"));
-        Records::resume_behind(SKIPPED + random % SCATTERED, suite, secrets, server, progress)
+        self.go_on_behind(SKIPPED + random % SCATTERED, progress);
     }
 
-    fn resume_behind(skipped: u64, suite: Suite, secrets: &Secrets, server: bool, progress: Progress) -> Records {
-        let used = Used { next: progress.next + skipped, nonces: progress.taken, opened: None };
-        let mut records = Records::new(suite, secrets, server, used);
-        records.sealed_blocks = progress.sealed_blocks;
-        records.failed = progress.failed;
-        records.window = Window { next: progress.window.0, seen: progress.window.1 };
-        records
+    fn go_on_behind(&mut self, skipped: u64, progress: Progress) {
+        self.go_on_from(Used { next: progress.next + skipped, nonces: progress.taken, opened: None });
+        self.sealed_blocks = progress.sealed_blocks;
+        self.failed = progress.failed;
+        self.finished = progress.finished;
+        self.window = Window { next: progress.window.0, seen: progress.window.1 };
     }
 }
 
@@ -75,7 +78,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::engine::records::{Digest, HEADER_LEN};
+    use crate::engine::records::{Digest, HEADER_LEN, Secrets, Suite};
     use crate::wire::record::content_type;
 
     /// All nonces of a key over a handover from OpenSSL and some from one process to the next, some of which do not stop when
@@ -103,7 +106,8 @@ mod tests {
                 seal(&mut records, 20_000);
                 let progress = records.progress();
                 assert!(progress.is_possible());
-                let mut next = Records::resume_behind(SKIPPED, suite, &secrets, true, progress);
+                let mut next = Records::new(suite, &secrets, true, Used::default());
+                next.go_on_behind(SKIPPED, progress);
                 seal(&mut next, 1);
                 seal(&mut records, 20_000);
                 records = next;
@@ -119,7 +123,8 @@ mod tests {
         for next in [SEQUENCE_MAX - SKIPPED, SEQUENCE_MAX, SEQUENCE_MAX + 1] {
             let progress = Progress { next, ..Progress::default() };
             assert!(progress.is_possible());
-            let mut records = Records::resume_behind(SKIPPED, Suite::Aes128Gcm, &secrets, true, progress);
+            let mut records = Records::new(Suite::Aes128Gcm, &secrets, true, Used::default());
+            records.go_on_behind(SKIPPED, progress);
             assert!(records.are_exhausted());
             let left = records.seal(content_type::ALERT, &[1, 0], &mut [0; 100]).is_some();
             assert_eq!(left, next + SKIPPED <= SEQUENCE_MAX);

@@ -6,6 +6,7 @@ use openssl::ssl::{SslRef, SslVersion};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 
 use super::{Digest, TAG_LEN};
+use crate::tls::master_secret;
 
 /// How the records of a cipher suite are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +26,13 @@ const GCM_BLOCKS_MAX: u64 = 24_296_003_999;
 impl Suite {
     /// That of a session, if it is one of ours.
     pub fn of(ssl: &SslRef) -> Option<Suite> {
-        let cipher = ssl.current_cipher()?;
-        if ssl.version2() != Some(SslVersion::DTLS1_2) {
-            return None;
-        }
-        // OpenSSL's names of all suites with one of these tell which, and the letters of CCM are in none of them.
-        let name = cipher.name();
+        let cipher = master_secret::cipher(ssl)?;
+        if ssl.version2() == Some(SslVersion::DTLS1_2) { Suite::named(cipher.name()) } else { None }
+    }
+
+    /// That with this name of OpenSSL's, if it is one of ours.
+    pub fn named(name: &str) -> Option<Suite> {
+        // All suites with one of these have such a name, and no suite with CCM has.
         match () {
             () if name.ends_with("AES128-GCM-SHA256") => Some(Suite::Aes128Gcm),
             () if name.ends_with("AES256-GCM-SHA384") => Some(Suite::Aes256Gcm),

@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::wire::record::{content_type, records, set_sequence};
 
-const SUITES: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Chacha20Poly1305];
+pub const SUITES: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::Chacha20Poly1305];
 
 pub fn hex(text: &str) -> Vec<u8> {
     let text: String = text.split_whitespace().collect();
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-fn secrets() -> Secrets {
+pub fn secrets() -> Secrets {
     let mut secrets =
         Secrets { master: [0; 48], client_random: [0; 32], server_random: [1; 32], digest: Digest::Sha256 };
     rand_bytes(&mut secrets.master).unwrap();
@@ -37,7 +37,7 @@ fn seal(records: &mut Records, content_type: u8, content: &[u8]) -> Option<Vec<u
 fn open(records: &mut Records, bytes: &[u8]) -> Option<Vec<u8>> {
     let (record, _) = Record::parse(bytes)?;
     let mut out = vec![0; record.fragment().len()];
-    let len = records.open(&record, &mut out)?;
+    let len = records.open(&record, &mut out)?.len;
     out.truncate(len);
     Some(out)
 }

@@ -22,6 +22,12 @@ impl Window {
         }
     }
 
+    /// Whether no record with this number or a higher one has come.
+    #[inline]
+    pub fn is_newest(&self, sequence: u64) -> bool {
+        sequence >= self.next
+    }
+
     /// The record with this number has come, and is authentic.
     #[inline]
     pub fn mark(&mut self, sequence: u64) {

@@ -11,6 +11,7 @@
 //! peers, 45 ms at 655,000 (`benches/registry.rs`).
 
 mod address;
+mod cids;
 mod directory;
 mod hash;
 mod index;
@@ -21,6 +22,7 @@ mod sources;
 use std::net::SocketAddr;
 
 use self::address::Peer;
+pub use self::cids::{CID_MAX, Cids};
 pub use self::directory::Directory;
 use self::index::Index;
 use self::list::{Links, List};
@@ -81,7 +83,8 @@ pub enum Kind {
 struct Entry {
     peer: Peer,
     kind: Kind,
-    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once.
+    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once: it is only
+    /// NOWHERE in an entry that is not found by its peer.
     same_peer: Links,
     /// All established connections by idleness.
     idle: Links,
@@ -241,6 +244,29 @@ impl<T> Registry<T> {
         }
     }
 
+    /// This entry is not found by its peer any more, who may be anywhere.
+    pub fn detach(&mut self, id: Id) {
+        let Some(place) = self.entries.place(id).filter(|place| !self.is_detached(*place)) else { return };
+        self.unlink_same_peer(place);
+        self.entries[place].same_peer = Links::NONE;
+    }
+
+    fn is_detached(&self, place: u32) -> bool {
+        self.entries[place].same_peer.older == NOWHERE
+    }
+
+    /// The peer of a detached entry is somewhere else now. No limit of his new source stands in the way.
+    pub fn relocate(&mut self, id: Id, peer: SocketAddr) {
+        let Some(place) = self.entries.place(id).filter(|place| self.is_detached(*place)) else { return };
+        self.entries[place].peer = Peer::from(peer);
+        let Entry { kind: Kind::Established, source, .. } = self.entries[place] else { return };
+        self.sources[source].idle.unlink(&mut self.entries, place, Entry::idle_in_source);
+        self.sources.leave(source, true);
+        let source = self.sources.enter(peer.into(), true);
+        self.entries[place].source = source;
+        self.sources[source].idle.push(&mut self.entries, place, Entry::idle_in_source);
+    }
+
     /// This connection was just used. Costs nothing when it is the one that was used last.
     #[inline]
     pub fn touch(&mut self, id: Id) {
@@ -259,7 +285,9 @@ impl<T> Registry<T> {
     /// Takes an entry out; the next younger one with its peer, if any, takes its place.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         let place = self.entries.place(id)?;
-        self.unlink_same_peer(place);
+        if !self.is_detached(place) {
+            self.unlink_same_peer(place);
+        }
         let Entry { kind, source, .. } = self.entries[place];
         match kind {
             Kind::Handshaking => {

@@ -34,6 +34,37 @@ fn a_younger_entry_waits_behind_the_older_one() {
     assert_eq!((table.find(peer(1, 1)), table.next(e), table.len()), (None, None, 0));
 }
 
+/// Who is known by something else is not found by his address, which somebody else may have; he counts where he is now.
+#[test]
+fn a_detached_entry_is_nowhere_and_counts_where_it_is() {
+    let mut table = Registry::new(Limits { connections_per_source: 2, ..WIDE });
+    let [a, b, c] = ['a', 'b', 'c'].map(|value| table.insert(peer(1, 1), value, Established));
+    table.relocate(b, peer(2, 2));
+    assert_eq!(table.peer(b), Some(peer(1, 1)), "found by its address, it stays there");
+    for id in [b, a, a] {
+        table.detach(id);
+    }
+    assert_eq!((table.find(peer(1, 1)), table.next(c)), (Some(c), None));
+    table.detach(c);
+    assert_eq!(table.find(peer(1, 1)), None);
+    let d = table.insert(peer(1, 1), 'd', Handshaking);
+    assert_eq!(table.find(peer(1, 1)), Some(d));
+    assert_eq!(table.remove(d), Some('d'));
+
+    assert_eq!((table.admit(peer(1, 9)), table.admit(peer(2, 9))), (Err(Refusal::Source), Ok(())));
+    table.relocate(a, peer(2, 1));
+    table.relocate(b, peer(2, 2));
+    assert_eq!((table.admit(peer(1, 9)), table.admit(peer(2, 9))), (Ok(()), Err(Refusal::Source)));
+    assert_eq!((table.peer(a), table.find(peer(2, 1))), (Some(peer(2, 1)), None));
+    // The longest idle one of the fullest source.
+    table.touch(a);
+    assert_eq!(table.victim(), Some(b));
+    for (id, value) in [(b, 'b'), (a, 'a'), (c, 'c')] {
+        assert_eq!(table.remove(id), Some(value));
+    }
+    assert_eq!((table.len(), table.established(), table.sources.len()), (0, 0, 0));
+}
+
 #[test]
 fn a_stale_id_finds_and_changes_nothing() {
     let mut table = Registry::new(WIDE);

@@ -9,7 +9,7 @@ use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_cal
 use super::shared::{Entry, Local, STATE, Table, shared};
 use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
 use super::{address, due};
-use crate::engine::connection::{Connection, State as Phase};
+use crate::engine::connection::{Connection, State as Phase, Terms};
 use crate::engine::gate::{self, Verdict};
 use crate::engine::registry::{Kind, Refusal};
 use crate::log::log;
@@ -86,7 +86,8 @@ pub unsafe fn begin(
     }
     bound_session_cache(context);
     let settings = shared().settings();
-    let Some(begun) = Connection::accept(context, &settings, peer, &hello, datagram, exchange, now) else {
+    let terms = Terms { listen: exchange, own: None };
+    let Some(begun) = Connection::accept(context, &settings, peer, &hello, datagram, terms, now) else {
         local.counters.strangers_dropped.add(1);
         return Begun::Nothing;
     };
@@ -229,7 +230,7 @@ pub unsafe fn share(
     for record in records(datagram) {
         // A handshake that goes on is not proven either: whose the record is tells only the Finished.
         let of_the_old_one = (record.epoch > 0 || old.state() == Phase::Handshaking)
-            && old.receive_record(now, &record, messages, &local.counters);
+            && old.receive_record(now, &record, messages, &local.counters).authentic;
         if !of_the_old_one {
             // SAFETY: as above.
             unsafe {

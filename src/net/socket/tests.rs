@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-const OPTIONS: Options = Options { workers: 1, buffer: 1 << 18, offload: true, steer: false };
+const OPTIONS: Options = Options { workers: 1, buffer: 1 << 18, offload: true, steer: false, owners: None };
 
 fn port(address: &str) -> Port {
     open(address.parse().unwrap(), true, &OPTIONS).unwrap().remove(0)

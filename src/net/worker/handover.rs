@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use super::{BELL, GOODBYE, Worker};
 use crate::engine::endpoint::{Endpoint, Error};
 use crate::net::export::Order;
+use crate::net::socket::Port;
 use crate::net::sys::precise_now;
 use crate::net::sys::udp::Waiting;
 
@@ -46,11 +47,12 @@ impl Worker {
         Ok(committed)
     }
 
-    /// Whether the datagrams of this peer to this address of ours come in here; where that is the kernel's own choice, all
-    /// workers say so.
-    pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
+    /// Whether the datagrams of this peer to this address of ours come in here, or at `named`, if a connection ID names a
+    /// worker; where that is the kernel's own choice, all workers say so.
+    pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>, named: Option<usize>) -> bool {
         let reaches = |worker: usize| worker == self.number;
-        self.ports.iter().any(|port| port.serves(peer, local) && port.worker_of(peer).is_none_or(reaches))
+        let is_here = |port: &Port| named.or_else(|| port.worker_of(peer)).is_none_or(reaches);
+        self.ports.iter().any(|port| port.serves(peer, local) && is_here(port))
     }
 
     /// Its endpoint, before it runs.

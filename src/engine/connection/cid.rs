@@ -1,0 +1,95 @@
+//! Connection IDs while OpenSSL makes the handshake (RFC 9146 3): what its hellos offer, and records of our own between it
+//! and the wire as soon as there are keys.
+
+use openssl::error::ErrorStack;
+
+use super::{CloseReason, Connection};
+use crate::engine::protection::FATAL;
+use crate::engine::records::{Plain, Records, Secrets, Suite};
+use crate::engine::stats::Counters;
+use crate::tls::cause;
+use crate::tls::connection_id::{self, Offer};
+use crate::wire::record::{Record, content_type};
+
+/// What a connection offers its peer.
+#[derive(Clone, Debug)]
+pub struct OwnId {
+    /// The connection ID that the peer's records shall carry, which may be empty.
+    pub cid: Box<[u8]>,
+    /// What is sealed with the peer's ID is filled up to a multiple of so many bytes.
+    pub padding: u16,
+    /// Return routability checks.
+    pub checks: bool,
+}
+
+impl Connection {
+    /// Before the first step of the handshake.
+    pub(super) fn offer(&mut self, own: OwnId) -> Result<(), ErrorStack> {
+        let offer = Offer { cid: &own.cid, checks: own.checks, fits: |name| Suite::named(name).is_some() };
+        if !connection_id::offer(self.protection.session().ssl_mut(), &offer) {
+            return Err(ErrorStack::get());
+        }
+        (self.offers, self.cid, self.padding, self.checks) = (true, own.cid, own.padding, own.checks);
+        Ok(())
+    }
+
+    /// Whether a protected record of the handshake is of the kind that was agreed on, as far as that is known.
+    pub(super) fn is_expected(&mut self, record: &Record<'_>) -> bool {
+        if !self.offers || self.cid.is_empty() {
+            return record.content_type != content_type::TLS12_CID;
+        }
+        let agreed = connection_id::agreed(self.protection.session().ssl()).is_some();
+        record.cid == if agreed { &*self.cid } else { &[] }
+    }
+
+    /// Our records, from the moment when OpenSSL has their keys.
+    fn early(&mut self) -> Option<&mut Records> {
+        if self.early.is_none() {
+            let ssl = self.protection.session().ssl();
+            let (agreed, suite, secrets) = (connection_id::agreed(ssl)?, Suite::of(ssl)?, Secrets::of(ssl)?);
+            self.checks &= agreed.checks;
+            let records = Records::with_cid(suite, &secrets, self.server, agreed.theirs, self.padding);
+            self.early = Some(Box::new(records));
+        }
+        self.early.as_deref_mut()
+    }
+
+    /// What OpenSSL has sealed leaves with the peer's connection ID, if the peer wants one.
+    pub(super) fn put_cids(&mut self) {
+        if !self.offers || !self.protection.outbound().has_sealed() {
+            return;
+        }
+        if self.early().is_some_and(|early| !early.cid().is_empty()) {
+            let Connection { protection, early, .. } = self;
+            protection.outbound().replace_sealed(|record| early.as_deref_mut()?.put_cid(record));
+        }
+    }
+
+    /// A protected record with our connection ID, when OpenSSL awaits the Finished. Says whether it has to wait: it is not
+    /// for the handshake but for what comes after it.
+    pub(super) fn step_with_cid(&mut self, record: &Record<'_>, now: u64, counters: &Counters) -> bool {
+        let mut content = vec![0; record.fragment().len()];
+        let plain = self.early().and_then(|early| early.look(record, &mut content));
+        match plain.map(|Plain { content_type, len, .. }| (content_type, &content[..len])) {
+            Some((content_type::HANDSHAKE, content)) => {
+                let ordinary = self.early().and_then(|early| early.take_cid(record, content_type::HANDSHAKE, content));
+                ordinary.into_iter().for_each(|ordinary| self.step_protected(&ordinary, now));
+            }
+            Some((content_type::ALERT, [FATAL, description])) => {
+                self.end(CloseReason::Failed);
+                self.why = Some(cause::alert(*description));
+            }
+            Some(_) => return true,
+            None => counters.records_dropped.add(1),
+        }
+        false
+    }
+
+    /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.
+    pub(super) fn settle_cids(&mut self) -> Option<Records> {
+        if self.offers && self.early().is_none() {
+            (self.cid, self.checks) = (Box::default(), false);
+        }
+        self.early.take().map(|early| *early)
+    }
+}

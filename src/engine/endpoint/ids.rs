@@ -1,0 +1,28 @@
+//! Connection IDs of ours: who gets one, and whether a datagram carries any.
+
+use std::net::SocketAddr;
+
+use super::{ConnectionIds, Endpoint, Kind, OwnId, Seat, Session};
+use crate::wire::record::{content_type, records_with};
+
+impl Endpoint {
+    /// Adds a connection, whose records may carry the ID that it offers from now on.
+    pub(super) fn insert(&mut self, peer: SocketAddr, seat: Seat, kind: Kind) -> Session {
+        let cid = seat.cid.clone();
+        let session = self.seats.insert(peer, seat, kind);
+        self.cids.set(&cid, session);
+        session
+    }
+
+    /// What is offered in a new handshake. With short connection IDs there may be none left.
+    pub(super) fn own_id(&self) -> Option<OwnId> {
+        let ConnectionIds { padding, routability_checks, .. } = *self.config.connection_ids.as_ref()?;
+        Some(OwnId { cid: self.cids.choose()?, padding, checks: routability_checks })
+    }
+
+    /// Whether a record of the datagram names its session, whoever has sent it.
+    pub(super) fn has_cid(&self, datagram: &[u8]) -> bool {
+        let mut records = records_with(datagram, self.cids.cid_len());
+        self.cids.cid_len() > 0 && records.any(|record| record.content_type == content_type::TLS12_CID)
+    }
+}

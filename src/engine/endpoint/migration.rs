@@ -1,0 +1,191 @@
+//! Peers that move (RFC 9146 6): a session that is known by a connection ID follows its peer to another address.
+//!
+//! It does so when a record has come from there that is authentic and newer than all before it: a copy of an older one moves
+//! nothing. But whoever sees records on their way can be quicker with one than the peer. So the new address must show that
+//! it receives: by a return routability check (RFC 9853) if the peer can do that, or else the program says that it knows.
+//! Until then at most three times what has come from there goes there, and one that fails the check is left again.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Endpoint, Error, Event, Seat, Session};
+use crate::engine::connection::{Heard, State};
+use crate::log::log;
+use crate::tls;
+use crate::wire::routability::Check;
+
+/// How much more may go to an unproven address than has come from there (RFC 9853 2).
+const AMPLIFICATION: u64 = 3;
+
+/// How long a check takes at most, in microseconds (RFC 9853 7.5), and how often it is asked in this time.
+const CHECK_TIME: u64 = 1_000_000;
+const CHALLENGES: usize = 3;
+
+/// An address and the one of ours that it speaks to.
+type Place = (SocketAddr, Option<IpAddr>);
+
+/// What is known of the address that a peer has moved to, until it has shown that it receives.
+pub(super) struct Unproven {
+    /// Where the peer was before, beyond doubt.
+    before: Place,
+    received: u64,
+    sent: u64,
+    /// What the peer was asked to say.
+    cookies: Vec<u64>,
+    /// When it is asked again, or thought not to be there.
+    pub(super) due: u64,
+}
+
+impl Unproven {
+    /// Whether so many bytes more may go there.
+    pub(super) fn admits(&self, bytes: usize) -> bool {
+        self.sent + bytes as u64 <= AMPLIFICATION * self.received
+    }
+
+    pub(super) fn note_sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// Whether a datagram of so many bytes may go there; then it counts as sent.
+    pub(super) fn charge(&mut self, bytes: usize) -> bool {
+        let admits = self.admits(bytes);
+        if admits {
+            self.note_sent(bytes);
+        }
+        admits
+    }
+}
+
+impl Endpoint {
+    /// A record of `len` bytes has come from `from` to our address `to`, and it is the session's peer's.
+    pub(super) fn locate(&mut self, session: Session, heard: Heard, len: usize, from: SocketAddr, to: Option<IpAddr>) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let moved = seat.connection.peer() != from;
+        if moved && heard.newest && seat.connection.state() == State::Established {
+            self.follow(session, (from, to));
+        }
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        if let Some(unproven) = &mut seat.unproven
+            && seat.connection.peer() == from
+        {
+            unproven.received += len as u64;
+        }
+        if seat.unproven.as_ref().is_some_and(|unproven| unproven.due <= self.now) {
+            self.challenge(session);
+        }
+        match heard.check {
+            Some(Check::Challenge(cookie)) => self.respond(session, cookie, AMPLIFICATION as usize * len, (from, to)),
+            Some(Check::Response(cookie)) => self.check_response(session, cookie),
+            // We only ask where the peer seems to be, and that it would not be there after all is said by nothing else.
+            Some(Check::Drop(_)) | None => {}
+        }
+    }
+
+    /// The peer is somewhere else.
+    fn follow(&mut self, session: Session, place: Place) {
+        let now = self.now;
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let here = (seat.connection.peer(), seat.local);
+        let before = seat.unproven.take().map_or(here, |unproven| unproven.before);
+        if before.0 != place.0 {
+            let due = if seat.connection.checks() { now } else { u64::MAX };
+            let unproven = Unproven { before, received: 0, sent: 0, cookies: Vec::new(), due };
+            seat.unproven = Some(Box::new(unproven));
+        }
+        self.counters.peers_moved.add(1);
+        self.place(session, place);
+    }
+
+    fn place(&mut self, session: Session, (peer, local): Place) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        log!(Info, "{}: is at {peer} now", seat.connection.peer());
+        seat.connection.move_to(peer);
+        seat.local = local;
+        if !std::mem::replace(&mut seat.moved, true) {
+            self.inbox.push(Event::Moved { session });
+        }
+        self.seats.relocate(session, peer);
+    }
+
+    /// Asks the peer at its new address to show that it is there; after some times without an answer, it is not.
+    fn challenge(&mut self, session: Session) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let Some(unproven) = &mut seat.unproven else { return };
+        if unproven.cookies.len() == CHALLENGES {
+            let before = unproven.before;
+            seat.unproven = None;
+            self.counters.addresses_refused.add(1);
+            self.place(session, before);
+            return;
+        }
+        let cookie = u64::from_ne_bytes(tls::random(8).try_into().expect("eight bytes"));
+        unproven.cookies.push(cookie);
+        unproven.due = self.now + CHECK_TIME / CHALLENGES as u64;
+        let Some(datagram) = seat.connection.seal_check(Check::Challenge(cookie)) else { return };
+        if unproven.charge(datagram.len()) {
+            let (to, from) = (seat.connection.peer(), seat.local);
+            self.outbox.push(to, from, &datagram, &self.counters);
+        }
+    }
+
+    /// Says to whoever has asked, where he has asked from, that we are here.
+    fn respond(&mut self, session: Session, cookie: u64, most: usize, (to, from): Place) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let Some(datagram) = seat.connection.seal_check(Check::Response(cookie)) else { return };
+        let here = seat.unproven.as_mut().filter(|_| seat.connection.peer() == to);
+        if datagram.len() <= most && here.is_none_or(|unproven| unproven.charge(datagram.len())) {
+            self.outbox.push(to, from, &datagram, &self.counters);
+        }
+    }
+
+    fn check_response(&mut self, session: Session, cookie: u64) {
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        if seat.unproven.as_ref().is_some_and(|unproven| unproven.cookies.contains(&cookie)) {
+            seat.unproven = None;
+            self.counters.addresses_proven.add(1);
+        }
+    }
+
+    /// A check may be due.
+    pub(super) fn advance_check(&mut self, session: Session) {
+        let unproven = self.seats.get(session).and_then(|seat| seat.unproven.as_ref());
+        if unproven.is_some_and(|unproven| unproven.due <= self.now) {
+            self.challenge(session);
+        }
+    }
+
+    /// The program has found out by its own means that the peer receives at its new address: what goes there has no limit any
+    /// more. Nothing happens where there was none.
+    pub fn confirm_peer(&mut self, session: Session) -> Result<(), Error> {
+        let session = self.own(session)?;
+        let seat = self.seats.get_mut(session).ok_or(Error::Stale)?;
+        if seat.unproven.take().is_some() {
+            self.counters.addresses_proven.add(1);
+        }
+        Ok(())
+    }
+}
+
+impl Seat {
+    /// Where the peer is beyond doubt, and the address of ours that it speaks to.
+    pub(super) fn proven_place(&self) -> Place {
+        self.unproven.as_ref().map_or((self.connection.peer(), self.local), |unproven| unproven.before)
+    }
+
+    /// When something is due, at the latest.
+    pub(super) fn deadline(&self) -> u64 {
+        let check = self.unproven.as_ref().map_or(u64::MAX, |unproven| unproven.due);
+        self.connection.deadline().min(check)
+    }
+
+    /// Whether a message of `len` bytes has to stay here.
+    pub(super) fn withholds(&self, len: usize) -> bool {
+        let sealed = self.connection.sealed_len(len).unwrap_or(len);
+        self.unproven.as_ref().is_some_and(|unproven| !unproven.admits(self.bytes_waiting + sealed))
+    }
+
+    /// Whether the next datagram must not leave.
+    pub(super) fn is_over_limit(&mut self) -> bool {
+        let Some(unproven) = &self.unproven else { return false };
+        !unproven.admits(self.connection.next_len())
+    }
+}

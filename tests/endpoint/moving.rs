@@ -1,0 +1,379 @@
+//! Peers whose address changes (RFC 9146 6, RFC 9853), and others that only make it seem so.
+
+use std::net::SocketAddr;
+
+use dv_dtls::wire::record::{content_type, records_with};
+use dv_dtls::{Config, Endpoint, Error, Event, Export, ExportKey, Session};
+
+use crate::cids::with_ids;
+use crate::contexts::*;
+use crate::net::*;
+
+fn checks(wanted: bool) -> Config {
+    with_ids(|ids| ids.routability_checks = wanted)
+}
+
+/// A server and a client with an open session.
+struct Pair {
+    world: World,
+    server: usize,
+    client: usize,
+    ours: Session,
+    theirs: Session,
+}
+
+impl Pair {
+    fn new(at_server: Config, at_client: Config) -> Pair {
+        let mut world = World::new(1);
+        let server = world.add(server(), at_server);
+        let client = world.add(client(), at_client);
+        let (ours, theirs) = world.open(client, server);
+        world.nodes.iter_mut().for_each(|node| node.events.clear());
+        world.sent.clear();
+        Pair { world, server, client, ours, theirs }
+    }
+
+    fn rebind(&mut self, port: u16) -> SocketAddr {
+        self.world.nodes[self.client].address.set_port(port);
+        self.world.nodes[self.client].address
+    }
+
+    fn client_says(&mut self, message: &[u8]) {
+        self.world.send(self.client, self.ours, message);
+        self.world.settle();
+    }
+
+    /// A datagram of the client's that the network loses, for somebody to have seen.
+    fn seen(&mut self, message: &[u8]) -> Vec<u8> {
+        self.world.pass = Box::new(|_| false);
+        self.client_says(message);
+        self.world.pass = Box::new(|_| true);
+        self.world.sent.pop().unwrap().2
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<(), Error> {
+        self.world.nodes[self.server].endpoint.send(self.theirs, message)
+    }
+
+    /// Where the server thinks that the client is, and whether it knows.
+    fn peer(&self) -> (SocketAddr, bool) {
+        let info = self.world.nodes[self.server].endpoint.info(self.theirs).unwrap();
+        (info.peer(), info.is_peer_proven())
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.world.nodes[self.server].events.iter().map(|(event, _)| *event).collect()
+    }
+
+    /// Bytes that the server has sent to an address.
+    fn sent_to(&self, to: SocketAddr) -> usize {
+        let from = self.world.nodes[self.server].address;
+        self.world.sent.iter().filter(|(f, t, _)| (*f, *t) == (from, to)).map(|(.., bytes)| bytes.len()).sum()
+    }
+}
+
+fn elsewhere(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 99], port))
+}
+
+#[test]
+fn a_client_moves_and_goes_on() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    pair.world.nodes[pair.server].echo = true;
+    for port in 1..=20 {
+        let address = pair.rebind(port);
+        pair.client_says(b"here I am");
+        pair.world.settle();
+        assert_eq!(pair.peer(), (address, true));
+        assert_eq!(pair.world.nodes[pair.client].messages(pair.ours).len(), usize::from(port));
+    }
+    let session = pair.theirs;
+    let one_move = [Event::Moved { session }, Event::Message { session }];
+    assert_eq!(pair.events(), one_move.repeat(20));
+    let stats = pair.world.nodes[pair.server].endpoint.stats();
+    assert_eq!((stats.peers_moved, stats.addresses_proven, stats.addresses_refused), (20, 20, 0));
+    assert_eq!((stats.handshakes_begun, stats.datagrams_withheld), (1, 0));
+    // The client noticed nothing of it.
+    assert_eq!(pair.world.nodes[pair.client].endpoint.stats().peers_moved, 0);
+}
+
+/// A server may move as well.
+#[test]
+fn a_server_moves_and_goes_on() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    pair.world.nodes[pair.server].address.set_port(9);
+    let address = pair.world.nodes[pair.server].address;
+    pair.send(b"from elsewhere").unwrap();
+    pair.world.settle();
+    let info = pair.world.nodes[pair.client].endpoint.info(pair.ours).unwrap();
+    assert_eq!((info.peer(), info.is_peer_proven()), (address, true));
+    pair.client_says(b"I see");
+    assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs), [b"I see"]);
+}
+
+/// While the new address is not proven, three times what came from there goes there and no more: not for messages, not for
+/// alerts, not for checks.
+#[test]
+fn at_most_three_times_what_came_goes_to_an_unproven_address() {
+    for checked in [false, true] {
+        let mut pair = Pair::new(checks(true), checks(checked));
+        let before = pair.peer().0;
+        let address = elsewhere(1);
+        let mut came = 0;
+        for round in 0..5u8 {
+            // Somebody is quicker than the client, again and again. What goes to him, he does not get.
+            let datagram = pair.seen(&[round; 100]);
+            came += datagram.len();
+            pair.world.inject(address, pair.server, &datagram);
+            assert_eq!(pair.peer(), (address, false));
+            let mut refused = 0;
+            for _ in 0..10 {
+                refused += usize::from(pair.send(&[0; 90]) == Err(Error::Unproven));
+                pair.world.settle();
+            }
+            assert!(refused > 0);
+            let sent = pair.sent_to(address);
+            assert!(sent <= 3 * came && sent > 2 * came, "{sent} for {came}");
+        }
+        assert_eq!(pair.sent_to(before), 0);
+        // The session's end does not get through either, where there is no room for it.
+        pair.world.nodes[pair.server].endpoint.close(pair.theirs).unwrap();
+        pair.world.settle();
+        assert!(pair.sent_to(address) <= 3 * came);
+    }
+}
+
+#[test]
+fn messages_that_waited_for_the_old_address_are_withheld_from_the_new_one() {
+    let mut pair = Pair::new(checks(false), checks(false));
+    let datagram = pair.seen(b"x");
+    for _ in 0..20 {
+        pair.send(&[1; 1000]).unwrap();
+    }
+    pair.world.inject(elsewhere(1), pair.server, &datagram);
+    pair.world.settle();
+    assert!(pair.sent_to(elsewhere(1)) <= 3 * datagram.len());
+    assert_eq!(pair.world.nodes[pair.server].endpoint.stats().datagrams_withheld, 20);
+}
+
+/// Without checks, only the program can know.
+#[test]
+fn the_program_confirms_the_address() {
+    let mut pair = Pair::new(checks(false), checks(true));
+    let address = pair.rebind(7);
+    pair.client_says(b"x");
+    assert_eq!(pair.peer(), (address, false));
+    assert_eq!(pair.send(&[0; 1000]), Err(Error::Unproven));
+    pair.world.pass_time(10 * SECOND);
+    assert_eq!(pair.peer(), (address, false));
+    let endpoint = &mut pair.world.nodes[pair.server].endpoint;
+    endpoint.confirm_peer(pair.theirs).unwrap();
+    assert_eq!(pair.peer(), (address, true));
+    pair.send(&[0; 1000]).unwrap();
+    pair.world.settle();
+    assert_eq!(pair.world.nodes[pair.client].messages(pair.ours), [[0; 1000]]);
+    let stats = pair.world.nodes[pair.server].endpoint.stats();
+    assert_eq!((stats.peers_moved, stats.addresses_proven), (1, 1));
+}
+
+/// Copies of what the client has sent, from elsewhere: those that came already, that are older than what came, or forged.
+#[test]
+fn a_copy_moves_nothing() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    let before = pair.peer();
+    let late = pair.seen(b"late");
+    pair.client_says(b"newer");
+    let newer = pair.world.sent.pop().unwrap().2;
+    for port in 1..50 {
+        pair.world.inject(elsewhere(port), pair.server, &newer);
+    }
+    assert_eq!(pair.peer(), before);
+    // An older one that is new to us is delivered, and moves nothing.
+    pair.world.inject(elsewhere(50), pair.server, &late);
+    pair.world.settle();
+    assert_eq!(pair.peer(), before);
+    assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs), [&b"newer"[..], b"late"]);
+    let mut forged = pair.seen(b"next");
+    forged[10] += 100;
+    pair.world.inject(elsewhere(51), pair.server, &forged);
+    assert_eq!(pair.peer(), before);
+    assert_eq!(pair.world.nodes[pair.server].endpoint.stats().peers_moved, 0);
+    assert!((1..52).all(|port| pair.sent_to(elsewhere(port)) == 0));
+}
+
+/// Somebody was quicker than the client with a copy of its record: the address does not answer the check, and the session
+/// returns to where the client is.
+#[test]
+fn an_address_that_does_not_answer_is_left_again() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    let before = pair.peer();
+    let datagram = pair.seen(b"overtaken");
+    pair.world.inject(elsewhere(1), pair.server, &datagram);
+    assert_eq!(pair.peer(), (elsewhere(1), false));
+    pair.world.pass_time(SECOND + 100 * MS);
+    assert_eq!(pair.peer(), before);
+    let session = pair.theirs;
+    assert_eq!(pair.events(), [Event::Moved { session }, Event::Message { session }, Event::Moved { session }]);
+    let stats = pair.world.nodes[pair.server].endpoint.stats();
+    assert_eq!((stats.peers_moved, stats.addresses_refused, stats.addresses_proven), (1, 1, 0));
+    assert!(pair.sent_to(elsewhere(1)) <= 3 * datagram.len());
+    pair.send(&[0; 1000]).unwrap();
+    pair.world.settle();
+    assert_eq!(pair.world.nodes[pair.client].messages(pair.ours), [[0; 1000]]);
+}
+
+/// The client's next record from its own address brings the session back at once, and that address needs no proof.
+#[test]
+fn the_client_itself_brings_the_session_back() {
+    for checked in [false, true] {
+        let mut pair = Pair::new(checks(checked), checks(true));
+        let before = pair.peer();
+        let datagram = pair.seen(b"overtaken");
+        pair.world.inject(elsewhere(1), pair.server, &datagram);
+        assert_eq!(pair.peer(), (elsewhere(1), false));
+        pair.client_says(b"still here");
+        assert_eq!(pair.peer(), before);
+        pair.send(&[0; 1000]).unwrap();
+        pair.world.pass_time(5 * SECOND);
+        assert_eq!(pair.peer(), before);
+        assert_eq!(pair.world.nodes[pair.client].messages(pair.ours), [[0; 1000]]);
+    }
+}
+
+/// Answers to checks that were not asked, from wherever, prove nothing.
+#[test]
+fn answers_that_were_seen_before_prove_nothing() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    let home = pair.world.nodes[pair.client].address;
+    pair.rebind(7);
+    pair.client_says(b"moved");
+    let checks: Vec<_> = pair.world.sent.iter().map(|(from, to, bytes)| (*from, *to, bytes.clone())).collect();
+    assert!(pair.peer().1);
+    let datagram = pair.seen(b"overtaken");
+    pair.world.inject(elsewhere(1), pair.server, &datagram);
+    for (_, _, bytes) in checks.iter().filter(|(from, ..)| from.ip() == home.ip()) {
+        pair.world.inject(elsewhere(1), pair.server, bytes);
+    }
+    assert_eq!(pair.peer(), (elsewhere(1), false));
+    // And challenges that were answered already are not answered again.
+    let answered = pair.world.sent.len();
+    for (from, _, bytes) in checks.iter().filter(|(from, ..)| from.ip() != home.ip()) {
+        pair.world.inject(*from, pair.client, bytes);
+        pair.world.inject(elsewhere(2), pair.client, bytes);
+    }
+    pair.world.settle();
+    let to_anybody = pair.world.sent[answered..].iter().filter(|(_, to, _)| *to == elsewhere(2)).count();
+    assert_eq!(to_anybody, 0);
+}
+
+/// A session that goes to another process is known there by the same IDs, wherever its client has come to meanwhile. It takes
+/// the address along that is proven.
+#[test]
+fn a_client_moves_while_its_session_goes_to_another_process() {
+    for checked in [true, false] {
+        let mut pair = Pair::new(checks(true), checks(checked));
+        let before = pair.peer().0;
+        pair.rebind(7);
+        let unproven = pair.seen(b"x");
+        pair.world.inject(elsewhere(1), pair.server, &unproven);
+        assert_eq!(pair.peer(), (elsewhere(1), false));
+
+        let (mut bytes, key) = (Vec::new(), || ExportKey::new([7; 32]));
+        let node = &mut pair.world.nodes[pair.server];
+        let ids = |endpoint: &Endpoint, session: Session| {
+            let info = endpoint.info(session).unwrap();
+            (info.connection_id().to_vec(), info.peer_connection_id().to_vec())
+        };
+        let had = ids(&node.endpoint, pair.theirs);
+        node.endpoint.export(&key(), &mut bytes).unwrap();
+        // Where IDs have another length, or are not wanted, nobody would find it.
+        for other in [with_ids(|ids| ids.len = 9), Config::default()] {
+            let mut other = Endpoint::new(server(), other).unwrap();
+            let export = Export::read(&mut &bytes[..], &key()).unwrap();
+            assert!(matches!(other.import(pair.world.now, export), Err(Error::Invalid(_))));
+        }
+        node.endpoint = Endpoint::new(server(), checks(true)).unwrap();
+        let export = Export::read(&mut &bytes[..], &key()).unwrap();
+        assert_eq!(node.endpoint.import(pair.world.now, export).unwrap().sessions, 1);
+        pair.theirs = node.endpoint.sessions().next().unwrap();
+        assert_eq!(ids(&node.endpoint, pair.theirs), had);
+        assert_eq!(pair.peer(), (before, true));
+
+        pair.client_says(b"I am somewhere else");
+        assert_eq!(pair.peer(), (pair.world.nodes[pair.client].address, checked));
+        assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs).last().unwrap(), b"I am somewhere else");
+        pair.send(b"short").unwrap();
+        pair.world.settle();
+        assert_eq!(pair.world.nodes[pair.client].messages(pair.ours), [b"short"]);
+    }
+}
+
+/// Nobody can move a session before it has keys to prove it with.
+#[test]
+fn a_handshake_stays_where_it_is() {
+    let mut world = World::new(2);
+    let server = world.add(server(), checks(true));
+    let client = world.add(client(), checks(true));
+    let from = world.nodes[client].address;
+    let mut last = None;
+    // The client's last flight comes from elsewhere.
+    world.pass = Box::new(move |(sender, _, bytes)| {
+        let finished = *sender == from && records_with(bytes, 8).any(|record| record.epoch == 1);
+        last = finished.then(|| bytes.clone()).or(last.take());
+        !finished
+    });
+    let session = world.connect(client, server);
+    world.pass_time(100 * MS);
+    let is_last = |bytes: &[u8]| records_with(bytes, 8).any(|r| r.content_type == content_type::TLS12_CID);
+    let flight = world.sent.iter().find(|(sender, _, bytes)| *sender == from && is_last(bytes)).unwrap().2.clone();
+    world.inject(elsewhere(1), server, &flight);
+    world.settle();
+    assert_eq!(world.nodes[server].opened(), []);
+    world.inject(from, server, &flight);
+    world.settle();
+    assert_eq!(world.nodes[server].opened().len(), 1);
+    assert_eq!(world.nodes[client].opened(), [session]);
+}
+
+/// The port changes all the time, the network loses and doubles: no handshake, and what arrives is answered.
+#[test]
+fn ports_change_all_the_time_in_a_bad_network() {
+    for checked in [true, false] {
+        let mut world = World::new(3);
+        let server = world.add(server(), checks(checked));
+        world.nodes[server].echo = true;
+        let clients: Vec<_> = (0..20)
+            .map(|_| {
+                let client = world.add(client(), checks(true));
+                let (ours, theirs) = world.open(client, server);
+                (client, ours, theirs)
+            })
+            .collect();
+        world.faults = Faults { loss: 5, duplicate: 5, reorder: 10 };
+        let mut port = 10_000;
+        for _ in 0..60 {
+            for &(client, ours, _) in &clients {
+                port += 1;
+                world.nodes[client].address.set_port(port);
+                for _ in 0..3 {
+                    world.send(client, ours, b"where am I?");
+                }
+            }
+            world.pass_time(SECOND);
+        }
+        world.faults = Faults::default();
+        for &(client, ours, theirs) in &clients {
+            world.send(client, ours, b"the last one");
+            world.settle();
+            assert_eq!(*world.nodes[client].messages(ours).last().unwrap(), b"the last one");
+            let came = world.nodes[server].messages(theirs).len();
+            // Of the answers, what left before the address changed again can be lost.
+            let answered = world.nodes[client].messages(ours).len();
+            assert!(came > 160 && answered * 100 > came * 90, "{answered} of {came}");
+            assert_eq!(world.nodes[server].endpoint.info(theirs).unwrap().peer(), world.nodes[client].address);
+        }
+        let stats = world.nodes[server].endpoint.stats();
+        assert_eq!((stats.handshakes_begun, stats.datagrams_withheld), (20, 0));
+        assert!(stats.peers_moved > 20 * 59, "{}", stats.peers_moved);
+    }
+}

@@ -1,0 +1,147 @@
+//! Clients whose port changes: with connection IDs they reach their session, whichever worker has it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use dv_dtls::{Config, Connect, ConnectionIds, Context, Server, ServerConfig, Session};
+use openssl::ssl::SslContext;
+
+use crate::clients::{Client, Told, running};
+use crate::contexts;
+
+fn with_ids(workers: usize) -> ServerConfig {
+    let endpoint = Config { connection_ids: Some(ConnectionIds::default()), ..Config::default() };
+    ServerConfig { endpoint, workers, ..ServerConfig::default() }
+}
+
+/// A client that gives out no ID of its own, as most do.
+fn client(context: &SslContext, to: SocketAddr) -> Client {
+    let ids = ConnectionIds { len: 0, ..ConnectionIds::default() };
+    let config = Config { accept: false, connection_ids: Some(ids), ..Config::default() };
+    // An address of their own: a thousand clients need many ports.
+    let mut client = Client::begin_as(context, Connect::to(to), config, [127, 0, 77, 1].into());
+    client.finish();
+    client
+}
+
+/// Each of many clients moves many times, and asks from each port.
+fn move_around(server: &Server, address: SocketAddr) {
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..20).map(|_| client(&context, address)).collect();
+    assert!(server.sessions_of_workers().iter().all(|of_one| *of_one > 0));
+    for round in 0..20u8 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.rebind();
+            assert_eq!(client.ask(&[number as u8, round]), [number as u8, round]);
+        }
+    }
+    let stats = server.stats();
+    assert_eq!((stats.endpoints.handshakes_begun, stats.endpoints.strangers_dropped), (20, 0));
+    assert_eq!(stats.endpoints.peers_moved, 20 * 20);
+}
+
+#[test]
+fn the_kernel_finds_the_worker_of_a_client_that_moves() {
+    let (server, address, told) = running(with_ids(4));
+    move_around(&server, address);
+    // As long as nobody joins datagrams of several sessions, nothing has to be handed over.
+    assert_eq!(server.stats().sockets.datagrams_handed_over, 0);
+    let mut workers: HashMap<Session, usize> = HashMap::new();
+    let mut moved = 0;
+    for event in told.try_iter() {
+        let (session, worker) = match event {
+            Told::Open { session, worker } | Told::Message { session, worker, .. } => (session, worker),
+            Told::Moved { session, worker } => {
+                moved += 1;
+                (session, worker)
+            }
+            Told::Close { .. } => panic!("nobody closes"),
+        };
+        assert_eq!(*workers.entry(session).or_insert(worker), worker);
+    }
+    assert_eq!((workers.len(), moved), (20, 20 * 20));
+}
+
+/// Where the kernel steers nothing, a worker hands over what belongs to another one.
+#[test]
+fn without_the_kernel_s_help_workers_hand_over() {
+    let (server, address, _told) = running(ServerConfig { steer_handshakes: false, ..with_ids(4) });
+    move_around(&server, address);
+    assert!(server.stats().sockets.datagrams_handed_over > 100, "{:?}", server.stats().sockets);
+}
+
+/// The ID's byte with the worker stands behind the number of the server, and leaves room for others.
+#[test]
+fn ids_with_the_number_of_the_server() {
+    let mut config = with_ids(3);
+    let ids = config.endpoint.connection_ids.as_mut().unwrap();
+    ids.server_id = vec![0xaa, 0xbb];
+    let (server, address, _told) = running(config.clone());
+    let context = contexts::client();
+    let clients: Vec<Client> = (0..20).map(|_| client(&context, address)).collect();
+    let mut of_workers = [0; 3];
+    for client in &clients {
+        let cid = client.info().peer_connection_id();
+        assert!(cid.len() == 8 && cid.starts_with(&[0xaa, 0xbb]));
+        of_workers[usize::from(cid[2])] += 1;
+    }
+    assert_eq!(server.sessions_of_workers(), of_workers);
+    drop(clients);
+    drop(server);
+    // No room for that byte.
+    config.endpoint.connection_ids.as_mut().unwrap().server_id = vec![0; 7];
+    let silent = |_: &mut Context<'_>, _: Session, _: &[u8]| {};
+    assert!(Server::new(contexts::server(), config.clone(), silent).is_err());
+    config.workers = 1;
+    assert!(Server::new(contexts::server(), config, silent).is_ok());
+}
+
+/// So many clients change their port once a second, for so long, and ask all the time. No handshake, and of a thousand
+/// questions one at most remains without an answer. (The first from a new port waits for nothing: no answer is on its way to
+/// the old one.)
+fn change_ports(clients: usize, seconds: u32) {
+    let (server, address, told) = running(with_ids(2));
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..clients).map(|_| client(&context, address)).collect();
+    let began = Instant::now();
+    let (mut asked, mut answered, mut moves) = (0u64, 0u64, 0u64);
+    for second in 0..seconds {
+        let next = began + Duration::from_secs(1) * (second + 1);
+        for client in &mut clients {
+            client.rebind();
+            moves += 1;
+        }
+        loop {
+            let question = [(asked % 251) as u8; 50];
+            for client in &mut clients {
+                client.send(&question);
+                asked += 1;
+            }
+            for client in &mut clients {
+                answered += u64::from(client.message_within(Duration::from_secs(5)) == Some(question.to_vec()));
+            }
+            // What came is of no interest here, only that it does not pile up.
+            told.try_iter().for_each(drop);
+            if Instant::now() >= next {
+                break;
+            }
+        }
+    }
+    let stats = server.stats().endpoints;
+    println!("{asked} asked, {answered} answered, {moves} moves: {stats:?}");
+    assert!(answered * 1000 >= asked * 999, "{answered} of {asked}");
+    assert_eq!((stats.handshakes_begun, stats.handshakes_finished), (clients.len() as u64, clients.len() as u64));
+    assert_eq!((stats.peers_moved, stats.addresses_refused, stats.datagrams_withheld), (moves, 0, 0));
+}
+
+#[test]
+fn fifty_clients_change_their_ports_every_second() {
+    change_ports(50, 5);
+}
+
+#[test]
+#[ignore = "a minute; make test-long"]
+fn a_thousand_clients_change_their_ports_every_second() {
+    change_ports(1000, 60);
+}
