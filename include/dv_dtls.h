@@ -1708,8 +1708,8 @@ int dv_server_stats(const struct dv_server *server, dv_stats *stats);
  * afterwards it cannot. What waits to leave still does.
  *
  * @param endpoint the endpoint
- * @param fd what is written to: a file, a pipe or a socket, blocking or not. A reader who is gone
- *     is an error, not a SIGPIPE
+ * @param fd what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is
+ *     gone is an error, not a SIGPIPE
  * @param key a random key, which the other process must have
  * @param key_len DV_EXPORT_KEY_LEN
  * @param left receives how many established sessions cannot travel, since OpenSSL makes their

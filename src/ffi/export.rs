@@ -27,7 +27,7 @@ pub const DV_EXPORT_KEY_LEN: usize = 32;
 /// waits to leave still does.
 ///
 /// - `endpoint`: the endpoint
-/// - `fd`: what is written to: a file, a pipe or a socket, blocking or not. A reader who is gone is an error, not a SIGPIPE
+/// - `fd`: what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is gone is an error, not a SIGPIPE
 /// - `key`: a random key, which the other process must have
 /// - `key_len`: DV_EXPORT_KEY_LEN
 /// - `left`: receives how many established sessions cannot travel, since OpenSSL makes their records; NULL: not wanted

@@ -362,7 +362,7 @@ fn cancelled_it_goes_on_where_it_was() {
     }
     assert_eq!(pair.world.nodes[pair.server].closed(), []);
     assert_no_number_twice(&pair.world);
-    // Time goes on, too.
+    // The time in between is no silence of the peer's.
     let mut world = World::new(2);
     let idle = || settings(|settings| settings.idle_timeout = Duration::from_secs(5));
     let server = world.add(server(), idle());
@@ -372,6 +372,8 @@ fn cancelled_it_goes_on_where_it_was() {
     world.pass_time(10 * SECOND);
     assert_eq!(world.nodes[server].closed(), []);
     world.nodes[server].endpoint.cancel_export();
+    world.pass_time(4 * SECOND);
+    assert_eq!(world.nodes[server].closed(), []);
     world.pass_time(SECOND);
     assert_eq!(world.nodes[server].closed(), [(theirs, CloseReason::IdleTimeout)]);
 }

@@ -215,6 +215,24 @@ fn cancelled_it_goes_on() {
     assert!(matches!(server.commit_export(), Err(Error::Invalid(_))));
 }
 
+/// While the server did not listen nobody was silent.
+#[test]
+fn the_time_of_an_export_is_not_idle_time() {
+    let mut config = config(1);
+    config.endpoint.settings.idle_timeout = Duration::from_secs(2);
+    let (server, seen) = echo(config);
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+    let mut client = Client::connect(&contexts::client(), address);
+    assert_eq!(client.ask(b"before"), b"before");
+    server.export(&key(), &mut std::io::sink()).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    client.send(b"meanwhile");
+    server.cancel_export().unwrap();
+    assert_eq!(client.message(), b"meanwhile");
+    assert_eq!(seen.closed.load(Ordering::SeqCst), 0);
+}
+
 /// Nobody knows whether somebody has the sessions, so nobody is told that they are over.
 #[test]
 fn stopped_without_a_verdict_it_says_nothing() {

@@ -29,6 +29,7 @@ impl Endpoint {
         if !self.exported.is_empty() {
             return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
         }
+        self.exported_at = self.now;
         let mut packed = Packed::default();
         for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
             let (peer, local) = seat.proven_place();
@@ -56,9 +57,10 @@ impl Endpoint {
     /// Nobody will import the export, be it since the other process is gone or since the export is: its sessions go on here.
     /// Both would repeat nonces, which is the end of all that their keys protect.
     pub fn cancel_export(&mut self) {
+        let stood = self.now - self.exported_at;
         for session in std::mem::take(&mut self.exported) {
             let Some(seat) = self.seats.get_mut(session) else { continue };
-            seat.connection.go_on();
+            seat.connection.go_on(stood);
             self.timers.set(session, seat.deadline());
         }
     }

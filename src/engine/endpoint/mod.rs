@@ -134,8 +134,9 @@ pub struct Endpoint {
     /// Those that are over and whose end the program has not been told, or only just now (`told`).
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
-    /// Those that stand still until their export is committed or cancelled.
+    /// Those that stand still until their export is committed or cancelled, and since when.
     exported: Vec<Session>,
+    exported_at: u64,
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
@@ -192,6 +193,7 @@ impl Endpoint {
             ended: HashMap::new(),
             told: None,
             exported: Vec::new(),
+            exported_at: 0,
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             counters: Arc::default(),

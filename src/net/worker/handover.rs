@@ -39,6 +39,7 @@ impl Worker {
         if committed {
             self.endpoint.commit_export();
         } else {
+            self.endpoint.advance(precise_now());
             self.endpoint.cancel_export();
             self.mailbox().set_halted(false);
             self.rung = true;
