@@ -65,8 +65,11 @@ fn main() -> Result<(), support::Failure> {
         let key =
             ExportKey::new(fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?);
         if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
-            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key)?;
-            println!("{} sessions go on", server.import(export)?.sessions);
+            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key);
+            match export.and_then(|export| server.import(export)) {
+                Ok(imported) => println!("{} sessions go on", imported.sessions),
+                Err(error) => eprintln!("all clients have to begin anew: {error}"),
+            }
         }
         // Blocked before there are threads, so that all of them leave it to this one.
         let upgrade = Signal::block(libc::SIGUSR2);

@@ -1708,8 +1708,8 @@ int dv_server_stats(const struct dv_server *server, dv_stats *stats);
  * afterwards it cannot. What waits to leave still does.
  *
  * @param endpoint the endpoint
- * @param fd what is written to: a file, a pipe or a socket, blocking or not. A reader who is gone
- *     is an error, not a SIGPIPE
+ * @param fd what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is
+ *     gone is an error, not a SIGPIPE
  * @param key a random key, which the other process must have
  * @param key_len DV_EXPORT_KEY_LEN
  * @param left receives how many established sessions cannot travel, since OpenSSL makes their
@@ -1788,7 +1788,7 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
 /**
  * Ends a server whose sessions were exported: they are over here, and their peers notice nothing;
  * those that could not travel are sent a close_notify. dv_server_join waits for it; then the
- * addresses are free.
+ * addresses are free. Not from inside a callback.
  *
  * @param server the server
  *
@@ -1798,7 +1798,7 @@ int dv_server_export_commit(dv_server *server);
 
 /**
  * Lets a server whose sessions were exported go on, under the condition of
- * dv_endpoint_export_cancel.
+ * dv_endpoint_export_cancel. Not from inside a callback.
  *
  * @param server the server
  *

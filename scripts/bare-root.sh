@@ -29,6 +29,7 @@ for file in /etc/resolv.conf /etc/hosts; do cp -L "$file" "$folder$file"; done
 rm -rf "$folder/root/work"
 mkdir -p "$folder/root/work"
 git -C "$here" archive --prefix=dv_dtls/ HEAD | tar -xf - -C "$folder/root/work"
+if [ -d "$here/build/deb" ]; then mkdir "$folder/root/work/deb" && cp "$here"/build/deb/*.deb "$folder/root/work/deb/" || true; fi
 if [ -d "$here/../shared" ]; then cp -aL "$here/../shared" "$folder/root/work/shared"; fi
 
 # The mounts are this process's own and go with it.

@@ -63,7 +63,13 @@ compile() {
 run() {
     case $1 in
     valgrind)
-        timeout "$((limit * 5))" valgrind --quiet --error-exitcode=99 --leak-check=full \
+        # memcheck takes the AES-GCM tags that ring's assembly computes for undefined, though peers of every make accept
+        # them. Where such records leave the library, it looks for invalid accesses and leaks only.
+        case $2 in
+        */export | */moving | */server | */door_errors) defined=--undef-value-errors=no ;;
+        *) defined=--undef-value-errors=yes ;;
+        esac
+        timeout "$((limit * 5))" valgrind --quiet --error-exitcode=99 --leak-check=full $defined \
             --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect "$2" "$certificates"
         ;;
     *) timeout "$limit" "$2" "$certificates" ;;

@@ -27,7 +27,7 @@ pub const DV_EXPORT_KEY_LEN: usize = 32;
 /// waits to leave still does.
 ///
 /// - `endpoint`: the endpoint
-/// - `fd`: what is written to: a file, a pipe or a socket, blocking or not. A reader who is gone is an error, not a SIGPIPE
+/// - `fd`: what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is gone is an error, not a SIGPIPE
 /// - `key`: a random key, which the other process must have
 /// - `key_len`: DV_EXPORT_KEY_LEN
 /// - `left`: receives how many established sessions cannot travel, since OpenSSL makes their records; NULL: not wanted
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn dv_server_export(
 }
 
 /// Ends a server whose sessions were exported: they are over here, and their peers notice nothing; those that could not
-/// travel are sent a close_notify. dv_server_join waits for it; then the addresses are free.
+/// travel are sent a close_notify. dv_server_join waits for it; then the addresses are free. Not from inside a callback.
 ///
 /// - `server`: the server
 ///
@@ -187,7 +187,8 @@ pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_in
     })
 }
 
-/// Lets a server whose sessions were exported go on, under the condition of dv_endpoint_export_cancel.
+/// Lets a server whose sessions were exported go on, under the condition of dv_endpoint_export_cancel. Not from inside a
+/// callback.
 ///
 /// - `server`: the server
 ///

@@ -1,7 +1,6 @@
 //! Exports on descriptors, and those of a whole server.
 
-use std::io::BufReader;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -29,8 +28,11 @@ impl Export {
     /// made empty.
     pub fn take(from: impl AsFd, key: &ExportKey) -> Result<Export, Error> {
         let fd = from.as_fd();
-        let held = Held::of(fd).map_err(|error| Error::Import(format!("the file is in use: {error}")))?;
-        let export = Export::read(&mut BufReader::new(Stream(fd)), key)?;
+        let held = Held::of(fd).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => Error::Import("the file is in use: somebody else reads it".into()),
+            _ => error.into(),
+        })?;
+        let export = Export::read(&mut Stream(fd), key)?;
         Ok(match held {
             Some(held) => export.used_up_by(move || held.empty()),
             None => export,
@@ -62,13 +64,13 @@ impl Server {
 
     /// The sessions of the export have a new home. They are over here, the handler is told, and their peers notice nothing;
     /// those that could not travel are sent a close_notify, and the server ends. [`Server::join`] waits for that; then its
-    /// addresses are free.
+    /// addresses are free. Not from inside a handler.
     pub fn commit_export(&self) -> Result<(), Error> {
         self.end_export(true)
     }
 
     /// Nobody will import the export, be it since the other process is gone or since the export is: the server goes on. Both
-    /// would repeat nonces, which is the end of all that their keys protect.
+    /// would repeat nonces, which is the end of all that their keys protect. Not from inside a handler.
     pub fn cancel_export(&self) -> Result<(), Error> {
         self.end_export(false)
     }
@@ -100,6 +102,10 @@ impl Server {
                 }
             }
         }
+        // No worker has more than its part of the limit, but for sessions that must come to it.
+        if export.sessions() - imported.skipped > workers.iter_mut().map(|worker| worker.endpoint().room()).sum() {
+            return Err(Error::Limit);
+        }
         let now = precise_now();
         let seats =
             workers.iter_mut().zip(of_workers).map(|(worker, entries)| worker.endpoint().seats_for(now, entries));
@@ -120,18 +126,19 @@ impl Server {
             return Err(not_running());
         }
         let (packed, from_workers) = channel();
-        let workers =
-            self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone() }));
+        self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone() }));
         drop(packed);
-        let mut all = Packed::default();
-        for _ in 0..workers {
-            // A worker that is over lets its letters fall.
-            all.append(from_workers.recv().map_err(|_| not_running())??);
+        // A worker that is over, as one that was drained may be, lets its letters fall.
+        let mut all = None;
+        for packed in from_workers {
+            all.get_or_insert_with(Packed::default).append(packed?);
         }
-        Ok(all)
+        all.ok_or_else(not_running)
     }
 
     fn end_export(&self, commit: bool) -> Result<(), Error> {
+        self.refuse_in_a_child()?;
+        self.refuse_in_a_handler()?;
         let verdict = self.pending_export().take();
         let verdict = verdict.ok_or_else(|| Error::Invalid("there is no export to be ended".into()))?;
         self.tell_verdict(&verdict, commit);

@@ -493,10 +493,9 @@ impl Shared {
         self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
     }
 
-    /// Asks all workers for the same; gives how many they are.
-    pub(super) fn ask_all(&self, letter: impl Fn() -> Letter) -> usize {
+    /// Asks all workers for the same.
+    pub(super) fn ask_all(&self, letter: impl Fn() -> Letter) {
         self.desks.iter().for_each(|desk| desk.mailbox.ask(letter()));
-        self.desks.len()
     }
 
     fn stop(&self) {

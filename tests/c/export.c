@@ -169,6 +169,7 @@ between_endpoints(const char *certs)
     CHECK(dv_endpoint_import(NULL, 0, 1, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_endpoint_import(empty, 0, -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_endpoint_import(empty, 0, 1, key, 0, NULL) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_import(empty, 0, 999999, key, sizeof(key), NULL) == DV_ERR_IO);
     CHECK(dv_session_is_imported(server.endpoint, 0) == DV_ERR_STALE);
     talk(&client, &server);
 

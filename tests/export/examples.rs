@@ -62,6 +62,10 @@ fn upgrade(program: &Path, name: &str) {
         crowd.assert_undisturbed();
     }
     assert_eq!(fs::metadata(folder.join("sessions")).unwrap().len(), 0);
+    drop(server);
+    // What somebody has left who died while he wrote it.
+    fs::write(folder.join("sessions"), b"dv_dtls\x1a").unwrap();
+    Running::start(program, port, &folder);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Through the server.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dv_dtls::{
     CloseReason, ConnectionIds, Context, Error, Export, Exported, Handler, Imported, Server, ServerConfig, Session,
@@ -213,6 +215,24 @@ fn cancelled_it_goes_on() {
     assert!(matches!(server.commit_export(), Err(Error::Invalid(_))));
 }
 
+/// While the server did not listen nobody was silent.
+#[test]
+fn the_time_of_an_export_is_not_idle_time() {
+    let mut config = config(1);
+    config.endpoint.settings.idle_timeout = Duration::from_secs(2);
+    let (server, seen) = echo(config);
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+    let mut client = Client::connect(&contexts::client(), address);
+    assert_eq!(client.ask(b"before"), b"before");
+    server.export(&key(), &mut std::io::sink()).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    client.send(b"meanwhile");
+    server.cancel_export().unwrap();
+    assert_eq!(client.message(), b"meanwhile");
+    assert_eq!(seen.closed.load(Ordering::SeqCst), 0);
+}
+
 /// Nobody knows whether somebody has the sessions, so nobody is told that they are over.
 #[test]
 fn stopped_without_a_verdict_it_says_nothing() {
@@ -322,4 +342,92 @@ fn a_handler_does_not_export() {
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(Error::Invalid(_))));
     made.stop();
     made.join().unwrap();
+}
+
+/// The one that exports has to wait for the handler, so the handler must not wait for him.
+#[test]
+fn a_handler_does_not_end_an_export() {
+    let (tell, told) = mpsc::channel();
+    let server: Arc<OnceLock<Server>> = Arc::default();
+    let inside = server.clone();
+    let end = move |_: &mut Context<'_>, _: Session, _: &[u8]| {
+        tell.send(Ok(())).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        tell.send(inside.get().unwrap().cancel_export()).unwrap();
+    };
+    let made = server.get_or_init(|| Server::new(contexts::server(), config(1), end).unwrap());
+    let address = made.bind("127.0.0.1:0").unwrap();
+    made.start().unwrap();
+    let mut client = Client::connect(&contexts::client(), address);
+    client.send(b"cancel!");
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    let exporting = server.clone();
+    std::thread::spawn(move || exporting.get().unwrap().export(&key(), &mut std::io::sink()));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(Error::Invalid(_)))), "they wait for each other");
+    made.stop();
+    made.join().unwrap();
+}
+
+/// Who is drained and has no client any more does not hold up those who have some.
+#[test]
+fn a_worker_that_is_over_keeps_nobody_waiting() {
+    let (server, _, mut client, _) = one_client();
+    let server = Arc::new(server);
+    server.shutdown(10 * PATIENCE).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let (tell, told) = mpsc::channel();
+    let exporting = server.clone();
+    let thread = std::thread::spawn(move || tell.send(exporting.export(&key(), &mut std::io::sink())).unwrap());
+    let exported = told.recv_timeout(PATIENCE);
+    if exported.is_err() {
+        server.stop();
+    }
+    thread.join().unwrap();
+    assert_eq!(exported, Ok(Ok(Exported { sessions: 1, left: 0 })));
+    server.cancel_export().unwrap();
+    assert_eq!(client.ask(b"still there?"), b"still there?");
+}
+
+/// Which worker a peer comes to is nobody's choice, and differs from process to process: a server that is full can still be
+/// followed by one that is set up like it.
+#[test]
+fn the_limit_is_that_of_the_whole_server() {
+    const CLIENTS: usize = 40;
+    let (old, _) = echo(config(1));
+    let address = old.bind("127.0.0.1:0").unwrap();
+    old.start().unwrap();
+    let crowd = Crowd::of(CLIENTS, address);
+    let (path, mut out) = file("full");
+    old.export(&key(), &mut out).unwrap();
+    old.commit_export().unwrap();
+    old.join().unwrap();
+    let limited = |sessions: usize| {
+        let mut config = config(4);
+        config.endpoint.settings.max_connections = sessions as u32;
+        let (server, _) = echo(config);
+        server.bind(address).unwrap();
+        let imported = server.import(Export::take(open(&path), &key()).unwrap());
+        (server, imported)
+    };
+    let (_, imported) = limited(CLIENTS - 4);
+    assert_eq!(imported, Err(Error::Limit));
+    let (new, imported) = limited(CLIENTS);
+    assert_eq!(imported, Ok(Imported { sessions: CLIENTS, skipped: 0 }));
+    new.start().unwrap();
+    crowd.all_are_answered();
+    crowd.assert_undisturbed();
+}
+
+/// What else two processes tell each other on the same socket.
+#[test]
+fn what_stands_behind_an_export_is_not_taken() {
+    let (mut one, mut other) = UnixStream::pair().unwrap();
+    let (server, ..) = one_client();
+    server.export(&key(), &mut one).unwrap();
+    one.write_all(b"more").unwrap();
+    drop(one);
+    assert_eq!(Export::take(&other, &key()).unwrap().sessions(), 1);
+    let mut rest = Vec::new();
+    other.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"more");
 }

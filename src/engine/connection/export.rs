@@ -64,10 +64,11 @@ impl Connection {
         self.state = State::Closed(CloseReason::Exported);
     }
 
-    /// Takes back [`Connection::stand_still`].
-    pub(crate) fn go_on(&mut self) {
+    /// Takes back [`Connection::stand_still`]. The time since then, in which nobody has listened, is no silence of the peer's.
+    pub(crate) fn go_on(&mut self, stood: u64) {
         if self.state == State::Closed(CloseReason::Exported) {
             self.state = State::Established;
+            self.heard += stood;
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use openssl::ssl::Ssl;
 
-use super::{CloseReason, Connection, Endpoint, Error, Event, Kind, Seat, Session};
+use super::{CloseReason, Connection, Endpoint, Error, Event, Kind, NUMBERED_SESSIONS_MAX, Seat, Session};
 use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
 use crate::log::log;
 use crate::wipe;
@@ -29,14 +29,16 @@ impl Endpoint {
         if !self.exported.is_empty() {
             return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
         }
+        self.exported_at = self.now;
         let mut packed = Packed::default();
         for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
             let (peer, local) = seat.proven_place();
-            let entry = seat.connection.entry(self.now, local, seat.user).map(|entry| Entry { peer, ..entry });
-            match entry {
-                Some(entry) if packed.push(&entry) => self.exported.push(session),
+            let mut entry = seat.connection.entry(self.now, local, seat.user).map(|entry| Entry { peer, ..entry });
+            match &entry {
+                Some(entry) if packed.push(entry) => self.exported.push(session),
                 _ => packed.exported.left += 1,
             }
+            entry.iter_mut().for_each(Entry::wipe);
         }
         for session in &self.exported {
             self.seats.get_mut(*session).into_iter().for_each(|seat| seat.connection.stand_still());
@@ -55,9 +57,10 @@ impl Endpoint {
     /// Nobody will import the export, be it since the other process is gone or since the export is: its sessions go on here.
     /// Both would repeat nonces, which is the end of all that their keys protect.
     pub fn cancel_export(&mut self) {
+        let stood = self.now - self.exported_at;
         for session in std::mem::take(&mut self.exported) {
             let Some(seat) = self.seats.get_mut(session) else { continue };
-            seat.connection.go_on();
+            seat.connection.go_on(stood);
             self.timers.set(session, seat.deadline());
         }
     }
@@ -65,12 +68,21 @@ impl Endpoint {
     /// Goes on with the sessions of an export, all of them or, with an error, none. [`Event::Opened`] tells of each, and
     /// [`Info::is_imported`](super::Info::is_imported) that there was no handshake.
     pub fn import(&mut self, now: u64, export: Export) -> Result<Imported, Error> {
+        if export.sessions() > self.room() {
+            return Err(Error::Limit);
+        }
         let seats = self.seats_for(now, export.entries())?;
         export.use_up()?;
         Ok(self.take_in(seats))
     }
 
-    /// Makes what [`Endpoint::take_in`] takes; nothing of the endpoint is changed.
+    /// How many sessions more there may be.
+    pub(crate) fn room(&self) -> usize {
+        (self.config.settings.max_connections as usize).saturating_sub(self.seats.len())
+    }
+
+    /// Makes what [`Endpoint::take_in`] takes, which may be more than there is [`Endpoint::room`] for; nothing of the endpoint
+    /// is changed.
     pub(crate) fn seats_for<'a>(
         &mut self,
         now: u64,
@@ -80,10 +92,9 @@ impl Endpoint {
         self.refuse_in_a_child()?;
         let ssl = Ssl::new(&self.context)?;
         let padding = self.config.connection_ids.as_ref().map_or(0, |ids| ids.padding);
-        let room = (self.config.settings.max_connections as usize).saturating_sub(self.seats.len());
-        let mut seats = Vec::new();
-        for entry in entries {
-            if seats.len() == room {
+        let most = if self.is_numbered() { NUMBERED_SESSIONS_MAX as usize } else { usize::MAX };
+        let seats = entries.into_iter().zip(self.seats.len()..).map(|(entry, before)| {
+            if before >= most {
                 return Err(Error::Limit);
             }
             if ![0, self.cids.cid_len()].contains(&entry.our_id.len()) {
@@ -97,9 +108,11 @@ impl Endpoint {
                 Error::Import(format!("{}: a session that this library cannot go on with", entry.peer))
             })?;
             let seat = Seat::new(Box::new(connection), entry.local);
-            seats.push(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat });
-        }
+            Ok(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat })
+        });
+        let seats: Result<Vec<_>, Error> = seats.collect();
         wipe::stack();
+        let mut seats = seats?;
         // At a limit the longest idle goes first, as it would have before.
         seats.sort_by_key(|seat| seat.connection.used());
         Ok(seats)

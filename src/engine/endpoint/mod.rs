@@ -134,8 +134,9 @@ pub struct Endpoint {
     /// Those that are over and whose end the program has not been told, or only just now (`told`).
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
-    /// Those that stand still until their export is committed or cancelled.
+    /// Those that stand still until their export is committed or cancelled, and since when.
     exported: Vec<Session>,
+    exported_at: u64,
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
@@ -192,6 +193,7 @@ impl Endpoint {
             ended: HashMap::new(),
             told: None,
             exported: Vec::new(),
+            exported_at: 0,
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             counters: Arc::default(),
@@ -302,10 +304,14 @@ impl Endpoint {
         let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
         self.counters.records_taken_over.add(connection.is_native().into());
         if connection.is_server() {
-            let of_a_client =
-                |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.connection.is_server());
-            let older = self.sessions_with(connection.peer()).take_while(|other| *other != session);
-            for replaced in older.filter(of_a_client).collect::<Vec<_>>() {
+            let mut older = true;
+            let replaced = self.sessions_with(connection.peer()).filter(|other| {
+                older &= *other != session;
+                let Some(seat) = self.seats.get(*other).filter(|_| *other != session) else { return false };
+                // An import may have come while the handshake was in progress; what it brought is older.
+                seat.connection.is_server() && (older || seat.imported)
+            });
+            for replaced in replaced.collect::<Vec<_>>() {
                 self.finish(replaced, CloseReason::Restarted);
             }
         }

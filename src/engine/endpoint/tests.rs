@@ -336,21 +336,21 @@ fn no_secret_outlives_its_connection() {
 #[test]
 fn no_secret_outlives_its_export() {
     let _alone = ALONE.lock().unwrap();
-    for suite in SUITES {
+    for (suite, side) in SUITES.into_iter().flat_map(|suite| [(suite, SERVER), (suite, CLIENT)]) {
         let mut pair = Pair::new(suite).open(None);
-        pair.send(SERVER, b"hello").unwrap();
+        pair.send(side, b"hello").unwrap();
         pair.carry();
         let inverted = pair.connection(SERVER).protection().inverted_secrets();
         let key = ExportKey::new([7; ExportKey::LEN]);
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        pair.sides[SERVER].endpoint.export(&key, &mut first).unwrap();
-        let mut new = Endpoint::new(context(suite, true, |_| {}), Config::default()).unwrap();
+        pair.sides[side].endpoint.export(&key, &mut first).unwrap();
+        let mut new = Endpoint::new(context(suite, side == SERVER, |_| {}), Config::default()).unwrap();
         new.import(0, Export::read(&mut &first[..], &key).unwrap()).unwrap();
         drop(pair);
-        assert!(occurrences(&inverted).iter().all(|count| *count > 0), "{suite}: the new endpoint has them");
+        assert!(occurrences(&inverted).iter().all(|count| *count > 0), "{suite}, {side}: the new endpoint has them");
         new.export(&key, &mut second).unwrap();
         drop(new);
-        assert_eq!(occurrences(&inverted), [0; 3], "{suite}");
+        assert_eq!(occurrences(&inverted), [0; 3], "{suite}, {side}");
     }
 }
 

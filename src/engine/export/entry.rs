@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::seal::CHUNK_MAX;
 use crate::engine::records::{Progress, Suite};
+use crate::wipe;
 
 /// Whether we are the server, whether an earlier session was resumed, and whether the last flight is there.
 const SERVER: u8 = 1;
@@ -91,14 +92,21 @@ impl<'a> Entry<'a> {
             && self.our_id.len() <= 255
             && self.peer_id.len() <= 255
             && self.flight.iter().all(|flight| flight.datagrams.len() <= 255);
-        // More than the members of fixed length take up.
-        let len = 256
+        // More than the members of fixed length take up: 274, with addresses of IPv6 and a flight.
+        let len = 288
             + 8 * self.progress.taken.len()
             + self.our_id.len()
             + self.peer_id.len()
             + options.sum::<usize>()
             + flight.sum::<usize>();
         (fits && len <= CHUNK_MAX).then_some(len)
+    }
+
+    /// Overwrites what it does not borrow, in which there is a secret.
+    pub fn wipe(&mut self) {
+        if let Some(Cow::Owned(resumption)) = &mut self.resumption {
+            wipe::bytes(resumption);
+        }
     }
 
     /// Writes it behind what is in `out`.

@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 pub use self::entry::{Entry, Flight};
 use self::seal::{Opener, Sealer};
 use super::endpoint::Error;
+use crate::tls::fork;
 use crate::wipe;
 
 /// The key that an export is sealed with, both here and there: 32 random bytes. Wiped when dropped.
@@ -133,6 +134,7 @@ pub struct Export {
     sessions: usize,
     /// Makes sure that nobody else imports it.
     use_up: Option<Box<UseUp>>,
+    born: u32,
 }
 
 /// See [`Export::used_up_by`].
@@ -143,7 +145,7 @@ impl Export {
     /// together from others, sealed with another key or of a version that is not known is refused.
     pub fn read(from: &mut dyn Read, key: &ExportKey) -> Result<Export, Error> {
         let mut opener = Opener::begin(key, from)?;
-        let mut export = Export { chunks: Vec::new(), sessions: 0, use_up: None };
+        let mut export = Export::new();
         let announced = loop {
             let mut chunk = Plain::default();
             match opener.chunk(&mut chunk.0)? {
@@ -160,7 +162,7 @@ impl Export {
     /// Sessions of an export as they are inside of its seal, for tests of what reads them.
     #[doc(hidden)]
     pub fn from_plain(bytes: &[u8]) -> Result<Export, Error> {
-        let mut export = Export { chunks: Vec::new(), sessions: 0, use_up: None };
+        let mut export = Export::new();
         export.add(Plain(bytes.to_vec()))?;
         Ok(export)
     }
@@ -172,6 +174,10 @@ impl Export {
 
     /// The sessions are going to be taken in.
     pub(crate) fn use_up(self) -> Result<(), Error> {
+        // Parent and child of a fork have it both.
+        if self.born != fork::generation() {
+            return Err(Error::Forked);
+        }
         let used_up = self.use_up.map_or(Ok(()), |use_up| use_up());
         used_up.map_err(|error| Error::Import(format!("it cannot be made empty: {error}")))
     }
@@ -185,6 +191,10 @@ impl Export {
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         // They were all read once.
         self.chunks.iter().flat_map(|chunk| entries(&chunk.0)).flatten()
+    }
+
+    fn new() -> Export {
+        Export { chunks: Vec::new(), sessions: 0, use_up: None, born: fork::generation() }
     }
 
     fn add(&mut self, chunk: Plain) -> Result<(), Error> {

@@ -196,6 +196,29 @@ fn too_long_ones_do_not_travel() {
     assert!(!Packed::default().push(&entry));
 }
 
+/// A chunk that had to grow would leave what is in it behind where it was.
+#[test]
+fn no_session_is_longer_than_was_said() {
+    let flight = || Some(Flight { sequence: 0, kept_for: 0, datagrams: vec![&[5; 100], &[6; 50]] });
+    let longest = Entry { peer: "[2001:db8::1]:1".parse().unwrap(), local: Some("::1".parse().unwrap()), ..plain() };
+    for entry in [plain(), longest.clone(), Entry { flight: flight(), ..longest }] {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        assert!(entry.encoded_len().unwrap() >= bytes.len(), "{entry:?}");
+    }
+}
+
+/// The child of a fork has what its parent has read: one of them would go on with what the other goes on with.
+#[test]
+fn a_child_does_not_import_what_its_parent_has_read() {
+    let bytes = written(&[plain()], &key(1));
+    let read = || Export::read(&mut &bytes[..], &key(1)).unwrap();
+    assert_eq!(read().use_up(), Ok(()));
+    let mut in_child = read().used_up_by(|| panic!("it is the parent's"));
+    in_child.born = fork::generation().wrapping_sub(1);
+    assert_eq!(in_child.use_up(), Err(Error::Forked));
+}
+
 /// What an entry borrows.
 #[derive(Clone, Debug)]
 struct Parts {

@@ -1,10 +1,15 @@
 //! How far the records of a connection have come, for another process that goes on from there.
 
 use super::{EPOCH, Records, SEQUENCE_MAX, Used, Window};
+use crate::tls;
 
-/// Sequence numbers that are left out when somebody else goes on: so many messages the two would have to send, if both
-/// went on against all promises, before a nonce came twice.
+/// Sequence numbers that are left out, at least, when somebody else goes on: so many messages the one before would have to
+/// send, if it went on against all promises, before a nonce came twice.
 pub const SKIPPED: u64 = 1 << 20;
+
+/// Beyond that, a random number of them below this: two that go on from the same point, since somebody has imported a copy,
+/// hardly meet. Some peers take nothing that is 2^32 numbers ahead.
+const SCATTERED: u64 = 1 << 31;
 
 /// More blocks than all records of one key have, and more records than can fail to open.
 const COUNT_MAX: u64 = 1 << 60;
@@ -53,9 +58,14 @@ impl Records {
         }
     }
 
-    /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on.
+    /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on or more.
     pub fn go_on_elsewhere(&mut self, progress: Progress) {
-        self.go_on_from(Used { next: progress.next + SKIPPED, nonces: progress.taken, opened: None });
+        let random = u64::from_ne_bytes(tls::random(8).try_into().expect("eight bytes"));
+        self.go_on_behind(SKIPPED + random % SCATTERED, progress);
+    }
+
+    fn go_on_behind(&mut self, skipped: u64, progress: Progress) {
+        self.go_on_from(Used { next: progress.next + skipped, nonces: progress.taken, opened: None });
         self.sealed_blocks = progress.sealed_blocks;
         self.failed = progress.failed;
         self.finished = progress.finished;
@@ -97,7 +107,7 @@ mod tests {
                 let progress = records.progress();
                 assert!(progress.is_possible());
                 let mut next = Records::new(suite, &secrets, true, Used::default());
-                next.go_on_elsewhere(progress);
+                next.go_on_behind(SKIPPED, progress);
                 seal(&mut next, 1);
                 seal(&mut records, 20_000);
                 records = next;
@@ -114,7 +124,7 @@ mod tests {
             let progress = Progress { next, ..Progress::default() };
             assert!(progress.is_possible());
             let mut records = Records::new(Suite::Aes128Gcm, &secrets, true, Used::default());
-            records.go_on_elsewhere(progress);
+            records.go_on_behind(SKIPPED, progress);
             assert!(records.are_exhausted());
             let left = records.seal(content_type::ALERT, &[1, 0], &mut [0; 100]).is_some();
             assert_eq!(left, next + SKIPPED <= SEQUENCE_MAX);

@@ -123,7 +123,11 @@ impl Held {
 
     /// Makes it empty.
     pub fn empty(&self) -> io::Result<()> {
-        self.0.set_len(0)
+        self.0.set_len(0)?;
+        // A machine that fails now must not find it full when it starts again. Where that cannot be had, what was in it is
+        // gone all the same.
+        let _ = self.0.sync_all();
+        Ok(())
     }
 }
 

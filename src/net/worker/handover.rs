@@ -14,7 +14,7 @@ use crate::net::sys::udp::Waiting;
 impl Worker {
     /// Gives what it has, and does nothing before it knows what became of that. Says whether its sessions
     /// are gone.
-    pub(super) fn hand_over(&mut self, order: Order, waiting: &mut Waiting) -> Result<bool, Error> {
+    pub(super) fn hand_over(&mut self, Order { packed, verdict }: Order, waiting: &mut Waiting) -> Result<bool, Error> {
         // What others have asked for so far is done, and what was sent so far leaves.
         self.mailbox().set_halted(true);
         self.rung = true;
@@ -24,19 +24,22 @@ impl Worker {
             self.transmit();
             self.drain(waiting, deadline)?;
         }
-        let _ = order.packed.send(self.endpoint.pack());
+        let _ = packed.send(self.endpoint.pack());
+        // Whoever asked reads on until nobody is left to answer.
+        drop(packed);
         // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
         let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()))?;
         bell.want(BELL, true, false)?;
-        while order.verdict.get().is_none() && !self.shared.is_stopping() {
+        while verdict.get().is_none() && !self.shared.is_stopping() {
             bell.wait(u64::MAX)?;
             self.mailbox().bell().hear();
         }
         // Without a verdict the server is being stopped: somebody may have the sessions, so nothing more is said on them.
-        let committed = order.verdict.get() != Some(&false);
+        let committed = verdict.get() != Some(&false);
         if committed {
             self.endpoint.commit_export();
         } else {
+            self.endpoint.advance(precise_now());
             self.endpoint.cancel_export();
             self.mailbox().set_halted(false);
             self.rung = true;

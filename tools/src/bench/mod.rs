@@ -35,7 +35,7 @@ bench [--quick] [--parts PART,...] [--servers SERVER,...] [--rounds N] [--direct
     loss          handshakes that complete under loss (only when asked for)
   Writes results.jsonl, results.md and results.svg to DIR (target/bench), and prints the tables. --record: writes them into
   FILE, too, between its lines <!-- bench --> and <!-- /bench -->, and the plot beside it.
-  Exits with 0 when everything was measured and all aims were reached.";
+  Exits with 0 when everything was measured; which aims were missed is in the tables.";
 
 /// Clients of all servers: one suite, so that all of them do the same work.
 const CIPHER: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
@@ -95,14 +95,15 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         }
         complete &= done.is_ok();
     }
-    Ok(bench.tell(&circumstances, record)? && complete)
+    bench.tell(&circumstances, record)?;
+    Ok(complete)
 }
 
 impl Bench {
-    /// Writes down what was measured, and prints it. Whether the aims were reached.
-    fn tell(&self, circumstances: &str, record: Option<PathBuf>) -> Result<bool, String> {
+    /// Writes down what was measured, and prints it.
+    fn tell(&self, circumstances: &str, record: Option<PathBuf>) -> Result<(), String> {
         let names: Vec<_> = self.built.programs.iter().map(|program| (program.id, program.name)).collect();
-        let (aims, reached) = self.results.judge(&AIMS);
+        let aims = self.results.judge(&AIMS);
         let text = format!("{circumstances}{}{aims}", self.results.tables(&aims::TITLES, &names));
         let lines: Vec<String> = self.results.0.iter().map(results::Row::json).collect();
         let plot = plot::svg(&self.results, &names);
@@ -119,7 +120,7 @@ impl Bench {
             write(path.with_extension("svg"), &plot)?;
         }
         println!("{text}");
-        Ok(reached)
+        Ok(())
     }
 }
 
