@@ -47,7 +47,7 @@ one() (
     log=$BUILD/test.log failed=0
     : >"$log"
     # shellcheck disable=SC2046 # a list of options
-    "${CARGO:-cargo}" test --locked --no-fail-fast --lib $(rust_tests) >"$log" 2>&1 || failed=1
+    "${CARGO:-cargo}" test --locked --no-fail-fast --lib --examples $(rust_tests) >"$log" 2>&1 || failed=1
     archive && scripts/test-c.sh static >>"$log" 2>&1 || failed=1
     examples >>"$log" 2>&1 || { failed=1; echo "the examples FAILED" >>"$log"; }
     DV_LIBDIR="$PWD/$BUILD" "${CARGO:-cargo}" test --locked --no-fail-fast --test engine >>"$log" 2>&1 || failed=1

@@ -275,6 +275,23 @@ fn a_context_with_an_extension_of_its_own() {
 }
 
 /// When all IDs of one byte are taken, a session gets none and works as ever.
+/// Each of them finds the extensions missing or there, never half there.
+#[test]
+fn endpoints_of_many_threads_with_one_context() {
+    for _ in 0..50 {
+        let context = client();
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    Endpoint::new(context.clone(), ids(8)).unwrap();
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn more_sessions_than_ids() {
     let mut world = World::new(6);
