@@ -54,7 +54,13 @@ pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, ve
             return known;
         }
         drop(looking);
-        let found = match probe(context, peer) {
+        let found = probe(context, peer);
+        let _looking = look();
+        // Another thread may have installed its callbacks meanwhile, between our two hellos even.
+        if let Some(&known) = COOKIES.get(raw) {
+            return known;
+        }
+        let found = match found {
             (Probe::Ours, Probe::Ours) => Cookies::Ours,
             (Probe::Nobody, Probe::Nobody) => {
                 set_cookie_generate_cb(raw, Some(generate));
@@ -63,7 +69,6 @@ pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, ve
             }
             _ => Cookies::Theirs,
         };
-        let _looking = look();
         COOKIES.set(raw, found);
         found
     }
