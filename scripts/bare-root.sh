@@ -26,11 +26,11 @@ if [ ! -e "$folder/made" ]; then
 fi
 for file in /etc/resolv.conf /etc/hosts; do cp -L "$file" "$folder$file"; done
 
-rm -rf "$folder/root/work"
-mkdir -p "$folder/root/work"
-git -C "$here" archive --prefix=dv_dtls/ HEAD | tar -xf - -C "$folder/root/work"
-if [ -d "$here/build/deb" ]; then mkdir "$folder/root/work/deb" && cp "$here"/build/deb/*.deb "$folder/root/work/deb/" || true; fi
-if [ -d "$here/../shared" ]; then cp -aL "$here/../shared" "$folder/root/work/shared"; fi
+rm -rf "$folder/srv"
+mkdir -p "$folder/srv"
+git -C "$here" archive --prefix=dv_dtls/ HEAD | tar -xf - -C "$folder/srv"
+if [ -d "$here/build/deb" ]; then mkdir "$folder/srv/deb" && cp "$here"/build/deb/*.deb "$folder/srv/deb/" || true; fi
+if [ -d "$here/../shared" ]; then cp -aL "$here/../shared" "$folder/srv/shared"; fi
 
 # The mounts are this process's own and go with it.
 exec unshare -m sh -eu -c '
@@ -38,5 +38,5 @@ exec unshare -m sh -eu -c '
     shift
     for place in proc sys dev; do mount --rbind "/$place" "$folder/$place"; done
     exec chroot "$folder" env -i HOME=/root TERM=dumb PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        sh -ec "cd /root/work/dv_dtls && exec \"\$@\"" sh "$@"
+        sh -ec "cd /srv/dv_dtls && exec \"\$@\"" sh "$@"
 ' sh "$folder" "$@"

@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"; [ -z "${server:-}" ] || kill "$server" 2>/dev/null || true' EXIT
 
 apt() { DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$work/apt.log" 2>&1 || { cat "$work/apt.log" >&2; exit 1; }; }
-all_files() { find / -xdev -path "$work" -prune -o \( -path /tmp -o -path /var/lib -o -path /var/log -o -path /var/cache -o -path /root \) -prune -o -print | sort; }
+all_files() { find / -xdev -path "$work" -prune -o \( -path /tmp -o -path /var/lib -o -path /var/log -o -path /var/cache -o -path /root -o -path /srv \) -prune -o -print | sort; }
 
 apt update
 apt install -y gcc cmake pkg-config libssl-dev openssl
