@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -154,12 +155,19 @@ fn the_exporting_process_while_it_writes() {
     let crowd = Crowd::of(400, exporter.address());
     exporter.tell("go");
     let mut pipe = File::open(exporter.folder.join("pipe")).unwrap();
-    let mut read = vec![0; 20_000];
+    let (mut read, begun) = (vec![0; 20_000], Instant::now());
     pipe.read_exact(&mut read).unwrap();
+    // It is killed in the middle of a write, when the pipe is full again.
+    let mut waiting: libc::c_int = 0;
+    while 20_000 + waiting <= 60_000 {
+        thread::sleep(Duration::from_millis(1));
+        // SAFETY: the descriptor is the pipe's, and the number is written to `waiting`.
+        assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut waiting) }, 0);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{waiting} bytes wait");
+    }
     exporter.kill();
     pipe.read_to_end(&mut read).unwrap();
-    // How much a pipe holds is the kernel's choice: less than all that there is.
-    assert!(read.len() > 20_000 && read.len() < 400 * 221, "{} bytes", read.len());
+    assert!(read.len() > 60_000 && read.len() < 400 * 221, "{} bytes", read.len());
     assert!(matches!(Export::read(&mut &read[..], &key()), Err(Error::Import(why)) if why.contains("cut short")));
     crowd.assert_undisturbed();
 }
