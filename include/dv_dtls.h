@@ -721,6 +721,11 @@ typedef struct dv_config {
      * connection_id_len, at least one byte, is random.
      */
     uint8_t connection_id_server_id[20];
+    /**
+     * An export that takes longer to write, since nobody reads it, fails, and the sessions go on;
+     * 0: no limit.
+     */
+    uint32_t export_timeout_ms;
 } dv_config;
 
 /**
@@ -1709,7 +1714,7 @@ int dv_server_stats(const struct dv_server *server, dv_stats *stats);
  *
  * @param endpoint the endpoint
  * @param fd what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is
- *     gone is an error, not a SIGPIPE
+ *     gone is an error, not a SIGPIPE, and so is one who has not read it within export_timeout_ms
  * @param key a random key, which the other process must have
  * @param key_len DV_EXPORT_KEY_LEN
  * @param left receives how many established sessions cannot travel, since OpenSSL makes their
@@ -1772,8 +1777,8 @@ int dv_endpoint_import(dv_endpoint *endpoint,
 /**
  * Writes down all established sessions of a server that runs, as dv_endpoint_export does. From here
  * on the server stands still, and the kernel keeps what comes in, until dv_server_export_commit or
- * dv_server_export_cancel; dv_server_send gives DV_ERR_AGAIN. When it fails the server goes on. Not
- * from inside a callback.
+ * dv_server_export_cancel; dv_server_send gives DV_ERR_AGAIN. When it fails the server goes on; it
+ * fails, too, when dv_server_stop is called before it is written. Not from inside a callback.
  *
  * @param server the server
  * @param fd what is written to

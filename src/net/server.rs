@@ -127,7 +127,7 @@ pub struct Server {
     /// What sessions begin with now.
     context: Mutex<SslContext>,
     /// What the workers wait for after an export.
-    export: Mutex<Option<Verdict>>,
+    export: Mutex<Option<Arc<Verdict>>>,
     born: u32,
 }
 
@@ -371,8 +371,12 @@ impl Server {
         self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
     }
 
-    pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Verdict>> {
+    pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Arc<Verdict>>> {
         self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn export_timeout(&self) -> Duration {
+        self.config.export_timeout
     }
 
     /// Where the workers are waited for.

@@ -58,6 +58,7 @@ int main(void)
     OFFSET(dv_config, routability_checks);
     OFFSET(dv_config, connection_id_server_id_len);
     OFFSET(dv_config, connection_id_server_id);
+    OFFSET(dv_config, export_timeout_ms);
 
     SIZE(dv_address);
     OFFSET(dv_address, any);

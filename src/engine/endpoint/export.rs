@@ -1,6 +1,8 @@
 //! Sessions that go to the endpoint of another process, and sessions that come from one.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
 use openssl::ssl::Ssl;
 
@@ -17,10 +19,20 @@ impl Endpoint {
     /// Take the events and transmit before: what has come in already is this program's to answer, and afterwards it cannot.
     /// What waits to leave still does. Sessions whose records OpenSSL makes cannot travel; they are counted and stay.
     ///
-    /// `to` must not write after it has failed, as a buffer may.
+    /// `to` must not write after it has failed or panicked, as a buffer may.
+    /// [`Endpoint::export_to`] is for descriptors, and waits for nobody who does not read.
     pub fn export(&mut self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
         let packed = self.pack()?;
-        packed.write(key, to).inspect_err(|_| self.cancel_export())
+        let exported = catch_unwind(AssertUnwindSafe(|| packed.write(key, to, || true)));
+        if !matches!(exported, Ok(Ok(_))) {
+            self.cancel_export();
+        }
+        exported.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// How long writing an export may take; see [`Config::export_timeout`](super::Config::export_timeout).
+    pub(crate) fn export_timeout(&self) -> Duration {
+        self.config.export_timeout
     }
 
     /// The same, but for the writing.
