@@ -611,7 +611,10 @@ typedef struct dv_config {
     uint32_t max_sessions;
     /** Handshakes in progress at once. */
     uint32_t max_handshakes;
-    /** Sessions from one source: an IPv4 address, or an IPv6 /64. */
+    /**
+     * Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle
+     * one goes.
+     */
     uint32_t max_sessions_per_source;
     /** Handshakes in progress from one source. */
     uint32_t max_handshakes_per_source;
@@ -1425,7 +1428,10 @@ typedef struct dv_stats {
     uint64_t handshakes_timed_out;
     /** Handshakes refused because of max_handshakes. */
     uint64_t refused_handshakes;
-    /** Handshakes refused because of max_handshakes_per_source or max_connections_per_source. */
+    /**
+     * Handshakes refused because of max_handshakes_per_source, or because of
+     * max_sessions_per_source with nobody to make room.
+     */
     uint64_t refused_source;
     /** Connections refused because of max_connections, with nobody to make room. */
     uint64_t refused_connections;

@@ -27,7 +27,7 @@ pub struct dv_config {
     pub max_sessions: u32,
     /// Handshakes in progress at once.
     pub max_handshakes: u32,
-    /// Sessions from one source: an IPv4 address, or an IPv6 /64.
+    /// Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle one goes.
     pub max_sessions_per_source: u32,
     /// Handshakes in progress from one source.
     pub max_handshakes_per_source: u32,

@@ -44,7 +44,7 @@ pub struct dv_stats {
     pub handshakes_timed_out: u64,
     /// Handshakes refused because of max_handshakes.
     pub refused_handshakes: u64,
-    /// Handshakes refused because of max_handshakes_per_source or max_connections_per_source.
+    /// Handshakes refused because of max_handshakes_per_source, or because of max_sessions_per_source with nobody to make room.
     pub refused_source: u64,
     /// Connections refused because of max_connections, with nobody to make room.
     pub refused_connections: u64,

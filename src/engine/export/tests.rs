@@ -47,7 +47,7 @@ fn written(entries: &[Entry<'_>], key: &ExportKey) -> Vec<u8> {
     let mut packed = Packed::default();
     entries.iter().for_each(|entry| assert!(packed.push(entry)));
     let mut out = Vec::new();
-    assert_eq!(packed.write(key, &mut out), Ok(Exported { sessions: entries.len(), left: 0 }));
+    assert_eq!(packed.write(key, &mut out, || true), Ok(Exported { sessions: entries.len(), left: 0 }));
     out
 }
 
@@ -180,7 +180,7 @@ fn what_makes_no_sense_inside_the_seal_is_refused() {
     packed.push(&plain());
     packed.exported.sessions += 1;
     let mut bytes = Vec::new();
-    packed.write(&key(1), &mut bytes).unwrap();
+    packed.write(&key(1), &mut bytes, || true).unwrap();
     assert!(refusal(&bytes).contains("another number"));
 }
 
