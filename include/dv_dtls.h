@@ -1768,7 +1768,7 @@ int dv_endpoint_export_cancel(dv_endpoint *endpoint);
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
  * @param skipped receives how many sessions were passed over, as their peers have begun others here
- *     already; NULL: not wanted
+ *     already, or closed, as require_extended_master_secret wants; NULL: not wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or
  *     not for us, DV_ERR_LIMIT when there are more than max_sessions.
@@ -1828,7 +1828,8 @@ int dv_server_export_cancel(dv_server *server);
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
  * @param skipped receives how many sessions were passed over, as their peers speak to addresses
- *     that this server has not; NULL: not wanted
+ *     that this server has not, or closed, as require_extended_master_secret wants; NULL: not
+ *     wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*.
  */

@@ -243,7 +243,7 @@ between_endpoints(const char *certs)
     bytes[9]++;
     fd = file_with(bytes, (size_t)len);
     CHECK(dv_endpoint_import(empty, 0, fd, key, sizeof(key), NULL) == DV_ERR_IMPORT);
-    CHECK(strstr(dv_last_error(), "version 2") != NULL);
+    CHECK(strstr(dv_last_error(), "version 3") != NULL);
     close(fd);
     bytes[9]--;
     CHECK(dv_endpoint_sessions(empty, NULL, 0) == 0);

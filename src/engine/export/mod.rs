@@ -58,7 +58,8 @@ pub struct Imported {
     /// Sessions that go on here.
     pub sessions: usize,
     /// Sessions that do not: their peer has begun another one here already, or has spoken to an address that this server has
-    /// not.
+    /// not; or their master secret is not bound to their handshake where that is required, and their peer was sent a
+    /// close_notify.
     pub skipped: usize,
 }
 
