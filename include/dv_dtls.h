@@ -725,7 +725,7 @@ typedef struct dv_config {
      */
     uint8_t connection_id_server_id[20];
     /**
-     * An export that takes longer to write, since nobody reads it, fails, and the sessions go on;
+     * An export that takes longer to write, since nobody reads it, fails, and the sessions go on.
      * 0: no limit.
      */
     uint32_t export_timeout_ms;
@@ -1507,6 +1507,8 @@ typedef struct dv_stats {
     uint64_t datagrams_withheld;
     /** Of a server: datagrams for a session of another worker, which were handed over. */
     uint64_t datagrams_handed_over;
+    /** Of a server: datagrams for a session of another worker, which had no room for them. */
+    uint64_t handovers_dropped;
 } dv_stats;
 
 /**

@@ -43,7 +43,7 @@ fn of_c_and_rust_are_equal() {
         mtu_stepped_down, messages_in, messages_out, messages_dropped, messages_too_long, datagrams_dropped,
         records_dropped, messages_cut, abandoned_freed, kernel_drops, handshakes_shed, socket_full, datagrams_refused,
         messages_refused, records_taken_over, connection_ids_used, peers_moved, addresses_proven, addresses_refused,
-        datagrams_withheld, datagrams_handed_over
+        datagrams_withheld, datagrams_handed_over, handovers_dropped
     );
     layout!(rust, dv_callbacks: size, open, message, close, moved);
 

@@ -126,6 +126,7 @@ int main(void)
     OFFSET(dv_stats, addresses_refused);
     OFFSET(dv_stats, datagrams_withheld);
     OFFSET(dv_stats, datagrams_handed_over);
+    OFFSET(dv_stats, handovers_dropped);
     SIZE(dv_callbacks);
     OFFSET(dv_callbacks, size);
     OFFSET(dv_callbacks, open);
