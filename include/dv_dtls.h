@@ -500,6 +500,9 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
  * If its list member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see
  * dv_dtls_shutdown().
  *
+ * In a callback of libssl in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * freed.
+ *
  * @param conn a connection of dv_dtls_conn_new(), given up by the library or not, or one that the
  *     caller allocated with malloc() or calloc() and whose SSL he made
  *

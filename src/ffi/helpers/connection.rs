@@ -16,7 +16,7 @@ use super::{address, due, foreign};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::registry::Id;
 use crate::engine::stats::Counters;
-use crate::guard::guard;
+use crate::guard::{guard, is_nested};
 use crate::log::log;
 use crate::net::sys::{self, Descriptor};
 use crate::tls::{bio, fork};
@@ -55,6 +55,11 @@ impl Drop for State {
 }
 
 impl State {
+    /// Whether a call about the connection runs.
+    fn is_in_use(&self) -> bool {
+        self.connection.try_borrow().is_err()
+    }
+
     /// Queues messages for the next reads; those that find no room are dropped.
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
         let mut queue = self.queue.borrow_mut();
@@ -235,6 +240,8 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 ///
 /// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
 ///
+/// In a callback of libssl in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
+///
 /// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
 ///   malloc() or calloc() and whose SSL he made
 ///
@@ -249,9 +256,14 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
-        shared().remove(conn);
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
+            if is_nested() && is_in_use(conn) {
+                log!(Error, "dv_dtls_conn_free: called by a callback in the middle of a call about this connection");
+                sys::set_errno(EBUSY);
+                return;
+            }
+            shared().remove(conn);
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
@@ -261,11 +273,18 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
     });
 }
 
+/// # Safety
+/// `conn` is valid.
+unsafe fn is_in_use(conn: *mut dv_udp_conn_t) -> bool {
+    // SAFETY: by contract.
+    unsafe { !(*conn).ssl.is_null() && STATE.get((*conn).ssl.cast()).is_some_and(State::is_in_use) }
+}
+
 /// Takes `node` out of the list that it hangs in, if any.
 ///
 /// # Safety
 /// `node` is valid; its links are NULL, poison, or valid.
-unsafe fn unlink(node: *mut dv_list_node) {
+pub unsafe fn unlink(node: *mut dv_list_node) {
     // Lists like the Linux kernel's put small numbers into the links of what they have unlinked.
     const POISON_MAX: usize = 4096;
     // SAFETY: by contract; the neighbours are only written to when they really are neighbours.

@@ -36,14 +36,20 @@ pub fn unix_offset() -> u64 {
     (unix.as_micros() as u64).saturating_sub(now())
 }
 
-/// Sends one datagram.
+/// Sends one datagram, also when a signal comes while the socket is full.
 ///
 /// # Safety
 /// `to` points to `len` readable bytes.
 pub unsafe fn send_to(fd: c_int, datagram: &[u8], flags: c_int, to: *const sockaddr, len: socklen_t) -> io::Result<()> {
-    // SAFETY: the datagram is a slice, the caller vouches for the address.
-    let sent = unsafe { libc::sendto(fd, datagram.as_ptr().cast(), datagram.len(), flags, to, len) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    loop {
+        // SAFETY: the datagram is a slice, the caller vouches for the address.
+        let sent = unsafe { libc::sendto(fd, datagram.as_ptr().cast(), datagram.len(), flags, to, len) };
+        match io::Error::last_os_error() {
+            _ if sent >= 0 => return Ok(()),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
 }
 
 /// Watches `fd` for input. A descriptor that is watched already stays as it is: only the kernel knows, as a number may
