@@ -1,7 +1,8 @@
 /*
  * What few programs do with the helpers, and any may: a connection that is used after it was taken out of the table, threads
  * that end before the handshakes that they began, a signal in the middle of a send, a log callback that changes errno, a
- * connection that is freed by a callback in the middle of a call about it.
+ * connection that is freed by a callback in the middle of a call about it, one buffer for what comes in and what is read, a
+ * verify callback that puts text of the peer's into OpenSSL's error queue.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -180,6 +181,54 @@ static void freed_in_a_callback(struct server *server, SSL_CTX *ctx)
     client_vanish(&client);
 }
 
+static int raise_error(int ok, X509_STORE_CTX *store)
+{
+    (void)ok, (void)store;
+    calls++;
+    ERR_raise_data(ERR_LIB_USER, 1, "J\xfcrgen");
+    return 0;
+}
+
+/* The text is not UTF-8. The handshake fails, and with it nothing else. */
+static void text_of_the_peer(struct server *server, const char *certs)
+{
+    char cert[512], key[512];
+    SSL_CTX *ctx = client_context(certs);
+    dv_stats before = stats();
+    struct client client;
+
+    snprintf(cert, sizeof(cert), "%s/client.pem", certs);
+    snprintf(key, sizeof(key), "%s/client.key", certs);
+    CHECK(dv_ssl_certificate(ctx, cert, key) == 0);
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_PEER, raise_error);
+    calls = 0;
+    client_open(&client, ctx, server, NULL);
+    CHECK(!client_handshake(&client, server) && calls > 0);
+    CHECK(server->closed == 1 && stats().handshakes_failed == before.handshakes_failed + 1);
+    server->closed = 0;
+    SSL_CTX_set_verify(server->ctx, SSL_VERIFY_NONE, NULL);
+    client_vanish(&client);
+    SSL_CTX_free(ctx);
+}
+
+static void one_buffer(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = established(&client, ctx, server);
+    static const char message[] = "a message that is longer than one block of the cipher";
+    char buffer[2048];
+    ssize_t len = 0;
+
+    CHECK(conn != NULL && SSL_write(client.ssl, message, sizeof(message)) == sizeof(message));
+    len = recv(server->fd, buffer, sizeof(buffer), 0);
+    CHECK(dv_dtls_read(conn, buffer, (size_t)len, server->fd, buffer, sizeof(buffer), 16) == sizeof(message));
+    CHECK(memcmp(buffer, message, sizeof(message)) == 0);
+    CHECK(dv_dtls_write(conn, buffer, sizeof(message), server->fd, buffer, sizeof(buffer), 16) == sizeof(message));
+    CHECK(SSL_read(client.ssl, buffer, sizeof(buffer)) == sizeof(message));
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+}
+
 struct job {
     struct client client;
     struct server *server;
@@ -239,6 +288,8 @@ int main(int argc, char **argv)
     used_after_it_was_taken_out(&server, ctx);
     thread_ends_first(&server, ctx);
     freed_in_a_callback(&server, ctx);
+    one_buffer(&server, ctx);
+    text_of_the_peer(&server, argv[1]);
     SSL_CTX_free(ctx);
     server_close(&server);
     return check_report("unusual");

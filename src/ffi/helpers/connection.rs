@@ -314,7 +314,7 @@ pub unsafe fn unlink(node: *mut dv_list_node) {
 /// - `in_buf`: the datagram; NULL takes the next queued message without one
 /// - `in_len`: its length in bytes
 /// - `fd`: the UDP socket that it came through
-/// - `out_buf`: receives the message
+/// - `out_buf`: receives the message; it may be `in_buf`
 /// - `out_len`: how many bytes there is room for
 /// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
 ///
@@ -351,7 +351,8 @@ pub unsafe extern "C" fn dv_dtls_read(
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
-            let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
+            // No slice yet: the program may want the message where the datagram is.
+            let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
             shared().claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
@@ -365,7 +366,7 @@ pub unsafe extern "C" fn dv_dtls_read(
 }
 
 /// # Safety
-/// `conn` is valid and `state` is its.
+/// `conn` is valid and `state` is its; `out` is writable, and may be where `datagram` is.
 unsafe fn read(
     local: &Local,
     now: u64,
@@ -373,7 +374,7 @@ unsafe fn read(
     state: &State,
     datagram: &[u8],
     fd: c_int,
-    out: &mut [u8],
+    out: *mut [u8],
 ) -> c_int {
     if !datagram.is_empty() {
         local.counters.datagrams_in.add(1);
@@ -416,7 +417,8 @@ unsafe fn read(
         state.note_descriptor(fd, true);
     }
     due::rearm(local, now, state, phase, deadline);
-    let delivered = deliver(state, &messages, out, &local.counters);
+    // SAFETY: by contract; nobody looks at the datagram any more.
+    let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {
         if let Some(id) = state.id.get() {
