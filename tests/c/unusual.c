@@ -211,6 +211,29 @@ static void text_of_the_peer(struct server *server, const char *certs)
     SSL_CTX_free(ctx);
 }
 
+/* The table knows a connection by its pointer; its SSL may not be made yet. */
+static void without_an_ssl(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = established(&client, ctx, server), *own = malloc(sizeof(*own));
+
+    memset(own, 0xa5, sizeof(*own));
+    own->key = conn->key;
+    own->key.addr4.sin_port = htons(9);
+    dv_dtls_conn_add(own);
+    CHECK(dv_dtls_conn_find(&own->key) == own);
+    /* Another struct with the same SSL. */
+    dv_dtls_conn_del(own);
+    *own = *conn;
+    dv_dtls_conn_del(conn);
+    dv_dtls_conn_add(own);
+    CHECK(dv_dtls_conn_find(&conn->key) == own);
+    free(conn);
+    CHECK(client_echo(&client, server, "to the other struct"));
+    dv_dtls_conn_free(own);
+    client_vanish(&client);
+}
+
 static void one_buffer(struct server *server, SSL_CTX *ctx)
 {
     struct client client;
@@ -288,6 +311,7 @@ int main(int argc, char **argv)
     used_after_it_was_taken_out(&server, ctx);
     thread_ends_first(&server, ctx);
     freed_in_a_callback(&server, ctx);
+    without_an_ssl(&server, ctx);
     one_buffer(&server, ctx);
     text_of_the_peer(&server, argv[1]);
     SSL_CTX_free(ctx);

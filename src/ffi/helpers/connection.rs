@@ -29,6 +29,8 @@ const QUEUE_MAX: usize = 64;
 /// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it.
 pub struct State {
     pub connection: RefCell<Connection>,
+    /// What it hangs on.
+    ssl: usize,
     /// The context that it began with: a server name may have led the SSL to another one since.
     pub context: SslContext,
     /// Where it is in the table, while it is there.
@@ -47,8 +49,12 @@ pub struct State {
 impl Drop for State {
     /// The SSL is being freed, perhaps by the caller with SSL_free: nobody may do what is due for it any more.
     fn drop(&mut self) {
-        let (Some(id), true) = (self.id.get(), self.born == fork::generation()) else { return };
-        if let Some(entry) = shared().settled(|_| Some(id)).get_mut(id) {
+        if self.born != fork::generation() {
+            return;
+        }
+        let mut table = shared().settled(|_| self.id.get());
+        table.forget_ssl(self.ssl);
+        if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
             entry.alive = false;
         }
     }
@@ -626,6 +632,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
         (*conn).wbio = SSL_get_wbio(ssl).cast();
         let state = State {
             connection: RefCell::new(connection),
+            ssl: ssl as usize,
             context,
             id: Cell::new(None),
             descriptor: Cell::new(None),
@@ -634,6 +641,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
             superseded: Cell::new(false),
             born: fork::generation(),
         };
+        shared().table().ssls.insert(ssl as usize);
         if STATE.set(ssl, state) {
             return conn;
         }

@@ -60,6 +60,8 @@ pub struct Table {
     registry: Registry<Entry>,
     ids: HashMap<usize, Id>,
     directory: Arc<Directory>,
+    /// The SSLs that the library has made and that are alive.
+    pub ssls: HashSet<usize>,
     /// The threads that use the library.
     threads: HashSet<u64>,
 }
@@ -76,6 +78,14 @@ impl Table {
         self.ids.insert(entry.conn as usize, id);
         self.publish(peer);
         id
+    }
+
+    /// An SSL of the library's is gone.
+    pub fn forget_ssl(&mut self, ssl: usize) {
+        self.ssls.remove(&ssl);
+        if self.ssls.is_empty() {
+            self.ssls.shrink_to(KEPT_WHEN_EMPTY);
+        }
     }
 
     fn remove(&mut self, id: Id) {
@@ -187,6 +197,7 @@ fn make(known: *mut Shared) -> &'static Shared {
             registry,
             ids: HashMap::new(),
             directory: directory.clone(),
+            ssls: HashSet::new(),
             threads: HashSet::new(),
         }),
         directory,
