@@ -327,6 +327,10 @@ impl Connection {
             Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
             Opened::Empty => {}
             Opened::Nothing => {
+                // Whoever knows the peer's address can send what does not open: that takes no memory.
+                if self.released {
+                    self.protection.rest();
+                }
                 if self.protection.is_exhausted() {
                     self.exhaust();
                 }
