@@ -190,6 +190,8 @@ impl Session {
             SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
+            // A message is a record. Where the context wants shorter ones, libssl gives the connection up at a longer message.
+            SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, PLAINTEXT_MAX as c_long, ptr::null_mut());
             if with.release_buffers {
                 // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
                 SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());

@@ -2,7 +2,7 @@
  * What few programs do with the helpers, and any may: a connection that is used after it was taken out of the table, threads
  * that end before the handshakes that they began, a signal in the middle of a send, a log callback that changes errno, a
  * connection that is freed by a callback in the middle of a call about it, one buffer for what comes in and what is read, a
- * verify callback that puts text of the peer's into OpenSSL's error queue.
+ * verify callback that puts text of the peer's into OpenSSL's error queue, a context that wants short records.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -234,6 +234,23 @@ static void without_an_ssl(struct server *server, SSL_CTX *ctx)
     client_vanish(&client);
 }
 
+/* As one would have it for TLS. Here a message is a record, as long as the MTU lets it be. */
+static void short_records(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = NULL;
+    char in[1000] = "message", out[1200];
+
+    SSL_CTX_set_max_send_fragment(server->ctx, 512);
+    conn = established(&client, ctx, server);
+    CHECK(dv_dtls_write(conn, in, sizeof(in), server->fd, out, sizeof(out), 16) == sizeof(in));
+    CHECK(SSL_read(client.ssl, out, sizeof(out)) == sizeof(in));
+    CHECK(client_echo(&client, server, "as before"));
+    SSL_CTX_set_max_send_fragment(server->ctx, SSL3_RT_MAX_PLAIN_LENGTH);
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+}
+
 static void one_buffer(struct server *server, SSL_CTX *ctx)
 {
     struct client client;
@@ -313,6 +330,7 @@ int main(int argc, char **argv)
     freed_in_a_callback(&server, ctx);
     without_an_ssl(&server, ctx);
     one_buffer(&server, ctx);
+    short_records(&server, ctx);
     text_of_the_peer(&server, argv[1]);
     SSL_CTX_free(ctx);
     server_close(&server);
