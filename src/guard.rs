@@ -32,7 +32,7 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
             // errno is what the caller looks at next, and a callback that writes somewhere changes it.
             let errno = Error::last_os_error().raw_os_error().unwrap_or(0);
             // The callback is the program's: if it is Rust and panics, that must not cross into C either.
-            let _ = catch_unwind(log::flush);
+            let _ = sys::not_cancelled(|| catch_unwind(log::flush));
             sys::set_errno(errno);
         }
         result

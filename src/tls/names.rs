@@ -72,7 +72,7 @@ unsafe extern "C" fn choose(ssl: *mut SSL, _user: *mut c_void) -> c_int {
         // Each takes the place of another one with its type of key, so that the first comes last.
         for identity in fitting().rev() {
             if !use_for(ssl, identity) {
-                log!(Error, "the certificate for {name} cannot be used: {}", Cause::openssl());
+                log!(Error, "the certificate for {name:?} cannot be used: {}", Cause::openssl());
                 return 0;
             }
         }

@@ -1,6 +1,6 @@
 /*
  * What few programs do with the helpers, and any may: a connection that is used after it was taken out of the table, threads
- * that end before the handshakes that they began, a signal in the middle of a send, a log callback that changes errno, a
+ * that end before the handshakes that they began, or that are cancelled in the middle of a call, a signal in the middle of a send, a log callback that changes errno, a
  * connection that is freed by a callback in the middle of a call about it, one buffer for what comes in and what is read, a
  * verify callback that puts text of the peer's into OpenSSL's error queue, a context that wants short records.
  */
@@ -308,6 +308,46 @@ static void thread_ends_first(struct server *server, SSL_CTX *ctx)
     }
 }
 
+static void write_a_line(int level, const char *line, void *user)
+{
+    (void)level, (void)line, (void)user;
+    /* It may be cancelled here, as in printf. */
+    pthread_testcancel();
+}
+
+static void *write_for_ever(void *user)
+{
+    static char message[64], too_long[4000];
+    struct job *job = user;
+
+    for (;;) {
+        dv_dtls_write(find(&job->client), message, sizeof(message), job->server->fd, NULL, 0, 16);
+        dv_dtls_write(find(&job->client), too_long, sizeof(too_long), job->server->fd, NULL, 0, 16);
+        pthread_testcancel();
+    }
+    return NULL;
+}
+
+/* It ends between two calls. */
+static void cancelled(struct server *server, SSL_CTX *ctx)
+{
+    struct job job = {.server = server, .ctx = ctx};
+    pthread_t thread;
+    void *result = NULL;
+    int i = 0;
+
+    CHECK(established(&job.client, ctx, server) != NULL);
+    dv_set_log_callback(DV_LOG_DEBUG, write_a_line, NULL);
+    for (i = 0; i < 10; i++) {
+        CHECK(pthread_create(&thread, NULL, write_for_ever, &job) == 0);
+        sleep_ms(5);
+        CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+    }
+    dv_set_log_callback(0, NULL, NULL);
+    dv_dtls_conn_free(find(&job.client));
+    client_vanish(&job.client);
+}
+
 int main(int argc, char **argv)
 {
     struct server server;
@@ -327,6 +367,7 @@ int main(int argc, char **argv)
     errno_behind_the_log(&server, ctx);
     used_after_it_was_taken_out(&server, ctx);
     thread_ends_first(&server, ctx);
+    cancelled(&server, ctx);
     freed_in_a_callback(&server, ctx);
     without_an_ssl(&server, ctx);
     one_buffer(&server, ctx);
