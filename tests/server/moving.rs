@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dv_dtls::{Config, Connect, ConnectionIds, Context, Server, ServerConfig, Session};
 use openssl::ssl::SslContext;
 
-use crate::clients::{Client, Told, running};
+use crate::clients::{Client, PATIENCE, Told, running};
 use crate::common::tool::Proxy;
 use crate::contexts;
 
@@ -70,6 +70,25 @@ fn without_the_kernel_s_help_workers_hand_over() {
     let (server, address, _told) = running(ServerConfig { steer_handshakes: false, ..with_ids(4) });
     move_around(&server, address);
     assert!(server.stats().sockets.datagrams_handed_over > 100, "{:?}", server.stats().sockets);
+}
+
+/// A worker that has no room for it does not get it: that is counted.
+#[test]
+fn what_cannot_be_handed_over_is_counted() {
+    const ROOM: usize = 400;
+    let mut config = ServerConfig { steer_handshakes: false, ..with_ids(2) };
+    config.endpoint.max_waiting_bytes = ROOM;
+    let (server, address, _told) = running(config);
+    let mut client = client(&contexts::client(), address);
+    let began = Instant::now();
+    // The kernel chooses the worker by the port.
+    while server.stats().sockets.handovers_dropped == 0 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", server.stats().sockets);
+        client.rebind();
+        client.send(&[0; ROOM / 2]);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(server.stats().sockets.datagrams_handed_over, 0);
 }
 
 /// The ID's byte with the worker stands behind the number of the server, and leaves room for others.
