@@ -16,8 +16,8 @@ use super::share::Share;
 use super::socket::Port;
 use super::steer::HANDSHAKE;
 use super::sys::batch::{Inbound, Received};
+use super::sys::precise_now;
 use super::sys::udp::Waiting;
-use super::sys::{self, precise_now};
 use crate::engine::endpoint::{Endpoint, Error, Event};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
@@ -223,7 +223,8 @@ impl Worker {
                 self.share.heard(now);
             }
             self.transmit();
-            if count < sys::batch::BATCH {
+            // Where several came at once more has come meanwhile, most likely: to look is cheaper than to be woken for it.
+            if count == 1 {
                 break;
             }
         }
@@ -336,9 +337,9 @@ impl Worker {
             if !all_left {
                 return;
             }
-            let mut more = false;
+            let (mut more, segments_max) = (false, segments_max(&self.ports));
             while !self.ports.iter().any(|port| port.outbound.is_full())
-                && let Some(transmit) = self.endpoint.transmit(segments_max(&self.ports))
+                && let Some(transmit) = self.endpoint.transmit(segments_max)
             {
                 more = true;
                 // Its port is there as long as its worker.
