@@ -372,11 +372,9 @@ impl Session {
     /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
     pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
         self.acquire_buffers();
+        // Whose result is the one that counts asks for no error, and the queue need not be empty before.
         // SAFETY: the SSL is live, the message is as long as is said.
-        let written = unsafe {
-            clear_errors();
-            SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int)
-        };
+        let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
         if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
     }
 

@@ -28,8 +28,8 @@ impl Worker {
         // Whoever asked reads on until nobody is left to answer.
         drop(packed);
         // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
-        let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()))?;
-        bell.want(BELL, true, false)?;
+        let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()));
+        bell.want(BELL, true, false);
         while verdict.get().is_none() && !self.shared.is_stopping() {
             bell.wait(u64::MAX)?;
             self.mailbox().bell().hear();
