@@ -323,7 +323,7 @@ impl Connection {
     }
 
     fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> Heard {
-        let mut check = None;
+        let (mut check, newest) = (None, self.protection.is_newest(record));
         match self.protection.open(record, messages) {
             Opened::Message => self.forget_flight(),
             Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
@@ -344,7 +344,7 @@ impl Connection {
                 self.why = Some(why);
             }
         }
-        Heard { authentic: true, newest: self.protection.was_newest(), check }
+        Heard { authentic: true, newest, check }
     }
 
     fn forget_flight(&mut self) {
