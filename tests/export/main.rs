@@ -16,6 +16,7 @@ mod killed;
 #[path = "../endpoint/net.rs"]
 #[allow(dead_code)]
 mod net;
+mod nonces;
 mod server;
 
 use dv_dtls::{Endpoint, Export, ExportKey, Exported, Imported};
