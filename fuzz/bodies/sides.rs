@@ -33,12 +33,12 @@ impl From<[u8; 2]> for Kind {
     fn from([first, second]: [u8; 2]) -> Kind {
         let flag = |byte: u8, bit: u32| byte >> bit & 1 == 1;
         let ids = [None, Some((8, 8)), Some((8, 0)), Some((0, 3))][usize::from(second & 3)];
-        let native = ids.is_some() || !flag(second, 4);
+        let native = ids.is_some() || second & 0x30 != 0x30;
         Kind {
             proof: if first & 0x11 == 0x11 { Proof::Certificates } else { Proof::Key },
             release_buffers: flag(first, 1),
             small_mtu: flag(first, 2),
-            by_handshake: !native || first & 0x28 == 0x28,
+            by_handshake: !native || first & 0x2a == 0x2a,
             ids,
             checks: flag(second, 2),
             padding: if flag(second, 3) { 16 } else { 0 },
@@ -194,7 +194,7 @@ impl Exported {
     /// One for each [`Kind::place`].
     fn all() -> Vec<Exported> {
         let kinds = (0..32).map(|place: u8| {
-            let first = (place & 1) * 0x11 | (place >> 1 & 1) << 2 | 0x28;
+            let first = (place & 1) * 0x11 | (place >> 1 & 1) << 2 | 0x2a;
             Kind::from([first, place >> 3 | (place >> 2 & 1) << 2])
         });
         kinds.map(Exported::new).collect()

@@ -239,7 +239,7 @@ fn no_nonce_comes_twice_in_a_long_life() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn a_million_records_and_no_nonce_twice() {
+fn a_million_records_of_long_lives() {
     let nonces = lives(16, 3_000, 70_000);
     println!("{nonces} nonces");
     assert!(nonces > 1_000_000, "{nonces}");
