@@ -18,6 +18,8 @@ mod killed;
 mod net;
 mod nonces;
 mod server;
+mod settings;
+mod unread;
 
 use dv_dtls::{Endpoint, Export, ExportKey, Exported, Imported};
 
