@@ -41,7 +41,7 @@ DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
 .PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
-        test-openssl man \
+        test-openssl test-interop man \
         certs header check check-header check-symbols check-abi abi bench bench-quick soak fuzz dist deb clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -101,6 +101,11 @@ OPENSSL_SERIES ?= system 3.6 4.0
 test-openssl: certs
 	@scripts/ensure-packages.sh openssl
 	@scripts/test-openssl.sh $(OPENSSL_SERIES)
+
+## test-interop: implementations that others wrote, from registries, against our servers and clients (tests/interop)
+test-interop: all certs
+	@scripts/ensure-packages.sh interop
+	$(CARGO) test --locked --test interop
 
 ## certs: the test certificates, in certs/out, when they are missing
 certs:
