@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, Usage};
-use crate::bench::servers::{Built, Server, Start};
+use crate::bench::servers::{Built, HeapWatch, Server, Start};
 use crate::client::{Client, Profile, Timer};
 use crate::connect::{Plan, connect_all};
 use crate::crowd::{Crowd, Talk};
@@ -43,6 +43,7 @@ struct Subject {
     name: &'static str,
     server: Server,
     metrics: Option<SocketAddr>,
+    heap: HeapWatch,
     warm: Option<State>,
 }
 
@@ -50,6 +51,8 @@ struct Subject {
 #[derive(Clone, Debug, Default)]
 struct State {
     resident_kb: i64,
+    /// What malloc has given out.
+    heap_kb: i64,
     descriptors: usize,
     counters: BTreeMap<String, u64>,
 }
@@ -61,11 +64,14 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     args.finish()?;
     let profile = Profile::new(None, Timer::Fast)?;
     let idle = IDLE.as_millis().to_string();
-    let mut subjects = vec![server_door(&idle)?];
-    if let Some(program) = Built::new(&["helpers"], directory)?.get("helpers") {
-        let environment = [("DV_IDLE_TIMEOUT_MS", idle.clone()), ("DV_HANDSHAKE_TIMEOUT_MS", idle)];
-        let start = Start { environment: &environment, ..Start::default() };
-        subjects.push(Subject { name: "helpers", server: program.start(start, &profile)?, metrics: None, warm: None });
+    let built = Built::new(&["helpers"], directory)?;
+    let mut subjects = vec![server_door(built.heap_watch("server")?, &idle)?];
+    if let Some(program) = built.get("helpers") {
+        let heap = built.heap_watch("helpers")?;
+        let deadlines = [("DV_IDLE_TIMEOUT_MS", idle.clone()), ("DV_HANDSHAKE_TIMEOUT_MS", idle)];
+        let environment = [heap.environment(), deadlines].concat();
+        let server = program.start(Start { environment: &environment, ..Start::default() }, &profile)?;
+        subjects.push(Subject { name: "helpers", server, metrics: None, heap, warm: None });
     }
     let (began, mut waves, mut told) = (Instant::now(), 0, Instant::now());
     let mut progress = Progress::new();
@@ -103,6 +109,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         let report = state.describe(subject.name, waves, began.elapsed());
         report
             .value("grown_kb", grown)
+            .value("heap_grown_kb", state.heap_kb - warm.heap_kb)
             .value("descriptors_as_before", descriptors)
             .part("gained", state.gained(&warm))
             .value("good", well)
@@ -113,7 +120,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 }
 
 /// Starts the example of the server door, with statistics.
-fn server_door(idle: &str) -> Result<Subject, String> {
+fn server_door(heap: HeapWatch, idle: &str) -> Result<Subject, String> {
     let root = crate::common::root();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let mut command = Command::new(target.join("release/examples/echo_server"));
@@ -129,7 +136,7 @@ fn server_door(idle: &str) -> Result<Subject, String> {
         "--handshake-timeout",
         idle,
     ]);
-    command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.envs(heap.environment()).current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|why| format!("{command:?}: {why}; make soak builds it"))?;
     let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
     let (mut at, mut metrics) = (None, None);
@@ -142,7 +149,7 @@ fn server_door(idle: &str) -> Result<Subject, String> {
     // Made first, so that the process ends in any case.
     let server = Server::new(child, *at.as_ref().unwrap_or(&SocketAddr::from(([127, 0, 0, 1], 0))));
     at?;
-    Ok(Subject { name: "server", server, metrics, warm: None })
+    Ok(Subject { name: "server", server, metrics, heap, warm: None })
 }
 
 impl Subject {
@@ -150,9 +157,10 @@ impl Subject {
     fn rest(&self, profile: &Profile) -> Result<State, String> {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            // With the helpers somebody must come for what falls due to be done.
+            // With the helpers somebody must come for what falls due to be done, and each call does a part of it.
             let mut crowd = Crowd::new(self.server.at)?;
             crowd.join(1, profile, &mut Progress::new())?;
+            answered(&mut crowd, &[0], TALK, 200)?;
             crowd.leave(0..1)?;
             thread::sleep(Duration::from_millis(200));
             let state = self.state()?;
@@ -167,7 +175,12 @@ impl Subject {
         let counters = self.metrics.map(counters).transpose()?.unwrap_or_default();
         let descriptors =
             fs::read_dir(format!("/proc/{}/fd", process.0)).map_err(|why| format!("descriptors: {why}"))?;
-        Ok(State { resident_kb: process.memory()?.resident as i64, descriptors: descriptors.count(), counters })
+        Ok(State {
+            resident_kb: process.memory()?.resident as i64,
+            heap_kb: (self.heap.bytes()? / 1024) as i64,
+            descriptors: descriptors.count(),
+            counters,
+        })
     }
 }
 
@@ -188,6 +201,7 @@ impl State {
             .float("minutes", elapsed.as_secs_f64() / 60.0)
             .value("waves", waves)
             .value("resident_kb", self.resident_kb)
+            .value("heap_kb", self.heap_kb)
             .value("descriptors", self.descriptors)
             .value("sessions", self.open("dv_sessions"))
             .value("handshakes", self.open("dv_handshakes"))

@@ -280,28 +280,22 @@ impl Bench {
     /// Bytes that malloc has given out for a connection, with the helpers' switch that gives OpenSSL's buffers back, too.
     pub fn heap(&mut self) -> Result<(), String> {
         const COUNT: usize = 2000;
-        let (library, file) = self.built.heap_watch()?;
-        let watch = [("LD_PRELOAD", library.display().to_string()), ("DV_HEAP_FILE", file.display().to_string())];
         for (id, case, more) in [
             ("original", "kB", None),
             ("helpers", "kB", None),
             ("helpers", "kB, buffers given back", Some(("DV_RELEASE_BUFFERS", "1".to_owned()))),
         ] {
             let Some(program) = self.built.get(id).cloned() else { continue };
-            let environment: Vec<(&str, String)> = watch.iter().cloned().chain(more).collect();
+            let watch = self.built.heap_watch(id)?;
+            let environment: Vec<(&str, String)> = watch.environment().into_iter().chain(more).collect();
             let mut serving = self.serve(&program, 1, Start { environment: &environment, ..self.start() })?;
-            let look = || -> Result<f64, String> {
-                // Two periods of the watch.
-                thread::sleep(Duration::from_millis(250));
-                let text = fs::read_to_string(&file).map_err(|why| format!("{}: {why}", file.display()))?;
-                text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
-            };
-            let before = look()?;
+            let before = watch.bytes()?;
             serving.fill(COUNT + 1, 1, &self.profile)?;
             thread::sleep(Duration::from_millis(1200));
             // Somebody must call the helpers for what falls due to be done.
             serving.crowd.talk(&[0], talk(64, 1), Until::Elapsed(Duration::from_secs(1)))?;
-            self.note("heap", case, id, (look()? - before) / 1024.0 / COUNT as f64);
+            let more = watch.bytes()? as f64 - before as f64;
+            self.note("heap", case, id, more / 1024.0 / COUNT as f64);
         }
         Ok(())
     }
