@@ -150,7 +150,7 @@ bench-quick: all certs
 
 ## soak: SOAK_MINUTES (30) of clients that come, go, vanish and move, with losses and floods; memory is to end as it began
 SOAK_MINUTES ?= 30
-soak: lib certs
+soak: all certs
 	$(CARGO) build --locked --release --example echo_server
 	$(CARGO) run --locked --release --package dv-load -- soak --minutes $(SOAK_MINUTES)
 

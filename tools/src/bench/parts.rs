@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::results::{Results, Row};
-use super::servers::{Built, Program, Server, Start};
+use super::servers::{Built, HeapWatch, Program, Server, Start};
 use crate::client::{Client, Profile, Timer};
 use crate::connect::{Plan, connect_all};
 use crate::crowd::{Crowd, Said, Talk};
@@ -286,7 +286,7 @@ impl Bench {
             ("helpers", "kB, buffers given back", Some(("DV_RELEASE_BUFFERS", "1".to_owned()))),
         ] {
             let Some(program) = self.built.get(id).cloned() else { continue };
-            let watch = self.built.heap_watch(id)?;
+            let watch = HeapWatch::new(&self.built.directory, id)?;
             let environment: Vec<(&str, String)> = watch.environment().into_iter().chain(more).collect();
             let mut serving = self.serve(&program, 1, Start { environment: &environment, ..self.start() })?;
             let before = watch.bytes()?;

@@ -194,15 +194,6 @@ impl Built {
         let text = output(Command::new(program).arg(connections.to_string()))?;
         text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
     }
-
-    /// Makes what writes down what a server's heap holds.
-    pub fn heap_watch(&self, server: &str) -> Result<HeapWatch, String> {
-        let file = |name: &str| self.directory.join(name);
-        let (source, library) = (file("heap.c"), file("heap.so"));
-        fs::write(&source, include_str!("heap.c")).map_err(|why| format!("{}: {why}", source.display()))?;
-        compile(&source, &library, &["-shared", "-fPIC", "-lpthread"])?;
-        Ok(HeapWatch { library, file: file(&format!("heap-{server}.txt")) })
-    }
 }
 
 /// Preloaded into a server, it says how many bytes malloc has given out there.
@@ -212,6 +203,16 @@ pub struct HeapWatch {
 }
 
 impl HeapWatch {
+    /// Makes it in `directory`, for the server of that name.
+    pub fn new(directory: &Path, server: &str) -> Result<Self, String> {
+        let file = |name: &str| directory.join(name);
+        let (source, library) = (file("heap.c"), file("heap.so"));
+        fs::create_dir_all(directory).map_err(|why| format!("{}: {why}", directory.display()))?;
+        fs::write(&source, include_str!("heap.c")).map_err(|why| format!("{}: {why}", source.display()))?;
+        compile(&source, &library, &["-shared", "-fPIC", "-lpthread"])?;
+        Ok(HeapWatch { library, file: file(&format!("heap-{server}.txt")) })
+    }
+
     /// The environment that a server is started with.
     pub fn environment(&self) -> [(&'static str, String); 2] {
         [("LD_PRELOAD", self.library.display().to_string()), ("DV_HEAP_FILE", self.file.display().to_string())]
@@ -320,7 +321,8 @@ impl Drop for Server {
     }
 }
 
-fn library_directory() -> PathBuf {
+/// Where `make` has put libraries and C examples.
+pub fn library_directory() -> PathBuf {
     std::env::var_os("DV_LIBDIR").map_or_else(|| crate::common::root().join("build"), PathBuf::from)
 }
 
