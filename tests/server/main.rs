@@ -5,6 +5,7 @@ mod clients;
 #[allow(dead_code)]
 mod contexts;
 mod fleet;
+mod handler;
 mod kernel;
 mod moving;
 mod operation;

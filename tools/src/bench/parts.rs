@@ -433,19 +433,21 @@ impl Serving {
     /// need more memory than the server; each says something before.
     fn fill(&mut self, count: usize, kept: usize, profile: &Profile) -> Result<(), String> {
         const STEP: usize = 1000;
-        let session = self.crowd.session(0).ok_or("no session to resume")?;
+        // The newest: a server may keep some few sessions only, and a full handshake can take it many times as long.
+        let session = self.crowd.session(self.crowd.len() - 1).ok_or("no session to resume")?;
         let resuming = profile.clone().resuming(session);
         let (mut progress, began) = (Progress::new(), Instant::now());
         while self.crowd.len() < count {
             let first = self.crowd.len();
             let step = STEP.min(count - first);
-            self.crowd.join(step, &resuming, &mut Progress::new())?;
+            let resumed = self.crowd.join(step, &resuming, &mut Progress::new())?;
             let members: Vec<usize> = (first..first + step).collect();
             self.crowd.talk(&members, talk(64, 1), Until::Messages(1))?;
             self.crowd.forget(first..first + step, |member| member % kept.max(1) == 0);
             progress.show(|| {
                 let (number, all, seconds) = (thousands(first + step), thousands(count), began.elapsed().as_secs());
-                format!("connections: {number} of {all} to {}, {seconds} s", self.id)
+                let full = if resumed < step { ", with full handshakes" } else { "" };
+                format!("connections: {number} of {all} to {}{full}, {seconds} s", self.id)
             });
         }
         Ok(())
