@@ -24,7 +24,7 @@ impl Handler for Counting {
 
     fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {
         let count = context.info(session).unwrap().user();
-        assert_eq!(context.send(session, b"too late"), Err(Error::Stale));
+        assert_eq!(context.send(session, b"too late"), Err(Error::NotEstablished));
         self.0.send((count, reason)).unwrap();
     }
 }
@@ -44,7 +44,7 @@ fn a_handler_counts_and_closes() {
     }
     clients[1].send(b"end");
     assert_eq!(clients[1].end(), CloseReason::ByPeer);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (4, CloseReason::ByUs));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (4, CloseReason::Local));
     // The other one does not notice.
     clients[0].send(b"count");
     assert_eq!(clients[0].message(), b"4");
