@@ -41,7 +41,7 @@ DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
 .PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
-        test-openssl man \
+        test-openssl coverage man \
         certs header check check-header check-symbols check-abi abi bench bench-quick soak fuzz dist deb clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -101,6 +101,10 @@ OPENSSL_SERIES ?= system 3.6 4.0
 test-openssl: certs
 	@scripts/ensure-packages.sh openssl
 	@scripts/test-openssl.sh $(OPENSSL_SERIES)
+
+## coverage: which lines of src/ `make test` runs; builds everything anew, and wants llvm-tools of rustup
+coverage: certs
+	@scripts/coverage.sh
 
 ## certs: the test certificates, in certs/out, when they are missing
 certs:

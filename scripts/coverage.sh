@@ -19,14 +19,17 @@ rm -rf "$top/raw" && mkdir "$top/raw"
 printf '#!/bin/sh\nexec cc "$@" -Wl,-u,__llvm_profile_runtime\n' >"$top/bin/cc-coverage" && chmod +x "$top/bin/cc-coverage"
 export LLVM_PROFILE_FILE="$top/raw/%m%c.profraw" CC="$top/bin/cc-coverage" CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 status=0
-RUSTFLAGS="-Cinstrument-coverage -Cllvm-args=-runtime-counter-relocation" CARGO_TARGET_DIR='' \
-    env -u CARGO_TARGET_DIR make -C "$tree" test || status=1
+unset CARGO_TARGET_DIR
+RUSTFLAGS="-Cinstrument-coverage -Cllvm-args=-runtime-counter-relocation" make -C "$tree" test || status=1
 
 "$tools/llvm-profdata" merge --sparse --failure-mode=all -o "$top/all.profdata" "$top"/raw/*.profraw
 objects=$(find "$tree/target/debug/deps" "$tree/target/debug/examples" -maxdepth 1 -type f -perm /111 ! -name '*.so' ! -name '*-*[!0-9a-f]*' |
     sed 's/^/--object=/')
 # shellcheck disable=SC2086 # a list of options
-show() { "$tools/llvm-cov" "$@" "$tree/build/libdv_dtls.so" --instr-profile="$top/all.profdata" $objects "$tree/src"; }
-show show >"$top/lines.txt" 2>/dev/null
-show report --show-region-summary=false --show-branch-summary=false 2>/dev/null | tee "$top/report.txt"
+show() {
+    "$tools/llvm-cov" "$@" "$tree/build/libdv_dtls.so" --instr-profile="$top/all.profdata" \
+        --ignore-filename-regex='/tests\.rs$' $objects "$tree/src" 2>/dev/null
+}
+show show >"$top/lines.txt"
+show report --show-region-summary=false --show-branch-summary=false | tee "$top/report.txt"
 exit "$status"
