@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ -e /made ] && [ "$(id -u)" = 0 ] || { echo "only in a root made by scripts/bare-root.sh" >&2; exit 2; }
-skip="^(make (test|bench|soak)|tshark${SKIP:+|$SKIP})"
+skip="^(make (test|coverage|bench|soak)|tshark${SKIP:+|$SKIP})"
 blocks=$(mktemp -d)
 [ $# != 0 ] || set -- README.md docs/*.md
 
