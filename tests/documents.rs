@@ -295,7 +295,8 @@ fn the_figures_of_the_readme_are_those_that_were_measured() {
     }
     let shown = between(&readme, "figures");
     if std::env::var_os("DV_FIGURES").is_some_and(|how| how == "update") {
-        fs::write(root().join("README.md"), readme.replace(&format!("-->\n{shown}<"), &format!("-->\n{expected}<"))).expect("written");
+        fs::write(root().join("README.md"), readme.replace(&format!("-->\n{shown}<"), &format!("-->\n{expected}<")))
+            .expect("written");
         return;
     }
     assert!(shown == expected, "README.md has\n{shown}\nbut docs/performance.md says\n{expected}");

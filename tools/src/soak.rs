@@ -142,12 +142,15 @@ fn helpers(directory: &Path, idle: &str) -> Result<Subject, String> {
     })
 }
 
-/// Starts a server; `told` finds in what it says where it listens, and where its statistics are.
+/// Where a server listens, and where its statistics are.
+type Places = (SocketAddr, Option<SocketAddr>);
+
+/// Starts a server; `told` finds its places in what it says.
 fn subject(
     name: &'static str,
     mut command: Command,
     directory: &Path,
-    told: fn(&str) -> Option<(SocketAddr, Option<SocketAddr>)>,
+    told: fn(&str) -> Option<Places>,
 ) -> Result<Subject, String> {
     let heap = HeapWatch::new(directory, name)?;
     command.envs(heap.environment()).current_dir(root());
