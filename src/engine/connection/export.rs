@@ -128,6 +128,7 @@ impl Connection {
             state: State::Established,
             why: None,
             client_random: *entry.client_random,
+            hello_seq: 0,
             server: entry.server,
             next_in_clear: 0,
             held: Vec::new(),

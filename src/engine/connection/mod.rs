@@ -104,6 +104,8 @@ pub struct Connection {
     why: Option<ErrorStack>,
     /// Of the hello that began it. A repetition has the same, a restarted client another.
     client_random: [u8; 32],
+    /// Its number among the client's messages.
+    hello_seq: u16,
     server: bool,
     /// The number under which libssl sees the next record in clear.
     next_in_clear: u64,
@@ -179,6 +181,7 @@ impl Connection {
         connection.server = true;
         terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;
         connection.client_random = *hello.random;
+        connection.hello_seq = hello.message_seq;
         connection.next_in_clear = hello.record_sequence + 1;
         let (first, _) = datagram.split_at(hello.record_len);
         if !terms.listen {
@@ -219,6 +222,7 @@ impl Connection {
             state: State::Handshaking,
             why: None,
             client_random: [0; 32],
+            hello_seq: 0,
             server: false,
             next_in_clear: 0,
             held: Vec::new(),
@@ -323,6 +327,10 @@ impl Connection {
             Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
             Opened::Empty => {}
             Opened::Nothing => {
+                // Whoever knows the peer's address can send what does not open: that takes no memory.
+                if self.released {
+                    self.protection.rest();
+                }
                 if self.protection.is_exhausted() {
                     self.exhaust();
                 }

@@ -3,12 +3,12 @@
 //! A lock is held for a look-up, never across a call into libssl: its callbacks may call any helper.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openssl::ssl::SslContextRef;
@@ -58,15 +58,32 @@ pub struct Table {
     registry: Registry<Entry>,
     ids: HashMap<usize, Id>,
     directory: Arc<Directory>,
+    /// The SSLs that the library has made and that are alive.
+    pub ssls: HashSet<usize>,
+    /// The threads that use the library.
+    threads: HashSet<u64>,
 }
 
 impl Table {
+    /// Whether this thread may do what is due for a connection: it used it last, or who did is gone.
+    pub fn is_ours(&self, entry: &Entry) -> bool {
+        entry.thread == sys::thread() || !self.threads.contains(&entry.thread)
+    }
+
     /// Puts a connection in, behind those with the same peer.
     pub fn insert(&mut self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
         let id = self.registry.insert(peer, entry, kind);
         self.ids.insert(entry.conn as usize, id);
         self.publish(peer);
         id
+    }
+
+    /// An SSL of the library's is gone.
+    pub fn forget_ssl(&mut self, ssl: usize) {
+        self.ssls.remove(&ssl);
+        if self.ssls.is_empty() {
+            self.ssls.shrink_to(KEPT_WHEN_EMPTY);
+        }
     }
 
     fn remove(&mut self, id: Id) {
@@ -118,6 +135,8 @@ pub struct Shared {
     jar: Mutex<CookieJar>,
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
+    /// The deadlines of connections whose thread has ended.
+    orphans: Mutex<TimerQueue>,
     counters: Mutex<AllCounters>,
     /// As many as threads were asking the program's cookie callbacks at once.
     scratches: Mutex<Vec<Scratch>>,
@@ -138,6 +157,16 @@ struct AllCounters {
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
 
+/// The next of the deadlines of connections whose thread has ended. Every call looks at it. In the child of a fork it is the
+/// parent's until the first look at the queue.
+static ORPHANS_DUE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// When something is due for a connection whose thread has ended.
+#[inline]
+pub fn orphans_due() -> u64 {
+    ORPHANS_DUE.load(Ordering::Relaxed)
+}
+
 /// What all threads share. After a fork the child gets its own, empty: the old one stays where it is, locked or not.
 pub fn shared() -> &'static Shared {
     let known = SHARED.load(Ordering::Acquire);
@@ -154,11 +183,18 @@ fn make(known: *mut Shared) -> &'static Shared {
     let directory = Arc::new(Directory::default());
     let registry = Registry::new(Limits::from(&settings));
     let new = Box::into_raw(Box::new(Shared {
-        table: Mutex::new(Table { registry, ids: HashMap::new(), directory: directory.clone() }),
+        table: Mutex::new(Table {
+            registry,
+            ids: HashMap::new(),
+            directory: directory.clone(),
+            ssls: HashSet::new(),
+            threads: HashSet::new(),
+        }),
         directory,
         jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
+        orphans: Mutex::default(),
         counters: Mutex::default(),
         scratches: Mutex::default(),
         threads: AtomicU32::new(0),
@@ -289,6 +325,25 @@ impl Shared {
         }
     }
 
+    /// A connection whose thread has ended and for which something is due by `now`.
+    pub fn pop_orphan(&self, now: u64) -> Option<Id> {
+        if now < orphans_due() {
+            return None;
+        }
+        let mut orphans = lock(&self.orphans);
+        let due = orphans.pop_due(now);
+        ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
+        due.map(|(id, _)| id)
+    }
+
+    /// A thread ends: what becomes due for its connections is any other thread's.
+    fn leave(&self, deadlines: TimerQueue) {
+        self.table().threads.remove(&sys::thread());
+        let mut orphans = lock(&self.orphans);
+        deadlines.into_deadlines().for_each(|(id, deadline)| orphans.set(id, deadline));
+        ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
+    }
+
     /// The table, once no other thread does what is due for the connection that `find` finds.
     pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
         loop {
@@ -341,6 +396,7 @@ impl Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
         shared.threads.fetch_add(1, Ordering::Relaxed);
+        shared.table().threads.insert(sys::thread());
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             timers: RefCell::default(),
@@ -360,6 +416,7 @@ impl Drop for Local {
         if shared.born != self.born {
             return;
         }
+        shared.leave(self.timers.take());
         let mut all = lock(&shared.counters);
         all.gone.add(&self.counters);
         all.of_threads.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
