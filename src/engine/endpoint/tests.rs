@@ -224,7 +224,8 @@ fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
         let kept = pair.sides[CLIENT].endpoint.info(session).unwrap().resumption().unwrap();
         if let Some(from) = from {
             pair.connection(from).protection().alert_fatally();
-            pair.sides[from].endpoint.note_waiting(pair.sides[from].session.unwrap());
+            let (endpoint, session) = (&mut pair.sides[from].endpoint, pair.sides[from].session.unwrap());
+            endpoint.settle(session, endpoint.inbox.count());
             pair.carry();
             assert_eq!(pair.sides[1 - from].closed, Some(CloseReason::Failed));
         }
