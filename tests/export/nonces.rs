@@ -205,7 +205,7 @@ fn further(bytes: &[u8], next: u64) -> Vec<u8> {
     entry.progress.next = next;
     let (mut packed, mut further) = (Packed::default(), Vec::new());
     assert!(packed.push(&entry));
-    packed.write(&key(), &mut further).unwrap();
+    packed.write(&key(), &mut further, || true).unwrap();
     further
 }
 
