@@ -190,6 +190,8 @@ impl Session {
             SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
+            // A message is a record. Where the context wants shorter ones, libssl gives the connection up at a longer message.
+            SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, PLAINTEXT_MAX as c_long, ptr::null_mut());
             if with.release_buffers {
                 // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
                 SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());
@@ -263,7 +265,7 @@ impl Session {
         let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
         asked(self);
         self.dtlsv1_listen(hello_record);
-        let errors = ErrorStack::get();
+        let errors = cause::errors();
         if asked(self) {
             return Probe::Ours;
         }
@@ -304,7 +306,7 @@ impl Session {
         self.inbound().take_back();
         match (result, error) {
             (1, _) => Progress::Finished,
-            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Progress::Failed(ErrorStack::get()),
+            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Progress::Failed(cause::errors()),
             _ => Progress::Waiting,
         }
     }
@@ -364,7 +366,7 @@ impl Session {
             SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
             // SSL_read has no other word for no bytes (openssl#27316).
             SSL_ERROR_SYSCALL if result == 0 => Opened::Empty,
-            SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(ErrorStack::get()),
+            SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(cause::errors()),
             _ => Opened::Nothing,
         }
     }
@@ -377,7 +379,7 @@ impl Session {
             clear_errors();
             SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int)
         };
-        if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
+        if written > 0 { Ok(()) } else { Err(cause::errors()) }
     }
 
     /// Bytes of the longest message that fits in a datagram and that libssl takes, once the handshake is over. The client
