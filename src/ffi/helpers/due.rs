@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use libc::MSG_DONTWAIT;
 
 use super::connection::{State, moved, send_waiting, unlink};
-use super::shared::{Entry, Local, STATE, local, orphans_due, shared};
+use super::shared::{Local, STATE, local, orphans_due, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::{Id, Refusal};
@@ -133,8 +133,9 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
     let last = local.last.get();
     let victim = {
         let table = shared().table();
-        let may_go = |_, entry: &Entry| entry.alive && !entry.working && table.is_ours(entry) && entry.conn != last;
-        table.victim_where(peer, why, may_go)
+        table.victim_where(peer, why, |_, entry| {
+            entry.alive && !entry.working && table.is_ours(entry) && entry.conn != last
+        })
     };
     let Some(work) = victim.and_then(Work::begin) else { return false };
     // SAFETY: as in `run`.

@@ -3,7 +3,7 @@
 //! A lock is held for a look-up, never across a call into libssl: its callbacks may call any helper.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
@@ -15,6 +15,7 @@ use openssl::ssl::SslContextRef;
 
 use super::connection::State;
 use super::environment;
+use super::given_up::GivenUp;
 use super::types::dv_udp_conn_t;
 use crate::engine::cookie::CookieJar;
 use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
@@ -25,9 +26,6 @@ use crate::net::sys;
 use crate::tls::scratch::{Scratch, Word};
 use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
-
-/// Structs of connections that the library gave up and that nobody has freed; beyond these the oldest are freed.
-const GIVEN_UP_MAX: usize = 65_536;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
@@ -157,14 +155,6 @@ struct AllCounters {
     gone: Stats,
 }
 
-/// The structs that the library gave up, oldest first.
-#[derive(Default)]
-struct GivenUp {
-    order: VecDeque<(u64, usize)>,
-    number: HashMap<usize, u64>,
-    next: u64,
-}
-
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
 
 /// The next of the deadlines of connections whose thread has ended. Every call looks at it. In the child of a fork it is the
@@ -266,31 +256,12 @@ impl Shared {
 
     /// Remembers a struct that the library gave up. Gives one that is to be freed instead, when there are too many.
     pub fn keep_given_up(&self, conn: *mut dv_udp_conn_t) -> Option<*mut dv_udp_conn_t> {
-        let mut given_up = lock(&self.given_up);
-        let number = given_up.next;
-        given_up.next += 1;
-        given_up.order.push_back((number, conn as usize));
-        given_up.number.insert(conn as usize, number);
-        while given_up.order.len() > GIVEN_UP_MAX {
-            let (number, conn) = given_up.order.pop_front()?;
-            // What its owner has freed stands in the queue only.
-            if given_up.number.get(&conn) == Some(&number) {
-                given_up.number.remove(&conn);
-                return Some(conn as *mut dv_udp_conn_t);
-            }
-        }
-        None
+        lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t)
     }
 
     /// The owner frees a struct that the library had given up.
     pub fn forget_given_up(&self, conn: *mut dv_udp_conn_t) {
-        let GivenUp { order, number, .. } = &mut *lock(&self.given_up);
-        number.remove(&(conn as usize));
-        // Not each time: what is looked at here was given up since the last time.
-        if order.len() > 2 * number.len() + KEPT_WHEN_EMPTY {
-            order.retain(|(given_up, conn)| number.get(conn) == Some(given_up));
-            order.shrink_to(2 * number.len());
-        }
+        lock(&self.given_up).forget(conn as usize);
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
