@@ -1429,7 +1429,9 @@ typedef struct dv_stats {
     uint64_t handshakes_failed;
     /** Handshakes given up at their deadline. */
     uint64_t handshakes_timed_out;
-    /** Handshakes refused because of max_handshakes. */
+    /**
+     * Handshakes refused because of max_handshakes, or given up for one of a source that has fewer.
+     */
     uint64_t refused_handshakes;
     /**
      * Handshakes refused because of max_handshakes_per_source, or because of

@@ -73,7 +73,7 @@ counters! {
     handshakes_failed,
     /// Handshakes given up at their deadline.
     handshakes_timed_out,
-    /// Handshakes refused because of max_handshakes.
+    /// Handshakes refused because of max_handshakes, or given up for one of a source that has fewer.
     refused_handshakes,
     /// Handshakes refused because of max_handshakes_per_source, or because of max_connections_per_source with nobody to make
     /// room.
@@ -129,6 +129,11 @@ counters! {
 }
 
 impl Counters {
+    /// Counts who made room for a new peer that a limit would have refused.
+    pub fn count_victim(&self, why: Refusal) {
+        if why == Refusal::Handshakes { &self.refused_handshakes } else { &self.evicted }.add(1);
+    }
+
     /// Counts a new peer that a limit refuses.
     pub fn count_refusal(&self, why: Refusal) {
         match why {

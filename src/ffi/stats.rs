@@ -42,7 +42,7 @@ pub struct dv_stats {
     pub handshakes_failed: u64,
     /// Handshakes given up at their deadline.
     pub handshakes_timed_out: u64,
-    /// Handshakes refused because of max_handshakes.
+    /// Handshakes refused because of max_handshakes, or given up for one of a source that has fewer.
     pub refused_handshakes: u64,
     /// Handshakes refused because of max_handshakes_per_source, or because of max_sessions_per_source with nobody to make room.
     pub refused_source: u64,

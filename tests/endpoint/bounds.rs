@@ -52,6 +52,21 @@ fn handshakes_in_all_and_of_one_source() {
     }
 }
 
+/// Whoever begins handshakes and does not go on has what others do not need.
+#[test]
+fn handshakes_of_one_source_keep_nobody_else_out() {
+    let (mut world, server, clients) = crowd(settings(|s| s.max_handshakes = 4), 6, 5);
+    let silent = world.nodes[clients[0]].address.ip();
+    world.pass = Box::new(move |(from, _, bytes)| from.ip() != silent || bytes[13] == 1);
+    connect_all(&mut world, &clients[..5], server);
+    world.pass_time(100 * MS);
+    let endpoint = &world.nodes[server].endpoint;
+    assert_eq!((endpoint.handshakes(), endpoint.stats().refused_handshakes), (4, 1));
+    world.open(clients[5], server);
+    let endpoint = &world.nodes[server].endpoint;
+    assert_eq!((endpoint.handshakes(), endpoint.stats().refused_handshakes, endpoint.stats().evicted), (3, 2, 0));
+}
+
 /// At its limit a source's own sessions make room, the longest idle one first, and nobody else's. Handshakes in progress
 /// do not.
 #[test]

@@ -65,7 +65,7 @@ impl Endpoint {
                 self.counters.count_refusal(why);
                 return false;
             };
-            self.counters.evicted.add(1);
+            self.counters.count_victim(why);
             self.end(victim, CloseReason::Evicted);
         }
         true

@@ -91,8 +91,8 @@ struct Entry {
     same_peer: Links,
     /// All established connections by idleness.
     idle: Links,
-    /// Those of the same source by idleness.
-    idle_in_source: Links,
+    /// Those of the same source by idleness, or its handshakes by age.
+    in_source: Links,
     source: u32,
 }
 
@@ -101,8 +101,8 @@ impl Entry {
         &mut self.idle
     }
 
-    fn idle_in_source(&mut self) -> &mut Links {
-        &mut self.idle_in_source
+    fn in_source(&mut self) -> &mut Links {
+        &mut self.in_source
     }
 }
 
@@ -215,8 +215,8 @@ impl<T> Registry<T> {
             Kind::Foreign => NOWHERE,
         };
         let peer = Peer::from(peer);
-        let (same_peer, idle, idle_in_source) = (Links::NONE, Links::NONE, Links::NONE);
-        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source });
+        let (same_peer, idle, in_source) = (Links::NONE, Links::NONE, Links::NONE);
+        let place = self.entries.insert(Entry { peer, kind, same_peer, idle, in_source, source });
         let at = place as usize;
         self.values.resize_with(self.values.len().max(at + 1), || None);
         self.values[at] = Some(value);
@@ -232,7 +232,10 @@ impl<T> Registry<T> {
             }
         }
         match kind {
-            Kind::Handshaking => self.handshakes += 1,
+            Kind::Handshaking => {
+                self.handshakes += 1;
+                self.sources[source].begun.push(&mut self.entries, place, Entry::in_source);
+            }
             Kind::Established => self.link_idle(place),
             Kind::Foreign => {}
         }
@@ -245,7 +248,9 @@ impl<T> Registry<T> {
             && entry.kind == Kind::Handshaking
         {
             entry.kind = Kind::Established;
-            self.sources.establish(entry.source);
+            let source = entry.source;
+            self.sources[source].begun.unlink(&mut self.entries, id.place(), Entry::in_source);
+            self.sources.establish(source);
             self.handshakes -= 1;
             self.link_idle(id.place());
         }
@@ -283,11 +288,11 @@ impl<T> Registry<T> {
         self.entries[place].peer = Peer::from(peer);
         self.detached.set(&Peer::from(peer).0, id);
         let Entry { kind: Kind::Established, source, .. } = self.entries[place] else { return };
-        self.sources[source].idle.unlink(&mut self.entries, place, Entry::idle_in_source);
+        self.sources[source].idle.unlink(&mut self.entries, place, Entry::in_source);
         self.sources.leave(source, true);
         let source = self.sources.enter(peer.into(), true);
         self.entries[place].source = source;
-        self.sources[source].idle.push(&mut self.entries, place, Entry::idle_in_source);
+        self.sources[source].idle.push(&mut self.entries, place, Entry::in_source);
     }
 
     /// This connection was just used. Costs nothing when it is the one that was used last.
@@ -298,9 +303,9 @@ impl<T> Registry<T> {
             return;
         }
         // Without a newer neighbour it is the newest of its source already, often the only one.
-        if entry.idle_in_source.newer != NOWHERE {
+        if entry.in_source.newer != NOWHERE {
             let source = entry.source;
-            self.sources[source].idle.renew(&mut self.entries, id.place(), Entry::idle_in_source);
+            self.sources[source].idle.renew(&mut self.entries, id.place(), Entry::in_source);
         }
         self.idle.renew(&mut self.entries, id.place(), Entry::idle);
     }
@@ -316,12 +321,13 @@ impl<T> Registry<T> {
         match kind {
             Kind::Handshaking => {
                 self.handshakes -= 1;
+                self.sources[source].begun.unlink(&mut self.entries, place, Entry::in_source);
                 self.sources.leave(source, false);
             }
             Kind::Established => {
                 self.established -= 1;
                 self.idle.unlink(&mut self.entries, place, Entry::idle);
-                self.sources[source].idle.unlink(&mut self.entries, place, Entry::idle_in_source);
+                self.sources[source].idle.unlink(&mut self.entries, place, Entry::in_source);
                 self.sources.leave(source, true);
             }
             Kind::Foreign => {}
@@ -342,15 +348,25 @@ impl<T> Registry<T> {
     /// The same among the connections that `may_go`.
     pub fn victim_where(&self, peer: SocketAddr, why: Refusal, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
         match why {
-            Refusal::Handshakes | Refusal::Source => None,
+            Refusal::Source => None,
+            Refusal::Handshakes => self.oldest_handshake(peer, may_go),
             Refusal::SourceConnections => self.idle_in_source(self.sources.place(peer.into())?, may_go),
             Refusal::Connections => self.idle_in_the_fullest(may_go),
         }
     }
 
+    /// The oldest handshake, of 64, of the source that has begun most, if those are two more than the peer's own source has:
+    /// nobody keeps others out by beginning handshakes and no more.
+    fn oldest_handshake(&self, peer: SocketAddr, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+        let own = self.sources.find(peer.into()).map_or(0, |source| source.handshakes);
+        let most = self.sources.most_handshakes().filter(|source| source.handshakes > own + 1)?;
+        let begun = most.begun.iter(&self.entries, |entry| &entry.in_source);
+        self.first_that(begun.take(CANDIDATES), may_go)
+    }
+
     /// The longest idle connection of a source, of 64.
     fn idle_in_source(&self, source: u32, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
-        let idle = self.sources[source].idle.iter(&self.entries, |entry| &entry.idle_in_source);
+        let idle = self.sources[source].idle.iter(&self.entries, |entry| &entry.in_source);
         self.first_that(idle.take(CANDIDATES), may_go)
     }
 
@@ -364,7 +380,7 @@ impl<T> Registry<T> {
         let longest_idle = || self.idle.iter(&self.entries, |entry| &entry.idle).take(CANDIDATES);
         let fullest = self.sources.fullest();
         let of_the_fullest = (!fullest.is_empty())
-            .then(|| self.sources[fullest.oldest].idle.iter(&self.entries, |entry| &entry.idle_in_source))
+            .then(|| self.sources[fullest.oldest].idle.iter(&self.entries, |entry| &entry.in_source))
             .into_iter()
             .flatten()
             .take(CANDIDATES);
@@ -421,7 +437,7 @@ impl<T> Registry<T> {
         self.established += 1;
         let source = self.entries[place].source;
         self.idle.push(&mut self.entries, place, Entry::idle);
-        self.sources[source].idle.push(&mut self.entries, place, Entry::idle_in_source);
+        self.sources[source].idle.push(&mut self.entries, place, Entry::in_source);
     }
 
     fn unlink_same_peer(&mut self, place: u32) {

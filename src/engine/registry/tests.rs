@@ -146,6 +146,24 @@ fn the_victim_is_the_longest_idle_of_the_fullest_source() {
 }
 
 #[test]
+fn a_handshake_makes_room_for_one_of_a_source_that_has_fewer() {
+    let mut table = Registry::new(Limits { handshakes: 5, ..WIDE });
+    let victim = |table: &Registry<_>, source| table.victim(peer(source, 99), Refusal::Handshakes);
+    assert_eq!(victim(&table, 1), None);
+    let [a, b, c] = [1, 2, 3].map(|port| table.insert(peer(1, port), (), Handshaking));
+    let [d, _] = [1, 2].map(|port| table.insert(peer(2, port), (), Handshaking));
+    assert_eq!(table.admit(peer(3, 1)), Err(Refusal::Handshakes));
+    assert_eq!([1, 2, 3].map(|source| victim(&table, source)), [None, None, Some(a)]);
+    table.establish(a);
+    assert_eq!([1, 2, 3].map(|source| victim(&table, source)), [None, None, Some(d)], "who came first to two");
+    table.remove(d);
+    assert_eq!([1, 2, 3].map(|source| victim(&table, source)), [None, None, Some(b)]);
+    table.remove(b);
+    table.remove(c);
+    assert_eq!(victim(&table, 3), None, "nobody has two more");
+}
+
+#[test]
 fn the_victim_may_be_restricted() {
     let mut table = Registry::new(WIDE);
     let lone = table.insert(peer(1, 1), 'x', Established);

@@ -127,8 +127,8 @@ pub fn rearm(local: &Local, now: u64, state: &State, phase: Phase, deadline: u64
     }
 }
 
-/// Makes room for `peer`, who would be refused otherwise: an idle connection that this thread may touch goes, where that
-/// helps.
+/// Makes room for `peer`, who would be refused otherwise: an idle connection, or a handshake, that this thread may touch goes,
+/// where that helps.
 pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
     let last = local.last.get();
     let victim = {
@@ -149,7 +149,7 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
         drop(connection);
         give_up(work.conn);
     }
-    local.counters.evicted.add(1);
+    local.counters.count_victim(why);
     true
 }
 
