@@ -15,8 +15,8 @@ use super::fork;
 // By name: openssl-sys declares some of these too, for OpenSSL 3.2 and later.
 use super::sys::{
     BIO_ADDR, BIO_ADDR_rawmake, BIO_CTRL_DGRAM_GET_FALLBACK_MTU, BIO_CTRL_DGRAM_GET_MTU_OVERHEAD,
-    BIO_CTRL_DGRAM_GET_PEER, BIO_CTRL_DGRAM_SET_MTU, BIO_CTRL_PENDING, BIO_CTRL_RESET, BIO_TYPE_SOURCE_SINK,
-    BIO_get_new_index, BIO_method_type,
+    BIO_CTRL_DGRAM_GET_PEER, BIO_CTRL_DGRAM_SET_MTU, BIO_CTRL_GET_KTLS_RECV, BIO_CTRL_GET_KTLS_SEND, BIO_CTRL_PENDING,
+    BIO_CTRL_RESET, BIO_TYPE_SOURCE_SINK, BIO_get_new_index, BIO_method_type,
 };
 use crate::guard::guard;
 use crate::wire::datagrams::{Datagrams, renumber};
@@ -572,6 +572,10 @@ unsafe extern "C" fn bio_read<P: Port>(bio: *mut BIO, to: *mut c_char, len: c_in
 }
 
 unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, parg: *mut c_void) -> c_long {
+    // Asked for each record; the kernel protects none of ours.
+    if matches!(cmd, BIO_CTRL_GET_KTLS_SEND | BIO_CTRL_GET_KTLS_RECV) {
+        return 0;
+    }
     guard(0, || {
         // SAFETY: as in bio_write; `parg` of GET_PEER is a BIO_ADDR.
         unsafe {
@@ -597,7 +601,6 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 BIO_CTRL_DGRAM_GET_PEER if !parg.is_null() => {
                     port.peer().map_or(0, |peer| c_long::from(write_address(parg.cast(), peer)))
                 }
-                // All else, above all the kTLS questions, must be 0.
                 _ => 0,
             }
         }

@@ -345,27 +345,37 @@ impl Session {
     pub fn open(&mut self, record: &[u8], messages: &mut Datagrams) -> Opened {
         self.acquire_buffers();
         self.lend(record);
-        let (mut result, mut error) = (0, 0);
+        let mut result = 0;
         // A message is never longer than its record.
         let len = messages.push_with(record.len().min(FRAGMENT_MAX), |room| {
             // SAFETY: the SSL is live, the room is as long as is said.
-            unsafe {
-                clear_errors();
-                result = SSL_read(self.ssl.as_ptr(), room.as_mut_ptr().cast(), room.len() as c_int);
-                if result <= 0 {
-                    error = SSL_get_error(self.ssl.as_ptr(), result);
-                }
-            }
+            result = unsafe { SSL_read(self.ssl.as_ptr(), room.as_mut_ptr().cast(), room.len() as c_int) };
             (result > 0).then_some(result as usize)
         });
         self.inbound().take_back();
-        match error {
-            _ if len => Opened::Message,
+        if len { Opened::Message } else { self.not_opened(result) }
+    }
+
+    /// Why SSL_read gave no message. What stands in the queue of errors may be older than that call, and to look there
+    /// before it would cost each message more than all else that we do with it: it is only taken for the cause of what
+    /// the SSL itself tells.
+    #[cold]
+    fn not_opened(&mut self, result: c_int) -> Opened {
+        // SAFETY: the SSL is live.
+        let (waits, over) = unsafe {
+            let ssl = self.ssl.as_ptr();
+            (SSL_want(ssl) != SSL_NOTHING, SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0)
+        };
+        if waits {
+            return Opened::Nothing;
+        }
+        let why = ErrorStack::get();
+        // SAFETY: as above, and the queue is empty now.
+        match unsafe { SSL_get_error(self.ssl.as_ptr(), result) } {
             SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
             // SSL_read has no other word for no bytes (openssl#27316).
-            SSL_ERROR_SYSCALL if result == 0 => Opened::Empty,
-            SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(ErrorStack::get()),
-            _ => Opened::Nothing,
+            _ if result == 0 && !over => Opened::Empty,
+            _ => Opened::Failed(why),
         }
     }
 
@@ -373,10 +383,7 @@ impl Session {
     pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
         self.acquire_buffers();
         // SAFETY: the SSL is live, the message is as long as is said.
-        let written = unsafe {
-            clear_errors();
-            SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int)
-        };
+        let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
         if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
     }
 

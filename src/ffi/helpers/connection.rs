@@ -23,6 +23,10 @@ use crate::tls::{bio, fork};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 
+/// A connection that was used this short a while ago is not moved in the order of idleness again, in microseconds: that
+/// touches its neighbours, too, whom no cache may hold.
+const IDLE_RESOLUTION: u64 = 100_000;
+
 /// Messages of one connection that wait for the next reads.
 const QUEUE_MAX: usize = 64;
 
@@ -33,6 +37,8 @@ pub struct State {
     pub context: SslContext,
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
+    /// When it was last told to the table that it is not idle.
+    pub touched: Cell<u64>,
     /// The socket that its datagrams come through, for what leaves later.
     pub descriptor: Cell<Option<Descriptor>>,
     /// Messages that came with others in one datagram and wait for the next read.
@@ -333,7 +339,7 @@ pub unsafe extern "C" fn dv_dtls_read(
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            shared().claim(&local, conn);
+            local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -364,13 +370,13 @@ unsafe fn read(
     // Taken and not borrowed: a callback of libssl may read from another connection.
     let mut messages = local.messages.take();
     messages.clear();
-    let (before, phase, deadline);
+    let (before, after);
     {
         let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
         if connection.is_forked() {
             return fail(ENOTCONN);
         }
-        before = connection.state();
+        before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
@@ -390,19 +396,17 @@ unsafe fn read(
                 log!(Warn, "dv_dtls_read: sendto {}: {error}", connection.peer());
             }
         }
-        (phase, deadline) = (connection.state(), connection.deadline());
+        after = (connection.state(), connection.deadline());
     }
-    if before != phase {
-        moved(local, state, before, phase);
+    settle(local, now, state, before, after);
+    let phase = after.0;
+    if before.0 != phase {
         state.note_descriptor(fd, true);
     }
-    due::rearm(local, now, state, phase, deadline);
     let delivered = deliver(state, &messages, out, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {
-        if let Some(id) = state.id.get() {
-            shared().table().touch(id);
-        }
+        touch(now, state);
         return len;
     }
     if state.superseded.get() {
@@ -417,6 +421,26 @@ unsafe fn read(
             fail(EIO)
         }
         Phase::Closed(_) => DV_CLOSED,
+    }
+}
+
+/// The connection is in use: among those that are idle it is the last to go.
+fn touch(now: u64, state: &State) {
+    if now.saturating_sub(state.touched.get()) >= IDLE_RESOLUTION
+        && let Some(id) = state.id.get()
+    {
+        state.touched.set(now);
+        shared().table().touch(id);
+    }
+}
+
+/// After a call about the connection: what has changed, of where it is and of when it wants to be looked after.
+fn settle(local: &Local, now: u64, state: &State, before: (Phase, u64), after: (Phase, u64)) {
+    if before.0 != after.0 {
+        moved(local, state, before.0, after.0);
+    }
+    if before != after {
+        due::rearm(local, now, state, after.0, after.1);
     }
 }
 
@@ -438,6 +462,7 @@ pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
     let oldest = state.queue.borrow_mut().pop_front();
+    let alone = oldest.is_none() && messages.len() <= 1;
     let mut fresh = messages.iter();
     let mut give = |message: &[u8]| {
         let len = message.len().min(out.len());
@@ -452,7 +477,9 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
         Some(oldest) => give(&oldest),
         None => fresh.next().and_then(&mut give),
     };
-    state.enqueue(fresh, counters);
+    if !alone {
+        state.enqueue(fresh, counters);
+    }
     given
 }
 
@@ -497,7 +524,7 @@ pub unsafe extern "C" fn dv_dtls_write(
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            shared().claim(&local, conn);
+            local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -507,7 +534,7 @@ pub unsafe extern "C" fn dv_dtls_write(
             if state.superseded.get() {
                 return fail(ENOTCONN);
             }
-            let before = connection.state();
+            let before = (connection.state(), connection.deadline());
             if let Err(error) = connection.send(now, message, &local.counters) {
                 return refuse(&connection, error, in_len);
             }
@@ -515,12 +542,9 @@ pub unsafe extern "C" fn dv_dtls_write(
                 log!(Warn, "dv_dtls_write: sendto {}: {error}", connection.peer());
                 return fail(error.raw_os_error().unwrap_or(EIO));
             }
-            let (phase, deadline) = (connection.state(), connection.deadline());
+            let after = (connection.state(), connection.deadline());
             drop(connection);
-            if before != phase {
-                moved(&local, state, before, phase);
-            }
-            due::rearm(&local, now, state, phase, deadline);
+            settle(&local, now, state, before, after);
         }
         in_len as c_int
     })
@@ -568,7 +592,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            shared().claim(&local, conn);
+            local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return;
             }
@@ -607,6 +631,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
             connection: RefCell::new(connection),
             context,
             id: Cell::new(None),
+            touched: Cell::new(0),
             descriptor: Cell::new(None),
             queue: RefCell::default(),
             successor: Cell::new(false),
