@@ -50,8 +50,6 @@ pub const BIO_CTRL_DGRAM_SET_MTU: c_int = 42;
 pub const BIO_CTRL_DGRAM_GET_PEER: c_int = 46;
 pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
 pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
-pub const BIO_CTRL_GET_KTLS_SEND: c_int = 73;
-pub const BIO_CTRL_GET_KTLS_RECV: c_int = 76;
 
 unsafe extern "C" {
     pub fn SSL_want(ssl: *const SSL) -> c_int;

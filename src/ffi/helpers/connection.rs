@@ -30,17 +30,14 @@ const IDLE_RESOLUTION: u64 = 100_000;
 /// Messages of one connection that wait for the next reads.
 const QUEUE_MAX: usize = 64;
 
-/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it.
+/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it. Laid out in this order:
+/// what each message needs stands together, with the beginning of the connection.
+#[repr(C)]
 pub struct State {
-    pub connection: RefCell<Connection>,
-    /// The context that it began with: a server name may have led the SSL to another one since.
-    pub context: SslContext,
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
     /// When it was last told to the table that it is not idle.
     pub touched: Cell<u64>,
-    /// The socket that its datagrams come through, for what leaves later.
-    pub descriptor: Cell<Option<Descriptor>>,
     /// Messages that came with others in one datagram and wait for the next read.
     pub queue: RefCell<VecDeque<Box<[u8]>>>,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
@@ -48,6 +45,11 @@ pub struct State {
     /// The new one has proven itself.
     pub superseded: Cell<bool>,
     pub born: u32,
+    pub connection: RefCell<Connection>,
+    /// The socket that its datagrams come through, for what leaves later.
+    pub descriptor: Cell<Option<Descriptor>>,
+    /// The context that it began with: a server name may have led the SSL to another one since.
+    pub context: SslContext,
 }
 
 impl Drop for State {
@@ -92,7 +94,7 @@ pub unsafe fn send_waiting(
     flags: c_int,
     local: &Local,
 ) -> io::Result<()> {
-    let length = address::length(&connection.peer());
+    let length = address::length(key);
     let mut result = Ok(());
     while let Some(datagram) = connection.transmit() {
         // SAFETY: the key is a sockaddr of that length.
@@ -163,7 +165,7 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
         for datagram in sent.iter() {
             local.counters.datagrams_out.add(1);
             // SAFETY: the key is a sockaddr of that length.
-            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(&peer)) };
+            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
             if let Err(error) = sent {
                 log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
                 return fail(error.raw_os_error().unwrap_or(EIO));
