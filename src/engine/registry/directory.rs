@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::address::Peer;
 use super::hash::Hash;
+use crate::tls::huge_pages;
 
 /// Slots of the first array. Each following one has twice as many.
 const LEAST_SLOTS: usize = 1024;
@@ -175,7 +176,11 @@ impl<const N: usize> Table<N> {
 
     #[inline]
     fn array(&self, number: usize) -> &[Slot<N>] {
-        self.arrays[number].get_or_init(|| (0..LEAST_SLOTS << number).map(|_| Slot::default()).collect())
+        self.arrays[number].get_or_init(|| {
+            let mut slots = huge_pages::vec(LEAST_SLOTS << number);
+            slots.resize_with(LEAST_SLOTS << number, Slot::default);
+            slots.into_boxed_slice()
+        })
     }
 
     fn grow(&self) {

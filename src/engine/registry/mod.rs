@@ -107,8 +107,8 @@ impl Entry {
 pub struct Registry<T> {
     limits: Limits,
     entries: Slab<Entry>,
-    /// By place, apart from the entries: a look-up by address touches nothing else of a connection.
-    values: Vec<Option<T>>,
+    /// By place, apart from the entries, each with its number: a look-up touches nothing else of a connection.
+    values: Vec<Option<(Id, T)>>,
     /// The oldest entry of each peer.
     by_peer: Index<3, Id>,
     sources: Sources,
@@ -163,13 +163,15 @@ impl<T> Registry<T> {
     /// What was inserted under `id`.
     #[inline]
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.values[self.entries.place(id)? as usize].as_ref()
+        let (holder, value) = self.values.get(id.place() as usize)?.as_ref()?;
+        (*holder == id).then_some(value)
     }
 
     /// What was inserted under `id`, to change it.
     #[inline]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        self.values[self.entries.place(id)? as usize].as_mut()
+        let (holder, value) = self.values.get_mut(id.place() as usize)?.as_mut()?;
+        (*holder == id).then_some(value)
     }
 
     /// The peer of `id`, with flow label 0.
@@ -212,7 +214,7 @@ impl<T> Registry<T> {
         let place = self.entries.insert(Entry { peer, kind, same_peer, idle, idle_in_source, source });
         let at = place as usize;
         self.values.resize_with(self.values.len().max(at + 1), || None);
-        self.values[at] = Some(value);
+        self.values[at] = Some((self.entries.id(place), value));
         match self.by_peer.get(&peer.0).map(Id::place) {
             None => {
                 self.entries[place].same_peer.older = place;
@@ -307,7 +309,7 @@ impl<T> Registry<T> {
         if self.entries.holds_nothing() {
             self.values = Vec::new();
         }
-        value
+        value.map(|(_, value)| value)
     }
 
     /// Who has to go when the table is full: the longest idle connection of the fullest source; see
@@ -335,8 +337,8 @@ impl<T> Registry<T> {
             .filter(|place| tied && self.sources.is_fullest(self.entries[*place].source))
             .chain(of_the_fullest)
             .chain(longest_idle())
-            .filter_map(|place| Some((self.entries.id(place), self.values[place as usize].as_ref()?)))
-            .find_map(|(id, value)| may_go(id, value).then_some(id))
+            .filter_map(|place| self.values[place as usize].as_ref())
+            .find_map(|(id, value)| may_go(*id, value).then_some(*id))
     }
 
     /// Connections that count for the limits, handshakes in progress included.
@@ -366,7 +368,7 @@ impl<T> Registry<T> {
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
-        self.entries.iter().filter_map(|(id, _)| Some((id, self.values[id.place() as usize].as_ref()?)))
+        self.values.iter().flatten().map(|(id, value)| (*id, value))
     }
 
     fn link_idle(&mut self, place: u32) {
