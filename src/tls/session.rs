@@ -356,27 +356,27 @@ impl Session {
         if len { Opened::Message } else { self.not_opened(result) }
     }
 
-    /// Why SSL_read gave no message. What stands in the queue of errors may be older than that call, and to look there
-    /// before it would cost each message more than all else that we do with it: it is only taken for the cause of what
-    /// the SSL itself tells.
+    /// Why SSL_read gave no message, as the SSL itself tells it: to see to it that the queue of errors is empty before each
+    /// SSL_read, as SSL_get_error needs it, would cost more than all else that we do for a message.
     #[cold]
     fn not_opened(&mut self, result: c_int) -> Opened {
-        // SAFETY: the SSL is live.
-        let (waits, over) = unsafe {
-            let ssl = self.ssl.as_ptr();
-            (SSL_want(ssl) != SSL_NOTHING, SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0)
-        };
-        if waits {
-            return Opened::Nothing;
-        }
+        let ssl = self.ssl.as_ptr();
+        // Emptied in any case: the program would take what is left there for the cause of its own failures.
         let why = ErrorStack::get();
-        // SAFETY: as above, and the queue is empty now.
-        match unsafe { SSL_get_error(self.ssl.as_ptr(), result) } {
-            SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
-            // SSL_read has no other word for no bytes (openssl#27316).
-            _ if result == 0 && !over => Opened::Empty,
-            _ => Opened::Failed(why),
+        // SAFETY: the SSL is live and the text static; see `awaits_finished`.
+        unsafe {
+            if CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR" {
+                return Opened::Failed(why);
+            }
+            if SSL_want(ssl) != SSL_NOTHING {
+                return Opened::Nothing;
+            }
+            if SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0 {
+                return Opened::CloseNotify;
+            }
         }
+        // SSL_read has no other word for no bytes (openssl#27316).
+        if result == 0 { Opened::Empty } else { Opened::Failed(why) }
     }
 
     /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
