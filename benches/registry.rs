@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use dv_dtls::engine::registry::{Id, Kind, Limits, Registry};
+use dv_dtls::engine::registry::{Id, Kind, Limits, Refusal, Registry};
 use dv_dtls::engine::timers::TimerQueue;
 
 const ROUNDS: usize = 9;
@@ -127,9 +127,10 @@ fn look_ups(name: &str, peers: &[SocketAddr], random: &mut Random) {
             table.remove(id);
         }
     });
+    let somebody = (Ipv4Addr::LOCALHOST, 1).into();
     report(&format!("victim and its removal and return, {count} {name}"), 100_000, || {
         for _ in 0..100_000 {
-            let id = table.victim().expect("all are established");
+            let id = table.victim(somebody, Refusal::Connections).expect("all are established");
             let peer = table.peer(id).expect("the victim is there");
             table.remove(id);
             table.insert(peer, 0, Kind::Established);

@@ -91,8 +91,8 @@ fn main() -> Result<(), support::Failure> {
 
 /// Leaves the sessions to the next process.
 fn hand_over(server: &Server, path: &str, key: &ExportKey) -> Result<(), Box<dyn std::error::Error>> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let exported = server.export(key, &mut file)?;
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let exported = server.export_to(key, &file)?;
     println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);
     Ok(server.commit_export()?)
 }

@@ -611,7 +611,10 @@ typedef struct dv_config {
     uint32_t max_sessions;
     /** Handshakes in progress at once. */
     uint32_t max_handshakes;
-    /** Sessions from one source: an IPv4 address, or an IPv6 /64. */
+    /**
+     * Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle
+     * one goes.
+     */
     uint32_t max_sessions_per_source;
     /** Handshakes in progress from one source. */
     uint32_t max_handshakes_per_source;
@@ -721,6 +724,11 @@ typedef struct dv_config {
      * connection_id_len, at least one byte, is random.
      */
     uint8_t connection_id_server_id[20];
+    /**
+     * An export that takes longer to write, since nobody reads it, fails, and the sessions go on.
+     * 0: no limit.
+     */
+    uint32_t export_timeout_ms;
 } dv_config;
 
 /**
@@ -1420,7 +1428,10 @@ typedef struct dv_stats {
     uint64_t handshakes_timed_out;
     /** Handshakes refused because of max_handshakes. */
     uint64_t refused_handshakes;
-    /** Handshakes refused because of max_handshakes_per_source or max_connections_per_source. */
+    /**
+     * Handshakes refused because of max_handshakes_per_source, or because of
+     * max_sessions_per_source with nobody to make room.
+     */
     uint64_t refused_source;
     /** Connections refused because of max_connections, with nobody to make room. */
     uint64_t refused_connections;
@@ -1496,6 +1507,8 @@ typedef struct dv_stats {
     uint64_t datagrams_withheld;
     /** Of a server: datagrams for a session of another worker, which were handed over. */
     uint64_t datagrams_handed_over;
+    /** Of a server: datagrams for a session of another worker, which had no room for them. */
+    uint64_t handovers_dropped;
 } dv_stats;
 
 /**
@@ -1709,7 +1722,7 @@ int dv_server_stats(const struct dv_server *server, dv_stats *stats);
  *
  * @param endpoint the endpoint
  * @param fd what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is
- *     gone is an error, not a SIGPIPE
+ *     gone is an error, not a SIGPIPE, and so is one who has not read it within export_timeout_ms
  * @param key a random key, which the other process must have
  * @param key_len DV_EXPORT_KEY_LEN
  * @param left receives how many established sessions cannot travel, since OpenSSL makes their
@@ -1757,7 +1770,7 @@ int dv_endpoint_export_cancel(dv_endpoint *endpoint);
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
  * @param skipped receives how many sessions were passed over, as their peers have begun others here
- *     already; NULL: not wanted
+ *     already, or closed, as require_extended_master_secret wants; NULL: not wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or
  *     not for us, DV_ERR_LIMIT when there are more than max_sessions.
@@ -1772,8 +1785,8 @@ int dv_endpoint_import(dv_endpoint *endpoint,
 /**
  * Writes down all established sessions of a server that runs, as dv_endpoint_export does. From here
  * on the server stands still, and the kernel keeps what comes in, until dv_server_export_commit or
- * dv_server_export_cancel; dv_server_send gives DV_ERR_AGAIN. When it fails the server goes on. Not
- * from inside a callback.
+ * dv_server_export_cancel; dv_server_send gives DV_ERR_AGAIN. When it fails the server goes on; it
+ * fails, too, when dv_server_stop is called before it is written. Not from inside a callback.
  *
  * @param server the server
  * @param fd what is written to
@@ -1817,7 +1830,8 @@ int dv_server_export_cancel(dv_server *server);
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
  * @param skipped receives how many sessions were passed over, as their peers speak to addresses
- *     that this server has not; NULL: not wanted
+ *     that this server has not, or closed, as require_extended_master_secret wants; NULL: not
+ *     wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*.
  */

@@ -30,7 +30,7 @@ fn of_c_and_rust_are_equal() {
         max_certificate_chain, max_waiting_bytes, accept, verify_server, release_buffers, cookie_secret_len,
         cookie_secret, unix_offset_us, workers, socket_buffer, offload, steer_handshakes, secret_file, native_records,
         require_extended_master_secret, connection_ids, connection_id_len, connection_id_padding, routability_checks,
-        connection_id_server_id_len, connection_id_server_id
+        connection_id_server_id_len, connection_id_server_id, export_timeout_ms
     );
     layout!(rust, dv_address: any, v4, v6);
     layout!(rust, dv_datagram: data, len, segment_size, peer, local);
@@ -43,7 +43,7 @@ fn of_c_and_rust_are_equal() {
         mtu_stepped_down, messages_in, messages_out, messages_dropped, messages_too_long, datagrams_dropped,
         records_dropped, messages_cut, abandoned_freed, kernel_drops, handshakes_shed, socket_full, datagrams_refused,
         messages_refused, records_taken_over, connection_ids_used, peers_moved, addresses_proven, addresses_refused,
-        datagrams_withheld, datagrams_handed_over
+        datagrams_withheld, datagrams_handed_over, handovers_dropped
     );
     layout!(rust, dv_callbacks: size, open, message, close, moved);
 

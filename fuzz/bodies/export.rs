@@ -21,7 +21,7 @@ pub fn run(sessions: &[u8]) {
 
     let (mut packed, mut again) = (Packed::default(), Vec::new());
     assert!(export.entries().all(|entry| packed.push(&entry)));
-    packed.write(&key, &mut again).expect("written");
+    packed.write(&key, &mut again, || true).expect("written");
     let same = Export::read(&mut &again[..], &key).expect("what was written is good");
     assert!(export.entries().eq(same.entries()));
 

@@ -171,6 +171,18 @@ pub enum Settled<'a> {
     Kept(&'a Agreed, &'a Secrets),
 }
 
+impl Settled<'_> {
+    /// Whether the peer is the same beyond doubt: it has shown the same certificate or identity, or one session resumes the
+    /// other. Of sessions that OpenSSL goes on with, nobody asks.
+    pub fn has_peer_of(&self, other: &Settled<'_>) -> bool {
+        let (Settled::Kept(one, secrets), Settled::Kept(two, others)) = (self, other) else { return false };
+        let same = |one: &Option<Box<[u8]>>, two| one.is_some() && one == two;
+        same(&one.certificate, &two.certificate)
+            || same(&one.psk_identity, &two.psk_identity)
+            || secrets.master == others.master
+    }
+}
+
 /// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight message
 /// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert.
 fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Datagrams) -> Opened {

@@ -11,7 +11,7 @@ pub struct Settings {
     pub max_connections: u32,
     /// Handshakes in progress at once.
     pub max_handshakes: u32,
-    /// Connections from one source (an IPv4 address or an IPv6 /64).
+    /// Connections from one source (an IPv4 address or an IPv6 /64); at the limit its own longest idle one goes.
     pub max_connections_per_source: u32,
     /// Handshakes in progress from one source.
     pub max_handshakes_per_source: u32,

@@ -75,7 +75,8 @@ counters! {
     handshakes_timed_out,
     /// Handshakes refused because of max_handshakes.
     refused_handshakes,
-    /// Handshakes refused because of max_handshakes_per_source or max_connections_per_source.
+    /// Handshakes refused because of max_handshakes_per_source, or because of max_connections_per_source with nobody to make
+    /// room.
     refused_source,
     /// Connections refused because of max_connections, with nobody to make room.
     refused_connections,
@@ -132,7 +133,7 @@ impl Counters {
     pub fn count_refusal(&self, why: Refusal) {
         match why {
             Refusal::Handshakes => &self.refused_handshakes,
-            Refusal::Source => &self.refused_source,
+            Refusal::Source | Refusal::SourceConnections => &self.refused_source,
             Refusal::Connections => &self.refused_connections,
         }
         .add(1);

@@ -27,7 +27,7 @@ pub struct dv_config {
     pub max_sessions: u32,
     /// Handshakes in progress at once.
     pub max_handshakes: u32,
-    /// Sessions from one source: an IPv4 address, or an IPv6 /64.
+    /// Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle one goes.
     pub max_sessions_per_source: u32,
     /// Handshakes in progress from one source.
     pub max_handshakes_per_source: u32,
@@ -96,6 +96,8 @@ pub struct dv_config {
     /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
     /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
     pub connection_id_server_id: [u8; 20],
+    /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on. 0: no limit.
+    pub export_timeout_ms: u32,
 }
 
 const SECRET_MIN: u32 = 16;
@@ -162,7 +164,7 @@ pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut 
 impl Default for dv_config {
     fn default() -> dv_config {
         let server = ServerConfig::default();
-        let Config { settings, accept, verify_server, max_waiting_bytes, .. } = server.endpoint;
+        let Config { settings, accept, verify_server, max_waiting_bytes, export_timeout, .. } = server.endpoint;
         let ids = ConnectionIds::default();
         dv_config {
             max_waiting_bytes: max_waiting_bytes as u32,
@@ -175,6 +177,7 @@ impl Default for dv_config {
             connection_id_len: ids.len as u32,
             connection_id_padding: ids.padding.into(),
             routability_checks: ids.routability_checks.into(),
+            export_timeout_ms: milliseconds(export_timeout),
             ..dv_config::from(&settings)
         }
     }
@@ -183,7 +186,6 @@ impl Default for dv_config {
 impl From<&Settings> for dv_config {
     /// What concerns the helpers too; the rest is 0.
     fn from(settings: &Settings) -> dv_config {
-        let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         dv_config {
             size: size_of::<dv_config>(),
             max_sessions: settings.max_connections,
@@ -191,10 +193,10 @@ impl From<&Settings> for dv_config {
             max_sessions_per_source: settings.max_connections_per_source,
             max_handshakes_per_source: settings.max_handshakes_per_source,
             mtu: settings.mtu.into(),
-            first_timeout_ms: ms(settings.first_timeout),
-            longest_timeout_ms: ms(settings.longest_timeout),
-            handshake_timeout_ms: ms(settings.handshake_timeout),
-            idle_timeout_ms: ms(settings.idle_timeout),
+            first_timeout_ms: milliseconds(settings.first_timeout),
+            longest_timeout_ms: milliseconds(settings.longest_timeout),
+            handshake_timeout_ms: milliseconds(settings.handshake_timeout),
+            idle_timeout_ms: milliseconds(settings.idle_timeout),
             max_queued_messages: settings.max_queued_messages.into(),
             max_certificate_chain: settings.max_certificate_chain,
             max_waiting_bytes: 0,
@@ -217,6 +219,7 @@ impl From<&Settings> for dv_config {
             routability_checks: 0,
             connection_id_server_id_len: 0,
             connection_id_server_id: [0; 20],
+            export_timeout_ms: 0,
         }
     }
 }
@@ -308,6 +311,11 @@ impl dv_config {
             cookie_secret,
             verify_server: self.verify_server != 0,
             max_waiting_bytes: self.max_waiting_bytes as usize,
+            export_timeout: ms(self.export_timeout_ms),
         })
     }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -15,7 +15,6 @@ use super::session::ask;
 use crate::engine::endpoint::Error;
 use crate::engine::export::{Export, ExportKey};
 use crate::guard::guard;
-use crate::net::sys::stream::Stream;
 
 /// Bytes of the key that an export is sealed with.
 pub const DV_EXPORT_KEY_LEN: usize = 32;
@@ -27,7 +26,8 @@ pub const DV_EXPORT_KEY_LEN: usize = 32;
 /// waits to leave still does.
 ///
 /// - `endpoint`: the endpoint
-/// - `fd`: what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is gone is an error, not a SIGPIPE
+/// - `fd`: what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is gone is an error, not a
+///   SIGPIPE, and so is one who has not read it within export_timeout_ms
 /// - `key`: a random key, which the other process must have
 /// - `key_len`: DV_EXPORT_KEY_LEN
 /// - `left`: receives how many established sessions cannot travel, since OpenSSL makes their records; NULL: not wanted
@@ -49,7 +49,7 @@ pub unsafe extern "C" fn dv_endpoint_export(
             // SAFETY: the caller's promise.
             unsafe {
                 let (endpoint, key) = (live(endpoint)?, key_from(key, key_len)?);
-                let exported = endpoint.0.export(&key, &mut Stream(descriptor(fd)?))?;
+                let exported = endpoint.0.export_to(&key, descriptor(fd)?)?;
                 give(exported.sessions, exported.left, left)
             }
         })
@@ -105,7 +105,8 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
 /// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again
 /// - `key`: the key that it is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `skipped`: receives how many sessions were passed over, as their peers have begun others here already; NULL: not wanted
+/// - `skipped`: receives how many sessions were passed over, as their peers have begun others here already, or closed, as
+///   require_extended_master_secret wants; NULL: not wanted
 ///
 /// Returns how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or not for us, DV_ERR_LIMIT
 /// when there are more than max_sessions.
@@ -135,7 +136,8 @@ pub unsafe extern "C" fn dv_endpoint_import(
 
 /// Writes down all established sessions of a server that runs, as dv_endpoint_export does. From here on the server stands
 /// still, and the kernel keeps what comes in, until dv_server_export_commit or dv_server_export_cancel; dv_server_send gives
-/// DV_ERR_AGAIN. When it fails the server goes on. Not from inside a callback.
+/// DV_ERR_AGAIN. When it fails the server goes on; it fails, too, when dv_server_stop is called before it is written. Not
+/// from inside a callback.
 ///
 /// - `server`: the server
 /// - `fd`: what is written to
@@ -160,7 +162,7 @@ pub unsafe extern "C" fn dv_server_export(
             // SAFETY: the caller's promise.
             unsafe {
                 let (server, key) = (server::live(server)?, key_from(key, key_len)?);
-                let exported = server.export(&key, &mut Stream(descriptor(fd)?))?;
+                let exported = server.export_to(&key, descriptor(fd)?)?;
                 give(exported.sessions, exported.left, left)
             }
         })
@@ -214,8 +216,8 @@ pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_in
 /// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again
 /// - `key`: the key that it is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `skipped`: receives how many sessions were passed over, as their peers speak to addresses that this server has not;
-///   NULL: not wanted
+/// - `skipped`: receives how many sessions were passed over, as their peers speak to addresses that this server has not, or
+///   closed, as require_extended_master_secret wants; NULL: not wanted
 ///
 /// Returns how many sessions go on, or a negative DV_ERR_*.
 ///

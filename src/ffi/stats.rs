@@ -44,7 +44,7 @@ pub struct dv_stats {
     pub handshakes_timed_out: u64,
     /// Handshakes refused because of max_handshakes.
     pub refused_handshakes: u64,
-    /// Handshakes refused because of max_handshakes_per_source or max_connections_per_source.
+    /// Handshakes refused because of max_handshakes_per_source, or because of max_sessions_per_source with nobody to make room.
     pub refused_source: u64,
     /// Connections refused because of max_connections, with nobody to make room.
     pub refused_connections: u64,
@@ -106,6 +106,8 @@ pub struct dv_stats {
     pub datagrams_withheld: u64,
     /// Of a server: datagrams for a session of another worker, which were handed over.
     pub datagrams_handed_over: u64,
+    /// Of a server: datagrams for a session of another worker, which had no room for them.
+    pub handovers_dropped: u64,
 }
 
 /// Gives what an endpoint has counted.
@@ -241,6 +243,7 @@ impl From<Stats> for dv_stats {
             datagrams_refused: 0,
             messages_refused: 0,
             datagrams_handed_over: 0,
+            handovers_dropped: 0,
         }
     }
 }
@@ -257,6 +260,7 @@ impl From<ServerStats> for dv_stats {
             datagrams_refused,
             messages_refused,
             datagrams_handed_over,
+            handovers_dropped,
         } = stats.sockets;
         dv_stats {
             sessions: stats.sessions as u64,
@@ -267,6 +271,7 @@ impl From<ServerStats> for dv_stats {
             datagrams_refused,
             messages_refused,
             datagrams_handed_over,
+            handovers_dropped,
             ..dv_stats::from(stats.endpoints)
         }
     }

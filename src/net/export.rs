@@ -2,25 +2,59 @@
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, OnceLock};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use super::mailbox::Letter;
 use super::server::Server;
 use super::sys::precise_now;
-use super::sys::stream::{Held, Stream};
-use crate::engine::endpoint::Error;
+use super::sys::stream::{Held, Sink, Source};
+use crate::engine::endpoint::{Endpoint, Error};
 use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
 
 /// What a worker is asked for: what it has, and then to wait for the verdict.
 #[derive(Clone)]
 pub struct Order {
     pub packed: Sender<Result<Packed, Error>>,
-    pub verdict: Verdict,
+    pub verdict: Arc<Verdict>,
+    /// When the export is given up, unless it has been written.
+    pub by: u64,
 }
 
-/// Whether the export is committed, once that is known.
-pub type Verdict = Arc<OnceLock<bool>>;
+/// What becomes of an export. As long as it is being written, nobody can have it, and anybody may give it up; once it has its
+/// end, only the program knows.
+#[derive(Default)]
+pub struct Verdict(AtomicU8);
+
+const WRITING: u8 = 0;
+const WRITTEN: u8 = 1;
+const COMMITTED: u8 = 2;
+const CANCELLED: u8 = 3;
+
+impl Verdict {
+    /// Whether there is one.
+    pub fn is_known(&self) -> bool {
+        matches!(self.0.load(Ordering::SeqCst), COMMITTED | CANCELLED)
+    }
+
+    /// Gives the export up, if it is being written; says whether the sessions go on here, be it for that or another reason.
+    pub fn give_up(&self) -> bool {
+        let before = self.0.compare_exchange(WRITING, CANCELLED, Ordering::SeqCst, Ordering::SeqCst);
+        matches!(before, Ok(_) | Err(CANCELLED))
+    }
+
+    /// The end is going to be written, unless it was given up.
+    fn end(&self) -> bool {
+        self.0.compare_exchange(WRITING, WRITTEN, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    fn decide(&self, commit: bool) {
+        self.0.store(if commit { COMMITTED } else { CANCELLED }, Ordering::SeqCst);
+    }
+}
 
 impl Export {
     /// Reads an export from a descriptor of any kind, as [`Export::read`] does. A file, which must be open for writing too,
@@ -32,7 +66,7 @@ impl Export {
             ErrorKind::WouldBlock => Error::Import("the file is in use: somebody else reads it".into()),
             _ => error.into(),
         })?;
-        let export = Export::read(&mut Stream(fd), key)?;
+        let export = Export::read(&mut Source(fd), key)?;
         Ok(match held {
             Some(held) => export.used_up_by(move || held.empty()),
             None => export,
@@ -40,26 +74,54 @@ impl Export {
     }
 }
 
+impl Endpoint {
+    /// [`Endpoint::export`] to a file, a pipe or a stream socket, blocking or not. A reader who is gone is an error, and so is
+    /// one who has not read it within [`Config::export_timeout`](crate::Config::export_timeout).
+    pub fn export_to(&mut self, key: &ExportKey, to: impl AsFd) -> Result<Exported, Error> {
+        let by = time_in(self.export_timeout());
+        self.export(key, &mut Sink { fd: to.as_fd(), given_up: &|| precise_now() >= by })
+    }
+}
+
 impl Server {
     /// Writes down all established sessions, sealed with `key`, for a server of another process to [`Server::import`]. From
     /// here on this one stands still, and the kernel's buffers fill, until [`Server::commit_export`] or
-    /// [`Server::cancel_export`]; [`Server::send`] gives [`Error::Again`]. When the export fails, the server goes on.
+    /// [`Server::cancel_export`]; [`Server::send`] gives [`Error::Again`].
+    ///
+    /// `to` is a file, a pipe or a stream socket, blocking or not. When the export fails, the server goes on: when the reader
+    /// is gone, or has not read it within [`Config::export_timeout`](crate::Config::export_timeout), or the server is stopped
+    /// before it is written.
     ///
     /// Sessions whose records OpenSSL makes cannot travel; they are counted. Not from inside a handler.
+    pub fn export_to(&self, key: &ExportKey, to: impl AsFd) -> Result<Exported, Error> {
+        let by = time_in(self.export_timeout());
+        let given_up = || precise_now() >= by || self.shared.is_stopping();
+        self.export_by(by, key, &mut Sink { fd: to.as_fd(), given_up: &given_up })
+    }
+
+    /// [`Server::export_to`] for what is no descriptor. The server goes on when the time is over, even if a call of `to` still
+    /// waits; but for the last one, after which somebody may have the sessions: it must come to an end by itself. `to` must
+    /// not write after it has failed or panicked, as a buffer may.
     pub fn export(&self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
+        self.export_by(time_in(self.export_timeout()), key, to)
+    }
+
+    fn export_by(&self, by: u64, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
         self.refuse_in_a_child()?;
         self.refuse_in_a_handler()?;
         let mut pending = self.pending_export();
         if pending.is_some() {
             return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
         }
-        let verdict = Verdict::default();
-        let exported = self.gather(&verdict).and_then(|packed| packed.write(key, to));
+        let verdict = Arc::<Verdict>::default();
+        let write = || self.gather(&verdict, by)?.write(key, to, || verdict.end());
+        let exported = catch_unwind(AssertUnwindSafe(write));
         match exported {
-            Ok(_) => *pending = Some(verdict),
-            Err(_) => self.tell_verdict(&verdict, false),
+            Ok(Ok(_)) => *pending = Some(verdict),
+            _ => self.tell_verdict(&verdict, false),
         }
-        exported
+        drop(pending);
+        exported.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The sessions of the export have a new home. They are over here, the handler is told, and their peers notice nothing;
@@ -120,20 +182,23 @@ impl Server {
     }
 
     /// Lets all workers stand still and gives what they have.
-    fn gather(&self, verdict: &Verdict) -> Result<Packed, Error> {
+    fn gather(&self, verdict: &Arc<Verdict>, by: u64) -> Result<Packed, Error> {
         let not_running = || Error::Invalid("the server does not run".into());
         if self.lock().idle().is_ok() {
             return Err(not_running());
         }
         let (packed, from_workers) = channel();
-        self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone() }));
+        self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone(), by }));
         drop(packed);
         // A worker that is over, as one that was drained may be, lets its letters fall.
         let mut all = None;
-        for packed in from_workers {
-            all.get_or_insert_with(Packed::default).append(packed?);
+        loop {
+            match from_workers.recv_timeout(Duration::from_micros(by.saturating_sub(precise_now()))) {
+                Ok(packed) => all.get_or_insert_with(Packed::default).append(packed?),
+                Err(RecvTimeoutError::Disconnected) => return all.ok_or_else(not_running),
+                Err(RecvTimeoutError::Timeout) => return Err(Error::Io("a worker is held up by its handler".into())),
+            }
         }
-        all.ok_or_else(not_running)
     }
 
     fn end_export(&self, commit: bool) -> Result<(), Error> {
@@ -146,7 +211,15 @@ impl Server {
     }
 
     fn tell_verdict(&self, verdict: &Verdict, commit: bool) {
-        let _ = verdict.set(commit);
+        verdict.decide(commit);
         self.shared.ring();
+    }
+}
+
+/// The time after so long; zero means never.
+fn time_in(timeout: Duration) -> u64 {
+    match timeout.as_micros() {
+        0 => u64::MAX,
+        wait => precise_now().saturating_add(wait.try_into().unwrap_or(u64::MAX)),
     }
 }

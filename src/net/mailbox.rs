@@ -90,7 +90,7 @@ impl Mailbox {
     /// ones, so half of it is kept for what the program asks.
     pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
         let mut state = self.lock();
-        let room = state.letters.waiting() + datagram.len() <= self.waiting_max / 2;
+        let room = !state.shut && state.letters.waiting() + datagram.len() <= self.waiting_max / 2;
         if room {
             state.letters.messages.push(datagram);
             self.post(state, Letter::Receive(from, to));

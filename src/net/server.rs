@@ -45,6 +45,8 @@ counters! {
     messages_refused,
     /// Datagrams for a session of another worker, which were handed over.
     datagrams_handed_over,
+    /// Datagrams for a session of another worker, which had no room for them.
+    handovers_dropped,
 }
 
 /// Workers that the number of a session has room for.
@@ -127,7 +129,7 @@ pub struct Server {
     /// What sessions begin with now.
     context: Mutex<SslContext>,
     /// What the workers wait for after an export.
-    export: Mutex<Option<Verdict>>,
+    export: Mutex<Option<Arc<Verdict>>>,
     born: u32,
 }
 
@@ -371,8 +373,12 @@ impl Server {
         self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
     }
 
-    pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Verdict>> {
+    pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Arc<Verdict>>> {
         self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn export_timeout(&self) -> Duration {
+        self.config.export_timeout
     }
 
     /// Where the workers are waited for.
@@ -464,7 +470,8 @@ impl Shared {
         let owner = self.owners.and_then(|owners| owners.of(datagram)).filter(|owner| *owner != worker);
         if let Some(owner) = owner {
             let handed_over = self.mailbox(owner).hand_over(from, to, datagram);
-            self.sockets(worker).datagrams_handed_over.add(handed_over.into());
+            let counters = self.sockets(worker);
+            if handed_over { &counters.datagrams_handed_over } else { &counters.handovers_dropped }.add(1);
         }
         owner.is_some()
     }

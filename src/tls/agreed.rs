@@ -22,6 +22,8 @@ pub struct Agreed {
     pub psk_identity: Option<Box<[u8]>>,
     pub srtp_profile: Option<&'static str>,
     pub is_resumed: bool,
+    /// The master secret is bound to the handshake (RFC 7627).
+    pub extended_master_secret: bool,
     /// A client's.
     pub resumption: Option<Resumption>,
     /// A server's.
@@ -43,6 +45,7 @@ impl Agreed {
             psk_identity: peer::psk_identity(ssl).map(Box::from),
             srtp_profile: ssl.selected_srtp_profile().map(|profile| profile.name()),
             is_resumed: ssl.session_reused(),
+            extended_master_secret: ssl.extms_support() == Some(true),
             resumption: Resumption::of(ssl),
             cached: if ssl.is_server() { Cached::of(ssl) } else { None },
             certificate: ssl.peer_certificate().and_then(der),

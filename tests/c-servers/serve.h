@@ -109,7 +109,7 @@ static inline void tell(const dv_stats *stats)
                              stats->evicted, stats->handshakes_failed, stats->records_taken_over };
     static const char *const words[] = { "max_handshakes is reached", "a source has reached its limit",
                                          "max_connections is reached and nobody is idle",
-                                         "1 idle connections closed: max_connections is reached", "a handshake has failed",
+                                         "1 idle connections closed: a limit of connections is reached", "a handshake has failed",
                                          "records are made by the library" };
     int i = 0;
 

@@ -1,6 +1,6 @@
 /*
  * Export and import from C: an endpoint and a server whose sessions go to another one, through a file and a pipe; what is
- * refused; a reader who is gone. argv[1]: the folder of certs/make-certs.sh.
+ * refused; a reader who is gone, and one who does not read. argv[1]: the folder of certs/make-certs.sh.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,6 +83,27 @@ file_with(const unsigned char *bytes, size_t len)
     return fd;
 }
 
+/* A pipe that has no room, and that nobody reads. */
+static void
+full_pipe(int ends[2])
+{
+    static const char nothing[4096];
+
+    CHECK(pipe(ends) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0);
+    while (write(ends[1], nothing, sizeof(nothing)) > 0)
+        ;
+    CHECK(errno == EAGAIN && fcntl(ends[1], F_SETFL, 0) == 0);
+}
+
+static void
+configure(dv_config *config)
+{
+    CHECK(dv_config_init(config, sizeof(*config)) == 0);
+    CHECK(config->export_timeout_ms == 10000);
+    /* Long enough for one that is read, under valgrind too. */
+    config->export_timeout_ms = 2000;
+}
+
 /* One of two endpoints that exchange datagrams in memory. */
 struct side {
     dv_endpoint *endpoint;
@@ -142,12 +163,14 @@ between_endpoints(const char *certs)
     SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     struct side server = { .address = address("192.0.2.1", 4433) }, client = { .address = address("192.0.2.2", 40000) };
     dv_endpoint *old, *empty;
+    dv_config config;
     unsigned char bytes[ROOM];
     char cipher[2][64];
     size_t left = 99, skipped = 99;
     int pipe_ends[2], fd, len, i;
 
-    CHECK(dv_endpoint_new(server_ctx, NULL, &server.endpoint) == 0);
+    configure(&config);
+    CHECK(dv_endpoint_new(server_ctx, &config, &server.endpoint) == 0);
     CHECK(dv_endpoint_new(client_ctx, NULL, &client.endpoint) == 0);
     CHECK(dv_endpoint_new(server_ctx, NULL, &empty) == 0);
     CHECK(dv_endpoint_connect(client.endpoint, now_us(), &server.address.any, sizeof(server.address), "localhost", NULL,
@@ -178,6 +201,11 @@ between_endpoints(const char *certs)
     CHECK(pipe(pipe_ends) == 0 && close(pipe_ends[0]) == 0);
     CHECK(dv_endpoint_export(server.endpoint, pipe_ends[1], key, sizeof(key), &left) == DV_ERR_IO);
     CHECK(close(pipe_ends[1]) == 0);
+    talk(&client, &server);
+    full_pipe(pipe_ends);
+    CHECK(dv_endpoint_export(server.endpoint, pipe_ends[1], key, sizeof(key), &left) == DV_ERR_IO);
+    CHECK(strstr(dv_last_error(), "in time") != NULL);
+    CHECK(close(pipe_ends[0]) == 0 && close(pipe_ends[1]) == 0);
     talk(&client, &server);
 
     /* Taken back. */
@@ -215,7 +243,7 @@ between_endpoints(const char *certs)
     bytes[9]++;
     fd = file_with(bytes, (size_t)len);
     CHECK(dv_endpoint_import(empty, 0, fd, key, sizeof(key), NULL) == DV_ERR_IMPORT);
-    CHECK(strstr(dv_last_error(), "version 2") != NULL);
+    CHECK(strstr(dv_last_error(), "version 3") != NULL);
     close(fd);
     bytes[9]--;
     CHECK(dv_endpoint_sessions(empty, NULL, 0) == 0);
@@ -358,7 +386,7 @@ server_at(SSL_CTX *ctx, int workers, int *port)
     dv_config config;
     char text[16];
 
-    CHECK(dv_config_init(&config, sizeof(config)) == 0);
+    configure(&config);
     config.workers = (uint32_t)workers;
     CHECK(dv_server_new(ctx, &config, &callbacks, NULL, &server) == 0);
     snprintf(text, sizeof(text), "%d", *port);
@@ -376,7 +404,7 @@ between_servers(const char *certs)
     dv_server *old, *new;
     dv_config config;
     size_t left = 99, skipped = 99;
-    int port = 0, fd = file(), i;
+    int port = 0, fd = file(), pipe_ends[2], i;
 
     old = server_at(ctx, 2, &port);
     CHECK(dv_server_export(NULL, fd, key, sizeof(key), NULL) == DV_ERR_INVALID);
@@ -400,6 +428,11 @@ between_servers(const char *certs)
     CHECK(dv_server_export(old, -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_server_export_commit(NULL) == DV_ERR_INVALID && dv_server_export_cancel(NULL) == DV_ERR_INVALID);
     CHECK(dv_server_export_commit(old) == DV_ERR_INVALID && dv_server_export_cancel(old) == DV_ERR_INVALID);
+    full_pipe(pipe_ends);
+    CHECK(dv_server_export(old, pipe_ends[1], key, sizeof(key), &left) == DV_ERR_IO);
+    CHECK(strstr(dv_last_error(), "in time") != NULL);
+    CHECK(close(pipe_ends[0]) == 0 && close(pipe_ends[1]) == 0);
+    client_echo(&clients[0], "still there?");
     CHECK(dv_server_export(old, fd, key, sizeof(key), &left) == CLIENTS && left == 0);
     CHECK(dv_server_export(old, fd, key, sizeof(key), &left) == DV_ERR_INVALID);
     CHECK(dv_server_export_cancel(old) == 0);

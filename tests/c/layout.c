@@ -58,6 +58,7 @@ int main(void)
     OFFSET(dv_config, routability_checks);
     OFFSET(dv_config, connection_id_server_id_len);
     OFFSET(dv_config, connection_id_server_id);
+    OFFSET(dv_config, export_timeout_ms);
 
     SIZE(dv_address);
     OFFSET(dv_address, any);
@@ -125,6 +126,7 @@ int main(void)
     OFFSET(dv_stats, addresses_refused);
     OFFSET(dv_stats, datagrams_withheld);
     OFFSET(dv_stats, datagrams_handed_over);
+    OFFSET(dv_stats, handovers_dropped);
     SIZE(dv_callbacks);
     OFFSET(dv_callbacks, size);
     OFFSET(dv_callbacks, open);

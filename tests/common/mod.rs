@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test binary uses a part of it.
 
 pub mod process;
+pub mod tool;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -52,14 +52,32 @@ fn handshakes_in_all_and_of_one_source() {
     }
 }
 
+/// At its limit a source's own sessions make room, the longest idle one first, and nobody else's. Handshakes in progress
+/// do not.
 #[test]
 fn sessions_of_one_source() {
-    let (mut world, server, clients) = crowd(settings(|s| s.max_connections_per_source = 3), 5, 5);
-    connect_all(&mut world, &clients, server);
+    let (mut world, server, clients) = crowd(settings(|s| s.max_connections_per_source = 3), 6, 5);
+    let (_, of_another) = world.open(clients[5], server);
+    connect_all(&mut world, &clients[..4], server);
+    world.pass_time(100 * MS);
+    assert_eq!(world.nodes[server].opened().len(), 4);
+    assert_eq!(world.nodes[server].endpoint.stats().refused_source, 1);
+    // Who was refused comes again.
     world.pass_time(10 * SECOND);
-    assert_eq!(world.nodes[server].opened().len(), 3);
-    assert!(world.nodes[server].endpoint.stats().refused_source >= 2);
-    assert_eq!(world.nodes[server].closed(), []);
+    let opened = world.nodes[server].opened();
+    assert_eq!((opened.len(), opened[0]), (5, of_another));
+    assert_eq!(world.nodes[server].closed(), [(opened[1], CloseReason::Evicted)]);
+    // It is the longest idle one that goes next.
+    let from = |session| world.nodes[server].endpoint.info(session).unwrap().peer();
+    let client = clients.iter().find(|client| world.nodes[**client].address == from(opened[2])).copied().unwrap();
+    let ours = world.nodes[client].opened()[0];
+    world.send(client, ours, b"not idle");
+    world.settle();
+    world.open(clients[4], server);
+    world.settle();
+    let evicted = [opened[1], opened[3]].map(|session| (session, CloseReason::Evicted));
+    assert_eq!(world.nodes[server].closed(), evicted);
+    assert_eq!((world.nodes[server].endpoint.stats().evicted, world.nodes[server].endpoint.sessions().count()), (2, 4));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tests of main.rs with connection IDs on both sides, and what only they can do.
 
+mod anew;
 mod bounds;
 mod cids;
 mod contexts;

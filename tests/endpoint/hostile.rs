@@ -204,6 +204,51 @@ fn a_restart_that_is_never_finished_leaves_the_old_session_as_it_was() {
     assert_eq!(world.nodes[server].messages(at_server).len(), 22);
 }
 
+/// A client that has not got the last flight gives up and comes again from its port. What it says in clear then is its new
+/// handshake's, and no repetition to which the old session's last flight would be an answer: its NewSessionTicket is another.
+#[test]
+fn a_client_that_begins_anew_does_not_get_the_last_flight_that_it_has_missed() {
+    let mut world = World::new(6);
+    let server = world.add(server(), Config::default());
+    let first = world.add(client(), Config::default());
+    let (at, from) = (world.nodes[first].address, world.nodes[server].address);
+    const NEW_SESSION_TICKET: u8 = 4;
+    world.pass = Box::new(move |(f, _, bytes)| *f != from || bytes[13] != NEW_SESSION_TICKET);
+    world.connect(first, server);
+    world.pass_time(100 * MS);
+    assert_eq!((world.nodes[server].opened().len(), world.nodes[first].opened().len()), (1, 0));
+    world.nodes[first].address.set_port(1);
+    world.pass = Box::new(|_| true);
+
+    let second = world.add_at(at, client(), Config::default());
+    let session = world.connect(second, server);
+    world.pass_time(SECOND / 2);
+    assert_eq!((world.nodes[second].opened(), world.nodes[second].closed()), (vec![session], vec![]));
+    assert_eq!(world.nodes[server].endpoint.stats().flights_resent_on_repeat, 0);
+}
+
+/// The same in the middle: the new hello is not answered with the flight that was for the old one.
+#[test]
+fn a_client_that_begins_anew_does_not_get_the_flight_for_its_old_hello() {
+    let mut world = World::new(7);
+    let server = world.add(server(), Config::default());
+    let first = world.add(client(), Config::default());
+    let (at, from) = (world.nodes[first].address, world.nodes[server].address);
+    const SERVER_HELLO: u8 = 2;
+    world.pass = Box::new(move |(f, _, bytes)| *f != from || bytes[13] != SERVER_HELLO);
+    world.connect(first, server);
+    world.pass_time(SECOND / 2);
+    world.nodes[first].address.set_port(1);
+    let second = world.add_at(at, client(), Config::default());
+    let session = world.connect(second, server);
+    world.pass_time(SECOND / 4);
+    assert_eq!(world.nodes[server].endpoint.handshakes(), 2);
+    // Now the timer of the old handshake runs out, long before that of the new one.
+    world.pass = Box::new(|_| true);
+    assert!(world.run(5 * SECOND, |world| world.nodes[second].opened() == [session]));
+    assert_eq!(world.nodes[second].closed(), []);
+}
+
 /// Hellos with cookies that are still good can be replayed by an observer, from the client's own address.
 #[test]
 fn replayed_hellos_do_not_keep_a_client_from_its_handshake() {

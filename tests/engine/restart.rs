@@ -3,9 +3,11 @@
 //! <https://github.com/openssl/openssl/issues/3283>, <https://github.com/pion/dtls/issues/253>,
 //! <https://github.com/mobius-software-ltd/java-dtls/issues/3>: the restarted client was ignored for as long as it tried.
 
+use std::time::Duration;
+
 use crate::Proof;
 use crate::client::{Client, context};
-use crate::door::{Door, Server};
+use crate::door::{Door, Server, Setup};
 use crate::tool;
 
 pub const PROOFS: &[Proof] = &[
@@ -13,6 +15,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("client_restarts_1000_times", |door| restart(door, 1000)).long(),
     Proof::new("half_a_restart_leaves_the_old_connection", half),
     Proof::new("many_halves_are_bounded", many_halves),
+    Proof::new("new_hello_is_not_answered_with_the_old_flight", old_flight),
 ];
 
 fn restart(door: &Door, count: u32) {
@@ -34,6 +37,20 @@ fn half(door: &Door) {
         old.ask(door, b"meanwhile");
     }
     assert!(!server.output().contains("closed"), "{}", server.output());
+}
+
+/// The timer of the first handshake runs out while the second one has not heard anything: what it would send ends in a "bad
+/// signature" there.
+fn old_flight(door: &Door) {
+    let server = Setup::new().with("DV_FIRST_TIMEOUT_MS", 700).start(door);
+    let socket = crate::client::socket();
+    let mut old = Client::new(&context().build(), socket.try_clone().expect("a descriptor"), server.address, 1400);
+    old.begin(2);
+    let mut new = Client::new(&context().build(), socket, server.address, 1400);
+    // It hears the HelloVerifyRequest, and its first flight is lost.
+    new.turn_deaf(1, 2);
+    new.handshake(Duration::from_secs(30)).expect("the flight is sent again to whom it is for");
+    new.ask(door, b"after");
 }
 
 /// Each half restart takes the place of the one before: what a spoofer can pile up is one handshake.

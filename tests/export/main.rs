@@ -17,6 +17,8 @@ mod killed;
 #[allow(dead_code)]
 mod net;
 mod server;
+mod settings;
+mod unread;
 
 use dv_dtls::{Endpoint, Export, ExportKey, Exported, Imported};
 

@@ -180,10 +180,11 @@ impl Client {
     pub fn message_within(&mut self, time: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + time;
         while !self.events.iter().any(|(event, _)| matches!(event, Event::Message { .. })) {
-            if Instant::now() >= end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return None;
             }
-            self.receive();
+            self.receive_within(left);
         }
         Some(self.message())
     }
@@ -215,11 +216,14 @@ impl Client {
         self.endpoint.receive(self.now(), &datagram[..len], self.to, None);
     }
 
-    /// Takes one datagram, or does what is due.
     fn receive(&mut self) {
-        let now = self.now();
-        let wait = self.endpoint.deadline().saturating_sub(now).clamp(1000, 100_000);
-        self.socket.set_read_timeout(Some(Duration::from_micros(wait))).unwrap();
+        self.receive_within(Duration::from_millis(100));
+    }
+
+    /// Takes one datagram, or does what is due.
+    fn receive_within(&mut self, time: Duration) {
+        let due = Duration::from_micros(self.endpoint.deadline().saturating_sub(self.now()));
+        self.socket.set_read_timeout(Some(due.min(time).max(Duration::from_millis(1)))).unwrap();
         let mut datagram = [0; 1 << 16];
         match self.socket.recv(&mut datagram) {
             Ok(len) => {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use dv_dtls::{Config, Connect, ConnectionIds, Context, Server, ServerConfig, Session};
 use openssl::ssl::SslContext;
 
-use crate::clients::{Client, Told, running};
+use crate::clients::{Client, PATIENCE, Told, running};
+use crate::common::tool::Proxy;
 use crate::contexts;
 
 fn with_ids(workers: usize) -> ServerConfig {
@@ -69,6 +70,25 @@ fn without_the_kernel_s_help_workers_hand_over() {
     let (server, address, _told) = running(ServerConfig { steer_handshakes: false, ..with_ids(4) });
     move_around(&server, address);
     assert!(server.stats().sockets.datagrams_handed_over > 100, "{:?}", server.stats().sockets);
+}
+
+/// A worker that has no room for it does not get it: that is counted.
+#[test]
+fn what_cannot_be_handed_over_is_counted() {
+    const ROOM: usize = 400;
+    let mut config = ServerConfig { steer_handshakes: false, ..with_ids(2) };
+    config.endpoint.max_waiting_bytes = ROOM;
+    let (server, address, _told) = running(config);
+    let mut client = client(&contexts::client(), address);
+    let began = Instant::now();
+    // The kernel chooses the worker by the port.
+    while server.stats().sockets.handovers_dropped == 0 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", server.stats().sockets);
+        client.rebind();
+        client.send(&[0; ROOM / 2]);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(server.stats().sockets.datagrams_handed_over, 0);
 }
 
 /// The ID's byte with the worker stands behind the number of the server, and leaves room for others.
@@ -144,4 +164,54 @@ fn fifty_clients_change_their_ports_every_second() {
 #[ignore = "a minute; make test-long"]
 fn a_thousand_clients_change_their_ports_every_second() {
     change_ports(1000, 60);
+}
+
+/// So many clients stand behind a NAT that gives each another port every second (what is sent after 0.8 s has it), and that loses, delays and reorders. No
+/// handshake, and of a thousand questions that it forwards one at most remains without an answer of the server's.
+fn behind_a_nat(clients: usize, seconds: u64) {
+    let mut config = with_ids(2);
+    // All that goes through the NAT is to be questions and answers.
+    config.endpoint.connection_ids.as_mut().unwrap().routability_checks = false;
+    let (server, address, told) = running(config);
+    let nat = Proxy::start(address, "--rebind 0.8 --drop 0.01 --reorder 0.01 --jitter 5 --seed 9146");
+    let context = contexts::client();
+    let mut clients: Vec<Client> = (0..clients).map(|_| client(&context, address)).collect();
+    clients.iter_mut().for_each(|client| client.divert(nat.address));
+    let (began, mut asked, mut heard) = (Instant::now(), 0u64, 0u64);
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let question = [(asked % 251) as u8; 50];
+        for client in &mut clients {
+            client.send(&question);
+            asked += 1;
+        }
+        // Longer than anything is under way, reordered and delayed twice.
+        std::thread::sleep(Duration::from_millis(60));
+        for client in &mut clients {
+            heard += u64::from(client.message_within(Duration::from_millis(1)) == Some(question.to_vec()));
+        }
+        told.try_iter().for_each(drop);
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let (stats, nat) = (server.stats().endpoints, nat.end());
+    let [forwarded, answered, rebound] = ["forwarded", "answered", "rebound"].map(|name| nat.number(name) as u64);
+    println!("{asked} asked, {heard} heard, {stats:?}; NAT: {}", nat.line);
+    assert!(answered <= forwarded && answered * 1000 >= forwarded * 999, "{answered} of {forwarded}");
+    // Each way loses one in a hundred.
+    assert!(heard * 100 >= asked * 97, "{heard} of {asked}");
+    assert_eq!((stats.handshakes_begun, stats.handshakes_finished), (clients.len() as u64, clients.len() as u64));
+    let moves = rebound + clients.len() as u64;
+    assert!(rebound >= clients.len() as u64 * (seconds - 1) * 9 / 10, "{rebound}");
+    // A record that was overtaken moves nothing; the next one does.
+    assert!((moves * 99 / 100..=moves).contains(&stats.peers_moved), "{} of {moves}", stats.peers_moved);
+}
+
+#[test]
+fn fifty_clients_behind_a_nat_that_forgets() {
+    behind_a_nat(50, 4);
+}
+
+#[test]
+#[ignore = "a minute; make test-long"]
+fn a_thousand_clients_behind_a_nat_that_forgets() {
+    behind_a_nat(1000, 60);
 }

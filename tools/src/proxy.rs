@@ -21,11 +21,13 @@ use crate::sys::{self, Poll};
 pub const HELP: &str = "\
 proxy --listen ADDR --to ADDR [--seed N] [--seconds S] [--drop P] [--duplicate P] [--reorder P] [--corrupt P]
       [--delay MS] [--jitter MS] [--drop-nth I,J,..] [--drop-nth-out I,J,..] [--drop-nth-in I,J,..]
-      [--inject P --inject-mode MODE]
+      [--inject P --inject-mode MODE] [--rebind S]
   Carries datagrams between clients and the server, each client over a socket of its own, from the client's address.
   P is the probability for each datagram in each direction; a reordered one waits until others have overtaken it
   (20 ms). --drop-nth drops the Ith datagram (from 1) of each client in both directions, -out and -in in the one to
   and from the server. --inject sends a forged datagram (MODE as in attack: junk, alert, ...) ahead of a good one.
+  --rebind forgets each client's socket after S seconds: what the client sends next comes from another port, and what is
+  under way to the old one is lost, as behind a NAT.
   The same seed gives the nth datagram of the mth client the same fate. Prints its port on stderr; ends after S
   seconds (600) or at SIGINT or SIGTERM, and then prints its counters.";
 
@@ -52,6 +54,8 @@ pub struct Faults {
     pub drop_nth_in: Vec<u64>,
     /// Probability that a forged one comes ahead.
     pub inject: f64,
+    /// How long a client's port stays the same.
+    pub rebind: Option<Duration>,
 }
 
 /// How long a datagram waits that is to be overtaken.
@@ -103,6 +107,12 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams that went on, copies and forged ones included.
     pub sent: u64,
+    /// Of these, those to the server.
+    pub forwarded: u64,
+    /// Datagrams that came from the server.
+    pub answered: u64,
+    /// How often a client's port changed.
+    pub rebound: u64,
     /// Datagrams lost on purpose.
     pub dropped: u64,
     /// Datagrams sent twice.
@@ -119,6 +129,7 @@ pub struct Counters {
 struct Route {
     client: SocketAddr,
     upstream: UdpSocket,
+    since: Instant,
     number: u64,
     /// Datagrams so far, to and from the server.
     seen: [u64; 2],
@@ -225,6 +236,18 @@ impl Proxy {
             let gone = self.oldest.pop_front().and_then(|oldest| self.routes.remove(&oldest));
             gone.map(|gone| self.by_client.remove(&gone.client));
         }
+        let number = self.counters.clients;
+        let route = number as usize;
+        let upstream = self.upstream(client, route)?;
+        self.counters.clients += 1;
+        self.routes.insert(route, Route { client, upstream, since: Instant::now(), number, seen: [0; 2] });
+        self.by_client.insert(client, route);
+        self.oldest.push_back(route);
+        Ok(route)
+    }
+
+    /// A socket to the server from a port of its own.
+    fn upstream(&self, client: SocketAddr, route: usize) -> io::Result<UdpSocket> {
         // The client's own address, as far as the families allow it: a server may keep limits for each source.
         let source = match (client.ip(), self.to.ip()) {
             (IpAddr::V4(ip), IpAddr::V4(_)) => IpAddr::V4(ip),
@@ -232,14 +255,18 @@ impl Proxy {
         };
         let upstream = sys::bind(SocketAddr::new(source, 0))?;
         upstream.connect(self.to)?;
-        let number = self.counters.clients;
-        let route = number as usize;
         self.poll.add(&upstream, route)?;
-        self.counters.clients += 1;
-        self.routes.insert(route, Route { client, upstream, number, seen: [0; 2] });
-        self.by_client.insert(client, route);
-        self.oldest.push_back(route);
-        Ok(route)
+        Ok(upstream)
+    }
+
+    /// Lets what the client sends from now on come from another port.
+    fn rebind(&mut self, index: usize) {
+        let Some(client) = self.routes.get(&index).map(|route| route.client) else { return };
+        // Where there is no other port the client keeps his.
+        if let (Ok(upstream), Some(route)) = (self.upstream(client, index), self.routes.get_mut(&index)) {
+            (route.upstream, route.since) = (upstream, Instant::now());
+            self.counters.rebound += 1;
+        }
     }
 
     fn pass(&mut self, index: usize, direction: Direction, datagram: &mut [u8]) {
@@ -248,6 +275,7 @@ impl Proxy {
         *seen += 1;
         let fate = self.faults.fate(route.number, direction, *seen);
         self.counters.received += 1;
+        self.counters.answered += (direction == Direction::In) as u64;
         if let Some(seed) = fate.injected {
             self.counters.injected += 1;
             let forged = self.forgery.datagram(&mut Random::new(seed));
@@ -275,14 +303,20 @@ impl Proxy {
         self.under_way.push(Reverse((Instant::now() + after, self.order, route, direction, datagram)));
     }
 
-    fn deliver(&mut self, route: usize, direction: Direction, datagram: &[u8]) {
-        let Some(route) = self.routes.get(&route) else { return };
+    fn deliver(&mut self, index: usize, direction: Direction, datagram: &[u8]) {
+        let Some(route) = self.routes.get(&index) else { return };
         // What the kernel does not take is lost, as on a network.
         let sent = match direction {
-            Direction::Out => route.upstream.send(datagram),
+            Direction::Out => {
+                if self.faults.rebind.is_some_and(|time| route.since.elapsed() >= time) {
+                    self.rebind(index);
+                }
+                self.routes[&index].upstream.send(datagram)
+            }
             Direction::In => self.listen.send_to(datagram, route.client),
         };
         self.counters.sent += sent.is_ok() as u64;
+        self.counters.forwarded += (sent.is_ok() && direction == Direction::Out) as u64;
     }
 }
 
@@ -322,6 +356,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         drop_nth_out: [nth.clone(), args.list("--drop-nth-out")?].concat(),
         drop_nth_in: [nth, args.list("--drop-nth-in")?].concat(),
         inject: args.probability("--inject")?,
+        rebind: Some(args.seconds("--rebind", 0.0)?).filter(|time| !time.is_zero()),
     };
     let mode = args.or("--inject-mode", Mode::Junk)?;
     let limit = args.seconds("--seconds", 600.0)?;
@@ -343,6 +378,9 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         .value("clients", counters.clients)
         .value("received", counters.received)
         .value("sent", counters.sent)
+        .value("forwarded", counters.forwarded)
+        .value("answered", counters.answered)
+        .value("rebound", counters.rebound)
         .value("dropped", counters.dropped)
         .value("duplicated", counters.duplicated)
         .value("reordered", counters.reordered)
@@ -429,5 +467,25 @@ mod tests {
         assert_eq!(&buffer[..len], b"pong");
         let counters = run.join().unwrap();
         assert_eq!((counters.clients, counters.received, counters.sent, counters.dropped), (1, 3, 2, 1));
+    }
+
+    #[test]
+    fn a_client_comes_from_another_port_when_his_is_forgotten() {
+        let (server, client) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let faults = Faults { rebind: Some(Duration::from_millis(50)), ..Faults::default() };
+        let (at, to) = ("127.0.0.1:0".parse().unwrap(), server.local_addr().unwrap());
+        let mut proxy = Proxy::new(at, to, faults, Forgery::new(Mode::Junk).unwrap()).unwrap();
+        client.connect(proxy.address().unwrap()).unwrap();
+        let run = thread::spawn(move || proxy.run(None::<&File>, |counters| counters.received == 2).unwrap());
+        let from = [(); 2].map(|()| {
+            client.send(b"ping").unwrap();
+            let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+            thread::sleep(Duration::from_millis(60));
+            from
+        });
+        assert_ne!(from[0], from[1]);
+        let counters = run.join().unwrap();
+        assert_eq!((counters.clients, counters.forwarded, counters.rebound), (1, 2, 1));
     }
 }

@@ -33,6 +33,7 @@ impl Connection {
         Some(Entry {
             server: self.server,
             is_resumed: agreed.is_resumed,
+            extended_master_secret: agreed.extended_master_secret,
             suite: records.suite(),
             cipher: agreed.cipher_number,
             srtp: agreed.srtp_profile.map_or(0, srtp_number),
@@ -99,6 +100,7 @@ impl Connection {
             psk_identity: entry.psk_identity.map(Box::from),
             srtp_profile,
             is_resumed: entry.is_resumed,
+            extended_master_secret: entry.extended_master_secret,
             resumption,
             // It is in no cache of this process.
             cached: None,

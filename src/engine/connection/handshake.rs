@@ -252,6 +252,14 @@ impl Connection {
         again
     }
 
+    /// The peer may have begun anew, and would take this flight for an answer to its new hello. As long as it does not speak of
+    /// this handshake, it is not sent again.
+    pub fn await_the_peer(&mut self) {
+        if self.state == State::Handshaking && self.flight.due != NEVER {
+            self.flight.due = self.handshake_deadline;
+        }
+    }
+
     /// Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
     pub(super) fn time_out(&mut self, now: u64, counters: &Counters) {
         let flight = &mut self.flight;

@@ -550,6 +550,11 @@ impl Connection {
         self.protection.settled()
     }
 
+    /// Whether its master secret is bound to its handshake (RFC 7627), as far as is known without OpenSSL.
+    pub(super) fn has_extended_master_secret(&self) -> bool {
+        matches!(self.settled(), Settled::Kept(agreed, _) if agreed.extended_master_secret)
+    }
+
     /// Whether its records are ours, and OpenSSL's part is over.
     pub(super) fn is_native(&self) -> bool {
         matches!(self.protection, Protection::Native(_))

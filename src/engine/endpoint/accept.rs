@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{CloseReason, Connection, Endpoint, Kind, PER_PEER, Seat, Session, Terms};
 use crate::engine::gate::{self, Verdict};
-use crate::engine::registry::Refusal;
 use crate::wire::hello::ClientHello;
 
 impl Endpoint {
@@ -30,6 +29,13 @@ impl Endpoint {
         match Connection::accept(&self.context, settings, from, hello, datagram, terms, self.now) {
             Some(connection) => {
                 self.counters.handshakes_begun.add(1);
+                for older in self.sessions_with(from).collect::<Vec<_>>() {
+                    let Some(seat) = self.seats.get_mut(older) else { continue };
+                    if seat.connection.is_server() {
+                        seat.connection.await_the_peer();
+                    }
+                    self.timers.set(older, seat.deadline());
+                }
                 let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
                 self.settle(session, self.inbox.count());
             }
@@ -54,15 +60,36 @@ impl Endpoint {
                 }
             }
         }
-        let Err(why) = self.seats.admit(peer) else { return true };
-        if why == Refusal::Connections
-            && let Some(victim) = self.seats.victim()
-        {
+        while let Err(why) = self.seats.admit(peer) {
+            let Some(victim) = self.seats.victim(peer, why) else {
+                self.counters.count_refusal(why);
+                return false;
+            };
             self.counters.evicted.add(1);
             self.end(victim, CloseReason::Evicted);
-            return true;
         }
-        self.counters.count_refusal(why);
-        false
+        true
+    }
+
+    /// Ends what a client leaves behind that has begun anew: the connection that it had before, and handshakes that it, or
+    /// somebody in its name, began meanwhile.
+    pub(super) fn end_older(&mut self, session: Session) {
+        let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
+        let peer = connection.peer();
+        let mut older = true;
+        let same_address = self.sessions_with(peer).filter(|other| {
+            older &= *other != session;
+            let Some(seat) = self.seats.get(*other).filter(|_| *other != session) else { return false };
+            // An import may have come while the handshake was in progress; what it brought is older.
+            seat.connection.is_server() && (older || seat.imported)
+        });
+        // One that is known by its ID may be alive elsewhere, and somebody else may have got its address.
+        let known_by_id = self.seats.find_detached(peer).filter(|other| {
+            let same = |other: &Connection| connection.settled().has_peer_of(&other.settled());
+            self.seats.get(*other).is_some_and(|seat| seat.connection.is_server() && same(&seat.connection))
+        });
+        for replaced in same_address.chain(known_by_id).collect::<Vec<_>>() {
+            self.finish(replaced, CloseReason::Restarted);
+        }
     }
 }

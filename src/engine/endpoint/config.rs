@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hint::black_box;
+use std::time::Duration;
 
 use openssl::ssl::SslContextRef;
 
@@ -29,6 +30,9 @@ pub struct Config {
     pub max_waiting_bytes: usize,
     /// Whether sessions may be known by connection IDs instead of addresses, and how.
     pub connection_ids: Option<ConnectionIds>,
+    /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on; zero means that there is no
+    /// limit. [`Endpoint::export`](super::Endpoint::export), which cannot know how long its `Write` waits, has none.
+    pub export_timeout: Duration,
 }
 
 /// How sessions are known by connection IDs (RFC 9146): a peer whose address changes goes on without a handshake.
@@ -65,6 +69,7 @@ impl Default for Config {
             verify_server: true,
             max_waiting_bytes: 16 << 20,
             connection_ids: None,
+            export_timeout: Duration::from_secs(10),
         }
     }
 }

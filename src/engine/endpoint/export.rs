@@ -1,6 +1,8 @@
 //! Sessions that go to the endpoint of another process, and sessions that come from one.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
 use openssl::ssl::Ssl;
 
@@ -17,10 +19,20 @@ impl Endpoint {
     /// Take the events and transmit before: what has come in already is this program's to answer, and afterwards it cannot.
     /// What waits to leave still does. Sessions whose records OpenSSL makes cannot travel; they are counted and stay.
     ///
-    /// `to` must not write after it has failed, as a buffer may.
+    /// `to` must not write after it has failed or panicked, as a buffer may.
+    /// [`Endpoint::export_to`] is for descriptors, and waits for nobody who does not read.
     pub fn export(&mut self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
         let packed = self.pack()?;
-        packed.write(key, to).inspect_err(|_| self.cancel_export())
+        let exported = catch_unwind(AssertUnwindSafe(|| packed.write(key, to, || true)));
+        if !matches!(exported, Ok(Ok(_))) {
+            self.cancel_export();
+        }
+        exported.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// How long writing an export may take; see [`Config::export_timeout`](super::Config::export_timeout).
+    pub(crate) fn export_timeout(&self) -> Duration {
+        self.config.export_timeout
     }
 
     /// The same, but for the writing.
@@ -107,6 +119,12 @@ impl Endpoint {
             let connection = connection.ok_or_else(|| {
                 Error::Import(format!("{}: a session that this library cannot go on with", entry.peer))
             })?;
+            if connection.message_max() == 0 {
+                let (peer, mtu) = (entry.peer, self.config.settings.mtu);
+                return Err(Error::Invalid(format!(
+                    "{peer}: with an mtu of {mtu} bytes its connection ID leaves no room"
+                )));
+            }
             let seat = Seat::new(Box::new(connection), entry.local);
             Ok(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat })
         });
@@ -118,10 +136,11 @@ impl Endpoint {
         Ok(seats)
     }
 
-    /// Takes sessions in, but for those that their peer has begun anew here already, or whose connection ID another has.
+    /// Takes sessions in, but for those that their peer has begun anew here already, or whose connection ID another has. Those
+    /// that our settings do not allow are closed.
     pub(crate) fn take_in(&mut self, seats: Vec<Seat>) -> Imported {
-        let mut imported = Imported::default();
-        for seat in seats {
+        let (mut imported, mut refused) = (Imported::default(), 0);
+        for mut seat in seats {
             let (peer, server) = (seat.connection.peer(), seat.connection.is_server());
             let has_id = !seat.cid.is_empty();
             let begun_anew = match has_id {
@@ -133,14 +152,27 @@ impl Endpoint {
                 continue;
             }
             let deadline = seat.deadline();
+            let is_good =
+                seat.connection.has_extended_master_secret() || !self.config.settings.require_extended_master_secret;
+            // One that is not good is over before the program knows of it.
+            seat.known = is_good;
             let session = self.insert(peer, seat, if server { Kind::Established } else { Kind::Foreign });
             if has_id {
                 self.seats.detach(session);
+            }
+            if !is_good {
+                self.end(session, CloseReason::Local);
+                refused += 1;
+                continue;
             }
             self.timers.set(session, deadline);
             self.inbox.push(Event::Opened { session });
             imported.sessions += 1;
         }
+        if refused > 0 {
+            log!(Warn, "{refused} sessions not imported but closed: without the extended master secret");
+        }
+        imported.skipped += refused;
         log!(Info, "{} sessions imported, {} skipped", imported.sessions, imported.skipped);
         imported
     }

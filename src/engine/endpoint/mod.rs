@@ -240,12 +240,14 @@ impl Endpoint {
 
     /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
     /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
-    /// see what may be theirs.
+    /// see what may be theirs; but no session does that is open already, or it would take the new handshake's
+    /// ChangeCipherSpec for a repetition, and its answer would end the new handshake.
     fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
         let mut found = chain[0].is_some();
         for record in records_with(datagram, self.cids.cid_len()) {
             if record.cid.is_empty() {
-                let _ = chain.iter().flatten().any(|session| self.show(*session, &record, from, to));
+                let passed_by = if record.epoch == 0 { self.before_a_handshake(chain) } else { 0 };
+                let _ = chain.iter().flatten().skip(passed_by).any(|session| self.show(*session, &record, from, to));
             } else if let Some(session) = self.cids.find(record.cid) {
                 self.show(session, &record, from, to);
                 found = true;
@@ -254,6 +256,12 @@ impl Endpoint {
         if !found {
             self.counters.strangers_dropped.add(1);
         }
+    }
+
+    /// How many of these are open while one behind them is not; 0 where all are.
+    fn before_a_handshake(&self, chain: &[Option<Session>]) -> usize {
+        let is_open = |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.opened);
+        chain.iter().flatten().position(|session| !is_open(session)).unwrap_or(0)
     }
 
     fn show(&mut self, session: Session, record: &Record<'_>, from: SocketAddr, to: Option<IpAddr>) -> bool {
@@ -296,24 +304,14 @@ impl Endpoint {
         }
     }
 
-    /// The handshake has finished. Only now does a client that began anew lose the connection that it had before, and
-    /// handshakes that it, or somebody in its name, began meanwhile.
+    /// The handshake has finished. Only now does a client that began anew lose what it had before (RFC 6347 4.2.8).
     fn open(&mut self, session: Session) {
         self.counters.handshakes_finished.add(1);
         self.seats.establish(session);
         let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
         self.counters.records_taken_over.add(connection.is_native().into());
         if connection.is_server() {
-            let mut older = true;
-            let replaced = self.sessions_with(connection.peer()).filter(|other| {
-                older &= *other != session;
-                let Some(seat) = self.seats.get(*other).filter(|_| *other != session) else { return false };
-                // An import may have come while the handshake was in progress; what it brought is older.
-                seat.connection.is_server() && (older || seat.imported)
-            });
-            for replaced in replaced.collect::<Vec<_>>() {
-                self.finish(replaced, CloseReason::Restarted);
-            }
+            self.end_older(session);
         }
         let Some(seat) = self.seats.get_mut(session) else { return };
         log!(Info, "{}: the handshake has finished", seat.connection.peer());

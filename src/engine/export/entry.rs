@@ -13,6 +13,8 @@ const RESUMED: u8 = 2;
 const FLIGHT: u8 = 4;
 /// The peer takes part in return routability checks.
 const CHECKS: u8 = 8;
+/// The master secret is bound to the handshake.
+const EXTENDED_MASTER_SECRET: u8 = 16;
 
 /// A session as it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Entry<'a> {
     pub server: bool,
     /// Whether it has resumed an earlier one.
     pub is_resumed: bool,
+    /// Whether its master secret is bound to its handshake (RFC 7627).
+    pub extended_master_secret: bool,
     /// How its records are protected.
     pub suite: Suite,
     /// The cipher suite's number on the wire.
@@ -113,6 +117,7 @@ impl<'a> Entry<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.server, SERVER) | flag(self.is_resumed, RESUMED) | flag(self.checks, CHECKS);
+        let flags = flags | flag(self.extended_master_secret, EXTENDED_MASTER_SECRET);
         out.push(flags | flag(self.flight.is_some(), FLIGHT));
         out.push(match self.suite {
             Suite::Aes128Gcm => 1,
@@ -179,6 +184,7 @@ impl<'a> Entry<'a> {
         let entry = Entry {
             server: flags & SERVER != 0,
             is_resumed: flags & RESUMED != 0,
+            extended_master_secret: flags & EXTENDED_MASTER_SECRET != 0,
             suite,
             cipher,
             srtp,
@@ -206,7 +212,7 @@ impl<'a> Entry<'a> {
             checks: flags & CHECKS != 0,
             flight: if flags & FLIGHT != 0 { Some(take_flight(from)?) } else { None },
         };
-        let known = flags & !(SERVER | RESUMED | FLIGHT | CHECKS) == 0;
+        let known = flags & !(SERVER | RESUMED | FLIGHT | CHECKS | EXTENDED_MASTER_SECRET) == 0;
         (known && entry.message_max > 0 && entry.progress.is_possible()).then_some(entry)
     }
 }

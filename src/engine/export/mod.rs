@@ -9,7 +9,7 @@ mod entry;
 mod seal;
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 pub use self::entry::{Entry, Flight};
 use self::seal::{Opener, Sealer};
@@ -58,7 +58,8 @@ pub struct Imported {
     /// Sessions that go on here.
     pub sessions: usize,
     /// Sessions that do not: their peer has begun another one here already, or has spoken to an address that this server has
-    /// not.
+    /// not; or their master secret is not bound to their handshake where that is required, and their peer was sent a
+    /// close_notify.
     pub skipped: usize,
 }
 
@@ -109,13 +110,17 @@ impl Packed {
         self.exported.left += other.exported.left;
     }
 
-    /// Seals and writes all of it.
-    pub fn write(self, key: &ExportKey, to: &mut dyn Write) -> Result<Exported, Error> {
+    /// Seals and writes all of it. Before the last piece, without which nobody can do anything with the others, `may_end` is
+    /// asked.
+    pub fn write(self, key: &ExportKey, to: &mut dyn Write, may_end: impl FnOnce() -> bool) -> Result<Exported, Error> {
         let exported = self.exported;
         let write = || -> io::Result<()> {
             let mut sealer = Sealer::begin(key, to)?;
             for mut chunk in self.chunks {
                 sealer.chunk(&mut chunk.0)?;
+            }
+            if !may_end() {
+                return Err(io::Error::new(ErrorKind::TimedOut, "the export was given up before it was written"));
             }
             sealer.end(exported.sessions as u64)?;
             to.flush()

@@ -16,7 +16,7 @@ use crate::{tls, wipe};
 const MAGIC: [u8; 8] = *b"dv_dtls\x1a";
 
 /// Of the format.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 const SALT_LEN: usize = 32;
 const HEADER_LEN: usize = MAGIC.len() + 2 + SALT_LEN;

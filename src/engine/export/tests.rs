@@ -17,6 +17,7 @@ fn plain() -> Entry<'static> {
     Entry {
         server: true,
         is_resumed: false,
+        extended_master_secret: true,
         suite: Suite::Aes128Gcm,
         cipher: [0xc0, 0x2b],
         srtp: 0,
@@ -47,7 +48,7 @@ fn written(entries: &[Entry<'_>], key: &ExportKey) -> Vec<u8> {
     let mut packed = Packed::default();
     entries.iter().for_each(|entry| assert!(packed.push(entry)));
     let mut out = Vec::new();
-    assert_eq!(packed.write(key, &mut out), Ok(Exported { sessions: entries.len(), left: 0 }));
+    assert_eq!(packed.write(key, &mut out, || true), Ok(Exported { sessions: entries.len(), left: 0 }));
     out
 }
 
@@ -149,8 +150,8 @@ fn foreign_and_newer_ones_are_refused() {
     assert!(refusal(&written(&[plain()], &key(2))).contains("another key"));
     assert!(refusal(&[b'x'; 1000]).contains("no export"));
     let mut newer = written(&[plain()], &key(1));
-    newer[9] = 2;
-    assert_eq!(refusal(&newer), "its format has version 2: this library knows 1");
+    newer[9] = 3;
+    assert_eq!(refusal(&newer), "its format has version 3: this library knows 2");
 }
 
 /// Somebody who has the key, or a mistake of ours.
@@ -180,7 +181,7 @@ fn what_makes_no_sense_inside_the_seal_is_refused() {
     packed.push(&plain());
     packed.exported.sessions += 1;
     let mut bytes = Vec::new();
-    packed.write(&key(1), &mut bytes).unwrap();
+    packed.write(&key(1), &mut bytes, || true).unwrap();
     assert!(refusal(&bytes).contains("another number"));
 }
 
@@ -222,7 +223,7 @@ fn a_child_does_not_import_what_its_parent_has_read() {
 /// What an entry borrows.
 #[derive(Clone, Debug)]
 struct Parts {
-    flags: (bool, bool, bool),
+    flags: (bool, bool, bool, bool),
     suite: Suite,
     cipher: [u8; 2],
     numbers: [u64; 5],
@@ -246,7 +247,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         (master, a, b)
     });
     let first = (
-        any::<(bool, bool, bool)>(),
+        any::<(bool, bool, bool, bool)>(),
         suite,
         any::<[u8; 2]>(),
         any::<[u64; 5]>(),
@@ -290,6 +291,7 @@ impl Parts {
         Entry {
             server: self.flags.0,
             is_resumed: self.flags.1,
+            extended_master_secret: self.flags.3,
             suite: self.suite,
             cipher: self.cipher,
             srtp: self.small.0,

@@ -2,7 +2,8 @@
 //!
 //! Entries live in a slab and are named by [`Id`], a number that notices when its holder is gone. An index with a keyed hash
 //! leads from a peer's address to the oldest entry with that address; younger ones (a client that restarts on its port,
-//! RFC 6347 4.2.8) wait behind it in the order in which they came. Established connections hang in two lists by idleness:
+//! RFC 6347 4.2.8) wait behind it in the order in which they came. A connection with an ID of its own leaves that index for
+//! another one, by which it is found only when its client begins anew. Established connections hang in two lists by idleness:
 //! one of all and one of their source. Every operation takes constant time, but for the moments when the table grows.
 //!
 //! Memory is bounded by the entries: 130 to 180 bytes for each beside its value while the table fills, and about as much for
@@ -63,9 +64,11 @@ impl From<&Settings> for Limits {
 pub enum Refusal {
     /// Too many handshakes are in progress.
     Handshakes,
-    /// The peer's source has too many handshakes in progress, or too many connections.
+    /// The peer's source has too many handshakes in progress.
     Source,
-    /// The table is full: the [`Registry::victim`] has to go first.
+    /// The peer's source has too many connections: its longest idle one has to go first.
+    SourceConnections,
+    /// The table is full: the longest idle connection of the fullest source has to go first.
     Connections,
 }
 
@@ -111,6 +114,8 @@ pub struct Registry<T> {
     values: Vec<Option<(Id, T)>>,
     /// The oldest entry of each peer.
     by_peer: Index<3, Id>,
+    /// The detached entry that came last to each address.
+    detached: Index<3, Id>,
     sources: Sources,
     idle: List,
     handshakes: u32,
@@ -125,6 +130,7 @@ impl<T> Registry<T> {
             entries: Slab::new(),
             values: Vec::new(),
             by_peer: Index::new(),
+            detached: Index::new(),
             sources: Sources::new(),
             idle: List::EMPTY,
             handshakes: 0,
@@ -194,10 +200,11 @@ impl<T> Registry<T> {
         let replaced = self.find(peer).and_then(|oldest| self.kind(oldest)) == Some(Kind::Established);
         let source = self.sources.find(peer.into());
         let (handshakes, established) = source.map_or((0, 0), |source| (source.handshakes, source.established));
-        if handshakes >= self.limits.handshakes_per_source
-            || handshakes + established - u32::from(replaced) >= self.limits.connections_per_source
-        {
+        if handshakes >= self.limits.handshakes_per_source {
             return Err(Refusal::Source);
+        }
+        if handshakes + established - u32::from(replaced) >= self.limits.connections_per_source {
+            return Err(Refusal::SourceConnections);
         }
         if self.connections() >= self.limits.connections { Err(Refusal::Connections) } else { Ok(()) }
     }
@@ -246,21 +253,37 @@ impl<T> Registry<T> {
         }
     }
 
-    /// This entry is not found by its peer any more, who may be anywhere.
+    /// This entry is not found by its peer any more, who may be anywhere, but by [`Registry::find_detached`].
     pub fn detach(&mut self, id: Id) {
         let Some(place) = self.entries.place(id).filter(|place| !self.is_detached(*place)) else { return };
         self.unlink_same_peer(place);
         self.entries[place].same_peer = Links::NONE;
+        self.detached.set(&self.entries[place].peer.0, id);
+    }
+
+    /// Of the detached entries with this peer the one that came last.
+    pub fn find_detached(&self, peer: SocketAddr) -> Option<Id> {
+        self.detached.get(&Peer::from(peer).0)
     }
 
     fn is_detached(&self, place: u32) -> bool {
         self.entries[place].same_peer.older == NOWHERE
     }
 
+    /// It may be that another one has come to its address after it.
+    fn forget_detached(&mut self, place: u32) {
+        let peer = self.entries[place].peer;
+        if self.detached.get(&peer.0) == Some(self.entries.id(place)) {
+            self.detached.remove(&peer.0);
+        }
+    }
+
     /// The peer of a detached entry is somewhere else now. No limit of his new source stands in the way.
     pub fn relocate(&mut self, id: Id, peer: SocketAddr) {
         let Some(place) = self.entries.place(id).filter(|place| self.is_detached(*place)) else { return };
+        self.forget_detached(place);
         self.entries[place].peer = Peer::from(peer);
+        self.detached.set(&Peer::from(peer).0, id);
         let Entry { kind: Kind::Established, source, .. } = self.entries[place] else { return };
         self.sources[source].idle.unlink(&mut self.entries, place, Entry::idle_in_source);
         self.sources.leave(source, true);
@@ -287,8 +310,9 @@ impl<T> Registry<T> {
     /// Takes an entry out; the next younger one with its peer, if any, takes its place.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         let place = self.entries.place(id)?;
-        if !self.is_detached(place) {
-            self.unlink_same_peer(place);
+        match self.is_detached(place) {
+            true => self.forget_detached(place),
+            false => self.unlink_same_peer(place),
         }
         let Entry { kind, source, .. } = self.entries[place];
         match kind {
@@ -312,19 +336,33 @@ impl<T> Registry<T> {
         value.map(|(_, value)| value)
     }
 
-    /// Who has to go when the table is full: the longest idle connection of the fullest source; see
-    /// [`Registry::victim_where`].
-    pub fn victim(&self) -> Option<Id> {
-        self.victim_where(|_, _| true)
+    /// Who has to go so that `peer` is not refused for this reason, if anybody's going helps.
+    pub fn victim(&self, peer: SocketAddr, why: Refusal) -> Option<Id> {
+        self.victim_where(peer, why, |_, _| true)
     }
 
     /// The same among the connections that `may_go`.
+    pub fn victim_where(&self, peer: SocketAddr, why: Refusal, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+        match why {
+            Refusal::Handshakes | Refusal::Source => None,
+            Refusal::SourceConnections => self.idle_in_source(self.sources.place(peer.into())?, may_go),
+            Refusal::Connections => self.idle_in_the_fullest(may_go),
+        }
+    }
+
+    /// The longest idle connection of a source, of 64.
+    fn idle_in_source(&self, source: u32, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+        let idle = self.sources[source].idle.iter(&self.entries, |entry| &entry.idle_in_source);
+        self.first_that(idle.take(CANDIDATES), may_go)
+    }
+
+    /// The longest idle connection of the fullest source.
     ///
     /// Looked at are, at most 64 each: where several sources are equally full, those of theirs that are among the longest
     /// idle of all; then the connections of the source that has been so full longest; at last the longest idle of all, so
     /// that there is a victim although the fullest source's connections may not go. So the answer is exact while one source
     /// is fullest, and while no source has more than one connection.
-    pub fn victim_where(&self, mut may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+    fn idle_in_the_fullest(&self, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
         let longest_idle = || self.idle.iter(&self.entries, |entry| &entry.idle).take(CANDIDATES);
         let fullest = self.sources.fullest();
         let of_the_fullest = (!fullest.is_empty())
@@ -333,10 +371,15 @@ impl<T> Registry<T> {
             .flatten()
             .take(CANDIDATES);
         let tied = fullest.oldest != fullest.newest;
-        longest_idle()
+        let candidates = longest_idle()
             .filter(|place| tied && self.sources.is_fullest(self.entries[*place].source))
             .chain(of_the_fullest)
-            .chain(longest_idle())
+            .chain(longest_idle());
+        self.first_that(candidates, may_go)
+    }
+
+    fn first_that(&self, candidates: impl Iterator<Item = u32>, mut may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+        candidates
             .filter_map(|place| self.values[place as usize].as_ref())
             .find_map(|(id, value)| may_go(*id, value).then_some(*id))
     }

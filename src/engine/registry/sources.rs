@@ -36,12 +36,16 @@ impl Sources {
     }
 
     pub(super) fn find(&self, key: address::Source) -> Option<&Source> {
-        Some(&self.slab[self.index.get(&key.0)?])
+        Some(&self.slab[self.place(key)?])
+    }
+
+    pub(super) fn place(&self, key: address::Source) -> Option<u32> {
+        self.index.get(&key.0)
     }
 
     /// One more handshake or connection from this source; gives its place.
     pub(super) fn enter(&mut self, key: address::Source, established: bool) -> u32 {
-        let place = self.index.get(&key.0).unwrap_or_else(|| {
+        let place = self.place(key).unwrap_or_else(|| {
             let fresh = Source { key, handshakes: 0, established: 0, idle: List::EMPTY, equals: Links::NONE };
             let place = self.slab.insert(fresh);
             self.index.set(&key.0, place);

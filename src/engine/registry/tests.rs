@@ -45,22 +45,25 @@ fn a_detached_entry_is_nowhere_and_counts_where_it_is() {
         table.detach(id);
     }
     assert_eq!((table.find(peer(1, 1)), table.next(c)), (Some(c), None));
+    assert_eq!(table.find_detached(peer(1, 1)), Some(a), "who came last");
     table.detach(c);
-    assert_eq!(table.find(peer(1, 1)), None);
+    assert_eq!((table.find(peer(1, 1)), table.find_detached(peer(1, 1))), (None, Some(c)));
     let d = table.insert(peer(1, 1), 'd', Handshaking);
     assert_eq!(table.find(peer(1, 1)), Some(d));
     assert_eq!(table.remove(d), Some('d'));
 
-    assert_eq!((table.admit(peer(1, 9)), table.admit(peer(2, 9))), (Err(Refusal::Source), Ok(())));
+    assert_eq!((table.admit(peer(1, 9)), table.admit(peer(2, 9))), (Err(Refusal::SourceConnections), Ok(())));
     table.relocate(a, peer(2, 1));
     table.relocate(b, peer(2, 2));
-    assert_eq!((table.admit(peer(1, 9)), table.admit(peer(2, 9))), (Ok(()), Err(Refusal::Source)));
+    assert_eq!((table.admit(peer(1, 9)), table.admit(peer(2, 9))), (Ok(()), Err(Refusal::SourceConnections)));
     assert_eq!((table.peer(a), table.find(peer(2, 1))), (Some(peer(2, 1)), None));
+    assert_eq!([1, 2].map(|source| table.find_detached(peer(source, 1))), [Some(c), Some(a)]);
     // The longest idle one of the fullest source.
     table.touch(a);
-    assert_eq!(table.victim(), Some(b));
-    for (id, value) in [(b, 'b'), (a, 'a'), (c, 'c')] {
-        assert_eq!(table.remove(id), Some(value));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(b));
+    for (id, value, at) in [(b, 'b', peer(2, 2)), (a, 'a', peer(2, 1)), (c, 'c', peer(1, 1))] {
+        assert_eq!((table.find_detached(at), table.remove(id)), (Some(id), Some(value)));
+        assert_eq!(table.find_detached(at), None);
     }
     assert_eq!((table.len(), table.established(), table.sources.len()), (0, 0, 0));
 }
@@ -94,13 +97,16 @@ fn each_limit_refuses_by_its_name() {
     assert_eq!(table.admit(peer(3, 1)), Err(Refusal::Handshakes));
     [a, b, c].into_iter().for_each(|id| table.establish(id));
     table.insert(peer(1, 3), (), Established);
-    assert_eq!(table.admit(peer(1, 4)), Err(Refusal::Source));
+    assert_eq!(table.admit(peer(1, 4)), Err(Refusal::SourceConnections));
+    assert_eq!(table.victim(peer(1, 4), Refusal::SourceConnections), Some(a), "its own longest idle one");
+    assert_eq!(table.victim(peer(1, 4), Refusal::Source), None, "a handshake makes no room for another");
+    assert_eq!(table.victim(peer(7, 1), Refusal::SourceConnections), None);
     assert_eq!(table.admit(peer(1, 3)), Ok(()), "a restart takes no more than there was");
     table.insert(peer(1, 3), (), Handshaking);
-    assert_eq!(table.admit(peer(1, 3)), Err(Refusal::Source), "but only one at a time");
+    assert_eq!(table.admit(peer(1, 3)), Err(Refusal::SourceConnections), "but only one at a time");
     assert_eq!(table.admit(peer(3, 1)), Err(Refusal::Connections));
     assert_eq!((table.connections(), table.handshakes(), table.established()), (5, 1, 4));
-    assert_eq!(table.victim(), Some(a));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(a));
     table.remove(a);
     assert_eq!(table.admit(peer(3, 1)), Ok(()));
     table.set_limits(Limits { connections: 0, ..limits });
@@ -116,7 +122,7 @@ fn what_the_program_made_itself_is_not_counted_and_stays() {
     own.into_iter().for_each(|id| table.establish(id));
     own.into_iter().for_each(|id| table.touch(id));
     assert_eq!((table.connections(), table.len(), table.sources.len()), (0, 3, 0));
-    assert_eq!((table.admit(peer(1, 4)), table.victim()), (Ok(()), None));
+    assert_eq!((table.admit(peer(1, 4)), table.victim(peer(9, 9), Refusal::Connections)), (Ok(()), None));
 }
 
 #[test]
@@ -127,16 +133,16 @@ fn the_victim_is_the_longest_idle_of_the_fullest_source() {
     let pair = [1, 2].map(|port| table.insert(peer(3, port), (), Established));
     table.insert(peer(4, 1), (), Handshaking);
     table.touch(crowd[0]);
-    assert_eq!(table.victim(), Some(crowd[1]));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(crowd[1]));
     table.remove(crowd[1]);
     // Now two sources have two, and crowd[2] is idle for longer than both of the pair.
-    assert_eq!(table.victim(), Some(crowd[2]));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(crowd[2]));
     table.touch(crowd[2]);
-    assert_eq!(table.victim(), Some(pair[0]));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(pair[0]));
     [crowd[0], crowd[2], pair[1]].into_iter().for_each(|id| assert!(table.remove(id).is_some()));
-    assert_eq!(table.victim(), Some(lone));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(lone));
     [lone, pair[0]].into_iter().for_each(|id| assert!(table.remove(id).is_some()));
-    assert_eq!((table.victim(), table.handshakes()), (None, 1));
+    assert_eq!((table.victim(peer(9, 9), Refusal::Connections), table.handshakes()), (None, 1));
 }
 
 #[test]
@@ -144,15 +150,15 @@ fn the_victim_may_be_restricted() {
     let mut table = Registry::new(WIDE);
     let lone = table.insert(peer(1, 1), 'x', Established);
     let crowd = ['a', 'b'].map(|value| table.insert(peer(2, value as u16), value, Established));
-    assert_eq!(table.victim_where(|_, value| *value != 'a'), Some(crowd[1]));
-    assert_eq!(table.victim_where(|id, _| !crowd.contains(&id)), Some(lone));
-    assert_eq!(table.victim_where(|_, _| false), None);
+    assert_eq!(table.victim_where(peer(9, 9), Refusal::Connections, |_, value| *value != 'a'), Some(crowd[1]));
+    assert_eq!(table.victim_where(peer(9, 9), Refusal::Connections, |id, _| !crowd.contains(&id)), Some(lone));
+    assert_eq!(table.victim_where(peer(9, 9), Refusal::Connections, |_, _| false), None);
     for port in 0..1000 {
         table.insert(peer(3, port), 'y', Established);
         table.insert(peer(4, port), 'y', Established);
     }
     let mut asked = 0;
-    table.victim_where(|_, _| {
+    table.victim_where(peer(9, 9), Refusal::Connections, |_, _| {
         asked += 1;
         false
     });
@@ -167,7 +173,7 @@ fn one_source_with_many_is_found_among_many_sources() {
     }
     let two = [200, 201].map(|source| [1, 2].map(|port| table.insert(peer(source, port), (), Established)));
     // All older ones are of emptier sources: the longest idle of all does not lead to the fullest.
-    assert_eq!(table.victim(), Some(two[0][0]));
+    assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(two[0][0]));
 }
 
 /// The registry in the plainest words: entries in the order in which they came, idle ones by the time of their last use.
@@ -198,10 +204,10 @@ impl Model {
         let replaced = u32::from(oldest.is_some_and(|entry| entry.2 == Established));
         if self.count(Handshaking, None) >= limits.handshakes {
             Err(Refusal::Handshakes)
-        } else if handshakes >= limits.handshakes_per_source
-            || handshakes + established - replaced >= limits.connections_per_source
-        {
+        } else if handshakes >= limits.handshakes_per_source {
             Err(Refusal::Source)
+        } else if handshakes + established - replaced >= limits.connections_per_source {
+            Err(Refusal::SourceConnections)
         } else if self.count(Handshaking, None) + self.count(Established, None) >= limits.connections {
             Err(Refusal::Connections)
         } else {
@@ -291,7 +297,7 @@ proptest! {
                     model.entries.retain(|entry| entry.0 != id);
                 }
                 Step::Evict => {
-                    let Some(id) = table.victim() else { continue };
+                    let Some(id) = table.victim(peer(9, 9), Refusal::Connections) else { continue };
                     prop_assert!(table.remove(id).is_some());
                     model.entries.retain(|entry| entry.0 != id);
                 }
@@ -305,7 +311,7 @@ proptest! {
             prop_assert_eq!(table.handshakes(), model.count(Handshaking, None));
             prop_assert_eq!(table.established(), model.count(Established, None));
             prop_assert_eq!(table.len(), model.entries.len());
-            prop_assert_eq!(table.victim(), model.victim());
+            prop_assert_eq!(table.victim(peer(9, 9), Refusal::Connections), model.victim());
         }
         let mut lines: HashMap<SocketAddr, Vec<Id>> = HashMap::new();
         for (id, peer, kind, _) in &model.entries {
@@ -324,6 +330,6 @@ proptest! {
         for id in ids {
             table.remove(id);
         }
-        prop_assert_eq!((table.len(), table.sources.len(), table.victim()), (0, 0, None));
+        prop_assert_eq!((table.len(), table.sources.len(), table.victim(peer(9, 9), Refusal::Connections)), (0, 0, None));
     }
 }

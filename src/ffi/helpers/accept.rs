@@ -145,13 +145,11 @@ fn ask_program(
     false
 }
 
-/// Whether a handshake with `peer` may begin; makes room in a full table.
+/// Whether a handshake with `peer` may begin; makes room where a limit is reached, of its source and of all.
 fn admit(local: &Local, now: u64, peer: std::net::SocketAddr) -> Result<(), Refusal> {
-    let first = shared().table().admit(peer);
-    if first != Err(Refusal::Connections) || !due::evict(local, now) {
-        return first;
-    }
-    shared().table().admit(peer)
+    let admit = || shared().table().admit(peer);
+    let make_room = |why| if due::evict(local, now, peer, why) { admit() } else { Err(why) };
+    admit().or_else(make_room).or_else(make_room)
 }
 
 /// A peer who is connected says hello again: he has restarted, or somebody pretends to be him (RFC 6347 4.2.8). His new

@@ -384,7 +384,12 @@ unsafe fn read(
         // SAFETY: as above.
         unsafe {
             match hello {
-                Some(hello) => restart(local, now, state, &hello, datagram, fd, key),
+                Some(hello) => {
+                    restart(local, now, state, &hello, datagram, fd, key);
+                    if state.successor.get() {
+                        connection.await_the_peer();
+                    }
+                }
                 None if state.successor.get() => {
                     super::accept::share(local, now, state, connection, datagram, fd, &mut messages);
                 }

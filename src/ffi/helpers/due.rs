@@ -3,13 +3,15 @@
 //! The helpers have no thread of their own. Each call first does a bounded amount of what is due for the connections that
 //! its thread used last; when nothing is, that is one comparison.
 
+use std::net::SocketAddr;
+
 use libc::MSG_DONTWAIT;
 
 use super::connection::{State, moved, send_waiting};
 use super::shared::{Local, STATE, local, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
-use crate::engine::registry::Id;
+use crate::engine::registry::{Id, Refusal};
 use crate::guard;
 use crate::net::sys;
 
@@ -122,13 +124,14 @@ pub fn rearm(local: &Local, now: u64, state: &State, phase: Phase, deadline: u64
     }
 }
 
-/// Makes room in the full table: the longest idle connection of the fullest source that this thread may touch goes.
-pub fn evict(local: &Local, now: u64) -> bool {
+/// Makes room for `peer`, who would be refused otherwise: an idle connection that this thread may touch goes, where that
+/// helps.
+pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
     let here = sys::thread();
     let last = local.last.get();
     let may_go =
         |_, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && entry.conn != last;
-    let victim = shared().table().victim_where(may_go);
+    let victim = shared().table().victim_where(peer, why, may_go);
     let Some(work) = victim.and_then(Work::begin) else { return false };
     // SAFETY: as in `run`.
     unsafe {

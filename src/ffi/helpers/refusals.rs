@@ -25,7 +25,7 @@ const KINDS: [Kind; 6] = [
     Kind::new(|c| &c.refused_handshakes, "new peers refused: max_handshakes is reached", true),
     Kind::new(|c| &c.refused_source, "new peers refused: a source has reached its limit", true),
     Kind::new(|c| &c.refused_connections, "new peers refused: max_connections is reached and nobody is idle", true),
-    Kind::new(|c| &c.evicted, "idle connections closed: max_connections is reached", true),
+    Kind::new(|c| &c.evicted, "idle connections closed: a limit of connections is reached", true),
     Kind::new(|c| &c.cookies_refused, "hellos had no good cookie: too old, or not of this secret", false),
     Kind::new(|c| &c.hellos_too_short, "hellos dropped: the first fragment ends before the cookie", false),
 ];

@@ -1,7 +1,7 @@
-//! Descriptors of any kind as streams: files, pipes, sockets, blocking or not.
+//! Descriptors of any kind as streams: files, pipes, stream sockets, blocking or not.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -10,50 +10,66 @@ use libc::{c_int, sigset_t};
 
 use super::udp::check;
 
-/// A descriptor, read and written without a surprise: it is waited for where it does not wait itself, and a reader who is
-/// gone is an error and no signal.
-pub struct Stream<'a>(pub BorrowedFd<'a>);
+/// How long nobody asks whether a [`Sink`] is to be given up, in milliseconds.
+const LOOK: c_int = 50;
 
-impl Stream<'_> {
-    /// Waits for `events` when `error` says that this is what lacks.
-    fn wait(&self, error: io::Error, events: i16) -> io::Result<()> {
-        match error.kind() {
-            io::ErrorKind::Interrupted => Ok(()),
-            io::ErrorKind::WouldBlock => {
-                let mut waiting = libc::pollfd { fd: self.0.as_raw_fd(), events, revents: 0 };
-                // SAFETY: `waiting` is one, and writable. Whatever comes of it shows at the next try.
-                unsafe { libc::poll(&mut waiting, 1, -1) };
-                Ok(())
-            }
-            _ => Err(error),
-        }
-    }
-}
+/// A descriptor that is read, waited for where it does not wait itself.
+pub struct Source<'a>(pub BorrowedFd<'a>);
 
-impl Read for Stream<'_> {
+impl Read for Source<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             // SAFETY: the slice is as long as is said.
             let read = unsafe { libc::read(self.0.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
-            match usize::try_from(read) {
-                Ok(len) => return Ok(len),
-                Err(_) => self.wait(io::Error::last_os_error(), libc::POLLIN)?,
+            let Err(error) = usize::try_from(read).map_err(|_| io::Error::last_os_error()) else {
+                return Ok(read as usize);
+            };
+            match error.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock => drop(is_ready(self.0, libc::POLLIN, -1)),
+                _ => return Err(error),
             }
         }
     }
 }
 
-impl Write for Stream<'_> {
+/// A descriptor that is written without a surprise: a reader who is gone is an error and no signal, and one who does not read
+/// is waited for until that is given up. Whether the descriptor itself would wait is of no account: it may be shared with
+/// somebody who needs it as it is.
+pub struct Sink<'a> {
+    pub fd: BorrowedFd<'a>,
+    /// Whether there has been waiting enough.
+    pub given_up: &'a dyn Fn() -> bool,
+}
+
+impl Sink<'_> {
+    /// Writes what there is room for. Does not wait, if the kernel has said before that there is some.
+    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        let (fd, bytes_at) = (self.fd.as_raw_fd(), bytes.as_ptr().cast());
+        let _quiet = Quiet::new();
+        // SAFETY: the slice is as long as is said.
+        let mut written = unsafe { libc::send(fd, bytes_at, bytes.len(), libc::MSG_DONTWAIT) };
+        if written < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOTSOCK) {
+            // A pipe with room has room for so much.
+            // SAFETY: the slice is at least as long as is said.
+            written = unsafe { libc::write(fd, bytes_at, bytes.len().min(libc::PIPE_BUF)) };
+        }
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            let quiet = Quiet::new();
-            // SAFETY: the slice is as long as is said.
-            let written = unsafe { libc::write(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-            let error = io::Error::last_os_error();
-            drop(quiet);
-            match usize::try_from(written) {
-                Ok(len) => return Ok(len),
-                Err(_) => self.wait(error, libc::POLLOUT)?,
+            if (self.given_up)() {
+                return Err(io::Error::new(ErrorKind::TimedOut, "nobody has read it in time"));
+            }
+            if !is_ready(self.fd, libc::POLLOUT, LOOK) {
+                continue;
+            }
+            match self.write_some(bytes) {
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                written => return written,
             }
         }
     }
@@ -61,6 +77,13 @@ impl Write for Stream<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Waits for `events`, so many milliseconds at most. An error of the descriptor counts as well: it shows at the next try.
+fn is_ready(fd: BorrowedFd<'_>, events: i16, timeout: c_int) -> bool {
+    let mut waiting = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: `waiting` is one, and writable.
+    unsafe { libc::poll(&mut waiting, 1, timeout) > 0 }
 }
 
 /// While it lives, this thread gets no SIGPIPE, which would end a program that has said nothing about it.

@@ -14,7 +14,8 @@ use crate::net::sys::udp::Waiting;
 impl Worker {
     /// Gives what it has, and does nothing before it knows what became of that. Says whether its sessions
     /// are gone.
-    pub(super) fn hand_over(&mut self, Order { packed, verdict }: Order, waiting: &mut Waiting) -> Result<bool, Error> {
+    pub(super) fn hand_over(&mut self, order: Order, waiting: &mut Waiting) -> Result<bool, Error> {
+        let Order { packed, verdict, by } = order;
         // What others have asked for so far is done, and what was sent so far leaves.
         self.mailbox().set_halted(true);
         self.rung = true;
@@ -30,12 +31,17 @@ impl Worker {
         // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
         let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()))?;
         bell.want(BELL, true, false)?;
-        while verdict.get().is_none() && !self.shared.is_stopping() {
-            bell.wait(u64::MAX)?;
+        while !verdict.is_known() && !self.shared.is_stopping() {
+            // An export that has been written stays as long as the program thinks about it.
+            let left = by.saturating_sub(precise_now());
+            if left == 0 && verdict.give_up() {
+                break;
+            }
+            bell.wait(if left == 0 { u64::MAX } else { left })?;
             self.mailbox().bell().hear();
         }
-        // Without a verdict the server is being stopped: somebody may have the sessions, so nothing more is said on them.
-        let committed = verdict.get() != Some(&false);
+        // Without a verdict the server is being stopped. Where somebody may have the sessions, nothing more is said on them.
+        let committed = !verdict.give_up();
         if committed {
             self.endpoint.commit_export();
         } else {
