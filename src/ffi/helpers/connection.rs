@@ -23,10 +23,6 @@ use crate::tls::{bio, fork};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 
-/// A connection that was used this short a while ago is not moved in the order of idleness again, in microseconds: that
-/// touches its neighbours, too, whom no cache may hold.
-const IDLE_RESOLUTION: u64 = 100_000;
-
 /// Messages of one connection that wait for the next reads.
 const QUEUE_MAX: usize = 64;
 
@@ -36,8 +32,6 @@ const QUEUE_MAX: usize = 64;
 pub struct State {
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
-    /// When it was last told to the table that it is not idle.
-    pub touched: Cell<u64>,
     /// Messages that came with others in one datagram and wait for the next read.
     pub queue: RefCell<VecDeque<Box<[u8]>>>,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
@@ -413,7 +407,9 @@ unsafe fn read(
     let delivered = deliver(state, &messages, out, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {
-        touch(now, state);
+        if let Some(id) = state.id.get() {
+            local.shared.table().touch(id);
+        }
         return len;
     }
     if state.superseded.get() {
@@ -428,16 +424,6 @@ unsafe fn read(
             fail(EIO)
         }
         Phase::Closed(_) => DV_CLOSED,
-    }
-}
-
-/// The connection is in use: among those that are idle it is the last to go.
-fn touch(now: u64, state: &State) {
-    if now.saturating_sub(state.touched.get()) >= IDLE_RESOLUTION
-        && let Some(id) = state.id.get()
-    {
-        state.touched.set(now);
-        shared().table().touch(id);
     }
 }
 
@@ -638,7 +624,6 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
             connection: RefCell::new(connection),
             context,
             id: Cell::new(None),
-            touched: Cell::new(0),
             descriptor: Cell::new(None),
             queue: RefCell::default(),
             successor: Cell::new(false),
