@@ -41,7 +41,7 @@ DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
 .PHONY: all lib examples install uninstall help demo test test-rust test-c test-asan test-tsan test-valgrind test-long \
-        test-openssl man \
+        test-openssl test-interop coverage man \
         certs header check check-header check-symbols check-abi abi bench bench-quick soak fuzz dist deb clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -102,6 +102,15 @@ test-openssl: certs
 	@scripts/ensure-packages.sh openssl
 	@scripts/test-openssl.sh $(OPENSSL_SERIES)
 
+## test-interop: implementations that others wrote, from registries, against our servers and clients (tests/interop)
+test-interop: all certs
+	@scripts/ensure-packages.sh interop
+	$(CARGO) test --locked --test interop
+
+## coverage: which lines of src/ `make test` runs; builds everything anew, and wants llvm-tools of rustup
+coverage: certs
+	@scripts/coverage.sh
+
 ## certs: the test certificates, in certs/out, when they are missing
 certs:
 	@scripts/ensure-packages.sh certs
@@ -150,7 +159,7 @@ bench-quick: all certs
 
 ## soak: SOAK_MINUTES (30) of clients that come, go, vanish and move, with losses and floods; memory is to end as it began
 SOAK_MINUTES ?= 30
-soak: lib certs
+soak: all certs
 	$(CARGO) build --locked --release --example echo_server
 	$(CARGO) run --locked --release --package dv-load -- soak --minutes $(SOAK_MINUTES)
 

@@ -500,6 +500,9 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
  * If its list member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see
  * dv_dtls_shutdown().
  *
+ * In a callback of libssl in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * freed.
+ *
  * @param conn a connection of dv_dtls_conn_new(), given up by the library or not, or one that the
  *     caller allocated with malloc() or calloc() and whose SSL he made
  *
@@ -523,7 +526,7 @@ void dv_dtls_conn_free(dv_udp_conn_t *conn);
  * @param in_buf the datagram; NULL takes the next queued message without one
  * @param in_len its length in bytes
  * @param fd the UDP socket that it came through
- * @param out_buf receives the message
+ * @param out_buf receives the message; it may be in_buf
  * @param out_len how many bytes there is room for
  * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
  *     family's is used

@@ -1,7 +1,7 @@
 #!/bin/sh
-# ensure-packages.sh build|certs|test|openssl|abi|deb|valgrind|bench: what is missing for that is installed, when this runs as root or sudo
-# asks no password; otherwise one line names it, with the command that installs it. What only widens the tests (another
-# compiler, libraries to compare with) is asked for in the same way, but goes on without.
+# ensure-packages.sh build|certs|test|interop|openssl|abi|deb|valgrind|bench: what is missing for that is installed, when
+# this runs as root or sudo asks no password; otherwise one line names it, with the command that installs it. What only widens
+# the tests (another compiler, libraries to compare with) is asked for in the same way, but goes on without.
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -48,6 +48,12 @@ test)
     # Where there is systemd, its package starts a web server, which nobody has asked for.
     [ -d /run/systemd/system ] || want 'nginx libnginx-mod-stream' test -e /usr/lib/nginx/modules/ngx_stream_module.so
     ;;
+interop)
+    need_build
+    want 'golang-go golang-github-pion-dtls.v2-dev' test -e /usr/share/gocode/src/github.com/pion/dtls/v2
+    want npm have npm
+    want python3-venv python3 -c 'import ensurepip'
+    ;;
 openssl)
     need_build
     need openssl have openssl
@@ -71,7 +77,7 @@ bench)
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     want libwolfssl-dev test -e /usr/include/wolfssl/ssl.h
     ;;
-*) echo "usage: $0 build|certs|test|openssl|abi|deb|valgrind|bench" >&2; exit 2 ;;
+*) echo "usage: $0 build|certs|test|interop|openssl|abi|deb|valgrind|bench" >&2; exit 2 ;;
 esac
 
 have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }

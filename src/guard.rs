@@ -1,10 +1,12 @@
 //! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end.
 
 use std::cell::Cell;
+use std::io::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::log::{self, log};
+use crate::net::sys;
 
 thread_local! {
     /// How many exported functions and callbacks of ours this thread is inside of.
@@ -27,8 +29,11 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
         let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
         depth.set(depth.get() - 1);
         if depth.get() == 0 && log::waiting() {
+            // errno is what the caller looks at next, and a callback that writes somewhere changes it.
+            let errno = Error::last_os_error().raw_os_error().unwrap_or(0);
             // The callback is the program's: if it is Rust and panics, that must not cross into C either.
-            let _ = catch_unwind(log::flush);
+            let _ = sys::not_cancelled(|| catch_unwind(log::flush));
+            sys::set_errno(errno);
         }
         result
     })

@@ -247,3 +247,125 @@ fn what_an_operator_can_set_and_read_is_in_the_manual() {
     let missing: Vec<_> = names.iter().filter(|name| !manual.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// The README's figures: its columns, each with the beginning of a table's title in docs/performance.md and a column there.
+const FIGURES: [(&str, &str, &str); 6] = [
+    ("a message of 64 B", "Server CPU a message there and back", "64 B, 64 clients"),
+    ("in bursts of 8", "Server CPU a message there and back", "64 B, bursts of 8"),
+    ("a full handshake", "Server CPU a handshake", "full"),
+    ("a resumed one", "Server CPU a handshake", "resumed"),
+    ("a first hello", "A flood of hellos", "µs a hello"),
+    ("an idle connection, kB", "Resident memory", "1,000"),
+];
+
+/// The servers that the README names, as docs/performance.md calls them.
+const SERVERS: [&str; 8] =
+    ["server", "endpoint", "helpers", "original program", "OpenSSL", "GnuTLS", "Mbed TLS", "wolfSSL"];
+
+fn cells(line: &str) -> Vec<&str> {
+    line.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+/// The median in a table of docs/performance.md.
+fn measured(results: &str, table: &str, column: &str, server: &str) -> String {
+    let table = results.split(&format!("\n{table}")).nth(1).unwrap_or_else(|| panic!("no table {table:?}"));
+    let mut rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let columns = cells(rows.next().expect("a heading"));
+    let place = columns.iter().position(|known| *known == column).unwrap_or_else(|| panic!("no column {column:?}"));
+    let row = rows.map(cells).find(|row| row[0] == server).unwrap_or_else(|| panic!("no row {server:?}"));
+    row[place].split(" ±").next().expect("a median").to_owned()
+}
+
+/// `DV_FIGURES=update cargo test --test documents figures` writes them when they were measured anew.
+#[test]
+fn the_figures_of_the_readme_are_those_that_were_measured() {
+    let text = |path: &str| fs::read_to_string(root().join(path)).expect("text");
+    let (readme, results) = (text("README.md"), text("docs/performance.md"));
+    let between = |text: &str, mark: &str| {
+        let begun = text.split(&format!("<!-- {mark} -->\n")).nth(1).expect("the mark").to_owned();
+        begun.split(&format!("<!-- /{mark} -->")).next().expect("its end").to_owned()
+    };
+    let results = between(&results, "bench");
+    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut expected = format!("| {}", row(FIGURES.iter().map(|(column, ..)| (*column).to_owned()).collect()));
+    expected += &format!("| --- |{}\n", " ---: |".repeat(FIGURES.len()));
+    for server in SERVERS {
+        let value = |(_, table, column): &(&str, &str, &str)| measured(&results, table, column, server);
+        expected += &row(std::iter::once(server.to_owned()).chain(FIGURES.iter().map(value)).collect());
+    }
+    let shown = between(&readme, "figures");
+    if std::env::var_os("DV_FIGURES").is_some_and(|how| how == "update") {
+        fs::write(root().join("README.md"), readme.replace(&format!("-->\n{shown}<"), &format!("-->\n{expected}<")))
+            .expect("written");
+        return;
+    }
+    assert!(shown == expected, "README.md has\n{shown}\nbut docs/performance.md says\n{expected}");
+}
+
+/// Commands of the shell's blocks: scripts/follow-documents.sh runs them, this test sees that they are there at all.
+#[test]
+fn what_readers_are_told_to_run_is_there() {
+    let makefile = fs::read_to_string(root().join("Makefile")).expect("text");
+    let is_there = |word: &str| {
+        let name = word.trim_start_matches("../");
+        let source = name.strip_prefix("build/").map(|name| format!("c-examples/{name}.c"));
+        let programs = source.iter().map(String::as_str).chain([name]);
+        programs.map(|path| root().join(path)).any(|path| path.exists())
+    };
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for line in blocks(&text, "sh").iter().flat_map(|block| block.lines()) {
+            let words: Vec<&str> = line.split('#').next().expect("a line").split_whitespace().collect();
+            let after = |name: &str| words.iter().skip_while(|word| **word != name).nth(1);
+            let targets = words.iter().skip_while(|word| **word != "make").skip(1);
+            for target in targets.filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')) {
+                assert!(makefile.contains(&format!("\n{target}:")), "{}: make {target}", path.display());
+                checked += 1;
+            }
+            for program in words.iter().filter(|word| word.starts_with("build/") || word.starts_with("scripts/")) {
+                assert!(is_there(program), "{}: {program}", path.display());
+                checked += 1;
+            }
+            for (option, folder) in [("--bench", "benches"), ("--example", "examples")] {
+                if let Some(name) = after(option) {
+                    assert!(is_there(&format!("{folder}/{name}.rs")), "{}: {option} {name}", path.display());
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 20, "{checked} commands");
+}
+
+/// The last column of the tables of threats and of CVEs names tests; a test that was renamed would be a promise without proof.
+#[test]
+fn tests_that_are_named_are_there() {
+    let manual = fs::read_to_string(root().join("docs/security.md")).expect("text");
+    let mut sources = String::new();
+    let mut folders: Vec<PathBuf> = ["tests", "src", "fuzz/fuzz_targets"].map(|folder| root().join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            match entry.extension().and_then(|extension| extension.to_str()) {
+                _ if entry.is_dir() => folders.push(entry),
+                Some("rs") => sources += &fs::read_to_string(entry).expect("text"),
+                _ => {}
+            }
+        }
+    }
+    let threats =
+        manual.split("## What stops whom").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a table");
+    let mut checked = 0;
+    for row in threats.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1).map(cells) {
+        let named = row.last().expect("a column").split('`').skip(1).step_by(2);
+        for name in named.filter(|name| !name.ends_with("::") && !name.contains("...")) {
+            let last = name.rsplit("::").next().expect("a name");
+            let known = match name.contains('/') {
+                true => root().join(name).exists() || root().join("src").join(name).exists(),
+                false => sources.contains(&format!("fn {last}")) || sources.contains(&format!("\"{last}")),
+            };
+            assert!(known, "docs/security.md names {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked} tests");
+}

@@ -1,7 +1,9 @@
 //! A C program that calls the helpers in any order, with any arguments that the contract allows, while real clients talk to
 //! it and somebody bends what they say. Nothing is touched that should not be, and at the end the table is empty and a new
-//! client gets through.
+//! client gets through. What the helpers send is caught before the kernel: nothing is lost or late that an input does not
+//! say.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_int, c_void};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -9,62 +11,102 @@ use std::ptr;
 
 use dv_dtls::*;
 use foreign_types::ForeignTypeRef;
-use libc::{AF_INET, AF_INET6, AF_UNIX, in_addr, in6_addr, sockaddr_in, sockaddr_in6};
+use libc::{AF_INET, AF_INET6, AF_UNIX, in_addr, in6_addr, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 use openssl::ssl::{SslContext, SslContextBuilder, SslOptions};
 use openssl_sys as ffi;
 
-use crate::common::{Proof, Script, Seen, client_context, heap, pass, seed, server_context};
+use crate::common::{Proof, Script, Seen, client_context, heap, pass, pass_to_the_next_round, seed, server_context};
 
-/// Things done for one input, and handshakes among them: those are what takes time.
+/// Things done for one input.
 const STEPS_MAX: usize = 100;
-const HANDSHAKES_MAX: u32 = 4;
 /// The most that the Rust side may hold.
 const HEAP_MAX: isize = 4 << 20;
 
 const CLIENTS: usize = 4;
+const FIRST_PORT: u16 = 40_000;
+/// Where the clients see the program.
+const SERVER: &str = "127.0.0.1:5684";
 const BIO_CTRL_RESET: c_int = 1;
 /// Whoever else calls in: an IPv6 address, and one that no socket has.
 const OTHERS: [&str; 2] = ["[2001:db8::1]:5684", "192.0.2.1:5684"];
 
 /// What lasts from one input to the next.
 struct Setup {
-    socket: UdpSocket,
-    at: SocketAddr,
-    sockets: Vec<UdpSocket>,
-    /// Cookies with our callbacks set by the program, with none set, and no cookies.
-    contexts: [SslContext; 3],
+    /// The program's, and another one. Nothing goes through them.
+    sockets: [UdpSocket; 2],
+    /// Cookies with our callbacks set by the program, with none set, and no cookies; and with none set, and certificates.
+    contexts: [SslContext; 4],
     of_clients: SslContext,
 }
 
 thread_local! {
     static SETUP: Setup = Setup::new();
+    static SOCKETS: Cell<[c_int; 2]> = const { Cell::new([-1; 2]) };
+    /// What was sent to each client and has not been looked at yet.
+    static SENT: RefCell<[Vec<Vec<u8>>; CLIENTS]> = const { RefCell::new([const { Vec::new() }; CLIENTS]) };
+}
+
+/// Takes the place of the C library's, for the sockets of the setup.
+///
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sendto(
+    fd: c_int,
+    bytes: *const c_void,
+    len: usize,
+    flags: c_int,
+    to: *const sockaddr,
+    to_len: socklen_t,
+) -> isize {
+    // SAFETY: by contract.
+    unsafe {
+        if !SOCKETS.get().contains(&fd) {
+            return libc::syscall(libc::SYS_sendto, fd, bytes, len, flags, to, to_len) as isize;
+        }
+        let port = u16::from_be((*to.cast::<sockaddr_in>()).sin_port);
+        let errno = match c_int::from((*to).sa_family) {
+            AF_INET => match port.checked_sub(FIRST_PORT).filter(|number| usize::from(*number) < CLIENTS) {
+                Some(client) => {
+                    let datagram = std::slice::from_raw_parts(bytes.cast::<u8>(), len).to_vec();
+                    SENT.with_borrow_mut(|sent| sent[usize::from(client)].push(datagram));
+                    return len as isize;
+                }
+                None => libc::ENETUNREACH,
+            },
+            _ => libc::EAFNOSUPPORT,
+        };
+        *libc::__errno_location() = errno;
+        -1
+    }
+}
+
+/// What was sent to a client since it was last asked.
+fn sent_to(client: usize) -> Vec<Vec<u8>> {
+    SENT.with_borrow_mut(|sent| std::mem::take(&mut sent[client]))
 }
 
 impl Setup {
     fn new() -> Setup {
-        let bind = || {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.set_nonblocking(true).unwrap();
-            socket
-        };
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        SOCKETS.set([sockets[0].as_raw_fd(), sockets[1].as_raw_fd()]);
         let exchange = |context: &mut SslContextBuilder| {
             context.set_options(SslOptions::COOKIE_EXCHANGE);
         };
-        let (socket, callbacks) = (bind(), server_context(Proof::Key, exchange));
+        let callbacks = server_context(Proof::Key, exchange);
         // SAFETY: the context is live.
         unsafe {
             let raw = callbacks.as_ptr();
             SSL_CTX_set_cookie_generate_cb(raw, dv_dtls_generate_cookie_callback);
             SSL_CTX_set_cookie_verify_cb(raw, dv_dtls_verify_cookie_callback);
         }
-        let none = server_context(Proof::Certificates, exchange);
-        Setup {
-            at: socket.local_addr().unwrap(),
-            socket,
-            sockets: (0..CLIENTS).map(|_| bind()).collect(),
-            contexts: [callbacks, none, server_context(Proof::Key, |_| {})],
-            of_clients: client_context(),
-        }
+        let contexts = [
+            callbacks,
+            server_context(Proof::Key, exchange),
+            server_context(Proof::Key, |_| {}),
+            server_context(Proof::Certificates, exchange),
+        ];
+        Setup { sockets, contexts, of_clients: client_context() }
     }
 
     fn client(&self) -> Endpoint {
@@ -88,7 +130,8 @@ unsafe extern "C" {
 struct Program<'a> {
     setup: &'a Setup,
     context: *mut c_void,
-    clients: Vec<Endpoint>,
+    /// Made when they are first needed.
+    clients: [Option<Endpoint>; CLIENTS],
     /// Of the clients' clock.
     now: u64,
     /// What has come in and was not looked at yet, with who sent it; and all that was seen.
@@ -99,13 +142,15 @@ struct Program<'a> {
     /// The head of a list of ours.
     list: Box<dv_list_node>,
     writes_itself: bool,
-    handshakes: u32,
+    /// Handshakes that may still begin: those are what takes time.
+    handshakes_left: u32,
 }
 
 /// The first byte says which context and settings there are, then come the calls.
 pub fn run(input: &[u8]) {
     SETUP.with(|setup| {
         seed(3);
+        pass_to_the_next_round();
         let mut script = Script(input);
         let flags = script.byte();
         let mut program = Program::new(setup, flags);
@@ -117,7 +162,7 @@ pub fn run(input: &[u8]) {
             program.step(&mut script);
             assert!(heap() - before < HEAP_MAX);
         }
-        program.end();
+        program.end(flags & 0xc0 == 0x40);
     });
 }
 
@@ -153,16 +198,14 @@ fn bytes_of(key: &dv_udp_conn_key_t) -> [u8; size_of::<dv_udp_conn_key_t>()] {
 
 impl<'a> Program<'a> {
     fn new(setup: &'a Setup, flags: u8) -> Program<'a> {
-        let mut drained = [0; 2048];
-        for socket in setup.sockets.iter().chain([&setup.socket]) {
-            while socket.recv_from(&mut drained).is_ok() {}
-        }
+        (0..CLIENTS).for_each(|client| drop(sent_to(client)));
         let mut list = Box::new(dv_list_node { next: ptr::null_mut(), prev: ptr::null_mut() });
         (list.next, list.prev) = (&raw mut *list, &raw mut *list);
+        let context = if flags & 0x33 == 0x31 { 3 } else { usize::from(flags & 3) % 3 };
         let program = Program {
             setup,
-            context: setup.contexts[usize::from(flags & 3) % 3].as_ptr().cast(),
-            clients: (0..CLIENTS).map(|_| setup.client()).collect(),
+            context: setup.contexts[context].as_ptr().cast(),
+            clients: [const { None }; CLIENTS],
             now: 0,
             inbox: Vec::new(),
             seen: Seen::default(),
@@ -170,7 +213,7 @@ impl<'a> Program<'a> {
             list,
             // Where OpenSSL's buffers are given back nobody else may write on the SSLs.
             writes_itself: flags & 4 == 0,
-            handshakes: 0,
+            handshakes_left: [1, 1, 2, 4][usize::from(flags >> 6)],
         };
         program.configure(|config| {
             config.max_sessions = 6;
@@ -198,9 +241,9 @@ impl<'a> Program<'a> {
     }
 
     fn peer(&self, number: usize) -> SocketAddr {
-        match self.setup.sockets.get(number) {
-            Some(socket) => socket.local_addr().unwrap(),
-            None => OTHERS[(number - CLIENTS) % OTHERS.len()].parse().unwrap(),
+        match number.checked_sub(CLIENTS) {
+            None => SocketAddr::from(([127, 0, 0, 1], FIRST_PORT + number as u16)),
+            Some(other) => OTHERS[other % OTHERS.len()].parse().unwrap(),
         }
     }
 
@@ -209,8 +252,8 @@ impl<'a> Program<'a> {
         match script.byte() {
             255 => -1,
             254 => 1_000_000,
-            253 => self.setup.sockets[0].as_raw_fd(),
-            _ => self.setup.socket.as_raw_fd(),
+            253 => self.setup.sockets[1].as_raw_fd(),
+            _ => self.setup.sockets[0].as_raw_fd(),
         }
     }
 
@@ -228,7 +271,10 @@ impl<'a> Program<'a> {
     fn step(&mut self, script: &mut Script<'_>) {
         match script.byte() % 24 {
             // As a main does it.
-            0..4 => (0..1 + script.below(32)).for_each(|_| self.serve()),
+            0..4 => {
+                let most = 1 + script.below(32);
+                let _ = (0..most).all(|_| self.serve());
+            }
             4 | 5 => {
                 let from = script.below(CLIENTS + OTHERS.len());
                 let datagram = script.datagram(&self.seen.datagrams);
@@ -319,13 +365,13 @@ impl<'a> Program<'a> {
     fn client(&mut self, script: &mut Script<'_>) {
         let (number, what) = (script.below(CLIENTS), script.byte());
         self.now += 1 << (what >> 4);
-        let endpoint = &mut self.clients[number];
+        let endpoint = self.clients[number].get_or_insert_with(|| self.setup.client());
         let mine = endpoint.sessions().next();
         match (mine, what % 4) {
-            (None, _) if self.handshakes == HANDSHAKES_MAX => {}
+            (None, _) if self.handshakes_left == 0 => {}
             (None, _) => {
-                self.handshakes += 1;
-                drop(endpoint.connect(self.now, &Connect::to(self.setup.at)));
+                self.handshakes_left -= 1;
+                drop(endpoint.connect(self.now, &Connect::to(SERVER.parse().unwrap())));
             }
             (Some(_), 0) => *endpoint = self.setup.client(),
             (Some(session), 1) => drop(endpoint.close(session)),
@@ -336,11 +382,11 @@ impl<'a> Program<'a> {
 
     /// What a client was sent reaches it, and what it says reaches the inbox.
     fn pump(&mut self, number: usize) {
-        let (endpoint, mut datagram) = (&mut self.clients[number], [0; 2048]);
+        let sent = sent_to(number);
+        let Some(endpoint) = &mut self.clients[number] else { return };
         endpoint.advance(self.now);
-        while let Ok(len) = self.setup.sockets[number].recv(&mut datagram) {
-            endpoint.receive(self.now, &datagram[..len], self.setup.at, None);
-        }
+        let from = SERVER.parse().unwrap();
+        sent.iter().for_each(|datagram| endpoint.receive(self.now, datagram, from, None));
         while endpoint.event(&mut Vec::new()).is_some() {}
         while let Some(transmit) = endpoint.transmit(1) {
             self.seen.note(transmit.bytes);
@@ -350,18 +396,20 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// One datagram, from whichever client speaks first.
-    fn serve(&mut self) {
+    /// One datagram, from whichever client speaks first; whether there was one.
+    fn serve(&mut self) -> bool {
         (0..CLIENTS).for_each(|number| self.pump(number));
-        if !self.inbox.is_empty() {
-            let (from, datagram) = self.inbox.remove(0);
-            self.take(from, &datagram);
+        if self.inbox.is_empty() {
+            return false;
         }
+        let (from, datagram) = self.inbox.remove(0);
+        self.take(from, &datagram);
+        true
     }
 
     /// What the loop of a main does with a datagram: it echoes what is in it.
     fn take(&mut self, from: usize, datagram: &[u8]) {
-        let (peer, fd) = (self.peer(from), self.setup.socket.as_raw_fd());
+        let (peer, fd) = (self.peer(from), self.setup.sockets[0].as_raw_fd());
         let conn = self.find(peer);
         if conn.is_null() {
             let (mut key, mut datagram) = (key(peer), Box::<[u8]>::from(datagram));
@@ -483,8 +531,8 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Frees everything. The table is empty then, and as good as new.
-    fn end(mut self) {
+    /// Frees everything. The table is empty then, and as good as new: that is tried with some inputs, as it takes a handshake.
+    fn end(mut self, with_a_new_client: bool) {
         while let Some(conn) = self.conns.pop() {
             // SAFETY: it is ours.
             unsafe { dv_dtls_conn_free(conn) };
@@ -509,7 +557,9 @@ impl<'a> Program<'a> {
             stats
         };
         assert_eq!((stats.sessions, stats.handshakes), (0, 0));
-        self.a_new_client_gets_through();
+        if with_a_new_client {
+            self.a_new_client_gets_through();
+        }
     }
 
     fn a_new_client_gets_through(mut self) {
@@ -518,20 +568,18 @@ impl<'a> Program<'a> {
             (config.handshake_timeout_ms, config.idle_timeout_ms) = (60_000, 0);
         });
         let number = CLIENTS - 1;
-        self.clients = (0..CLIENTS).map(|_| self.setup.client()).collect();
-        let mut ignored = [0; 2048];
-        while self.setup.sockets[number].recv(&mut ignored).is_ok() {}
+        self.clients = [const { None }; CLIENTS];
         self.inbox.clear();
-        let session = self.clients[number].connect(self.now, &Connect::to(self.setup.at)).unwrap();
-        for _ in 0..10 {
-            self.serve();
-        }
-        self.clients[number].send(session, b"through").unwrap();
+        drop(sent_to(number));
+        let client = self.clients[number].insert(self.setup.client());
+        let session = client.connect(self.now, &Connect::to(SERVER.parse().unwrap())).unwrap();
+        while self.serve() {}
+        self.clients[number].as_mut().unwrap().send(session, b"through").unwrap();
         self.serve();
         let (mut heard, mut message) = (false, Vec::new());
-        let (endpoint, mut datagram) = (&mut self.clients[number], [0; 2048]);
-        while let Ok(len) = self.setup.sockets[number].recv(&mut datagram) {
-            endpoint.receive(self.now, &datagram[..len], self.setup.at, None);
+        let endpoint = self.clients[number].as_mut().unwrap();
+        for datagram in sent_to(number) {
+            endpoint.receive(self.now, &datagram, SERVER.parse().unwrap(), None);
         }
         while let Some(event) = endpoint.event(&mut message) {
             heard |= matches!(event, Event::Message { .. }) && message == *b"eeeeeee";

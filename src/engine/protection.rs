@@ -32,8 +32,6 @@ pub struct Native {
     pub(super) outbound: Outbound,
     pub(super) agreed: Agreed,
     pub(super) secrets: Secrets,
-    /// Whether no record with a higher number had come than the one that was opened last.
-    pub(super) newest: bool,
 }
 
 impl Protection {
@@ -72,7 +70,7 @@ impl Protection {
                 records
             }
         };
-        *self = Protection::Native(Box::new(Native { records, outbound, agreed, secrets, newest: false }));
+        *self = Protection::Native(Box::new(Native { records, outbound, agreed, secrets }));
     }
 
     /// What has to leave.
@@ -118,9 +116,9 @@ impl Protection {
         Some(datagram)
     }
 
-    /// Whether no record with a higher number had come than the one that was opened last.
-    pub fn was_newest(&self) -> bool {
-        matches!(self, Protection::Native(native) if native.newest)
+    /// Whether neither `record` nor one with a higher number has come, where the records are ours.
+    pub fn is_newest(&self, record: &Record<'_>) -> bool {
+        self.records().is_some_and(|records| records.is_newest(record))
     }
 
     /// The records, where they are ours.
@@ -203,8 +201,7 @@ impl Native {
         let mut opened = Opened::Nothing;
         let mut other = None;
         messages.push_with(record.fragment().len(), |room| {
-            let Plain { content_type, len, newest } = self.records.open(record, room)?;
-            self.newest = newest;
+            let Plain { content_type, len } = self.records.open(record, room)?;
             if content_type != content_type::APPLICATION_DATA {
                 other = Some((content_type, room[..len].to_vec()));
                 return None;

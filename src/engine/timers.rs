@@ -57,7 +57,7 @@ impl TimerQueue {
 
     /// Sets the deadline of `id`, in place of the one that it had; `u64::MAX` is the same as [`TimerQueue::cancel`].
     ///
-    /// A deadline left behind by an earlier holder of the same place is forgotten.
+    /// A deadline left behind by an earlier holder of the same place is forgotten, and one for it comes too late.
     #[inline]
     pub fn set(&mut self, id: Id, deadline: u64) {
         if deadline == u64::MAX {
@@ -68,6 +68,9 @@ impl TimerQueue {
             self.timers.resize(place + 1, IDLE);
         }
         let timer = &mut self.timers[place];
+        if timer.id > Some(id) {
+            return;
+        }
         let queued = timer.id.replace(id).is_some();
         timer.deadline = deadline;
         let at = timer.at as usize;
@@ -96,6 +99,15 @@ impl TimerQueue {
     #[inline]
     pub fn pop_due(&mut self, now: u64) -> Option<(Id, u64)> {
         if self.next() > now { None } else { self.settle(now) }
+    }
+
+    /// All deadlines, in no order.
+    pub fn into_deadlines(self) -> impl Iterator<Item = (Id, u64)> {
+        let TimerQueue { heap, timers } = self;
+        heap.into_iter().filter_map(move |node| {
+            let Timer { id, deadline, .. } = timers[node.place as usize];
+            id.map(|id| (id, deadline))
+        })
     }
 
     /// Connections with a deadline.

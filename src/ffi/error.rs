@@ -129,6 +129,8 @@ pub(in crate::ffi) fn invalid(why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::collections::HashSet;
+    use std::ffi::CStr;
     use std::ptr;
     use std::sync::mpsc::{Sender, channel};
 
@@ -158,5 +160,15 @@ mod tests {
             assert_eq!(unsafe { dv_endpoint_advance(ptr::null_mut(), 0) }, DV_ERR_INVALID);
         });
         assert_eq!(told.recv(), Ok(DV_ERR_INVALID));
+    }
+
+    #[test]
+    fn each_error_has_a_text_of_its_own() {
+        // SAFETY: the texts are static.
+        let text = |error| unsafe { CStr::from_ptr(dv_strerror(error)) };
+        let texts: HashSet<&CStr> = (DV_ERR_IMPORT..=DV_ERR_INVALID).map(text).collect();
+        assert_eq!(texts.len(), (DV_ERR_INVALID - DV_ERR_IMPORT + 1) as usize, "{texts:?}");
+        assert!(!texts.contains(c"an error") && !texts.contains(text(0)));
+        assert_eq!((text(DV_ERR_IMPORT - 1), text(7)), (c"an error", c"no error"));
     }
 }

@@ -1,5 +1,6 @@
 //! The C ABI and nothing else: check arguments, convert, catch panics, call one engine function.
 
+mod address;
 mod config;
 mod endpoint;
 mod error;

@@ -11,9 +11,8 @@ use libc::{c_char, c_int, c_long, c_void, size_t};
 use openssl_sys::X509;
 
 use super::DV_ERR_PANIC;
-use super::endpoint::{
-    address_of, address_of_ip, array, dv_address, dv_endpoint, dv_resumption, dv_session, live, session_from,
-};
+use super::address::{address_of, address_of_ip};
+use super::endpoint::{array, dv_address, dv_endpoint, dv_resumption, dv_session, live, session_from};
 use super::error::{checked, invalid};
 use crate::engine::connection::State;
 use crate::engine::endpoint::{Error, Info};

@@ -2,7 +2,6 @@
 
 mod handover;
 
-use std::io;
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -16,8 +15,8 @@ use super::share::Share;
 use super::socket::Port;
 use super::steer::HANDSHAKE;
 use super::sys::batch::{Inbound, Received};
+use super::sys::precise_now;
 use super::sys::udp::Waiting;
-use super::sys::{self, precise_now};
 use crate::engine::endpoint::{Endpoint, Error, Event};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
@@ -105,8 +104,8 @@ impl Worker {
     /// Serves until the server is stopped. Gives back the sockets, which the other workers' may still need beside them.
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
         let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
-        let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)))?;
-        waiting.want(BELL, true, false)?;
+        let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)));
+        waiting.want(BELL, true, false);
         // Of sessions that were imported.
         self.tell();
         while !self.is_over() {
@@ -161,7 +160,7 @@ impl Worker {
     fn wait(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         let now = precise_now();
         let turn = self.share.wait(now);
-        self.want(waiting, true, turn == 0 && self.held.is_empty())?;
+        self.want(waiting, true, turn == 0 && self.held.is_empty());
         let due = self.endpoint.deadline().min(self.drained_by.unwrap_or(u64::MAX));
         let mut timeout = if due == u64::MAX { due } else { due.saturating_sub(now) };
         // Letters that were left because a socket is full wait for that to end.
@@ -176,17 +175,16 @@ impl Worker {
     }
 
     /// Waits for messages or for handshakes, and where something could not leave, for room.
-    fn want(&self, waiting: &mut Waiting, messages: bool, handshakes: bool) -> io::Result<()> {
+    fn want(&self, waiting: &mut Waiting, messages: bool, handshakes: bool) {
         let mut next = BELL + 1;
         for port in &self.ports {
-            waiting.want(next, messages, !port.outbound.is_empty())?;
+            waiting.want(next, messages, !port.outbound.is_empty());
             next += 1;
             for _ in &port.handshakes {
-                waiting.want(next, handshakes, false)?;
+                waiting.want(next, handshakes, false);
                 next += 1;
             }
         }
-        Ok(())
     }
 
     /// Reads what established peers have sent, and at a socket that nothing is steered to or from, handshakes as well.
@@ -223,7 +221,8 @@ impl Worker {
                 self.share.heard(now);
             }
             self.transmit();
-            if count < sys::batch::BATCH {
+            // Where several came at once more has come meanwhile, most likely: to look is cheaper than to be woken for it.
+            if count == 1 {
                 break;
             }
         }
@@ -336,9 +335,9 @@ impl Worker {
             if !all_left {
                 return;
             }
-            let mut more = false;
+            let (mut more, segments_max) = (false, segments_max(&self.ports));
             while !self.ports.iter().any(|port| port.outbound.is_full())
-                && let Some(transmit) = self.endpoint.transmit(segments_max(&self.ports))
+                && let Some(transmit) = self.endpoint.transmit(segments_max)
             {
                 more = true;
                 // Its port is there as long as its worker.
@@ -357,7 +356,7 @@ impl Worker {
     /// Ends all sessions, and sends what is to be said about it as long as there is time.
     fn say_goodbye(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         let deadline = precise_now() + GOODBYE;
-        waiting.want(BELL, false, false)?;
+        waiting.want(BELL, false, false);
         self.endpoint.stop_accepting();
         let sessions: Vec<_> = self.endpoint.sessions().collect();
         for some in sessions.chunks(GOODBYES_AT_ONCE) {
@@ -372,7 +371,7 @@ impl Worker {
     /// Waits until all that is to leave has left, and reads nothing.
     fn drain(&mut self, waiting: &mut Waiting, deadline: u64) -> Result<(), Error> {
         while self.ports.iter().any(|port| !port.outbound.is_empty()) && precise_now() < deadline {
-            self.want(waiting, false, false)?;
+            self.want(waiting, false, false);
             waiting.wait(deadline.saturating_sub(precise_now()))?;
             self.transmit();
         }

@@ -13,7 +13,7 @@ pub struct Cause(String);
 impl Cause {
     /// What OpenSSL has put into its error queue; empties the queue.
     pub fn openssl() -> Cause {
-        ErrorStack::get().into()
+        errors().into()
     }
 
     /// Names what the cause is about, such as a file.
@@ -60,6 +60,13 @@ impl From<ErrorStack> for Cause {
         let words = words.collect::<Vec<_>>().join("; ");
         Cause(if words.is_empty() { "OpenSSL gave no reason".to_owned() } else { words })
     }
+}
+
+/// What OpenSSL has put into its error queue; empties the queue. The crate panics at text that is not UTF-8, such as a callback
+/// of the program's may put there, out of a peer's certificate for instance.
+pub fn errors() -> ErrorStack {
+    const SSL_R_SSL_HANDSHAKE_FAILURE: c_int = 229;
+    std::panic::catch_unwind(ErrorStack::get).unwrap_or_else(|_| libssl(SSL_R_SSL_HANDSHAKE_FAILURE))
 }
 
 /// The words of OpenSSL for a fatal alert that the peer has sent.

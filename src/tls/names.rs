@@ -72,7 +72,7 @@ unsafe extern "C" fn choose(ssl: *mut SSL, _user: *mut c_void) -> c_int {
         // Each takes the place of another one with its type of key, so that the first comes last.
         for identity in fitting().rev() {
             if !use_for(ssl, identity) {
-                log!(Error, "the certificate for {name} cannot be used: {}", Cause::openssl());
+                log!(Error, "the certificate for {name:?} cannot be used: {}", Cause::openssl());
                 return 0;
             }
         }
@@ -89,6 +89,11 @@ fn use_for(ssl: &mut SslRef, identity: &Identity) -> bool {
 
 /// Whether the certificate is good for a name; its subject does not count.
 fn carries(identity: &Identity, name: &str) -> bool {
+    // libssl passes on any text of a client's. To X509_check_host a length of 0 means a text that ends with NUL, which this one
+    // does not, and a dot in front means any name below.
+    if name.is_empty() || name.starts_with('.') {
+        return false;
+    }
     let flags = (X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT).bits();
     let (certificate, len) = (identity.own.as_ptr(), name.len());
     // SAFETY: the certificate and `len` bytes at `name` are alive; NULL: nobody asks which of its names it was.

@@ -190,6 +190,8 @@ impl Session {
             SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
+            // A message is a record. Where the context wants shorter ones, libssl gives the connection up at a longer message.
+            SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, PLAINTEXT_MAX as c_long, ptr::null_mut());
             if with.release_buffers {
                 // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
                 SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());
@@ -263,7 +265,7 @@ impl Session {
         let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
         asked(self);
         self.dtlsv1_listen(hello_record);
-        let errors = ErrorStack::get();
+        let errors = cause::errors();
         if asked(self) {
             return Probe::Ours;
         }
@@ -304,7 +306,7 @@ impl Session {
         self.inbound().take_back();
         match (result, error) {
             (1, _) => Progress::Finished,
-            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Progress::Failed(ErrorStack::get()),
+            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Progress::Failed(cause::errors()),
             _ => Progress::Waiting,
         }
     }
@@ -362,7 +364,7 @@ impl Session {
     fn not_opened(&mut self, result: c_int) -> Opened {
         let ssl = self.ssl.as_ptr();
         // Emptied in any case: the program would take what is left there for the cause of its own failures.
-        let why = ErrorStack::get();
+        let why = cause::errors();
         // SAFETY: the SSL is live and the text static; see `awaits_finished`.
         unsafe {
             if CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR" {
@@ -384,7 +386,7 @@ impl Session {
         self.acquire_buffers();
         // SAFETY: the SSL is live, the message is as long as is said.
         let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
-        if written > 0 { Ok(()) } else { Err(ErrorStack::get()) }
+        if written > 0 { Ok(()) } else { Err(cause::errors()) }
     }
 
     /// Bytes of the longest message that fits in a datagram and that libssl takes, once the handshake is over. The client

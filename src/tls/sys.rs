@@ -14,6 +14,7 @@ pub enum BIO_ADDR {}
 
 pub const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
 pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
+pub const SSL_CTRL_SET_MAX_SEND_FRAGMENT: c_int = 52;
 pub const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
 
 /// What SSL_want says when the last call waited for nothing.

@@ -11,6 +11,12 @@ pub mod message_type {
     pub const CLIENT_HELLO: u8 = 1;
     /// HelloVerifyRequest.
     pub const HELLO_VERIFY_REQUEST: u8 = 3;
+    /// Certificate.
+    pub const CERTIFICATE: u8 = 11;
+    /// CertificateVerify.
+    pub const CERTIFICATE_VERIFY: u8 = 15;
+    /// ClientKeyExchange.
+    pub const CLIENT_KEY_EXCHANGE: u8 = 16;
     /// Finished.
     pub const FINISHED: u8 = 20;
 }

@@ -94,7 +94,6 @@ static inline void answer(void *user, dv_endpoint *endpoint, const dv_event *eve
     if (event->kind == DV_EVENT_MESSAGE) {
         if (dv_endpoint_send(endpoint, event->session, event->data, event->len) < 0) {
             printf("cannot answer: %s\n", dv_last_error());
-            dv_endpoint_close(endpoint, event->session);
         }
     } else if (event->kind == DV_EVENT_CLOSED) {
         printf("session closed: %d\n", event->reason);

@@ -7,60 +7,19 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include <arpa/inet.h>
 #include <openssl/ssl.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "dv_dtls.h"
+#include "socket_client.h"
 
-#include "check.h"
-
-enum { PATIENCE_MS = 30000, ROOM = 4096 };
+enum { ROOM = 4096 };
 
 static const unsigned char key[DV_EXPORT_KEY_LEN] = "0123456789abcdef0123456789abcde";
 static const unsigned char other_key[DV_EXPORT_KEY_LEN] = "another";
 
 static int marker;
-
-static uint64_t
-now_us(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
-}
-
-static SSL_CTX *
-context(const char *certs, const char *certificate)
-{
-    SSL_CTX *ctx = SSL_CTX_new(DTLS_method());
-    char file[512], key_file[512];
-
-    snprintf(file, sizeof(file), "%s/ca.pem", certs);
-    CHECK(SSL_CTX_load_verify_locations(ctx, file, NULL) == 1);
-    snprintf(file, sizeof(file), "%s/%s.pem", certs, certificate);
-    snprintf(key_file, sizeof(key_file), "%s/%s.key", certs, certificate);
-    CHECK(dv_ssl_certificate(ctx, file, key_file) == 0);
-    return ctx;
-}
-
-static dv_address
-address(const char *ip, int port)
-{
-    dv_address a;
-
-    memset(&a, 0, sizeof(a));
-    a.v4.sin_family = AF_INET;
-    a.v4.sin_port = htons((uint16_t)port);
-    inet_pton(AF_INET, ip, &a.v4.sin_addr);
-    return a;
-}
 
 /* An open file that has no name. */
 static int
@@ -104,47 +63,6 @@ configure(dv_config *config)
     config->export_timeout_ms = 2000;
 }
 
-/* One of two endpoints that exchange datagrams in memory. */
-struct side {
-    dv_endpoint *endpoint;
-    dv_address address;
-    dv_session session;
-    int opened, closed, reason, messages;
-    void *user;
-};
-
-static int
-carry(struct side *from, struct side *to)
-{
-    dv_datagram out;
-    dv_event event;
-    int all = 0;
-
-    while (dv_endpoint_event(from->endpoint, &event) == 1) {
-        from->user = event.user;
-        from->session = event.session;
-        from->opened += event.kind == DV_EVENT_OPENED;
-        from->messages += event.kind == DV_EVENT_MESSAGE;
-        from->closed += event.kind == DV_EVENT_CLOSED;
-        from->reason = event.reason;
-    }
-    while (dv_endpoint_transmit(from->endpoint, &out, 1, 1) == 1) {
-        out.peer = from->address;
-        out.local = to->address;
-        CHECK(dv_endpoint_receive(to->endpoint, now_us(), &out, 1) == 0);
-        all++;
-    }
-    return all;
-}
-
-static void
-settle(struct side *a, struct side *b)
-{
-    while (carry(a, b) + carry(b, a) > 0)
-        ;
-    carry(a, b);
-}
-
 static void
 talk(struct side *a, struct side *b)
 {
@@ -173,8 +91,7 @@ between_endpoints(const char *certs)
     CHECK(dv_endpoint_new(server_ctx, &config, &server.endpoint) == 0);
     CHECK(dv_endpoint_new(client_ctx, NULL, &client.endpoint) == 0);
     CHECK(dv_endpoint_new(server_ctx, NULL, &empty) == 0);
-    CHECK(dv_endpoint_connect(client.endpoint, now_us(), &server.address.any, sizeof(server.address), "localhost", NULL,
-                              &client.session) == 0);
+    client.session = connect_to(&client, &server, "localhost", NULL);
     settle(&client, &server);
     CHECK(client.opened == 1 && server.opened == 1);
     talk(&client, &server);
@@ -250,12 +167,12 @@ between_endpoints(const char *certs)
 
     /* It is good all the same, from a pipe as well. */
     CHECK(write(pipe_ends[1], bytes, (size_t)len) == len);
-    CHECK(dv_endpoint_import(empty, now_us(), pipe_ends[0], key, sizeof(key), &skipped) == 1 && skipped == 0);
+    CHECK(dv_endpoint_import(empty, now_us, pipe_ends[0], key, sizeof(key), &skipped) == 1 && skipped == 0);
     close(pipe_ends[0]);
     close(pipe_ends[1]);
     old = server.endpoint;
     CHECK(dv_endpoint_export_commit(old) == 0);
-    carry(&server, &client);
+    carry(&server, &client, 0);
     CHECK(server.closed == 1 && server.reason == DV_CLOSED_EXPORTED);
     dv_endpoint_free(old);
     server.endpoint = empty;
@@ -275,10 +192,10 @@ between_endpoints(const char *certs)
     dv_endpoint_free(client.endpoint);
     CHECK(dv_endpoint_new(client_ctx, NULL, &client.endpoint) == 0);
     CHECK(lseek(fd, 0, SEEK_SET) == 0);
-    CHECK(dv_endpoint_import(client.endpoint, now_us(), fd, key, sizeof(key), NULL) == 1);
+    CHECK(dv_endpoint_import(client.endpoint, now_us, fd, key, sizeof(key), NULL) == 1);
     CHECK(lseek(fd, 0, SEEK_END) == 0);
     CHECK(lseek(fd, 0, SEEK_SET) == 0);
-    CHECK(dv_endpoint_import(client.endpoint, now_us(), fd, key, sizeof(key), NULL) == DV_ERR_IMPORT);
+    CHECK(dv_endpoint_import(client.endpoint, now_us, fd, key, sizeof(key), NULL) == DV_ERR_IMPORT);
     close(fd);
     talk(&client, &server);
     CHECK(client.closed == 0);
@@ -326,58 +243,6 @@ close_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
     pthread_mutex_unlock(&seen.lock);
 }
 
-struct client {
-    dv_endpoint *endpoint;
-    dv_session session;
-    dv_address server;
-    int fd, opened, heard, closed;
-};
-
-/* Until what `done` points to is not 0 any more. A message is repeated as long as there is no answer. */
-static void
-client_run(struct client *client, const int *done, const char *message)
-{
-    char bytes[65536];
-    uint64_t end = now_us() + PATIENCE_MS * 1000ull, again = 0;
-
-    while (!*done && now_us() < end) {
-        struct pollfd waiting = { client->fd, POLLIN, 0 };
-        dv_datagram datagram;
-        dv_event event;
-        ssize_t got;
-
-        if (message != NULL && now_us() > again) {
-            CHECK(dv_endpoint_send(client->endpoint, client->session, message, strlen(message)) == 0);
-            again = now_us() + 200000;
-        }
-        while (dv_endpoint_transmit(client->endpoint, &datagram, 1, 1) == 1)
-            (void)!send(client->fd, datagram.data, datagram.len, 0);
-        poll(&waiting, 1, 20);
-        while ((got = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
-            memset(&datagram, 0, sizeof(datagram));
-            datagram.data = bytes;
-            datagram.len = (size_t)got;
-            datagram.peer = client->server;
-            CHECK(dv_endpoint_receive(client->endpoint, now_us(), &datagram, 1) == 0);
-        }
-        CHECK(dv_endpoint_advance(client->endpoint, now_us()) == 0);
-        while (dv_endpoint_event(client->endpoint, &event) == 1) {
-            client->opened += event.kind == DV_EVENT_OPENED;
-            client->closed += event.kind == DV_EVENT_CLOSED;
-            client->heard |= event.kind == DV_EVENT_MESSAGE && message != NULL && event.len == strlen(message)
-                             && memcmp(event.data, message, event.len) == 0;
-        }
-    }
-    CHECK(*done);
-}
-
-static void
-client_echo(struct client *client, const char *message)
-{
-    client->heard = 0;
-    client_run(client, &client->heard, message);
-}
-
 static dv_server *
 server_at(SSL_CTX *ctx, int workers, int *port)
 {
@@ -402,7 +267,6 @@ between_servers(const char *certs)
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     struct client clients[CLIENTS];
     dv_server *old, *new;
-    dv_config config;
     size_t left = 99, skipped = 99;
     int port = 0, fd = file(), pipe_ends[2], i;
 
@@ -410,16 +274,8 @@ between_servers(const char *certs)
     CHECK(dv_server_export(NULL, fd, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_server_export(old, fd, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_server_start(old) == 0);
-    CHECK(dv_config_init(&config, sizeof(config)) == 0);
-    config.accept = 0;
     for (i = 0; i < CLIENTS; i++) {
-        memset(&clients[i], 0, sizeof(clients[i]));
-        CHECK(dv_endpoint_new(client_ctx, &config, &clients[i].endpoint) == 0);
-        clients[i].server = address("127.0.0.1", port);
-        clients[i].fd = socket(AF_INET, SOCK_DGRAM, 0);
-        CHECK(connect(clients[i].fd, &clients[i].server.any, sizeof(clients[i].server.v4)) == 0);
-        CHECK(dv_endpoint_connect(clients[i].endpoint, now_us(), &clients[i].server.any, sizeof(clients[i].server.v4),
-                                  "localhost", NULL, &clients[i].session) == 0);
+        client_begin(&clients[i], client_ctx, port);
         client_run(&clients[i], &clients[i].opened, NULL);
         client_echo(&clients[i], "hello");
     }
@@ -458,8 +314,7 @@ between_servers(const char *certs)
     for (i = 0; i < CLIENTS; i++) {
         client_echo(&clients[i], "again");
         CHECK(clients[i].opened == 1 && clients[i].closed == 0);
-        close(clients[i].fd);
-        dv_endpoint_free(clients[i].endpoint);
+        client_end(&clients[i]);
     }
     /* Freed with an export that nobody has ended. */
     CHECK(ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0);

@@ -4,43 +4,14 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <arpa/inet.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
-#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "dv_dtls.h"
-
-#include "check.h"
-
-enum { PATIENCE_MS = 30000 };
-
-static uint64_t
-now_us(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
-}
-
-static SSL_CTX *
-context(const char *certs, const char *certificate)
-{
-    SSL_CTX *ctx = SSL_CTX_new(DTLS_method());
-    char file[512], key[512];
-
-    snprintf(file, sizeof(file), "%s/ca.pem", certs);
-    CHECK(SSL_CTX_load_verify_locations(ctx, file, NULL) == 1);
-    snprintf(file, sizeof(file), "%s/%s.pem", certs, certificate);
-    snprintf(key, sizeof(key), "%s/%s.key", certs, certificate);
-    CHECK(dv_ssl_certificate(ctx, file, key) == 0);
-    return ctx;
-}
+#include "socket_client.h"
 
 /* Of a client. Not for AES-GCM, whose tags valgrind 3.19 takes for not initialised where `ring` has made them. */
 static SSL_CTX *
@@ -84,10 +55,10 @@ drive(dv_endpoint *endpoint)
     struct sockaddr_in to = { AF_INET, htons(9), { htonl(INADDR_LOOPBACK) }, { 0 } };
 
     CHECK(dv_endpoint_event(endpoint, &event) == DV_ERR_INVALID);
-    CHECK(dv_endpoint_receive(endpoint, now_us(), &datagram, 0) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_receive(endpoint, clock_us(), &datagram, 0) == DV_ERR_INVALID);
     CHECK(dv_endpoint_transmit(endpoint, &datagram, 1, 1) == DV_ERR_INVALID);
-    CHECK(dv_endpoint_advance(endpoint, now_us()) == DV_ERR_INVALID);
-    CHECK(dv_endpoint_connect(endpoint, now_us(), (struct sockaddr *)&to, sizeof(to), NULL, NULL, &session) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_advance(endpoint, clock_us()) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_connect(endpoint, clock_us(), (struct sockaddr *)&to, sizeof(to), NULL, NULL, &session) == DV_ERR_INVALID);
     dv_endpoint_free(endpoint);
 }
 
@@ -133,90 +104,6 @@ close_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
     pthread_mutex_unlock(&seen.lock);
 }
 
-struct client {
-    dv_endpoint *endpoint;
-    dv_session session;
-    dv_address server;
-    int fd;
-    int opened, heard, closed, reason;
-    char last[1500];
-    size_t last_len;
-};
-
-static void
-client_begin(struct client *client, SSL_CTX *ctx, int port)
-{
-    dv_config config;
-
-    memset(client, 0, sizeof(*client));
-    dv_config_init(&config, sizeof(config));
-    config.accept = 0;
-    CHECK(dv_endpoint_new(ctx, &config, &client->endpoint) == 0);
-    client->server.v4.sin_family = AF_INET;
-    client->server.v4.sin_port = htons((uint16_t)port);
-    client->server.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    client->fd = socket(AF_INET, SOCK_DGRAM, 0);
-    CHECK(connect(client->fd, &client->server.any, sizeof(client->server.v4)) == 0);
-    CHECK(dv_endpoint_connect(client->endpoint, now_us(), &client->server.any, sizeof(client->server.v4), "localhost", NULL,
-                              &client->session) == 0);
-}
-
-/* Until what `done` points to is not 0 any more. */
-static void
-client_run(struct client *client, const int *done)
-{
-    char bytes[65536];
-    uint64_t end = now_us() + PATIENCE_MS * 1000ull;
-
-    while (!*done && now_us() < end) {
-        struct pollfd waiting = { client->fd, POLLIN, 0 };
-        dv_datagram datagram;
-        dv_event event;
-        ssize_t got;
-
-        while (dv_endpoint_transmit(client->endpoint, &datagram, 1, 1) == 1) {
-            CHECK(send(client->fd, datagram.data, datagram.len, 0) == (ssize_t)datagram.len);
-        }
-        poll(&waiting, 1, 20);
-        while ((got = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
-            memset(&datagram, 0, sizeof(datagram));
-            datagram.data = bytes;
-            datagram.len = (size_t)got;
-            datagram.peer = client->server;
-            CHECK(dv_endpoint_receive(client->endpoint, now_us(), &datagram, 1) == 0);
-        }
-        CHECK(dv_endpoint_advance(client->endpoint, now_us()) == 0);
-        while (dv_endpoint_event(client->endpoint, &event) == 1) {
-            if (event.kind == DV_EVENT_OPENED) {
-                client->opened = 1;
-            } else if (event.kind == DV_EVENT_MESSAGE) {
-                client->heard = 1;
-                client->last_len = event.len;
-                memcpy(client->last, event.data, event.len);
-            } else {
-                client->closed = 1;
-                client->reason = event.reason;
-            }
-        }
-    }
-    CHECK(*done);
-}
-
-static void
-client_expect(struct client *client, const char *message)
-{
-    client->heard = 0;
-    client_run(client, &client->heard);
-    CHECK(client->last_len == strlen(message) && memcmp(client->last, message, client->last_len) == 0);
-}
-
-static void
-client_end(struct client *client)
-{
-    close(client->fd);
-    dv_endpoint_free(client->endpoint);
-}
-
 static void
 echo(const char *certs, int workers)
 {
@@ -242,7 +129,7 @@ echo(const char *certs, int workers)
     CHECK(dv_server_bind(server, "127.0.0.1", "0") == DV_ERR_INVALID);
 
     client_begin(&client, client_ctx, port);
-    client_run(&client, &client.opened);
+    client_run(&client, &client.opened, NULL);
     CHECK(dv_endpoint_send(client.endpoint, client.session, "hello", 5) == 0);
     client_expect(&client, "hello");
     CHECK(dv_server_send(server, session_seen(), "from outside", 12) == 0);
@@ -255,7 +142,7 @@ echo(const char *certs, int workers)
     CHECK(dv_server_reload(server, ctx) == DV_ERR_INVALID);
     CHECK(dv_server_reload(server, other) == 0);
     CHECK(dv_server_close(server, session_seen()) == 0);
-    client_run(&client, &client.closed);
+    client_run(&client, &client.closed, NULL);
     CHECK(client.reason == DV_CLOSED_BY_PEER);
     CHECK(dv_server_send(server, session_seen(), "late", 4) == DV_ERR_STALE);
     CHECK(dv_server_close(server, session_seen()) == DV_ERR_STALE);
@@ -267,13 +154,13 @@ echo(const char *certs, int workers)
     client_end(&client);
 
     client_begin(&client, client_ctx, port);
-    client_run(&client, &client.opened);
+    client_run(&client, &client.opened, NULL);
     CHECK(dv_session_peer_certificate(client.endpoint, client.session, &certificate) == 1);
     CHECK(EVP_PKEY_get_base_id(X509_get0_pubkey(certificate)) == EVP_PKEY_RSA);
     X509_free(certificate);
     CHECK(dv_server_shutdown(server, 10) == 0);
     CHECK(dv_server_join(server) == 0);
-    client_run(&client, &client.closed);
+    client_run(&client, &client.closed, NULL);
     CHECK(client.reason == DV_CLOSED_BY_PEER);
     client_end(&client);
 
@@ -309,7 +196,7 @@ handed_in(const char *certs)
     CHECK(port == ntohs(address.sin_port));
     CHECK(dv_server_start(server) == 0);
     client_begin(&client, client_ctx, port);
-    client_run(&client, &client.opened);
+    client_run(&client, &client.opened, NULL);
     client_end(&client);
     /* Without a stop: freeing does it. */
     dv_server_free(server);
@@ -354,7 +241,7 @@ forked(const char *certs)
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     client_begin(&client, client_ctx, port);
-    client_run(&client, &client.opened);
+    client_run(&client, &client.opened, NULL);
     client_end(&client);
     dv_server_free(runs);
     dv_server_free(idle);

@@ -31,9 +31,14 @@ impl Link {
         }
     }
 
-    /// The shared one where there is one: not with an OpenSSL that is static.
+    /// The ways that there are: no shared library with an OpenSSL that is static.
+    pub fn available() -> &'static [Link] {
+        if library().join("libdv_dtls.so").exists() { &Link::BOTH } else { &[Link::Static] }
+    }
+
+    /// The shared one where there is one.
     pub fn preferred() -> Link {
-        if library().join("libdv_dtls.so").exists() { Link::Shared } else { Link::Static }
+        Link::available()[0]
     }
 }
 

@@ -1,10 +1,11 @@
 //! dv_ssl_add_certificate
 
 use std::ffi::{c_int, c_void};
+use std::io::{self, Read, Write};
 use std::ptr::{null, null_mut};
 
 use dv_dtls::*;
-use openssl::ssl::{Ssl, SslContext, SslContextBuilder};
+use openssl::ssl::{ErrorCode, Ssl, SslContext, SslContextBuilder, SslStream};
 use openssl_sys::SSL_VERIFY_PEER;
 
 use crate::support::*;
@@ -56,6 +57,72 @@ fn each_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
     // The first that fits is shown.
     let server = server_with(&["wildcard", "named"]).build();
     assert_eq!(shown_to(Some("one.example.test"), &server), "wildcard.example.test");
+}
+
+/// Says one thing, and hears what comes of it.
+#[derive(Debug)]
+struct Stranger {
+    says: Option<Vec<u8>>,
+    heard: usize,
+}
+
+impl Read for Stranger {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let says = self.says.take().ok_or(io::ErrorKind::WouldBlock)?;
+        into[..says.len()].copy_from_slice(&says);
+        Ok(says.len())
+    }
+}
+
+impl Write for Stranger {
+    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        self.heard += datagram.len();
+        Ok(datagram.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A ClientHello that asks for a name, with one cipher suite that fits.
+fn hello_for(name: &[u8]) -> Vec<u8> {
+    let with_length = |bytes: Vec<u8>| [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat();
+    let extension = |number: u8, body: Vec<u8>| [vec![0, number], with_length(body)].concat();
+    let host = [vec![0], with_length(name.to_vec())].concat();
+    let extensions = [
+        extension(0, with_length(host)),
+        extension(10, with_length(vec![0, 0x17])),
+        extension(13, with_length(vec![4, 3])),
+    ];
+    let head = [&[0xfe, 0xfd][..], &[7; 32], &[0, 0], &[0, 2, 0xc0, 0x2b, 1, 0]].concat();
+    let body = [head, with_length(extensions.concat())].concat();
+    let len = (body.len() as u16).to_be_bytes();
+    let message = [&[1, 0, len[0], len[1], 0, 0, 0, 0, 0, 0, len[0], len[1]][..], &body].concat();
+    [vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0], with_length(message)].concat()
+}
+
+#[test]
+fn a_client_may_ask_for_what_is_no_name() {
+    let server = server_with(&["named", "wildcard"]).build();
+    for (name, common) in [
+        (&b"one.example.test"[..], "one.example.test"),
+        (b"", "localhost"),
+        (b".", "localhost"),
+        (b".example.test", "localhost"),
+        (b".one.example.test", "localhost"),
+        (b"*.example.test", "wildcard.example.test"),
+        (b"*", "localhost"),
+        (b"\xff", "localhost"),
+        (&[b'a'; 255], "localhost"),
+    ] {
+        let stranger = Stranger { says: Some(hello_for(name)), heard: 0 };
+        let mut stream = SslStream::new(Ssl::new(&server).unwrap(), stranger).unwrap();
+        assert_eq!(stream.accept().unwrap_err().code(), ErrorCode::WANT_READ, "{name:?}");
+        assert!(stream.get_ref().heard > 500, "{name:?}");
+        let subject = stream.ssl().certificate().unwrap().subject_name().entries().next().unwrap().data().to_owned();
+        assert_eq!(subject.to_string().unwrap(), common, "{name:?}");
+    }
 }
 
 #[test]

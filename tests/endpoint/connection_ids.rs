@@ -6,6 +6,7 @@ mod cids;
 mod contexts;
 mod handshake;
 mod hostile;
+mod last_flight;
 mod lifetime;
 mod moving;
 mod net;

@@ -9,6 +9,7 @@ use dv_dtls::wire::record::{content_type, records};
 use dv_dtls::{CloseReason, Config, Connect, Event, Resumption, Session};
 
 use crate::contexts::*;
+use crate::last_flight::LastFlightLost;
 use crate::net::*;
 
 const SUITES: [&str; 3] =
@@ -154,30 +155,10 @@ fn a_last_flight_that_comes_twice_is_not_answered() {
 /// Nobody but the client can write its Finished anew; however often it does, the answer comes at most every 50 ms.
 #[test]
 fn a_client_that_repeats_its_finished_is_answered_at_intervals() {
-    let quick = || {
-        settings(|s| {
-            s.first_timeout = Duration::from_millis(20);
-            s.longest_timeout = Duration::from_millis(20);
-        })
-    };
-    let mut world = World::new(3);
-    // The client's repetition is libssl's, which goes by the wall clock.
-    world.real = true;
-    let server = world.add(server(), quick());
-    let client = world.add(client(), quick());
-    let (at_server, at_client) = (world.nodes[server].address, world.nodes[client].address);
-    let mut finished = false;
-    world.pass = Box::new(move |(from, _, bytes)| {
-        finished |= *from == at_server && records(bytes).any(|record| record.epoch == 1);
-        !finished
-    });
-    world.connect(client, server);
-    let repeated = |world: &World| -> Vec<Vec<u8>> {
-        let sent = world.sent.iter().filter(|(from, ..)| *from == at_client).flat_map(|(.., bytes)| records(bytes));
-        sent.filter(|record| record.epoch == 1).map(|record| record.bytes.to_vec()).collect()
-    };
-    assert!(world.run(5 * SECOND, |world| repeated(world).len() > 8));
-    let repeated = repeated(&world);
+    let mut lost = LastFlightLost::new(Duration::from_millis(20));
+    let repeated = lost.finished(9);
+    let LastFlightLost { mut world, server, client, .. } = lost;
+    let at_client = world.nodes[client].address;
     world.real = false;
     let resent = |world: &World| world.nodes[server].endpoint.stats().flights_resent_on_repeat;
     for record in &repeated[1..5] {

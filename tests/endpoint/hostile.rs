@@ -103,6 +103,37 @@ fn a_handshake_survives_forged_alerts_and_junk() {
     assert_eq!(world.nodes[server].messages(theirs), [b"after"]);
 }
 
+/// libssl makes room for whatever is announced in the next ten messages: 330 KB for each handshake that anybody begins.
+#[test]
+fn messages_that_no_client_has_get_no_room() {
+    let mut world = World::new(3);
+    let server = world.add(server_with_client_verification(), Config::default());
+    let client = world.add(client_with_certificate(), Config::default());
+    world.connect(client, server);
+    let is_server_hello = |(_, _, bytes): &Datagram| bytes[13] == 2;
+    assert!(world.run(SECOND, |world| world.sent.iter().any(is_server_hello)));
+    let from = world.nodes[client].address;
+    let fragment = |message_type: u8, length: u16, message_seq: u16| {
+        let [high, low] = length.to_be_bytes();
+        vec![message_type, 0, high, low, 0, message_seq as u8, 0, 0, high, low - 1, 0, 0, 1, 0]
+    };
+    let (certificate, verify, key_exchange) = (11, 15, 16);
+    let mut count = 0;
+    // Behind the hello, which is message 1, there may be a certificate, and two messages that are shorter.
+    let ahead = (3..12).map(|message_seq| fragment(certificate, 30_000, message_seq));
+    let short = (5..12).map(|message_seq| fragment(verify, 300, message_seq));
+    let long = (2..5).map(|message_seq| fragment(key_exchange, 30_000, message_seq));
+    let others = [0, 2, 3, 4, 12, 13, 14, 20, 67, 255].map(|message_type| fragment(message_type, 300, 3));
+    let glued = [[fragment(verify, 300, 4), fragment(certificate, 30_000, 5)].concat(), [1; 20].to_vec()];
+    for fragment in ahead.chain(short).chain(long).chain(others).chain(glued) {
+        world.inject(from, server, &record(22, 0, 1 << 30, &fragment));
+        count += 1;
+    }
+    assert_eq!(world.nodes[server].endpoint.stats().records_dropped, count);
+    world.settle();
+    assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
+}
+
 /// DTLSv1_listen of OpenSSL 3.2 and later takes in the whole datagram: <https://github.com/openssl/openssl/pull/28815>.
 #[test]
 fn an_alert_glued_behind_the_hello_ends_nothing() {

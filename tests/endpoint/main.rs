@@ -8,6 +8,7 @@ mod handover;
 mod handshake;
 mod hostile;
 mod interop;
+mod last_flight;
 mod lifetime;
 mod net;
 mod records;

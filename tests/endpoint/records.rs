@@ -9,6 +9,7 @@ use openssl::ssl::{SslContext, SslOptions};
 
 use crate::CID_LEN;
 use crate::contexts::*;
+use crate::last_flight::LastFlightLost;
 use crate::net::*;
 
 /// The content type that an alert seems to have.
@@ -181,31 +182,10 @@ fn the_client_s_flight_backwards() {
 /// but the client can write, brings it back.
 #[test]
 fn a_repeated_finished_is_answered_with_the_last_flight() {
-    let quick = || {
-        settings(|s| {
-            s.first_timeout = Duration::from_millis(100);
-            s.longest_timeout = Duration::from_millis(100);
-        })
-    };
-    let mut world = World::new(3);
-    // The client's repetition is libssl's, which goes by the wall clock.
-    world.real = true;
-    let server = world.add(server(), quick());
-    let client = world.add(client(), quick());
+    let mut lost = LastFlightLost::new(Duration::from_millis(100));
+    let finished = lost.finished(3);
+    let LastFlightLost { mut world, server, client, session } = lost;
     let (at_client, at_server) = (world.nodes[client].address, world.nodes[server].address);
-    let mut opened = false;
-    world.pass = Box::new(move |(from, _, bytes)| {
-        opened |= *from == at_server && records_with(bytes, CID_LEN).any(|record| record.epoch == 1);
-        !opened
-    });
-    let session = world.connect(client, server);
-    assert!(world.run(SECOND, |world| !world.nodes[server].opened().is_empty()));
-    let finished = |world: &World| -> Vec<Vec<u8>> {
-        let sent = sent_by(world, at_client).concat();
-        records_with(&sent, CID_LEN).filter(|record| record.epoch == 1).map(|record| record.bytes.to_vec()).collect()
-    };
-    assert!(world.run(SECOND, |world| finished(world).len() >= 3));
-    let finished = finished(&world);
     let resent = |world: &World| world.nodes[server].endpoint.stats().flights_resent_on_repeat;
     // Those that were seen already, forged ones, and one that is new. (With connection IDs the first is sent again by some
     // clients as it was: see cids.rs.)

@@ -112,7 +112,7 @@ fn c_server(name: &'static str) -> PathBuf {
         let source = root().join("tests/c-servers").join(name).with_extension("c");
         let (object, program) = (directory().join(name).with_extension("o"), directory().join(name));
         compile(&source, &object, &["-Wextra", "-Werror"]);
-        link(&object, &program, Link::Shared);
+        link(&object, &program, Link::preferred());
         program
     };
     built.entry(name).or_insert_with(build).clone()

@@ -77,7 +77,7 @@ fn in_rust() {
 
 #[test]
 fn in_c() {
-    for how in Link::BOTH {
+    for &how in Link::available() {
         let program = directory().join(format!("echo_server-{}", how.name()));
         let object = program.with_extension("o");
         compile(&root().join("c-examples/echo_server.c"), &object, &["-Wextra", "-Werror"]);

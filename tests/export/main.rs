@@ -16,6 +16,7 @@ mod killed;
 #[path = "../endpoint/net.rs"]
 #[allow(dead_code)]
 mod net;
+mod nonces;
 mod server;
 mod settings;
 mod unread;

@@ -7,6 +7,7 @@ mod common;
 #[allow(dead_code)]
 mod contexts;
 mod fleet;
+mod handler;
 mod kernel;
 mod moving;
 mod operation;

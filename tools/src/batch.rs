@@ -115,18 +115,25 @@ impl Inbox {
         Inbox { memory: vec![0; BATCH * STRIDE].into(), controls, trains: Vec::with_capacity(BATCH) }
     }
 
-    /// Takes what waits at a socket, up to [`BATCH`] trains; says how many.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    /// Takes what waits at a socket, up to [`BATCH`] trains; says how many. Only those of `peer` are kept: the socket has its
+    /// port at every address of 127.0.0.0/8, and some server may still be sending to one who had the same port there.
+    pub fn receive(&mut self, socket: &UdpSocket, peer: SocketAddrV4) -> io::Result<usize> {
         // SAFETY: plain C structs for which zeros are valid.
-        let (mut parts, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let (mut names, mut parts, mut headers): (
+            [libc::sockaddr_in; BATCH],
+            [libc::iovec; BATCH],
+            [libc::mmsghdr; BATCH],
+        ) = unsafe { (zeroed(), zeroed(), zeroed()) };
         for (i, room) in self.memory.chunks_exact_mut(STRIDE).enumerate() {
             parts[i] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: ROOM };
+            headers[i].msg_hdr.msg_name = (&raw mut names[i]).cast();
+            headers[i].msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
             headers[i].msg_hdr.msg_iov = &raw mut parts[i];
             headers[i].msg_hdr.msg_iovlen = 1;
             headers[i].msg_hdr.msg_control = (&raw mut self.controls[i]).cast();
             headers[i].msg_hdr.msg_controllen = size_of::<Arriving>() as _;
         }
-        // SAFETY: each header points at a part and at room for control messages that no other header points at, each
+        // SAFETY: each header points at a name, a part and room for control messages that no other header points at, each
         // part at ROOM writable bytes; all live during the call.
         let n = check(unsafe {
             let none = ptr::null_mut();
@@ -137,7 +144,7 @@ impl Inbox {
             n => n? as usize,
         };
         self.trains.clear();
-        for header in &headers[..n] {
+        for (header, name) in headers[..n].iter().zip(&names) {
             let (mut to, mut segment) = (Ipv4Addr::UNSPECIFIED, 0);
             // SAFETY: the header and its control messages are as the kernel has just written them.
             unsafe {
@@ -156,7 +163,8 @@ impl Inbox {
                     control = libc::CMSG_NXTHDR(&header.msg_hdr, control);
                 }
             }
-            let len = header.msg_len as usize;
+            let from = SocketAddrV4::new(u32::from_be(name.sin_addr.s_addr).into(), u16::from_be(name.sin_port));
+            let len = if from == peer { header.msg_len as usize } else { 0 };
             self.trains.push((len, if segment > 0 { segment as usize } else { len.max(1) }, to));
         }
         Ok(n)
@@ -178,17 +186,20 @@ mod tests {
 
     #[test]
     fn trains_arrive_with_their_addresses() {
-        let (here, there) = (bind().unwrap(), bind().unwrap());
+        let (here, there, stranger) = (bind().unwrap(), bind().unwrap(), bind().unwrap());
         let to = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 9), there.local_addr().unwrap().port());
-        let (long, short) = ([7; 250], [8; 3]);
-        let trains = [
-            Train { source: Ipv4Addr::new(127, 0, 0, 2), bytes: &long, segment: 100 },
-            Train { source: Ipv4Addr::new(127, 0, 0, 3), bytes: &short, segment: 3 },
-        ];
-        assert_eq!(send(&here, to, &trains).unwrap(), 2);
+        let source = Ipv4Addr::new(127, 0, 0, 2);
+        let peer = SocketAddrV4::new(source, here.local_addr().unwrap().port());
+        let (long, short, strange) = ([7; 250], [8; 3], [9; 2]);
+        // Neither another port nor another address is the peer's.
+        let elsewhere = Train { source: Ipv4Addr::new(127, 0, 0, 3), bytes: &strange, segment: 2 };
+        assert_eq!(send(&stranger, to, &[Train { source, ..elsewhere }]).unwrap(), 1);
+        let trains =
+            [elsewhere, Train { source, bytes: &long, segment: 100 }, Train { source, bytes: &short, segment: 3 }];
+        assert_eq!(send(&here, to, &trains).unwrap(), 3);
         let (mut inbox, mut lens, until) = (Inbox::new(), Vec::new(), Instant::now() + Duration::from_secs(5));
         while lens.len() < 4 && Instant::now() < until {
-            inbox.receive(&there).unwrap();
+            inbox.receive(&there, peer).unwrap();
             lens.extend(inbox.datagrams().map(|(at, datagram)| (at == *to.ip(), datagram.len(), datagram[0])));
         }
         assert_eq!(lens, [(true, 100, 7), (true, 100, 7), (true, 50, 7), (true, 3, 8)]);

@@ -161,15 +161,25 @@ impl Profile {
         Ok(Profile { context, timer, session: None })
     }
 
-    /// The same, offering `session` for resumption.
+    /// The same, offering `session` for resumption. Each of them gets a copy: libssl lets nobody resume any more what a
+    /// client had that vanished without a goodbye.
     pub fn resuming(self, session: SslSession) -> Self {
-        Profile { session: Some(session), ..self }
+        Profile { session: Some(copy(&session)), ..self }
     }
 
     /// The timer of these clients.
     pub fn timer(&self) -> Timer {
         self.timer
     }
+}
+
+/// A session that shares nothing with this one.
+fn copy(session: &SslSession) -> SslSession {
+    // SAFETY: the session is valid; what comes of it is the caller's.
+    let copy = unsafe { SSL_SESSION_dup(session.as_ptr()) };
+    assert!(!copy.is_null(), "no memory for a session");
+    // SAFETY: it is owned by nobody else.
+    unsafe { SslSession::from_ptr(copy) }
 }
 
 /// How far a handshake has come.
@@ -207,7 +217,7 @@ impl<C: Carrier + 'static> Client<C> {
         ssl.set_connect_state();
         if let Some(session) = &profile.session {
             // SAFETY: the session was made by a client with this very context.
-            unsafe { ssl.set_session(session) }.map_err(|why| why.to_string())?;
+            unsafe { ssl.set_session(&copy(session)) }.map_err(|why| why.to_string())?;
         }
         let method = bio_method();
         // The BIO's data is a thin pointer to a carrier of any kind.
@@ -335,6 +345,7 @@ pub fn client_hello(profile: &Profile) -> Result<Vec<u8>, String> {
 }
 
 unsafe extern "C" {
+    fn SSL_SESSION_dup(session: *const ffi::SSL_SESSION) -> *mut ffi::SSL_SESSION;
     fn DTLS_set_timer_cb(ssl: *mut ffi::SSL, cb: Option<unsafe extern "C" fn(*mut ffi::SSL, c_uint) -> c_uint>);
 }
 

@@ -373,7 +373,7 @@ impl Crowd {
 
     /// Shows each datagram that has come to its member; how many there were.
     fn receive(&mut self, mut each: impl FnMut(usize, &mut Member, &[u8])) -> Result<usize, String> {
-        self.inbox.receive(&self.socket).map_err(|why| format!("receive: {why}"))?;
+        self.inbox.receive(&self.socket, self.to).map_err(|why| format!("receive: {why}"))?;
         let mut count = 0;
         for (to, datagram) in self.inbox.datagrams() {
             let number = (u32::from(to) - u32::from(Ipv4Addr::LOCALHOST)) as usize;

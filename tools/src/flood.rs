@@ -113,7 +113,7 @@ impl Flood {
                 idle = sent == 0;
             }
             for socket in poll.wait(Duration::ZERO).map_err(fail)? {
-                inbox.receive(&sockets[socket]).map_err(fail)?;
+                inbox.receive(&sockets[socket], self.to).map_err(fail)?;
                 for (_, datagram) in inbox.datagrams() {
                     answers.take(datagram, hello.len());
                     heard = Instant::now();

@@ -17,6 +17,12 @@ pub struct Memory {
     pub anonymous: u64,
 }
 
+/// How much memory the system could still give out, in kilobytes.
+pub fn available() -> Option<u64> {
+    let all = fs::read_to_string("/proc/meminfo").ok()?;
+    all.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.split_whitespace().next()?.parse().ok()
+}
+
 impl Process {
     fn file(self, name: &str) -> Result<String, String> {
         let path = format!("/proc/{}/{name}", self.0);

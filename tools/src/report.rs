@@ -89,33 +89,37 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// A line on the terminal that is written over and over; silent when stderr is none.
+/// A line on the terminal that is written over and over; where stderr is none, a line now and then of what takes long.
 pub struct Progress {
     terminal: bool,
     last: Option<Instant>,
 }
 
 impl Progress {
-    const EVERY: Duration = Duration::from_millis(200);
+    const ON_TERMINALS: Duration = Duration::from_millis(200);
+    const ELSEWHERE: Duration = Duration::from_secs(20);
 
     /// Nothing is shown yet.
     pub fn new() -> Self {
-        Progress { terminal: stderr().is_terminal(), last: None }
+        let terminal = stderr().is_terminal();
+        Progress { terminal, last: (!terminal).then(Instant::now) }
     }
 
-    /// Shows the line that `text` makes, a few times a second at most.
+    /// Shows the line that `text` makes, if the last one was long enough ago.
     pub fn show(&mut self, text: impl FnOnce() -> String) {
-        if self.terminal && self.last.is_none_or(|last| last.elapsed() >= Self::EVERY) {
+        let every = if self.terminal { Self::ON_TERMINALS } else { Self::ELSEWHERE };
+        if self.last.is_none_or(|last| last.elapsed() >= every) {
             self.last = Some(Instant::now());
             // A terminal that went away is no reason to stop.
-            let _ = write!(stderr(), "\r\x1b[K{}", text());
+            let _ =
+                if self.terminal { write!(stderr(), "\r\x1b[K{}", text()) } else { writeln!(stderr(), "{}", text()) };
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.last.is_some() {
+        if self.terminal && self.last.is_some() {
             let _ = write!(stderr(), "\r\x1b[K");
         }
     }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, Usage};
-use crate::bench::servers::{Built, Server, Start};
+use crate::bench::servers::{HeapWatch, Server, library_directory};
 use crate::client::{Client, Profile, Timer};
+use crate::common::root;
 use crate::connect::{Plan, connect_all};
 use crate::crowd::{Crowd, Talk};
 use crate::echo::{Exchange, Until, exchange};
@@ -24,9 +26,10 @@ pub const HELP: &str = "\
 soak [--minutes M] [--directory DIR]
   For M minutes (30), wave after wave: clients come, talk, leave, vanish, change their address, come again from their port,
   lose datagrams, and a flood of hellos and forgeries comes beside them. The servers are the Rust example of the server door
-  (target/release/examples/echo_server) and, when there is the document (DV_ORIGINAL_DOC), the original's main on the
-  helpers. A line each minute. Exits with 0 when after the last wave, with nobody there, each server has the descriptors
-  that it had after a tenth of the time, at most 2 MB more of memory, no session and no handshake, and has answered all that was to be answered.";
+  (target/release/examples/echo_server) and the C example of the helpers (build/dtls_server). A line each minute: what is
+  resident, and what malloc has given out. Exits with 0 when after the last wave, with nobody there, each server has the
+  descriptors that it had after a tenth of the time, at most 2 MB more of memory and 64 KB more given out by malloc, no
+  session and no handshake, and has answered all that was to be answered.";
 
 /// Sessions that are silent for so long are closed, and handshakes that take so long given up; a wave leaves nobody who is to
 /// stay alone for so long.
@@ -34,6 +37,9 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// So much more memory is allowed at the end.
 const GROWTH_KB: i64 = 2048;
+
+/// So much more may malloc have given out: what its caches of a thread hold counts as given out.
+const HEAP_GROWTH_KB: i64 = 64;
 
 /// A server has everything that it will keep after ten waves (the helpers grew until the sixth), and a tenth of the time.
 const WARM_UP: (u32, f64) = (10, 0.1);
@@ -43,6 +49,7 @@ struct Subject {
     name: &'static str,
     server: Server,
     metrics: Option<SocketAddr>,
+    heap: HeapWatch,
     warm: Option<State>,
 }
 
@@ -50,6 +57,8 @@ struct Subject {
 #[derive(Clone, Debug, Default)]
 struct State {
     resident_kb: i64,
+    /// What malloc has given out.
+    heap_kb: i64,
     descriptors: usize,
     counters: BTreeMap<String, u64>,
 }
@@ -57,16 +66,11 @@ struct State {
 /// Runs the subcommand.
 pub fn run(mut args: Args) -> Result<bool, Usage> {
     let minutes: f64 = args.or("--minutes", 30.0)?;
-    let directory = args.or("--directory", crate::common::root().join("target/bench"))?;
+    let directory: PathBuf = args.or("--directory", root().join("target/bench"))?;
     args.finish()?;
     let profile = Profile::new(None, Timer::Fast)?;
     let idle = IDLE.as_millis().to_string();
-    let mut subjects = vec![server_door(&idle)?];
-    if let Some(program) = Built::new(&["helpers"], directory)?.get("helpers") {
-        let environment = [("DV_IDLE_TIMEOUT_MS", idle.clone()), ("DV_HANDSHAKE_TIMEOUT_MS", idle)];
-        let start = Start { environment: &environment, ..Start::default() };
-        subjects.push(Subject { name: "helpers", server: program.start(start, &profile)?, metrics: None, warm: None });
-    }
+    let mut subjects = vec![server_door(&directory, &idle)?, helpers(&directory, &idle)?];
     let (began, mut waves, mut told) = (Instant::now(), 0, Instant::now());
     let mut progress = Progress::new();
     while began.elapsed().as_secs_f64() < minutes * 60.0 || waves <= WARM_UP.0 {
@@ -99,10 +103,12 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         let state = subject.rest(&profile)?;
         let warm = subject.warm.clone().unwrap_or_default();
         let (grown, descriptors) = (state.resident_kb - warm.resident_kb, state.descriptors == warm.descriptors);
-        let well = grown <= GROWTH_KB && descriptors && state.is_silent();
+        let heap_grown = state.heap_kb - warm.heap_kb;
+        let well = grown <= GROWTH_KB && heap_grown <= HEAP_GROWTH_KB && descriptors && state.is_silent();
         let report = state.describe(subject.name, waves, began.elapsed());
         report
             .value("grown_kb", grown)
+            .value("heap_grown_kb", heap_grown)
             .value("descriptors_as_before", descriptors)
             .part("gained", state.gained(&warm))
             .value("good", well)
@@ -113,36 +119,58 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 }
 
 /// Starts the example of the server door, with statistics.
-fn server_door(idle: &str) -> Result<Subject, String> {
-    let root = crate::common::root();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+fn server_door(directory: &Path, idle: &str) -> Result<Subject, String> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     let mut command = Command::new(target.join("release/examples/echo_server"));
-    command.args([
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--metrics",
-        "0",
-        "--idle-timeout",
-        idle,
-        "--handshake-timeout",
-        idle,
-    ]);
-    command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["--host", "127.0.0.1", "--port", "0", "--metrics", "0"]);
+    command.args(["--idle-timeout", idle, "--handshake-timeout", idle]);
+    subject("server", command, directory, |said| {
+        let after =
+            |begin: &str| said.lines().find_map(|line| line.strip_prefix(begin)?.trim_end_matches('/').parse().ok());
+        Some((after("listening on ")?, Some(after("metrics at http://")?)))
+    })
+}
+
+/// Starts the example of the helpers, which frees what the library has given up.
+fn helpers(directory: &Path, idle: &str) -> Result<Subject, String> {
+    let mut command = Command::new(library_directory().join("dtls_server"));
+    command.args(["-a", "127.0.0.1", "-p", "0"]);
+    command.envs([("DV_IDLE_TIMEOUT_MS", idle), ("DV_HANDSHAKE_TIMEOUT_MS", idle)]);
+    subject("helpers", command, directory, |said| {
+        let (address, port) = said.trim_end().strip_prefix("server listens on ")?.split_once(" port ")?;
+        Some((format!("{address}:{port}").parse().ok()?, None))
+    })
+}
+
+/// Where a server listens, and where its statistics are.
+type Places = (SocketAddr, Option<SocketAddr>);
+
+/// Starts a server; `told` finds its places in what it says.
+fn subject(
+    name: &'static str,
+    mut command: Command,
+    directory: &Path,
+    told: fn(&str) -> Option<Places>,
+) -> Result<Subject, String> {
+    let heap = HeapWatch::new(directory, name)?;
+    command.envs(heap.environment()).current_dir(root());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|why| format!("{command:?}: {why}; make soak builds it"))?;
-    let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
-    let (mut at, mut metrics) = (None, None);
-    for line in lines.take(2).map_while(Result::ok) {
-        let parse = |text: &str| text.trim_end_matches('/').parse().ok();
-        at = at.or(line.strip_prefix("listening on ").and_then(parse));
-        metrics = metrics.or(line.strip_prefix("metrics at http://").and_then(parse));
+    let mut output = BufReader::new(child.stdout.take().expect("it was piped"));
+    // From here on the process ends in any case.
+    let mut server = Server::new(child, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (mut said, mut metrics) = (String::new(), None);
+    while server.at.port() == 0 {
+        if output.read_line(&mut said).map_err(|why| format!("{command:?}: {why}"))? == 0 {
+            return Err(format!("{command:?} does not say where it listens: {said}"));
+        }
+        if let Some(told) = told(&said) {
+            (server.at, metrics) = told;
+        }
     }
-    let at = at.ok_or(format!("{command:?} does not say where it listens"));
-    // Made first, so that the process ends in any case.
-    let server = Server::new(child, *at.as_ref().unwrap_or(&SocketAddr::from(([127, 0, 0, 1], 0))));
-    at?;
-    Ok(Subject { name: "server", server, metrics, warm: None })
+    // Nobody needs the rest, but it must go somewhere.
+    thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+    Ok(Subject { name, server, metrics, heap, warm: None })
 }
 
 impl Subject {
@@ -150,9 +178,10 @@ impl Subject {
     fn rest(&self, profile: &Profile) -> Result<State, String> {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            // With the helpers somebody must come for what falls due to be done.
+            // With the helpers somebody must come for what falls due to be done, and each call does a part of it.
             let mut crowd = Crowd::new(self.server.at)?;
             crowd.join(1, profile, &mut Progress::new())?;
+            answered(&mut crowd, &[0], TALK, 200)?;
             crowd.leave(0..1)?;
             thread::sleep(Duration::from_millis(200));
             let state = self.state()?;
@@ -167,7 +196,12 @@ impl Subject {
         let counters = self.metrics.map(counters).transpose()?.unwrap_or_default();
         let descriptors =
             fs::read_dir(format!("/proc/{}/fd", process.0)).map_err(|why| format!("descriptors: {why}"))?;
-        Ok(State { resident_kb: process.memory()?.resident as i64, descriptors: descriptors.count(), counters })
+        Ok(State {
+            resident_kb: process.memory()?.resident as i64,
+            heap_kb: (self.heap.bytes()? / 1024) as i64,
+            descriptors: descriptors.count(),
+            counters,
+        })
     }
 }
 
@@ -188,6 +222,7 @@ impl State {
             .float("minutes", elapsed.as_secs_f64() / 60.0)
             .value("waves", waves)
             .value("resident_kb", self.resident_kb)
+            .value("heap_kb", self.heap_kb)
             .value("descriptors", self.descriptors)
             .value("sessions", self.open("dv_sessions"))
             .value("handshakes", self.open("dv_handshakes"))

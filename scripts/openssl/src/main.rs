@@ -1,4 +1,4 @@
-//! openssl-for-tests SERIES DIR HOST: builds OpenSSL of a series (3.6 or 4.0), static libraries and the program, in DIR/install.
+//! openssl-for-tests SERIES DIR HOST: builds OpenSSL of a series (3.6 or 4.0), static libraries, in DIR/install.
 
 use std::env;
 

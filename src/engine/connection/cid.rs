@@ -70,7 +70,7 @@ impl Connection {
     pub(super) fn step_with_cid(&mut self, record: &Record<'_>, now: u64, counters: &Counters) -> bool {
         let mut content = vec![0; record.fragment().len()];
         let plain = self.early().and_then(|early| early.look(record, &mut content));
-        match plain.map(|Plain { content_type, len, .. }| (content_type, &content[..len])) {
+        match plain.map(|Plain { content_type, len }| (content_type, &content[..len])) {
             Some((content_type::HANDSHAKE, content)) => {
                 let ordinary = self.early().and_then(|early| early.take_cid(record, content_type::HANDSHAKE, content));
                 ordinary.into_iter().for_each(|ordinary| self.step_protected(&ordinary, now));

@@ -123,11 +123,12 @@ impl Connection {
             flight.kept_until = now.saturating_add(kept.kept_for);
         }
         Some(Connection {
-            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets, newest: false })),
+            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
             peer: entry.peer,
             state: State::Established,
             why: None,
             client_random: *entry.client_random,
+            hello_seq: 0,
             server: entry.server,
             next_in_clear: 0,
             held: Vec::new(),

@@ -5,8 +5,8 @@ use crate::engine::stats::Counters;
 use crate::tls::cause;
 use crate::tls::session::Progress;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::handshake::{Fragment, message_type};
-use crate::wire::record::{HEADER_LEN, Record, content_type, set_sequence};
+use crate::wire::handshake::{self, Fragment, fragments, message_type};
+use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type, set_sequence};
 
 /// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
 /// be several datagrams, and the network may double them.
@@ -30,12 +30,17 @@ impl Connection {
     pub(super) fn handshake_record(&mut self, now: u64, record: &Record<'_>, counters: &Counters) {
         match (record.epoch, record.content_type) {
             (0, content_type::HANDSHAKE) => {
-                let Some((fragment, _)) = Fragment::parse(record.fragment()) else {
-                    counters.records_dropped.add(1);
-                    return;
-                };
-                if self.server && fragment.message_type == message_type::CLIENT_HELLO && self.flight.due != NEVER {
+                let first = Fragment::parse(record.fragment()).map_or(0, |(fragment, _)| fragment.message_type);
+                if self.server && first == message_type::CLIENT_HELLO && self.flight.due != NEVER {
                     self.repeat(now, counters);
+                    return;
+                }
+                let mut taken = 0;
+                for fragment in fragments(record.fragment()).take_while(|fragment| self.may_say(fragment)) {
+                    taken += handshake::HEADER_LEN + fragment.body.len();
+                }
+                if taken == 0 || taken < record.fragment().len() {
+                    counters.records_dropped.add(1);
                     return;
                 }
                 self.step_in_clear(record.bytes, now);
@@ -68,6 +73,22 @@ impl Connection {
             _ => counters.records_dropped.add(1),
         }
         self.step_held(now, counters);
+    }
+
+    /// Whether the peer may say this in clear (RFC 5246 7.3): a client its hello, then up to three messages, the first of which
+    /// may be its certificate. For each that is not yet due libssl makes room for as much as it says that it has: it would for
+    /// ten, as long as a certificate chain each.
+    fn may_say(&self, fragment: &Fragment<'_>) -> bool {
+        let behind_hello = fragment.message_seq.wrapping_sub(self.hello_seq);
+        match fragment.message_type {
+            _ if !self.server => true,
+            message_type::CLIENT_HELLO => behind_hello == 0,
+            message_type::CERTIFICATE => behind_hello == 1,
+            message_type::CLIENT_KEY_EXCHANGE | message_type::CERTIFICATE_VERIFY => {
+                (1..=3).contains(&behind_hello) && fragment.length <= PLAINTEXT_MAX
+            }
+            _ => false,
+        }
     }
 
     /// Whether the peer's ChangeCipherSpec has come and its Finished has not.

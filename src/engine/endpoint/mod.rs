@@ -274,8 +274,12 @@ impl Endpoint {
         let before = messages.len();
         let heard = seat.connection.receive_record(self.now, record, messages, &self.counters);
         if heard.authentic {
+            // As a rule there is nothing new about where the peer is.
+            let stays = seat.connection.peer() == from && seat.unproven.is_none() && heard.check.is_none();
             self.seats.touch(session);
-            self.locate(session, heard, record.bytes.len(), from, to);
+            if !stays {
+                self.locate(session, heard, record.bytes.len(), from, to);
+            }
         }
         self.settle(session, before);
         heard.authentic
@@ -289,8 +293,19 @@ impl Endpoint {
             seat.opened = true;
             self.open(session);
         }
-        self.announce(session, before);
         let Some(seat) = self.seats.get_mut(session) else { return };
+        // The events of the messages that came in, as far as there is room.
+        let (count, most) = (self.inbox.count(), self.config.settings.max_queued_messages);
+        for number in before..count {
+            if seat.messages_waiting >= most || self.inbox.waiting() > self.config.max_waiting_bytes {
+                self.inbox.truncate(number);
+                self.counters.messages_dropped.add((count - number) as u64);
+                break;
+            }
+            seat.messages_waiting += 1;
+            self.inbox.push(Event::Message { session });
+            self.counters.messages_in.add(1);
+        }
         match seat.connection.state() {
             // It stands still, and may go on.
             State::Closed(CloseReason::Exported) => {}
@@ -299,7 +314,7 @@ impl Endpoint {
             State::Closed(reason) => self.finish(session, reason),
             _ => {
                 self.timers.set(session, seat.deadline());
-                self.note_waiting(session);
+                self.outbox.note(session, seat);
             }
         }
     }
@@ -323,33 +338,6 @@ impl Endpoint {
             self.cids.remove(&std::mem::take(&mut seat.cid));
         }
         self.inbox.push(Event::Opened { session });
-    }
-
-    /// Queues the events of the messages that came in, as far as there is room.
-    fn announce(&mut self, session: Session, before: usize) {
-        let Some(seat) = self.seats.get_mut(session) else { return };
-        let (count, most) = (self.inbox.count(), self.config.settings.max_queued_messages);
-        for number in before..count {
-            if seat.messages_waiting >= most || self.inbox.waiting() > self.config.max_waiting_bytes {
-                self.inbox.truncate(number);
-                self.counters.messages_dropped.add((count - number) as u64);
-                break;
-            }
-            seat.messages_waiting += 1;
-            self.inbox.push(Event::Message { session });
-            self.counters.messages_in.add(1);
-        }
-    }
-
-    fn note_waiting(&mut self, session: Session) {
-        let Some(seat) = self.seats.get_mut(session) else { return };
-        let waiting = seat.connection.waiting();
-        self.outbox.waiting = self.outbox.waiting - seat.bytes_waiting + waiting;
-        seat.bytes_waiting = waiting;
-        if waiting > 0 && !seat.ready {
-            seat.ready = true;
-            self.outbox.ready.push_back(session);
-        }
     }
 
     /// Says goodbye to the peer and ends the session.
@@ -463,8 +451,8 @@ impl Endpoint {
             }
         }
         self.timers.set(session, seat.deadline());
+        self.outbox.note(session, seat);
         self.seats.touch(session);
-        self.note_waiting(session);
         Ok(())
     }
 
@@ -546,7 +534,7 @@ impl Endpoint {
             }
             None => self.outbox.pop()?,
         };
-        self.counters.datagrams_out.add(transmit.datagrams().count() as u64);
+        self.counters.datagrams_out.add(transmit.count() as u64);
         Some(transmit)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Session;
+use super::{Seat, Session};
 use crate::engine::stats::Counters;
 use crate::wire::datagrams::Datagrams;
 
@@ -24,6 +24,11 @@ impl<'a> Transmit<'a> {
     /// The datagrams one by one.
     pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.bytes.chunks(self.segment_size.unwrap_or(self.bytes.len()).max(1))
+    }
+
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        self.segment_size.map_or(1, |segment| self.bytes.len().div_ceil(segment))
     }
 }
 
@@ -50,6 +55,18 @@ impl Outbox {
     /// Whether there is room for so many bytes more.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.waiting + bytes <= self.waiting_max
+    }
+
+    /// Looks at what a connection has to send.
+    #[inline]
+    pub(super) fn note(&mut self, session: Session, seat: &mut Seat) {
+        let waiting = seat.connection.waiting();
+        self.waiting = self.waiting - seat.bytes_waiting + waiting;
+        seat.bytes_waiting = waiting;
+        if waiting > 0 && !seat.ready {
+            seat.ready = true;
+            self.ready.push_back(session);
+        }
     }
 
     /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::BufRead;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions};
 
@@ -223,7 +224,8 @@ fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
         let kept = pair.sides[CLIENT].endpoint.info(session).unwrap().resumption().unwrap();
         if let Some(from) = from {
             pair.connection(from).protection().alert_fatally();
-            pair.sides[from].endpoint.note_waiting(pair.sides[from].session.unwrap());
+            let (endpoint, session) = (&mut pair.sides[from].endpoint, pair.sides[from].session.unwrap());
+            endpoint.settle(session, endpoint.inbox.count());
             pair.carry();
             assert_eq!(pair.sides[1 - from].closed, Some(CloseReason::Failed));
         }
@@ -238,8 +240,8 @@ fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
     }
 }
 
-/// A client that has the keys can send its Finished in clear, before it is due. libssl keeps it, finds it too early once all
-/// before it has come, and fails the handshake, whatever of it comes in its time. Nothing else goes wrong.
+/// A client that has the keys can send its Finished in clear, before it is due. libssl would keep it, find it too early once all
+/// before it has come, and fail the handshake: it does not get to see it.
 #[test]
 fn a_finished_in_clear_before_its_time() {
     let mut pair = Pair::new(SUITES[0]);
@@ -283,7 +285,7 @@ fn a_finished_in_clear_before_its_time() {
     }
     pair.carry();
     let stats = pair.sides[SERVER].endpoint.stats();
-    assert_eq!((stats.handshakes_failed, stats.handshakes_finished), (1, 0));
+    assert_eq!((stats.handshakes_failed, stats.handshakes_finished, stats.records_dropped), (0, 1, 2));
 }
 
 /// How often each of some secrets stands in the writable memory of this process. They are given inverted, so that they
@@ -300,11 +302,9 @@ fn occurrences(inverted: &[Vec<u8>]) -> Vec<usize> {
         // Inverted too, in place, and wiped: it is itself memory that is read.
         bytes.iter_mut().for_each(|byte| *byte = !*byte);
         for (secret, found) in inverted.iter().zip(&mut found) {
-            let first = secret[0];
             let mut rest = &bytes[..read];
-            while let Some(at) = rest.iter().position(|byte| *byte == first) {
-                *found += usize::from(rest[at..].starts_with(secret));
-                rest = &rest[at + 1..];
+            while rest.skip_until(secret[0]).unwrap() > 0 {
+                *found += usize::from(rest.starts_with(&secret[1..]));
             }
         }
         wipe::bytes(&mut bytes);
@@ -315,12 +315,40 @@ fn occurrences(inverted: &[Vec<u8>]) -> Vec<usize> {
 /// Two of these at once would find what the other one has copied to look at it.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// What looks at the memory of the whole process must do so alone.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All suites with tickets, and one without: that they are sealed is the same for all.
+const WITH_TICKETS: [(&str, bool); 4] = [(SUITES[0], true), (SUITES[1], true), (SUITES[2], true), (SUITES[0], false)];
+
+/// The context of a side. A server without tickets keeps its sessions in the context.
+fn of(side: usize, suite: &str, tickets: bool) -> SslContext {
+    context(suite, side == SERVER, |context| {
+        if !tickets {
+            context.set_options(SslOptions::NO_TICKET);
+        }
+    })
+}
+
+/// No copy of master secret, write key and read key is left. libssl writes a session out to seal it in a
+/// ticket, and frees that without wiping it (`construct_stateless_ticket`, looked at up to 4.0.3). In 3.0 something of its
+/// own comes to lie over it; in later versions that one copy may stay, known by being the DER of a session.
+fn assert_nothing_is_left(inverted: &[Vec<u8>], tickets: bool, what: &str) {
+    let octets_in_der = [!0x04, !48];
+    let in_der = [&octets_in_der[..], &inverted[0]].concat();
+    let [master, write, read, in_der] = occurrences(&[inverted, &[in_der]].concat())[..] else { unreachable!() };
+    let excused = if tickets && openssl::version::number() >= 0x3020_0000 { in_der.min(1) } else { 0 };
+    assert_eq!([master - excused, write, read], [0; 3], "{what}, tickets: {tickets}, in DER: {in_der}");
+}
+
 /// Neither in what was freed nor on the stack: master secret, keys of both directions.
 #[test]
 fn no_secret_outlives_its_connection() {
-    let _alone = ALONE.lock().unwrap();
-    for suite in SUITES {
-        let mut pair = Pair::new(suite).open(None);
+    let _alone = alone();
+    for (suite, tickets) in WITH_TICKETS {
+        let mut pair = Pair::of(of(CLIENT, suite, tickets), of(SERVER, suite, tickets), Config::default()).open(None);
         for from in [CLIENT, SERVER] {
             pair.send(from, b"hello").unwrap();
         }
@@ -328,29 +356,29 @@ fn no_secret_outlives_its_connection() {
         let inverted = pair.connection(SERVER).protection().inverted_secrets();
         assert!(occurrences(&inverted).iter().all(|count| *count > 0), "they are not found where they are");
         drop(pair);
-        assert_eq!(occurrences(&inverted), [0; 3], "{suite}");
+        assert_nothing_is_left(&inverted, tickets, suite);
     }
 }
 
 /// Nor in what an export leaves behind, in the process that writes it and in the one that reads it.
 #[test]
 fn no_secret_outlives_its_export() {
-    let _alone = ALONE.lock().unwrap();
-    for (suite, side) in SUITES.into_iter().flat_map(|suite| [(suite, SERVER), (suite, CLIENT)]) {
-        let mut pair = Pair::new(suite).open(None);
+    let _alone = alone();
+    for ((suite, tickets), side) in WITH_TICKETS.into_iter().flat_map(|with| [(with, SERVER), (with, CLIENT)]) {
+        let mut pair = Pair::of(of(CLIENT, suite, tickets), of(SERVER, suite, tickets), Config::default()).open(None);
         pair.send(side, b"hello").unwrap();
         pair.carry();
         let inverted = pair.connection(SERVER).protection().inverted_secrets();
         let key = ExportKey::new([7; ExportKey::LEN]);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         pair.sides[side].endpoint.export(&key, &mut first).unwrap();
-        let mut new = Endpoint::new(context(suite, side == SERVER, |_| {}), Config::default()).unwrap();
+        let mut new = Endpoint::new(of(side, suite, tickets), Config::default()).unwrap();
         new.import(0, Export::read(&mut &first[..], &key).unwrap()).unwrap();
         drop(pair);
         assert!(occurrences(&inverted).iter().all(|count| *count > 0), "{suite}, {side}: the new endpoint has them");
         new.export(&key, &mut second).unwrap();
         drop(new);
-        assert_eq!(occurrences(&inverted), [0; 3], "{suite}, {side}");
+        assert_nothing_is_left(&inverted, tickets, &format!("{suite}, {side}"));
     }
 }
 

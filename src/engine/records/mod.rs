@@ -75,8 +75,6 @@ pub struct Plain {
     pub content_type: u8,
     /// How long it is.
     pub len: usize,
-    /// No record with a higher number had come.
-    pub newest: bool,
 }
 
 /// One direction's piece of the key block.
@@ -162,6 +160,12 @@ impl Records {
             || self.failed > FAILED_MAX
     }
 
+    /// Whether neither `record` nor one with a higher number has come.
+    #[inline]
+    pub fn is_newest(&self, record: &Record<'_>) -> bool {
+        self.window.is_newest(record.sequence)
+    }
+
     /// Seals `content` into `out`, which has [`Records::sealed_len`] bytes. Gives that length, and `None` when there is no
     /// number left.
     #[inline]
@@ -215,12 +219,11 @@ impl Records {
     /// What [`Records::open`] would give, for a record that may have come before, and that is not remembered.
     #[inline]
     pub fn look(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<Plain> {
-        let newest = self.window.is_newest(record.sequence);
         let (content_type, len) = match record.content_type {
             content_type::TLS12_CID => self.open_with_cid(record, out)?,
             content_type => (content_type, self.open_as(By::Peer, record, out)?),
         };
-        Some(Plain { content_type, len, newest })
+        Some(Plain { content_type, len })
     }
 
     /// Opens an ordinary record that one of the two parties has sealed.

@@ -65,7 +65,9 @@ impl Records {
     }
 
     fn go_on_behind(&mut self, skipped: u64, progress: Progress) {
-        self.go_on_from(Used { next: progress.next + skipped, nonces: progress.taken, opened: None });
+        // Behind the last number there is none: whoever gets these records next could not have come so far.
+        let next = (progress.next + skipped).min(SEQUENCE_MAX + 1);
+        self.go_on_from(Used { next, nonces: progress.taken, opened: None });
         self.sealed_blocks = progress.sealed_blocks;
         self.failed = progress.failed;
         self.finished = progress.finished;
@@ -128,6 +130,7 @@ mod tests {
             assert!(records.are_exhausted());
             let left = records.seal(content_type::ALERT, &[1, 0], &mut [0; 100]).is_some();
             assert_eq!(left, next + SKIPPED <= SEQUENCE_MAX);
+            assert!(records.progress().is_possible(), "another process would refuse it, and all that came with it");
         }
     }
 }

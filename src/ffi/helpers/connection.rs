@@ -16,7 +16,7 @@ use super::{address, due, foreign};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::registry::Id;
 use crate::engine::stats::Counters;
-use crate::guard::guard;
+use crate::guard::{guard, is_nested};
 use crate::log::log;
 use crate::net::sys::{self, Descriptor};
 use crate::tls::{bio, fork};
@@ -39,6 +39,8 @@ pub struct State {
     /// The new one has proven itself.
     pub superseded: Cell<bool>,
     pub born: u32,
+    /// What it hangs on.
+    ssl: usize,
     pub connection: RefCell<Connection>,
     /// The socket that its datagrams come through, for what leaves later.
     pub descriptor: Cell<Option<Descriptor>>,
@@ -49,14 +51,23 @@ pub struct State {
 impl Drop for State {
     /// The SSL is being freed, perhaps by the caller with SSL_free: nobody may do what is due for it any more.
     fn drop(&mut self) {
-        let (Some(id), true) = (self.id.get(), self.born == fork::generation()) else { return };
-        if let Some(entry) = shared().settled(|_| Some(id)).get_mut(id) {
+        if self.born != fork::generation() {
+            return;
+        }
+        let mut table = shared().settled(|_| self.id.get());
+        table.forget_ssl(self.ssl);
+        if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
             entry.alive = false;
         }
     }
 }
 
 impl State {
+    /// Whether a call about the connection runs.
+    fn is_in_use(&self) -> bool {
+        self.connection.try_borrow().is_err()
+    }
+
     /// Queues messages for the next reads; those that find no room are dropped.
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
         let mut queue = self.queue.borrow_mut();
@@ -237,6 +248,8 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 ///
 /// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
 ///
+/// In a callback of libssl in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
+///
 /// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
 ///   malloc() or calloc() and whose SSL he made
 ///
@@ -251,9 +264,14 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
-        shared().remove(conn);
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
+            if is_nested() && is_in_use(conn) {
+                log!(Error, "dv_dtls_conn_free: called by a callback in the middle of a call about this connection");
+                sys::set_errno(EBUSY);
+                return;
+            }
+            shared().remove(conn);
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
@@ -263,11 +281,18 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
     });
 }
 
+/// # Safety
+/// `conn` is valid.
+unsafe fn is_in_use(conn: *mut dv_udp_conn_t) -> bool {
+    // SAFETY: by contract.
+    unsafe { !(*conn).ssl.is_null() && STATE.get((*conn).ssl.cast()).is_some_and(State::is_in_use) }
+}
+
 /// Takes `node` out of the list that it hangs in, if any.
 ///
 /// # Safety
 /// `node` is valid; its links are NULL, poison, or valid.
-unsafe fn unlink(node: *mut dv_list_node) {
+pub unsafe fn unlink(node: *mut dv_list_node) {
     // Lists like the Linux kernel's put small numbers into the links of what they have unlinked.
     const POISON_MAX: usize = 4096;
     // SAFETY: by contract; the neighbours are only written to when they really are neighbours.
@@ -297,7 +322,7 @@ unsafe fn unlink(node: *mut dv_list_node) {
 /// - `in_buf`: the datagram; NULL takes the next queued message without one
 /// - `in_len`: its length in bytes
 /// - `fd`: the UDP socket that it came through
-/// - `out_buf`: receives the message
+/// - `out_buf`: receives the message; it may be `in_buf`
 /// - `out_len`: how many bytes there is room for
 /// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
 ///
@@ -334,7 +359,8 @@ pub unsafe extern "C" fn dv_dtls_read(
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
-            let out = std::slice::from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
+            // No slice yet: the program may want the message where the datagram is.
+            let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
             local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
@@ -348,7 +374,7 @@ pub unsafe extern "C" fn dv_dtls_read(
 }
 
 /// # Safety
-/// `conn` is valid and `state` is its.
+/// `conn` is valid and `state` is its; `out` is writable, and may be where `datagram` is.
 unsafe fn read(
     local: &Local,
     now: u64,
@@ -356,7 +382,7 @@ unsafe fn read(
     state: &State,
     datagram: &[u8],
     fd: c_int,
-    out: &mut [u8],
+    out: *mut [u8],
 ) -> c_int {
     if !datagram.is_empty() {
         local.counters.datagrams_in.add(1);
@@ -404,7 +430,8 @@ unsafe fn read(
     if before.0 != phase {
         state.note_descriptor(fd, true);
     }
-    let delivered = deliver(state, &messages, out, &local.counters);
+    // SAFETY: by contract; nobody looks at the datagram any more.
+    let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {
         if let Some(id) = state.id.get() {
@@ -622,6 +649,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
         (*conn).wbio = SSL_get_wbio(ssl).cast();
         let state = State {
             connection: RefCell::new(connection),
+            ssl: ssl as usize,
             context,
             id: Cell::new(None),
             descriptor: Cell::new(None),
@@ -630,6 +658,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
             superseded: Cell::new(false),
             born: fork::generation(),
         };
+        shared().table().ssls.insert(ssl as usize);
         if STATE.set(ssl, state) {
             return conn;
         }

@@ -1,14 +1,14 @@
 //! What falls due: flights that nobody answered, handshakes that take too long, idle connections.
 //!
 //! The helpers have no thread of their own. Each call first does a bounded amount of what is due for the connections that
-//! its thread used last; when nothing is, that is one comparison.
+//! its thread used last, or that a thread has used that is gone; when nothing is, that is two comparisons.
 
 use std::net::SocketAddr;
 
 use libc::MSG_DONTWAIT;
 
-use super::connection::{State, moved, send_waiting};
-use super::shared::{Local, STATE, local, shared};
+use super::connection::{State, moved, send_waiting, unlink};
+use super::shared::{Local, STATE, local, orphans_due, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::{Id, Refusal};
@@ -24,10 +24,16 @@ const LINGER: u64 = 5_000_000;
 /// How soon a connection that must not be given up yet is looked at again.
 const LATER: u64 = 1_000_000;
 
+/// When something is due that this thread may do.
+#[inline]
+pub fn next(local: &Local) -> u64 {
+    local.timers.borrow().next().min(orphans_due())
+}
+
 /// [`run`] for a call that needs the time for nothing else: with no deadline at all there is no look at the clock.
 #[inline]
 pub fn run_now(local: &Local, about: *mut dv_udp_conn_t) {
-    if local.timers.borrow().next() != u64::MAX {
+    if next(local) != u64::MAX {
         run(local, sys::now(), about);
     }
 }
@@ -39,7 +45,7 @@ pub fn run_now(local: &Local, about: *mut dv_udp_conn_t) {
 /// to the next callback.
 #[inline]
 pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
-    if now < local.timers.borrow().next() { 0 } else { run_due(local, now, about) }
+    if now < next(local) { 0 } else { run_due(local, now, about) }
 }
 
 #[cold]
@@ -49,7 +55,8 @@ fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
     }
     let mut done = 0;
     while done < AT_MOST {
-        let Some((id, _)) = local.timers.borrow_mut().pop_due(now) else { break };
+        let own = local.timers.borrow_mut().pop_due(now);
+        let Some(id) = own.map(|(id, _)| id).or_else(|| shared().pop_orphan(now)) else { break };
         done += 1;
         if let Some(work) = Work::begin(id) {
             let spared = work.conn == about || work.conn == local.last.get();
@@ -69,7 +76,9 @@ struct Work {
 impl Work {
     fn begin(id: Id) -> Option<Work> {
         let mut table = shared().table();
-        let entry = table.get_mut(id).filter(|entry| entry.alive && !entry.working && entry.thread == sys::thread())?;
+        table.get(id).filter(|entry| entry.alive && !entry.working && table.is_ours(entry))?;
+        let entry = table.get_mut(id)?;
+        entry.thread = sys::thread();
         entry.working = true;
         Some(Work { id, conn: entry.conn })
     }
@@ -127,11 +136,13 @@ pub fn rearm(local: &Local, now: u64, state: &State, phase: Phase, deadline: u64
 /// Makes room for `peer`, who would be refused otherwise: an idle connection that this thread may touch goes, where that
 /// helps.
 pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
-    let here = sys::thread();
     let last = local.last.get();
-    let may_go =
-        |_, entry: &super::shared::Entry| entry.alive && !entry.working && entry.thread == here && entry.conn != last;
-    let victim = shared().table().victim_where(peer, why, may_go);
+    let victim = {
+        let table = shared().table();
+        table.victim_where(peer, why, |_, entry| {
+            entry.alive && !entry.working && table.is_ours(entry) && entry.conn != last
+        })
+    };
     let Some(work) = victim.and_then(Work::begin) else { return false };
     // SAFETY: as in `run`.
     unsafe {
@@ -161,6 +172,8 @@ pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
             libc::free(conn.cast());
         } else if let Some(oldest) = shared().keep_given_up(conn) {
             local().counters.abandoned_freed.add(1);
+            // It may hang in a list of the caller's still.
+            unlink(&raw mut (*oldest).list);
             libc::free(oldest.cast());
         }
     }

@@ -45,8 +45,8 @@ pub unsafe fn datagrams(wbio: *mut BIO, mtu: u16, peer: SocketAddr) -> Datagrams
 }
 
 /// # Safety
-/// `conn` is valid and has an SSL and BIOs.
-pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: &mut [u8]) -> c_int {
+/// `conn` is valid and has an SSL and BIOs; `out` is writable, and may be where `datagram` is.
+pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: *mut [u8]) -> c_int {
     // SAFETY: by contract.
     unsafe {
         let ssl = (*conn).ssl.cast::<SSL>();
@@ -56,7 +56,7 @@ pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: &m
             BIO_write((*conn).rbio.cast(), datagram.as_ptr().cast(), datagram.len() as c_int);
         }
         ERR_clear_error();
-        let len = SSL_read(ssl, out.as_mut_ptr().cast(), out.len() as c_int);
+        let len = SSL_read(ssl, out.cast(), out.len() as c_int);
         let error = SSL_get_error(ssl, len);
         flush(conn, fd);
         match error {

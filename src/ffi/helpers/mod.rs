@@ -11,6 +11,7 @@ mod cookies;
 mod due;
 mod environment;
 mod foreign;
+mod given_up;
 mod operate;
 mod refusals;
 mod shared;

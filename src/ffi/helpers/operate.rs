@@ -21,7 +21,7 @@ use crate::tls::secret::FleetSecret;
 /// Threads: each has its own answer.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_next_timeout() -> c_int {
-    guard(-1, || match local().timers.borrow().next() {
+    guard(-1, || match due::next(&local()) {
         u64::MAX => -1,
         due => c_int::try_from(due.saturating_sub(sys::now()).div_ceil(1000)).unwrap_or(c_int::MAX),
     })

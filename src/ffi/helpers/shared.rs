@@ -3,18 +3,19 @@
 //! A lock is held for a look-up, never across a call into libssl: its callbacks may call any helper.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openssl::ssl::SslContextRef;
 
 use super::connection::State;
 use super::environment;
+use super::given_up::GivenUp;
 use super::types::dv_udp_conn_t;
 use crate::engine::cookie::CookieJar;
 use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
@@ -25,9 +26,6 @@ use crate::net::sys;
 use crate::tls::scratch::{Scratch, Word};
 use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
-
-/// Structs of connections that the library gave up and that nobody has freed; beyond these the oldest are freed.
-const GIVEN_UP_MAX: usize = 65_536;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
@@ -60,15 +58,32 @@ pub struct Table {
     registry: Registry<Entry>,
     ids: HashMap<usize, Id>,
     directory: Arc<Directory>,
+    /// The SSLs that the library has made and that are alive.
+    pub ssls: HashSet<usize>,
+    /// The threads that use the library.
+    threads: HashSet<u64>,
 }
 
 impl Table {
+    /// Whether this thread may do what is due for a connection: it used it last, or who did is gone.
+    pub fn is_ours(&self, entry: &Entry) -> bool {
+        entry.thread == sys::thread() || !self.threads.contains(&entry.thread)
+    }
+
     /// Puts a connection in, behind those with the same peer.
     pub fn insert(&mut self, peer: SocketAddr, entry: Entry, kind: Kind) -> Id {
         let id = self.registry.insert(peer, entry, kind);
         self.ids.insert(entry.conn as usize, id);
         self.publish(peer);
         id
+    }
+
+    /// An SSL of the library's is gone.
+    pub fn forget_ssl(&mut self, ssl: usize) {
+        self.ssls.remove(&ssl);
+        if self.ssls.is_empty() {
+            self.ssls.shrink_to(KEPT_WHEN_EMPTY);
+        }
     }
 
     fn remove(&mut self, id: Id) {
@@ -120,6 +135,8 @@ pub struct Shared {
     jar: Mutex<CookieJar>,
     settings: Mutex<Arc<Settings>>,
     given_up: Mutex<GivenUp>,
+    /// The deadlines of connections whose thread has ended.
+    orphans: Mutex<TimerQueue>,
     counters: Mutex<AllCounters>,
     /// As many as threads were asking the program's cookie callbacks at once.
     scratches: Mutex<Vec<Scratch>>,
@@ -138,15 +155,17 @@ struct AllCounters {
     gone: Stats,
 }
 
-/// The structs that the library gave up, oldest first.
-#[derive(Default)]
-struct GivenUp {
-    order: VecDeque<(u64, usize)>,
-    number: HashMap<usize, u64>,
-    next: u64,
-}
-
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
+
+/// The next of the deadlines of connections whose thread has ended. Every call looks at it. In the child of a fork it is the
+/// parent's until the first look at the queue.
+static ORPHANS_DUE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// When something is due for a connection whose thread has ended.
+#[inline]
+pub fn orphans_due() -> u64 {
+    ORPHANS_DUE.load(Ordering::Relaxed)
+}
 
 /// What all threads share. After a fork the child gets its own, empty: the old one stays where it is, locked or not.
 pub fn shared() -> &'static Shared {
@@ -164,11 +183,18 @@ fn make(known: *mut Shared) -> &'static Shared {
     let directory = Arc::new(Directory::default());
     let registry = Registry::new(Limits::from(&settings));
     let new = Box::into_raw(Box::new(Shared {
-        table: Mutex::new(Table { registry, ids: HashMap::new(), directory: directory.clone() }),
+        table: Mutex::new(Table {
+            registry,
+            ids: HashMap::new(),
+            directory: directory.clone(),
+            ssls: HashSet::new(),
+            threads: HashSet::new(),
+        }),
         directory,
         jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
+        orphans: Mutex::default(),
         counters: Mutex::default(),
         scratches: Mutex::default(),
         threads: AtomicU32::new(0),
@@ -230,31 +256,12 @@ impl Shared {
 
     /// Remembers a struct that the library gave up. Gives one that is to be freed instead, when there are too many.
     pub fn keep_given_up(&self, conn: *mut dv_udp_conn_t) -> Option<*mut dv_udp_conn_t> {
-        let mut given_up = lock(&self.given_up);
-        let number = given_up.next;
-        given_up.next += 1;
-        given_up.order.push_back((number, conn as usize));
-        given_up.number.insert(conn as usize, number);
-        while given_up.order.len() > GIVEN_UP_MAX {
-            let (number, conn) = given_up.order.pop_front()?;
-            // What its owner has freed stands in the queue only.
-            if given_up.number.get(&conn) == Some(&number) {
-                given_up.number.remove(&conn);
-                return Some(conn as *mut dv_udp_conn_t);
-            }
-        }
-        None
+        lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t)
     }
 
     /// The owner frees a struct that the library had given up.
     pub fn forget_given_up(&self, conn: *mut dv_udp_conn_t) {
-        let GivenUp { order, number, .. } = &mut *lock(&self.given_up);
-        number.remove(&(conn as usize));
-        // Not each time: what is looked at here was given up since the last time.
-        if order.len() > 2 * number.len() + KEPT_WHEN_EMPTY {
-            order.retain(|(given_up, conn)| number.get(conn) == Some(given_up));
-            order.shrink_to(2 * number.len());
-        }
+        lock(&self.given_up).forget(conn as usize);
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
@@ -318,6 +325,25 @@ impl Shared {
         }
     }
 
+    /// A connection whose thread has ended and for which something is due by `now`.
+    pub fn pop_orphan(&self, now: u64) -> Option<Id> {
+        if now < orphans_due() {
+            return None;
+        }
+        let mut orphans = lock(&self.orphans);
+        let due = orphans.pop_due(now);
+        ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
+        due.map(|(id, _)| id)
+    }
+
+    /// A thread ends: what becomes due for its connections is any other thread's.
+    fn leave(&self, deadlines: TimerQueue) {
+        self.table().threads.remove(&sys::thread());
+        let mut orphans = lock(&self.orphans);
+        deadlines.into_deadlines().for_each(|(id, deadline)| orphans.set(id, deadline));
+        ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
+    }
+
     /// The table, once no other thread does what is due for the connection that `find` finds.
     pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
         loop {
@@ -376,6 +402,7 @@ impl Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
         shared.threads.fetch_add(1, Ordering::Relaxed);
+        shared.table().threads.insert(sys::thread());
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             shared,
@@ -395,6 +422,7 @@ impl Drop for Local {
         if self.shared.born != fork::generation() {
             return;
         }
+        self.shared.leave(self.timers.take());
         let mut all = lock(&self.shared.counters);
         all.gone.add(&self.counters);
         all.of_threads.retain(|counters| !Arc::ptr_eq(counters, &self.counters));

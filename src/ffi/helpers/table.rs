@@ -71,7 +71,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             return;
         }
         shared().forget_given_up(conn);
-        // SAFETY: as above; a connection that is added has an SSL that is alive, or none.
+        // SAFETY: as above.
         let state = unsafe { state(conn) };
         let kind = match state.map(|state| state.connection.borrow().state()) {
             None => Kind::Foreign,
@@ -86,11 +86,17 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
     });
 }
 
+/// What the library keeps of a connection, if it has made its SSL. Of a caller's struct that is all that is known: its SSL may
+/// come later, and stand for nothing yet.
+///
 /// # Safety
 /// `conn` is valid.
 unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
-    // SAFETY: by contract.
-    unsafe { if (*conn).ssl.is_null() { None } else { STATE.get((*conn).ssl.cast()) } }
+    // SAFETY: by contract; an SSL of the library's that is alive is followed, and nothing else.
+    unsafe {
+        let ssl = (*conn).ssl;
+        if shared().table().ssls.contains(&(ssl as usize)) { STATE.get(ssl.cast()) } else { None }
+    }
 }
 
 /// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.

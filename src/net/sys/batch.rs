@@ -302,3 +302,35 @@ fn append<T: Copy>(controls: &mut Control, len: &mut usize, level: c_int, kind: 
     }
     *len += space as usize;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// What a kernel without UDP_SEGMENT refuses leaves as single datagrams, in the order of all.
+    #[test]
+    fn what_is_cut_leaves_as_single_datagrams() {
+        let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let at = to.local_addr().unwrap();
+        let mut outbound = Outbound::default();
+        outbound.push(at, None, None, b"first");
+        outbound.push(at, None, Some(4), b"one.two.end");
+        outbound.push(at, None, None, b"last");
+        // The first one is no train: it stays as it is.
+        assert!(!outbound.cut());
+        outbound.advance(1);
+        assert!(outbound.cut() && !outbound.cut());
+        while !outbound.is_empty() {
+            outbound.send(from.as_fd()).unwrap();
+        }
+        for expected in ["one.", "two.", "end", "last"] {
+            let mut buffer = [0; 16];
+            let len = to.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], expected.as_bytes());
+        }
+        assert!(!outbound.cut());
+    }
+}

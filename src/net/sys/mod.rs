@@ -36,14 +36,36 @@ pub fn unix_offset() -> u64 {
     (unix.as_micros() as u64).saturating_sub(now())
 }
 
-/// Sends one datagram.
+/// Runs `call`, in which this thread is not cancelled: that would unwind our frames, which ends the process. It is put off.
+pub fn not_cancelled<R>(call: impl FnOnce() -> R) -> R {
+    unsafe extern "C" {
+        fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+    }
+    const DISABLE: c_int = 1;
+    let mut before = 0;
+    // SAFETY: `before` is writable.
+    unsafe { pthread_setcancelstate(DISABLE, &mut before) };
+    let result = call();
+    // SAFETY: nobody wants to know what it was.
+    unsafe { pthread_setcancelstate(before, ptr::null_mut()) };
+    result
+}
+
+/// Sends one datagram, also when a signal comes while the socket is full.
 ///
 /// # Safety
 /// `to` points to `len` readable bytes.
 pub unsafe fn send_to(fd: c_int, datagram: &[u8], flags: c_int, to: *const sockaddr, len: socklen_t) -> io::Result<()> {
-    // SAFETY: the datagram is a slice, the caller vouches for the address.
-    let sent = unsafe { libc::sendto(fd, datagram.as_ptr().cast(), datagram.len(), flags, to, len) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    loop {
+        // SAFETY: the datagram is a slice, the caller vouches for the address.
+        let sent =
+            not_cancelled(|| unsafe { libc::sendto(fd, datagram.as_ptr().cast(), datagram.len(), flags, to, len) });
+        match io::Error::last_os_error() {
+            _ if sent >= 0 => return Ok(()),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
 }
 
 /// Watches `fd` for input. A descriptor that is watched already stays as it is: only the kernel knows, as a number may

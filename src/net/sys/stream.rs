@@ -165,3 +165,30 @@ fn lock(file: &impl AsRawFd, how: c_int) -> io::Result<()> {
     // SAFETY: the call takes no pointer.
     check(unsafe { libc::flock(file.as_raw_fd(), how) }).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+
+    /// Much more than the socket holds, so that both sides have to wait for the other one.
+    #[test]
+    fn a_descriptor_that_does_not_wait_is_waited_for() {
+        let (near, far) = UnixStream::pair().unwrap();
+        [&near, &far].iter().for_each(|end| end.set_nonblocking(true).unwrap());
+        let sent: Vec<u8> = (0..4_000_000u32).map(|i| (i % 251) as u8).collect();
+        let mut received = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                Sink { fd: near.as_fd(), given_up: &|| false }.write_all(&sent).unwrap();
+                near.shutdown(Shutdown::Write).unwrap();
+            });
+            Source(far.as_fd()).read_to_end(&mut received).unwrap();
+        });
+        assert!(received == sent);
+    }
+}

@@ -152,65 +152,42 @@ pub fn attach_group_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter
     .map(drop)
 }
 
-/// Descriptors that are waited for, by their number among them. The kernel is told what is wanted only when that changes.
+/// Descriptors that are waited for, by their number among them.
+///
+/// With poll, not epoll: who hangs at a socket for good, as epoll does, is called for each datagram that leaves it, which
+/// costs more than to look at a few sockets once for many datagrams.
 pub struct Waiting {
-    epoll: OwnedFd,
-    wanted: Vec<(c_int, u32)>,
-    /// What the last wait has found.
-    found: Vec<libc::epoll_event>,
+    all: Vec<libc::pollfd>,
 }
 
 impl Waiting {
     /// For all of these, of which nothing is wanted yet. They must stay open as long as this is used.
-    pub fn on<'a>(all: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Waiting> {
-        // SAFETY: the call takes no pointer; the descriptor that it makes belongs to nobody else.
-        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
-        let mut waiting = Waiting { epoll, wanted: Vec::new(), found: Vec::new() };
-        for fd in all {
-            waiting.wanted.push((fd.as_raw_fd(), 0));
-            waiting.tell(waiting.wanted.len() - 1, libc::EPOLL_CTL_ADD)?;
-        }
-        Ok(waiting)
+    pub fn on<'a>(all: impl Iterator<Item = BorrowedFd<'a>>) -> Waiting {
+        Waiting { all: all.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 }).collect() }
     }
 
     /// What to wait for from now on: for something to read, for room to write, or for both.
-    pub fn want(&mut self, number: usize, to_read: bool, to_write: bool) -> io::Result<()> {
-        let events = if to_read { libc::EPOLLIN } else { 0 } | if to_write { libc::EPOLLOUT } else { 0 };
-        if self.wanted[number].1 != events as u32 {
-            self.wanted[number].1 = events as u32;
-            self.tell(number, libc::EPOLL_CTL_MOD)?;
-        }
-        Ok(())
-    }
-
-    fn tell(&self, number: usize, operation: c_int) -> io::Result<()> {
-        let (fd, events) = self.wanted[number];
-        let mut event = libc::epoll_event { events, u64: number as u64 };
-        // SAFETY: the pointer is to an event, which the kernel only reads.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) }).map(drop)
+    pub fn want(&mut self, number: usize, to_read: bool, to_write: bool) {
+        self.all[number].events = if to_read { libc::POLLIN } else { 0 } | if to_write { libc::POLLOUT } else { 0 };
     }
 
     /// Waits until one of them is ready, or for so many microseconds, to the millisecond; `u64::MAX`: for ever.
     pub fn wait(&mut self, timeout: u64) -> io::Result<()> {
         let milliseconds = if timeout == u64::MAX { -1 } else { timeout.div_ceil(1000).min(1 << 30) as c_int };
-        self.found.clear();
-        self.found.reserve(self.wanted.len());
-        // SAFETY: there is room for as many events as is said; the kernel fills the first of them and says how many.
-        unsafe {
-            let (room, most) = (self.found.as_mut_ptr(), self.wanted.len() as c_int);
-            match check(libc::epoll_wait(self.epoll.as_raw_fd(), room, most, milliseconds)) {
-                Ok(found) => self.found.set_len(found as usize),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        // SAFETY: the pointer and the length describe `all`, of which the kernel writes the `revents`.
+        let found = check(unsafe { libc::poll(self.all.as_mut_ptr(), self.all.len() as libc::nfds_t, milliseconds) });
+        match found {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.all.iter_mut().for_each(|one| one.revents = 0);
+                Ok(())
             }
+            found => found.map(drop),
         }
-        Ok(())
     }
 
     /// Whether there is something to read, or an error to take.
     pub fn readable(&self, number: usize) -> bool {
-        let readable = (libc::EPOLLIN | libc::EPOLLERR) as u32;
-        self.found.iter().any(|event| event.u64 == number as u64 && event.events & readable != 0)
+        self.all[number].revents & (libc::POLLIN | libc::POLLERR) != 0
     }
 }
 

@@ -29,8 +29,8 @@ impl Worker {
         // Whoever asked reads on until nobody is left to answer.
         drop(packed);
         // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
-        let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()))?;
-        bell.want(BELL, true, false)?;
+        let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()));
+        bell.want(BELL, true, false);
         while !verdict.is_known() && !self.shared.is_stopping() {
             // An export that has been written stays as long as the program thinks about it.
             let left = by.saturating_sub(precise_now());

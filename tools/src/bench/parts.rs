@@ -5,15 +5,16 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::results::{Results, Row};
-use super::servers::{Built, Program, Server, Start};
+use super::servers::{Built, HeapWatch, Program, Server, Start};
 use crate::client::{Client, Profile, Timer};
 use crate::connect::{Plan, connect_all};
 use crate::crowd::{Crowd, Said, Talk};
 use crate::echo::{Until, connected};
 use crate::flood::{Flood, beside};
+use crate::process::available;
 use crate::proxy::{Faults, through};
 use crate::report::Progress;
 
@@ -168,28 +169,29 @@ impl Bench {
 
     /// Server CPU a handshake.
     pub fn handshakes(&mut self) -> Result<(), String> {
-        let counts = if self.quick { (100, 200) } else { (200, 500) };
+        // A round is made of so many turns, so that a server's handshakes of a round are spread over all of it.
+        const TURNS: usize = 5;
+        let counts = if self.quick { (20, 80) } else { (40, 200) };
         let mut progress = Progress::new();
         let mut serving = Vec::new();
         for program in self.programs() {
             serving.push(self.serve(&program, 0, self.start())?);
         }
-        for round in 1..=self.rounds {
-            for serving in &mut serving {
-                progress.show(|| format!("handshakes: round {round}, {}", serving.id));
-                let first = serving.crowd.len();
-                let (full, resumed) = serving.handshakes(counts.0, &self.profile)?;
-                if resumed > 0 {
-                    return Err("a full handshake was none".to_owned());
+        // What a server has never used before costs more. So nothing is noted of the first round.
+        for round in 0..=self.rounds {
+            let mut costs = vec![(0.0, Some(0.0)); serving.len()];
+            for _ in 0..TURNS {
+                for (serving, (full, resumed)) in serving.iter_mut().zip(&mut costs) {
+                    progress.show(|| format!("handshakes: round {round} of {}, {}", self.rounds, serving.id));
+                    let (one, other) = serving.handshakes(counts, &self.profile)?;
+                    *full += one / TURNS as f64;
+                    *resumed = resumed.zip(other).map(|(sum, other)| sum + other / TURNS as f64);
                 }
-                let session = serving.crowd.session(first).ok_or("no session to resume")?;
-                let (short, resumed) = serving.handshakes(counts.1, &self.profile.clone().resuming(session))?;
-                serving.crowd.leave(first..serving.crowd.len())?;
-                // The goodbyes are not to be paid for by the next one.
-                thread::sleep(Duration::from_millis(20));
+            }
+            for (serving, (full, resumed)) in serving.iter().zip(costs).filter(|_| round > 0) {
                 self.note("handshakes", "full", serving.id, full);
-                if resumed == counts.1 {
-                    self.note("handshakes", "resumed", serving.id, short);
+                if let Some(resumed) = resumed {
+                    self.note("handshakes", "resumed", serving.id, resumed);
                 }
             }
         }
@@ -240,20 +242,27 @@ impl Bench {
     pub fn connections(&mut self) -> Result<(), String> {
         /// How many of them talk.
         const TALKERS: usize = 1000;
-        /// A socket for each client is a descriptor for each.
-        const WITH_SOCKETS: usize = 10_000;
         // So long after its last word a connection counts as idle.
         let idle = Duration::from_secs(if self.quick { 2 } else { 6 });
         let counts: &[usize] = if self.quick { &[1_000] } else { &[1_000, 10_000, 100_000] };
         let mut progress = Progress::new();
         for &count in counts {
-            let fits = |program: &Program| program.id != "openssl" || count <= WITH_SOCKETS;
-            let programs: Vec<Program> = self.programs().into_iter().filter(fits).collect();
+            let programs: Vec<Program> = self
+                .programs()
+                .into_iter()
+                .filter(|program| {
+                    let why = self.too_many(program, count);
+                    if let Some(why) = &why {
+                        eprintln!("{} is left out with {} connections: {why}", program.name, thousands(count));
+                    }
+                    why.is_none()
+                })
+                .collect();
             // A thousand each are held at once, to wait once; more of them would not fit beside each other.
             for some in programs.chunks(if count <= 1000 { programs.len() } else { 1 }) {
                 let mut all = Vec::new();
                 for program in some {
-                    progress.show(|| format!("connections: {count} to {}", program.name));
+                    progress.show(|| format!("connections: {} to {}", thousands(count), program.name));
                     // What is made once for all is not counted.
                     let mut serving = self.serve(program, 100, self.start())?;
                     let before = serving.server.process().memory()?;
@@ -277,31 +286,38 @@ impl Bench {
         Ok(())
     }
 
+    /// Why so many connections cannot be made to this server here.
+    fn too_many(&self, program: &Program, count: usize) -> Option<String> {
+        /// A socket for each client is a descriptor for each.
+        const WITH_SOCKETS: usize = 10_000;
+        if program.id == "openssl" && count > WITH_SOCKETS {
+            return Some("it needs a descriptor for each".to_owned());
+        }
+        // What fewer of them took tells how much it will be. The clients who talk need some, too.
+        let each = self.results.get("memory", &thousands(1_000), program.id)?.median();
+        let (needed, there) = (each * count as f64 * 1.1 / 1e6, available()? as f64 / 1e6);
+        (needed > there / 2.0).then(|| format!("it would take {needed:.0} GB, and {there:.0} are there"))
+    }
+
     /// Bytes that malloc has given out for a connection, with the helpers' switch that gives OpenSSL's buffers back, too.
     pub fn heap(&mut self) -> Result<(), String> {
         const COUNT: usize = 2000;
-        let (library, file) = self.built.heap_watch()?;
-        let watch = [("LD_PRELOAD", library.display().to_string()), ("DV_HEAP_FILE", file.display().to_string())];
         for (id, case, more) in [
             ("original", "kB", None),
             ("helpers", "kB", None),
             ("helpers", "kB, buffers given back", Some(("DV_RELEASE_BUFFERS", "1".to_owned()))),
         ] {
             let Some(program) = self.built.get(id).cloned() else { continue };
-            let environment: Vec<(&str, String)> = watch.iter().cloned().chain(more).collect();
+            let watch = HeapWatch::new(&self.built.directory, id)?;
+            let environment: Vec<(&str, String)> = watch.environment().into_iter().chain(more).collect();
             let mut serving = self.serve(&program, 1, Start { environment: &environment, ..self.start() })?;
-            let look = || -> Result<f64, String> {
-                // Two periods of the watch.
-                thread::sleep(Duration::from_millis(250));
-                let text = fs::read_to_string(&file).map_err(|why| format!("{}: {why}", file.display()))?;
-                text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
-            };
-            let before = look()?;
+            let before = watch.bytes()?;
             serving.fill(COUNT + 1, 1, &self.profile)?;
             thread::sleep(Duration::from_millis(1200));
             // Somebody must call the helpers for what falls due to be done.
             serving.crowd.talk(&[0], talk(64, 1), Until::Elapsed(Duration::from_secs(1)))?;
-            self.note("heap", case, id, (look()? - before) / 1024.0 / COUNT as f64);
+            let more = watch.bytes()? as f64 - before as f64;
+            self.note("heap", case, id, more / 1024.0 / COUNT as f64);
         }
         Ok(())
     }
@@ -390,8 +406,24 @@ impl Bench {
 }
 
 impl Serving {
+    /// Lets so many clients come for the first time, so many with the first one's session, and all leave. CPU a handshake in
+    /// microseconds: full, and resumed where the server does that.
+    fn handshakes(&mut self, counts: (usize, usize), profile: &Profile) -> Result<(f64, Option<f64>), String> {
+        let first = self.crowd.len();
+        let (full, resumed) = self.join(counts.0, profile)?;
+        if resumed > 0 {
+            return Err("a full handshake was none".to_owned());
+        }
+        let session = self.crowd.session(first).ok_or("no session to resume")?;
+        let (short, resumed) = self.join(counts.1, &profile.clone().resuming(session))?;
+        self.crowd.leave(first..self.crowd.len())?;
+        // The goodbyes are not to be paid for by the next one.
+        thread::sleep(Duration::from_millis(20));
+        Ok((full, (resumed == counts.1).then_some(short)))
+    }
+
     /// CPU a handshake in microseconds, and how many resumed a session.
-    fn handshakes(&mut self, count: usize, profile: &Profile) -> Result<(f64, usize), String> {
+    fn join(&mut self, count: usize, profile: &Profile) -> Result<(f64, usize), String> {
         let before = self.server.process().cpu()?;
         let resumed = self.crowd.join(count, profile, &mut Progress::new())?;
         Ok(((self.server.process().cpu()? - before) * 1e6 / count as f64, resumed))
@@ -401,17 +433,22 @@ impl Serving {
     /// need more memory than the server; each says something before.
     fn fill(&mut self, count: usize, kept: usize, profile: &Profile) -> Result<(), String> {
         const STEP: usize = 1000;
-        let session = self.crowd.session(0).ok_or("no session to resume")?;
+        // The newest: a server may keep some few sessions only, and a full handshake can take it many times as long.
+        let session = self.crowd.session(self.crowd.len() - 1).ok_or("no session to resume")?;
         let resuming = profile.clone().resuming(session);
-        let mut progress = Progress::new();
+        let (mut progress, began) = (Progress::new(), Instant::now());
         while self.crowd.len() < count {
             let first = self.crowd.len();
             let step = STEP.min(count - first);
-            self.crowd.join(step, &resuming, &mut Progress::new())?;
+            let resumed = self.crowd.join(step, &resuming, &mut Progress::new())?;
             let members: Vec<usize> = (first..first + step).collect();
             self.crowd.talk(&members, talk(64, 1), Until::Messages(1))?;
             self.crowd.forget(first..first + step, |member| member % kept.max(1) == 0);
-            progress.show(|| format!("connections: {} of {count} to {}", first + step, self.id));
+            progress.show(|| {
+                let (number, all, seconds) = (thousands(first + step), thousands(count), began.elapsed().as_secs());
+                let full = if resumed < step { ", with full handshakes" } else { "" };
+                format!("connections: {number} of {all} to {}{full}, {seconds} s", self.id)
+            });
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use crate::client::Profile;
@@ -194,14 +195,36 @@ impl Built {
         let text = output(Command::new(program).arg(connections.to_string()))?;
         text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
     }
+}
 
-    /// What is preloaded into a server so that it writes down what its heap holds, and the file that it writes to.
-    pub fn heap_watch(&self) -> Result<(PathBuf, PathBuf), String> {
-        let file = |name: &str| self.directory.join(name);
+/// Preloaded into a server, it says how many bytes malloc has given out there.
+pub struct HeapWatch {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+impl HeapWatch {
+    /// Makes it in `directory`, for the server of that name.
+    pub fn new(directory: &Path, server: &str) -> Result<Self, String> {
+        let file = |name: &str| directory.join(name);
         let (source, library) = (file("heap.c"), file("heap.so"));
+        fs::create_dir_all(directory).map_err(|why| format!("{}: {why}", directory.display()))?;
         fs::write(&source, include_str!("heap.c")).map_err(|why| format!("{}: {why}", source.display()))?;
         compile(&source, &library, &["-shared", "-fPIC", "-lpthread"])?;
-        Ok((library, file("heap.txt")))
+        Ok(HeapWatch { library, file: file(&format!("heap-{server}.txt")) })
+    }
+
+    /// The environment that a server is started with.
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        [("LD_PRELOAD", self.library.display().to_string()), ("DV_HEAP_FILE", self.file.display().to_string())]
+    }
+
+    /// The bytes that are given out now.
+    pub fn bytes(&self) -> Result<u64, String> {
+        // Two periods of the watch.
+        thread::sleep(Duration::from_millis(250));
+        let text = fs::read_to_string(&self.file).map_err(|why| format!("{}: {why}", self.file.display()))?;
+        text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
     }
 }
 
@@ -299,7 +322,8 @@ impl Drop for Server {
     }
 }
 
-fn library_directory() -> PathBuf {
+/// Where `make` has put libraries and C examples.
+pub fn library_directory() -> PathBuf {
     std::env::var_os("DV_LIBDIR").map_or_else(|| crate::common::root().join("build"), PathBuf::from)
 }
 
