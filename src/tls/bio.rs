@@ -29,16 +29,18 @@ const QUEUE_MAX: usize = 64;
 /// Bytes of headers around a payload, at most.
 const IPV6_UDP_HEADERS: c_long = 40 + 8;
 
-/// What libssl reads: the record that is being received, then what a C caller wrote.
+/// What libssl reads: the record that is being received, then what a C caller wrote. Laid out in this order: what each
+/// record needs comes first.
 #[derive(Default)]
+#[repr(C)]
 pub struct Inbound {
     /// Borrowed from the caller of [`Inbound::lend`] until [`Inbound::take_back`]; NULL when there is none.
     record: Option<NonNull<[u8]>>,
-    queue: VecDeque<Box<[u8]>>,
-    peer: Option<SocketAddr>,
     /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
     /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
     sequence: Option<u64>,
+    queue: VecDeque<Box<[u8]>>,
+    peer: Option<SocketAddr>,
 }
 
 impl Inbound {
@@ -85,8 +87,10 @@ impl Inbound {
     }
 }
 
-/// What libssl wrote: the datagrams of the last flight, kept to be sent again, then those that only wait to leave.
+/// What libssl wrote: the datagrams of the last flight, kept to be sent again, then those that only wait to leave. Laid out
+/// in this order: what each datagram needs comes first.
 #[derive(Default)]
+#[repr(C)]
 pub struct Outbound {
     datagrams: Datagrams,
     /// How many datagrams, from the first on, belong to the last flight.
@@ -94,6 +98,9 @@ pub struct Outbound {
     /// How many have left, and how many bytes of the next one (a C caller may read it in pieces).
     left: usize,
     left_bytes: usize,
+    /// The largest datagram, in bytes of UDP payload.
+    mtu: usize,
+    born: u32,
     /// The handshake goes on: what is written belongs to a flight.
     in_flight: bool,
     /// What is written next begins a new flight: the last one is not needed any more.
@@ -106,10 +113,7 @@ pub struct Outbound {
     /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
     sealed_next: u64,
     sealed_nonces: Vec<u64>,
-    /// The largest datagram, in bytes of UDP payload.
-    mtu: usize,
     peer: Option<SocketAddr>,
-    born: u32,
 }
 
 impl Outbound {

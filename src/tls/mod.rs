@@ -1,4 +1,5 @@
-//! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO.
+//! The only room that calls libssl and libcrypto: contexts, sessions, the datagram BIO. Beside them the little that the
+//! rooms above need of the system: see [`fork`] and [`huge_pages`].
 
 pub mod agreed;
 pub mod bio;
@@ -9,6 +10,7 @@ pub mod context;
 pub mod cookie;
 pub mod ex_data;
 pub mod fork;
+pub mod huge_pages;
 pub mod master_secret;
 pub mod names;
 pub mod peer;

@@ -347,38 +347,45 @@ impl Session {
     pub fn open(&mut self, record: &[u8], messages: &mut Datagrams) -> Opened {
         self.acquire_buffers();
         self.lend(record);
-        let (mut result, mut error) = (0, 0);
+        let mut result = 0;
         // A message is never longer than its record.
         let len = messages.push_with(record.len().min(FRAGMENT_MAX), |room| {
             // SAFETY: the SSL is live, the room is as long as is said.
-            unsafe {
-                clear_errors();
-                result = SSL_read(self.ssl.as_ptr(), room.as_mut_ptr().cast(), room.len() as c_int);
-                if result <= 0 {
-                    error = SSL_get_error(self.ssl.as_ptr(), result);
-                }
-            }
+            result = unsafe { SSL_read(self.ssl.as_ptr(), room.as_mut_ptr().cast(), room.len() as c_int) };
             (result > 0).then_some(result as usize)
         });
         self.inbound().take_back();
-        match error {
-            _ if len => Opened::Message,
-            SSL_ERROR_ZERO_RETURN => Opened::CloseNotify,
-            // SSL_read has no other word for no bytes (openssl#27316).
-            SSL_ERROR_SYSCALL if result == 0 => Opened::Empty,
-            SSL_ERROR_SSL | SSL_ERROR_SYSCALL => Opened::Failed(cause::errors()),
-            _ => Opened::Nothing,
+        if len { Opened::Message } else { self.not_opened(result) }
+    }
+
+    /// Why SSL_read gave no message, as the SSL itself tells it: to see to it that the queue of errors is empty before each
+    /// SSL_read, as SSL_get_error needs it, would cost more than all else that we do for a message.
+    #[cold]
+    fn not_opened(&mut self, result: c_int) -> Opened {
+        let ssl = self.ssl.as_ptr();
+        // Emptied in any case: the program would take what is left there for the cause of its own failures.
+        let why = cause::errors();
+        // SAFETY: the SSL is live and the text static; see `awaits_finished`.
+        unsafe {
+            if CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR" {
+                return Opened::Failed(why);
+            }
+            if SSL_want(ssl) != SSL_NOTHING {
+                return Opened::Nothing;
+            }
+            if SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0 {
+                return Opened::CloseNotify;
+            }
         }
+        // SSL_read has no other word for no bytes (openssl#27316).
+        if result == 0 { Opened::Empty } else { Opened::Failed(why) }
     }
 
     /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
     pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
         self.acquire_buffers();
         // SAFETY: the SSL is live, the message is as long as is said.
-        let written = unsafe {
-            clear_errors();
-            SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int)
-        };
+        let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
         if written > 0 { Ok(()) } else { Err(cause::errors()) }
     }
 

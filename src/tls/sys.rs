@@ -17,6 +17,9 @@ pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 pub const SSL_CTRL_SET_MAX_SEND_FRAGMENT: c_int = 52;
 pub const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
 
+/// What SSL_want says when the last call waited for nothing.
+pub const SSL_NOTHING: c_int = 1;
+
 /// Asked of a security callback: may this protocol version be used?
 pub const SSL_SECOP_VERSION: c_int = 9;
 
@@ -50,6 +53,7 @@ pub const BIO_CTRL_DGRAM_GET_FALLBACK_MTU: c_int = 47;
 pub const BIO_CTRL_DGRAM_GET_MTU_OVERHEAD: c_int = 49;
 
 unsafe extern "C" {
+    pub fn SSL_want(ssl: *const SSL) -> c_int;
     pub fn SSL_is_dtls(ssl: *const SSL) -> c_int;
     pub fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
     /// As in `openssl_sys`, but for a function that is unsafe to call.

@@ -208,3 +208,36 @@ fn a_renegotiation_is_refused() {
         assert!(failure.contains("alert handshake failure"), "{failure}");
     }
 }
+
+/// libssl's word on a connection is only heard where the thread's queue of errors is of no account: the program may have
+/// left errors of its own there.
+#[test]
+fn errors_that_the_program_left_are_not_the_connections() {
+    let plain = client_with(|context| {
+        context.set_options(SslOptions::NO_QUERY_MTU);
+        context.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
+    });
+    let mut pair = Pair::new(endpoint(server()), &plain);
+    pair.handshake(SslStream::connect);
+    pair.carry();
+    let session = pair.events[0].0.session();
+    let leave_errors = || openssl::x509::X509::from_pem(b"none").unwrap_err().put();
+
+    leave_errors();
+    pair.plain.ssl_write(b"forged").unwrap();
+    *pair.pipe.from_plain.borrow_mut()[0].last_mut().unwrap() ^= 1;
+    pair.carry();
+    leave_errors();
+    pair.plain.ssl_write(b"authentic").unwrap();
+    pair.carry();
+    pair.endpoint.send(session, b"answer").unwrap();
+    pair.carry();
+    leave_errors();
+    pair.plain.shutdown().unwrap();
+    pair.carry();
+    let expected = [
+        (Event::Message { session }, b"authentic".to_vec()),
+        (Event::Closed { session, reason: CloseReason::ByPeer }, vec![]),
+    ];
+    assert_eq!(pair.events[1..], expected);
+}

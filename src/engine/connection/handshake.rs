@@ -234,6 +234,9 @@ impl Connection {
         if self.native {
             let early = self.settle_cids();
             self.protection.take_over(self.server, early, finished);
+        } else {
+            // Only records of our own would have to go on with these numbers.
+            self.protection.outbound().take_sealed();
         }
         if let Some(records) = self.protection.records() {
             self.message_max = records.content_max(HEADER_LEN + self.fragment_min + self.message_max);

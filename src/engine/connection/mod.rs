@@ -96,40 +96,41 @@ pub struct Terms {
     pub own: Option<OwnId>,
 }
 
-/// One connection.
+/// One connection. Laid out in this order: what each message needs comes first, in as few cache lines as can be.
+#[repr(C)]
 pub struct Connection {
     protection: Protection,
-    peer: SocketAddr,
     state: State,
-    why: Option<ErrorStack>,
-    /// Of the hello that began it. A repetition has the same, a restarted client another.
-    client_random: [u8; 32],
-    /// Its number among the client's messages.
+    born: u32,
+    padding: u16,
+    /// The number of its hello among the client's messages.
     hello_seq: u16,
     server: bool,
-    /// The number under which libssl sees the next record in clear.
-    next_in_clear: u64,
-    held: Vec<Box<[u8]>>,
-    flight: Flight,
-    handshake_deadline: u64,
-    idle_timeout: u64,
-    /// When the peer was heard last, and when the connection was used last.
-    heard: u64,
-    used: u64,
     release: bool,
     released: bool,
     native: bool,
     require_extended_master_secret: bool,
-    message_max: usize,
-    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(usize, usize)>,
-    fragment_min: usize,
-    born: u32,
     /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
     offers: bool,
-    cid: Box<[u8]>,
-    padding: u16,
     checks: bool,
+    cid: Box<[u8]>,
+    message_max: usize,
+    fragment_min: usize,
+    idle_timeout: u64,
+    /// When the peer was heard last, and when the connection was used last.
+    heard: u64,
+    used: u64,
+    flight: Flight,
+    handshake_deadline: u64,
+    peer: SocketAddr,
+    why: Option<ErrorStack>,
+    /// Of the hello that began it. A repetition has the same, a restarted client another.
+    client_random: [u8; 32],
+    /// The number under which libssl sees the next record in clear.
+    next_in_clear: u64,
+    held: Vec<Box<[u8]>>,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(usize, usize)>,
     /// Records of our own while OpenSSL makes the handshake; see [`cid`].
     early: Option<Box<Records>>,
 }
@@ -145,8 +146,10 @@ pub struct Heard {
     pub check: Option<Check>,
 }
 
-/// When our last flight was sent, and when it is sent again.
+/// When our last flight was sent, and when it is sent again. What each message asks for comes first.
+#[repr(C)]
 struct Flight {
+    kept_until: u64,
     sent: u64,
     due: u64,
     first_timeout: u64,
@@ -154,7 +157,6 @@ struct Flight {
     timeout: u64,
     timeouts: u32,
     repeats: u32,
-    kept_until: u64,
 }
 
 impl Connection {

@@ -4,12 +4,13 @@
 //! look-ups at once. So readers take what they find and then ask whether a writer was at work meanwhile (a seqlock); all
 //! words are atomics, so what they find may be mixed up, but never undefined.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::address::Peer;
+use super::hash::Hash;
+use crate::tls::huge_pages;
 
 /// Slots of the first array. Each following one has twice as many.
 const LEAST_SLOTS: usize = 1024;
@@ -26,7 +27,6 @@ const TRIES: usize = 16;
 /// the size: twice as many of them stay in the processor's caches.
 #[derive(Default)]
 pub struct Directory {
-    hash: RandomState,
     ipv4: Table<1>,
     ipv6: Table<3>,
 }
@@ -36,16 +36,16 @@ impl Directory {
     #[inline]
     pub fn get(&self, peer: SocketAddr) -> Option<u64> {
         match Key::from(peer) {
-            Key::Ipv4(key) => self.ipv4.get(&self.hash, &key),
-            Key::Ipv6(key) => self.ipv6.get(&self.hash, &key),
+            Key::Ipv4(key) => self.ipv4.get(&key),
+            Key::Ipv6(key) => self.ipv6.get(&key),
         }
     }
 
     /// Sets the number of `peer`; 0 takes it out.
     pub fn set(&self, peer: SocketAddr, value: u64) {
         match Key::from(peer) {
-            Key::Ipv4(key) => self.ipv4.set(&self.hash, &key, value),
-            Key::Ipv6(key) => self.ipv6.set(&self.hash, &key, value),
+            Key::Ipv4(key) => self.ipv4.set(&key, value),
+            Key::Ipv6(key) => self.ipv6.set(&key, value),
         }
     }
 }
@@ -95,6 +95,7 @@ impl<const N: usize> Slot<N> {
 
 /// Open addressing over the keys of one size.
 struct Table<const N: usize> {
+    hash: Hash<N>,
     /// Odd while a writer is at work.
     version: AtomicU64,
     /// Which of the arrays is in use. Those before it stay, as a reader may still be there: together they are smaller than it.
@@ -107,6 +108,7 @@ struct Table<const N: usize> {
 impl<const N: usize> Default for Table<N> {
     fn default() -> Table<N> {
         Table {
+            hash: Hash::new(),
             version: AtomicU64::new(0),
             current: AtomicUsize::new(0),
             arrays: [const { OnceLock::new() }; ARRAYS],
@@ -117,8 +119,8 @@ impl<const N: usize> Default for Table<N> {
 
 impl<const N: usize> Table<N> {
     #[inline]
-    fn get(&self, hasher: &RandomState, key: &[u64; N]) -> Option<u64> {
-        let hash = hash(hasher, key);
+    fn get(&self, key: &[u64; N]) -> Option<u64> {
+        let hash = self.hash.of(key);
         for _ in 0..TRIES {
             let version = self.version.load(Ordering::Acquire);
             let value = value_of(self.slots(), hash, key);
@@ -132,21 +134,21 @@ impl<const N: usize> Table<N> {
         value_of(self.slots(), hash, key)
     }
 
-    fn set(&self, hasher: &RandomState, key: &[u64; N], value: u64) {
+    fn set(&self, key: &[u64; N], value: u64) {
         let mut len = self.writer();
         // Four of five slots may be taken: a few steps more cost less than slots that no longer fit into a cache.
         if value != 0 && (*len + 1) * 5 > self.slots().len() * 4 {
-            self.grow(hasher);
+            self.grow();
         }
         let slots = self.slots();
-        let Some(at) = look(slots, hash(hasher, key), key) else { return };
+        let Some(at) = look(slots, self.hash.of(key), key) else { return };
         let taken = slots[at].value() != 0;
         if value == 0 && !taken {
             return;
         }
         self.write(|| {
             if value == 0 {
-                take_out(hasher, slots, at);
+                take_out(&self.hash, slots, at);
             } else {
                 slots[at].fill(key, value);
             }
@@ -174,15 +176,19 @@ impl<const N: usize> Table<N> {
 
     #[inline]
     fn array(&self, number: usize) -> &[Slot<N>] {
-        self.arrays[number].get_or_init(|| (0..LEAST_SLOTS << number).map(|_| Slot::default()).collect())
+        self.arrays[number].get_or_init(|| {
+            let mut slots = huge_pages::vec(LEAST_SLOTS << number);
+            slots.resize_with(LEAST_SLOTS << number, Slot::default);
+            slots.into_boxed_slice()
+        })
     }
 
-    fn grow(&self, hasher: &RandomState) {
+    fn grow(&self) {
         let number = self.current.load(Ordering::Relaxed) + 1;
         let (old, new) = (self.array(number - 1), self.array(number));
         for slot in old.iter().filter(|slot| slot.value() != 0) {
             let key = slot.key();
-            if let Some(at) = look(new, hash(hasher, &key), &key) {
+            if let Some(at) = look(new, self.hash.of(&key), &key) {
                 new[at].fill(&key, slot.value());
             }
         }
@@ -190,18 +196,17 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// Where the search begins. The upper bits of the hash decide: growing then walks both arrays from front to back.
 #[inline]
-fn hash<const N: usize>(hasher: &RandomState, key: &[u64; N]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    key.iter().for_each(|word| hasher.write_u64(*word));
-    hasher.finish()
+fn home<const N: usize>(slots: &[Slot<N>], hash: u64) -> usize {
+    (hash >> (u64::BITS - slots.len().trailing_zeros())) as usize
 }
 
 /// Where `key` is, or the empty slot where it would go. `None` only if what is read is in motion.
 #[inline]
 fn look<const N: usize>(slots: &[Slot<N>], hash: u64, key: &[u64; N]) -> Option<usize> {
-    let mask = slots.len() - 1;
-    (0..slots.len()).map(|step| (hash as usize + step) & mask).find(|at| {
+    let (home, mask) = (home(slots, hash), slots.len() - 1);
+    (0..slots.len()).map(|step| (home + step) & mask).find(|at| {
         let slot = &slots[*at];
         slot.value() == 0 || slot.key.iter().zip(key).all(|(have, want)| have.load(Ordering::Relaxed) == *want)
     })
@@ -213,7 +218,7 @@ fn value_of<const N: usize>(slots: &[Slot<N>], hash: u64, key: &[u64; N]) -> Opt
 }
 
 /// Empties a slot and moves into the hole what had probed its way past it: no look-up may end too early.
-fn take_out<const N: usize>(hasher: &RandomState, slots: &[Slot<N>], mut hole: usize) {
+fn take_out<const N: usize>(hash: &Hash<N>, slots: &[Slot<N>], mut hole: usize) {
     let mask = slots.len() - 1;
     let mut next = hole;
     loop {
@@ -223,7 +228,7 @@ fn take_out<const N: usize>(hasher: &RandomState, slots: &[Slot<N>], mut hole: u
             break;
         }
         let key = slots[next].key();
-        let home = hash(hasher, &key) as usize & mask;
+        let home = home(slots, hash.of(&key));
         if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
             slots[hole].fill(&key, value);
             hole = next;

@@ -4,6 +4,7 @@
 //! probing; removal shifts back what stands behind. At most 5/8 of the slots are taken, and at least 1/8.
 
 use super::hash::Hash;
+use crate::tls::huge_pages;
 
 const LEAST_SLOTS: usize = 16;
 
@@ -82,7 +83,9 @@ impl<const N: usize, V: Copy> Index<N, V> {
     }
 
     fn empty(slots: usize) -> Vec<Slot<N, V>> {
-        vec![Slot { key: [0; N], value: None }; slots]
+        let mut empty = huge_pages::vec(slots);
+        empty.resize(slots, Slot { key: [0; N], value: None });
+        empty
     }
 
     /// Where the search for `key` begins. The upper bits of the hash decide: growing then walks both tables from front to back.

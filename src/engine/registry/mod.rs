@@ -110,8 +110,8 @@ impl Entry {
 pub struct Registry<T> {
     limits: Limits,
     entries: Slab<Entry>,
-    /// By place, apart from the entries: a look-up by address touches nothing else of a connection.
-    values: Vec<Option<T>>,
+    /// By place, apart from the entries, each with its number: a look-up touches nothing else of a connection.
+    values: Vec<Option<(Id, T)>>,
     /// The oldest entry of each peer.
     by_peer: Index<3, Id>,
     /// The detached entry that came last to each address.
@@ -169,13 +169,15 @@ impl<T> Registry<T> {
     /// What was inserted under `id`.
     #[inline]
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.values[self.entries.place(id)? as usize].as_ref()
+        let (holder, value) = self.values.get(id.place() as usize)?.as_ref()?;
+        (*holder == id).then_some(value)
     }
 
     /// What was inserted under `id`, to change it.
     #[inline]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        self.values[self.entries.place(id)? as usize].as_mut()
+        let (holder, value) = self.values.get_mut(id.place() as usize)?.as_mut()?;
+        (*holder == id).then_some(value)
     }
 
     /// The peer of `id`, with flow label 0.
@@ -219,7 +221,7 @@ impl<T> Registry<T> {
         let place = self.entries.insert(Entry { peer, kind, same_peer, idle, in_source, source });
         let at = place as usize;
         self.values.resize_with(self.values.len().max(at + 1), || None);
-        self.values[at] = Some(value);
+        self.values[at] = Some((self.entries.id(place), value));
         match self.by_peer.get(&peer.0).map(Id::place) {
             None => {
                 self.entries[place].same_peer.older = place;
@@ -337,7 +339,7 @@ impl<T> Registry<T> {
         if self.entries.holds_nothing() {
             self.values = Vec::new();
         }
-        value
+        value.map(|(_, value)| value)
     }
 
     /// Who has to go so that `peer` is not refused for this reason, if anybody's going helps.
@@ -392,15 +394,10 @@ impl<T> Registry<T> {
         self.first_that(candidates, may_go)
     }
 
-    fn first_that(
-        &self,
-        mut candidates: impl Iterator<Item = u32>,
-        mut may_go: impl FnMut(Id, &T) -> bool,
-    ) -> Option<Id> {
-        let goes = |place: &u32| {
-            self.values[*place as usize].as_ref().is_some_and(|value| may_go(self.entries.id(*place), value))
-        };
-        candidates.find(goes).map(|place| self.entries.id(place))
+    fn first_that(&self, candidates: impl Iterator<Item = u32>, mut may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
+        candidates
+            .filter_map(|place| self.values[place as usize].as_ref())
+            .find_map(|(id, value)| may_go(*id, value).then_some(*id))
     }
 
     /// Connections that count for the limits, handshakes in progress included.
@@ -430,7 +427,7 @@ impl<T> Registry<T> {
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
-        self.entries.iter().filter_map(|(id, _)| Some((id, self.values[id.place() as usize].as_ref()?)))
+        self.values.iter().flatten().map(|(id, value)| (*id, value))
     }
 
     fn link_idle(&mut self, place: u32) {

@@ -126,13 +126,6 @@ impl<E> Slab<E> {
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut E> {
         self.slots.get_mut(id.place() as usize).filter(|slot| slot.generation == id.generation())?.held.as_mut()
     }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Id, &E)> {
-        self.slots
-            .iter()
-            .zip(0..)
-            .filter_map(|(slot, place)| Some((Id::new(slot.generation, place), slot.held.as_ref()?)))
-    }
 }
 
 /// By a place that is known to be held: the links between entries never lead to an empty one.

@@ -54,7 +54,7 @@ pub unsafe fn begin(
     let answer = |answer: &[u8]| {
         local.counters.datagrams_out.add(1);
         // SAFETY: the key is a sockaddr of that length.
-        let sent = unsafe { sys::send_to(fd, answer, 0, (&raw const *key).cast(), address::length(&peer)) };
+        let sent = unsafe { sys::send_to(fd, answer, 0, (&raw const *key).cast(), address::length(key)) };
         if let Err(error) = sent {
             log!(Debug, "dv_dtls_conn_new: sendto {peer}: {error}");
         }

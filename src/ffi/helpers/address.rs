@@ -1,6 +1,6 @@
 //! Peer addresses between C and Rust.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use libc::{AF_INET, AF_INET6, c_int, sockaddr_in, sockaddr_in6, socklen_t};
 
@@ -29,10 +29,11 @@ pub fn peer(key: &dv_udp_conn_key_t) -> Option<SocketAddr> {
 }
 
 /// How long the address in `key` is. Not what the caller says: his length may still be that of another peer's family.
-pub fn length(peer: &SocketAddr) -> socklen_t {
-    let length = match peer.ip() {
-        IpAddr::V4(_) => size_of::<sockaddr_in>(),
-        IpAddr::V6(_) => size_of::<sockaddr_in6>(),
+pub fn length(key: &dv_udp_conn_key_t) -> socklen_t {
+    // SAFETY: as in `peer`.
+    let length = match c_int::from(unsafe { key.addr.sa_family }) {
+        AF_INET6 => size_of::<sockaddr_in6>(),
+        _ => size_of::<sockaddr_in>(),
     };
     length as socklen_t
 }

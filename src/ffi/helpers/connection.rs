@@ -26,17 +26,12 @@ use crate::wire::hello::ClientHello;
 /// Messages of one connection that wait for the next reads.
 const QUEUE_MAX: usize = 64;
 
-/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it.
+/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it. Laid out in this order:
+/// what each message needs stands together, with the beginning of the connection.
+#[repr(C)]
 pub struct State {
-    pub connection: RefCell<Connection>,
-    /// What it hangs on.
-    ssl: usize,
-    /// The context that it began with: a server name may have led the SSL to another one since.
-    pub context: SslContext,
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
-    /// The socket that its datagrams come through, for what leaves later.
-    pub descriptor: Cell<Option<Descriptor>>,
     /// Messages that came with others in one datagram and wait for the next read.
     pub queue: RefCell<VecDeque<Box<[u8]>>>,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
@@ -44,6 +39,13 @@ pub struct State {
     /// The new one has proven itself.
     pub superseded: Cell<bool>,
     pub born: u32,
+    /// What it hangs on.
+    ssl: usize,
+    pub connection: RefCell<Connection>,
+    /// The socket that its datagrams come through, for what leaves later.
+    pub descriptor: Cell<Option<Descriptor>>,
+    /// The context that it began with: a server name may have led the SSL to another one since.
+    pub context: SslContext,
 }
 
 impl Drop for State {
@@ -97,7 +99,7 @@ pub unsafe fn send_waiting(
     flags: c_int,
     local: &Local,
 ) -> io::Result<()> {
-    let length = address::length(&connection.peer());
+    let length = address::length(key);
     let mut result = Ok(());
     while let Some(datagram) = connection.transmit() {
         // SAFETY: the key is a sockaddr of that length.
@@ -168,7 +170,7 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
         for datagram in sent.iter() {
             local.counters.datagrams_out.add(1);
             // SAFETY: the key is a sockaddr of that length.
-            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(&peer)) };
+            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
             if let Err(error) = sent {
                 log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
                 return fail(error.raw_os_error().unwrap_or(EIO));
@@ -359,7 +361,7 @@ pub unsafe extern "C" fn dv_dtls_read(
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             // No slice yet: the program may want the message where the datagram is.
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            shared().claim(&local, conn);
+            local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -390,13 +392,13 @@ unsafe fn read(
     // Taken and not borrowed: a callback of libssl may read from another connection.
     let mut messages = local.messages.take();
     messages.clear();
-    let (before, phase, deadline);
+    let (before, after);
     {
         let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
         if connection.is_forked() {
             return fail(ENOTCONN);
         }
-        before = connection.state();
+        before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
@@ -421,19 +423,19 @@ unsafe fn read(
                 log!(Warn, "dv_dtls_read: sendto {}: {error}", connection.peer());
             }
         }
-        (phase, deadline) = (connection.state(), connection.deadline());
+        after = (connection.state(), connection.deadline());
     }
-    if before != phase {
-        moved(local, state, before, phase);
+    settle(local, now, state, before, after);
+    let phase = after.0;
+    if before.0 != phase {
         state.note_descriptor(fd, true);
     }
-    due::rearm(local, now, state, phase, deadline);
     // SAFETY: by contract; nobody looks at the datagram any more.
     let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {
         if let Some(id) = state.id.get() {
-            shared().table().touch(id);
+            local.shared.table().touch(id);
         }
         return len;
     }
@@ -449,6 +451,16 @@ unsafe fn read(
             fail(EIO)
         }
         Phase::Closed(_) => DV_CLOSED,
+    }
+}
+
+/// After a call about the connection: what has changed, of where it is and of when it wants to be looked after.
+fn settle(local: &Local, now: u64, state: &State, before: (Phase, u64), after: (Phase, u64)) {
+    if before.0 != after.0 {
+        moved(local, state, before.0, after.0);
+    }
+    if before != after {
+        due::rearm(local, now, state, after.0, after.1);
     }
 }
 
@@ -470,6 +482,7 @@ pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
     let oldest = state.queue.borrow_mut().pop_front();
+    let alone = oldest.is_none() && messages.len() <= 1;
     let mut fresh = messages.iter();
     let mut give = |message: &[u8]| {
         let len = message.len().min(out.len());
@@ -484,7 +497,9 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
         Some(oldest) => give(&oldest),
         None => fresh.next().and_then(&mut give),
     };
-    state.enqueue(fresh, counters);
+    if !alone {
+        state.enqueue(fresh, counters);
+    }
     given
 }
 
@@ -529,7 +544,7 @@ pub unsafe extern "C" fn dv_dtls_write(
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            shared().claim(&local, conn);
+            local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -539,7 +554,7 @@ pub unsafe extern "C" fn dv_dtls_write(
             if state.superseded.get() {
                 return fail(ENOTCONN);
             }
-            let before = connection.state();
+            let before = (connection.state(), connection.deadline());
             if let Err(error) = connection.send(now, message, &local.counters) {
                 return refuse(&connection, error, in_len);
             }
@@ -547,12 +562,9 @@ pub unsafe extern "C" fn dv_dtls_write(
                 log!(Warn, "dv_dtls_write: sendto {}: {error}", connection.peer());
                 return fail(error.raw_os_error().unwrap_or(EIO));
             }
-            let (phase, deadline) = (connection.state(), connection.deadline());
+            let after = (connection.state(), connection.deadline());
             drop(connection);
-            if before != phase {
-                moved(&local, state, before, phase);
-            }
-            due::rearm(&local, now, state, phase, deadline);
+            settle(&local, now, state, before, after);
         }
         in_len as c_int
     })
@@ -600,7 +612,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            shared().claim(&local, conn);
+            local.shared.claim(&local, conn);
             if (*conn).ssl.is_null() {
                 return;
             }

@@ -43,8 +43,14 @@ pub fn run_now(local: &Local, about: *mut dv_udp_conn_t) {
 ///
 /// Inside a callback of libssl, which has called a helper, nothing is done: each of the connections looked after could lead
 /// to the next callback.
+#[inline]
 pub fn run(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
-    if now < next(local) || guard::is_nested() {
+    if now < next(local) { 0 } else { run_due(local, now, about) }
+}
+
+#[cold]
+fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
+    if guard::is_nested() {
         return 0;
     }
     let mut done = 0;

@@ -365,6 +365,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What one thread has for itself.
 pub struct Local {
+    /// What it shares with the others.
+    pub shared: &'static Shared,
     pub timers: RefCell<TimerQueue>,
     /// What the last conn_find or conn_new of this thread gave: it is not given up behind the caller's back.
     pub last: Cell<*mut dv_udp_conn_t>,
@@ -374,7 +376,6 @@ pub struct Local {
     pub messages: RefCell<Datagrams>,
     pub counters: Arc<Counters>,
     pub refusals: super::refusals::Refusals,
-    born: u32,
 }
 
 thread_local! {
@@ -385,10 +386,15 @@ thread_local! {
 /// already, when destructors of the program free connections: then it is for the one call.
 pub fn local() -> Rc<Local> {
     let kept = LOCAL.try_with(|local| match &mut *local.borrow_mut() {
-        Some(local) if local.born == fork::generation() => local.clone(),
-        local => local.insert(Rc::new(Local::new())).clone(),
+        Some(local) if local.shared.born == fork::generation() => local.clone(),
+        local => renew(local),
     });
     kept.unwrap_or_else(|_| Rc::new(Local::new()))
+}
+
+#[cold]
+fn renew(local: &mut Option<Rc<Local>>) -> Rc<Local> {
+    local.insert(Rc::new(Local::new())).clone()
 }
 
 impl Local {
@@ -399,25 +405,25 @@ impl Local {
         shared.table().threads.insert(sys::thread());
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
+            shared,
             timers: RefCell::default(),
             last: Cell::new(ptr::null_mut()),
             claimed: Cell::new(None),
             messages: RefCell::default(),
             counters,
             refusals: Default::default(),
-            born: shared.born,
         }
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        let shared = shared();
-        if shared.born != self.born {
+        // In the child of a fork some other thread may have held the lock.
+        if self.shared.born != fork::generation() {
             return;
         }
-        shared.leave(self.timers.take());
-        let mut all = lock(&shared.counters);
+        self.shared.leave(self.timers.take());
+        let mut all = lock(&self.shared.counters);
         all.gone.add(&self.counters);
         all.of_threads.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
     }

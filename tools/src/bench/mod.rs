@@ -23,7 +23,8 @@ use crate::sys;
 pub const HELP: &str = "\
 bench [--quick] [--parts PART,...] [--servers SERVER,...] [--rounds N] [--directory DIR] [--record FILE]
   Builds and measures servers beside each other, in N rounds (5; 3 with --quick, which takes two minutes):
-    server, server-openssl, endpoint, helpers (the original's main), original, openssl, gnutls, mbedtls, wolfssl, udp
+    server, server-openssl, endpoint, helpers (the original's main), original, calls (the original's system calls
+    without DTLS), openssl, gnutls, mbedtls, wolfssl, udp
   The original is cut out of its document (DV_ORIGINAL_DOC); what cannot be built here is left out, with a line about it.
     messages      server CPU a message, kernel included: sizes, numbers of clients, bursts
     handshakes    server CPU a handshake, full and resumed

@@ -66,12 +66,13 @@ const WOLFSSL: Library = Library {
 /// Name on the command line, name for people, and what it is.
 type Known = (&'static str, &'static str, Kind);
 
-const KNOWN: [Known; 10] = [
+const KNOWN: [Known; 11] = [
     ("server", "server", Kind::Example(&[])),
     ("server-openssl", "server, OpenSSL's records", Kind::Example(&["--openssl-records"])),
     ("endpoint", "endpoint", Kind::Minimal(&OWN)),
     ("helpers", "helpers", Kind::Document),
     ("original", "original program", Kind::Document),
+    ("calls", "its system calls only", Kind::Minimal(&NONE)),
     ("openssl", "OpenSSL", Kind::Minimal(&OPENSSL)),
     ("gnutls", "GnuTLS", Kind::Minimal(&GNUTLS)),
     ("mbedtls", "Mbed TLS", Kind::Minimal(&MBEDTLS)),
