@@ -4,10 +4,9 @@
 use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::Proof;
-use crate::client::{Client, context, socket_at};
+use crate::client::{Client, socket_at};
 use crate::common::succeed;
 use crate::door::{Door, Server, Setup};
 use crate::hellos::{Answer, cookie, hello, put};
@@ -51,14 +50,19 @@ fn hold(door: &Door, setup: &Setup, near: &Place, far: &Place, payload: usize) {
     again.close();
     other.ask(door, b"still here");
 
-    // What one source may have.
+    // What one source may have: its own longest idle connection makes room, and nobody's elsewhere.
     let server = setup.clone().with("DV_MAX_CONNECTIONS_PER_SOURCE", 2).start(door);
-    let mut two = [(); 2].map(|()| Client::connect_from(near.socket(0), near.server(&server)));
-    let mut third = Client::new(&context().build(), near.socket(0), near.server(&server), 1400);
-    third.handshake(Duration::from_millis(1500)).expect_err("the limit is reached");
-    server.says("a source has reached its limit");
-    Client::connect_from(far.socket(0), far.server(&server)).ask(door, b"from elsewhere");
-    two.iter_mut().for_each(|client| client.ask(door, b"a message"));
+    let come = |place: &Place| Client::connect_from(place.socket(0), place.server(&server));
+    let mut elsewhere = come(far);
+    elsewhere.ask(door, b"from elsewhere");
+    let (mut first, mut second) = (come(near), come(near));
+    first.ask(door, b"a message");
+    first.ask(door, b"another");
+    let mut third = come(near);
+    third.ask(door, b"in its place");
+    second.is_closed();
+    server.says("1 idle connections closed: a limit of connections is reached");
+    [elsewhere, first, third].iter_mut().for_each(|client| client.ask(door, b"still here"));
 }
 
 /// Where a client is.
