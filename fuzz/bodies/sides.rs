@@ -194,8 +194,8 @@ impl Exported {
     /// One for each [`Kind::place`].
     fn all() -> Vec<Exported> {
         let kinds = (0..32).map(|place: u8| {
-            let first = (place & 1) * 0x11 | (place >> 1 & 1) << 2 | 0x2a;
-            Kind::from([first, place >> 3 | (place >> 2 & 1) << 2])
+            let first = 0x2a | ((place & 1) * 0x11) | ((place >> 1 & 1) << 2);
+            Kind::from([first, (place >> 3) | ((place >> 2 & 1) << 2)])
         });
         kinds.map(Exported::new).collect()
     }
