@@ -50,16 +50,19 @@ fn hold(door: &Door, setup: &Setup, near: &Place, far: &Place, payload: usize) {
     again.close();
     other.ask(door, b"still here");
 
-    // What one source may have: its longest idle connection makes room, though another source's has been idle for longer.
+    // What one source may have: its own longest idle connection makes room, and nobody's elsewhere.
     let server = setup.clone().with("DV_MAX_CONNECTIONS_PER_SOURCE", 2).start(door);
-    let connect = |place: &Place| {
-        let mut client = Client::connect_from(place.socket(0), place.server(&server));
-        client.ask(door, b"a message");
-        client
-    };
-    let (mut elsewhere, mut idle, mut second, mut third) = (connect(far), connect(near), connect(near), connect(near));
-    idle.is_closed();
-    [&mut elsewhere, &mut second, &mut third].into_iter().for_each(|client| client.ask(door, b"still here"));
+    let come = |place: &Place| Client::connect_from(place.socket(0), place.server(&server));
+    let mut elsewhere = come(far);
+    elsewhere.ask(door, b"from elsewhere");
+    let (mut first, mut second) = (come(near), come(near));
+    first.ask(door, b"a message");
+    first.ask(door, b"another");
+    let mut third = come(near);
+    third.ask(door, b"in its place");
+    second.is_closed();
+    server.says("1 idle connections closed: a limit of connections is reached");
+    [elsewhere, first, third].iter_mut().for_each(|client| client.ask(door, b"still here"));
 }
 
 /// Where a client is.
