@@ -45,13 +45,13 @@ impl Protection {
 
     /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `early` are
     /// those that have stood between it and the wire; `finished` is the number of the peer's Finished.
-    pub fn take_over(&mut self, server: bool, early: Option<Records>, finished: Option<u64>) {
+    pub fn take_over(&mut self, server: bool, early: Option<Box<Records>>, finished: Option<u64>) {
         self.take_keys(server, early, finished);
         wipe::stack();
     }
 
     #[inline(never)]
-    fn take_keys(&mut self, server: bool, early: Option<Records>, finished: Option<u64>) {
+    fn take_keys(&mut self, server: bool, early: Option<Box<Records>>, finished: Option<u64>) {
         let Protection::Openssl(session) = self else { return };
         let ssl = session.ssl();
         let (Some(suite), Some(secrets)) = (Suite::of(ssl), Secrets::of(ssl)) else { return };
@@ -65,7 +65,8 @@ impl Protection {
         let outbound = std::mem::take(session.outbound());
         let records = match early {
             None => Records::new(suite, &secrets, server, used),
-            Some(mut records) => {
+            Some(early) => {
+                let mut records = early.unbox();
                 records.go_on_from(used);
                 records
             }

@@ -347,8 +347,13 @@ fn assert_nothing_is_left(inverted: &[Vec<u8>], tickets: bool, what: &str) {
 #[test]
 fn no_secret_outlives_its_connection() {
     let _alone = alone();
-    for (suite, tickets) in WITH_TICKETS {
-        let mut pair = Pair::of(of(CLIENT, suite, tickets), of(SERVER, suite, tickets), Config::default()).open(None);
+    let ids = [None, Some(ConnectionIds::default())];
+    for ((suite, tickets), connection_ids) in
+        WITH_TICKETS.into_iter().flat_map(|with| ids.clone().map(|ids| (with, ids)))
+    {
+        let what = format!("{suite}, {connection_ids:?}");
+        let config = Config { connection_ids, ..Config::default() };
+        let mut pair = Pair::of(of(CLIENT, suite, tickets), of(SERVER, suite, tickets), config).open(None);
         for from in [CLIENT, SERVER] {
             pair.send(from, b"hello").unwrap();
         }
@@ -356,7 +361,7 @@ fn no_secret_outlives_its_connection() {
         let inverted = pair.connection(SERVER).protection().inverted_secrets();
         assert!(occurrences(&inverted).iter().all(|count| *count > 0), "they are not found where they are");
         drop(pair);
-        assert_nothing_is_left(&inverted, tickets, suite);
+        assert_nothing_is_left(&inverted, tickets, &what);
     }
 }
 
