@@ -183,13 +183,19 @@ impl Settled<'_> {
 }
 
 /// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight message
-/// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert.
+/// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert. The
+/// peer decides how often it asks: behind what waits to leave nothing is added.
 fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
-    let mark = session.outbound().mark();
+    let (mark, waits) = (session.outbound().mark(), session.outbound().waits());
     let opened = session.open(record.bytes, messages);
     match session.outbound().written_since(mark) {
-        None => opened,
-        Some(content_type::ALERT) => Opened::Empty,
+        Some(content_type::ALERT) if !matches!(opened, Opened::Failed(_)) => {
+            if waits {
+                session.outbound().take_back(mark);
+            }
+            Opened::Empty
+        }
+        None | Some(content_type::ALERT) => opened,
         Some(_) => {
             session.outbound().take_back(mark);
             Opened::Finished
@@ -230,7 +236,10 @@ impl Native {
             (content_type::HANDSHAKE, message) => match Fragment::parse(message).map(|(first, _)| first.message_type) {
                 Some(message_type::FINISHED) => Opened::Finished,
                 Some(message_type::CLIENT_HELLO | message_type::HELLO_REQUEST) => {
-                    self.alert(WARNING, NO_RENEGOTIATION);
+                    // The peer decides how often it asks, the program when it is answered.
+                    if !self.outbound.waits() {
+                        self.alert(WARNING, NO_RENEGOTIATION);
+                    }
                     Opened::Empty
                 }
                 _ => Opened::Empty,
