@@ -231,7 +231,9 @@ impl Shared {
 
     /// Asks the cookie callbacks of a program that has its own. They may call helpers: no lock is held meanwhile.
     pub fn ask_program(&self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> Word {
-        let kept = lock(&self.scratches).pop().filter(|scratch| scratch.suits(context));
+        // In two steps: what does not suit is freed without the lock.
+        let kept = lock(&self.scratches).pop();
+        let kept = kept.filter(|scratch| scratch.suits(context));
         let Some(scratch) = kept.or_else(|| Scratch::new(context).ok()) else { return Word::Nothing };
         let (word, again) = scratch.ask(context, peer, hello_record);
         lock(&self.scratches).extend(again);
