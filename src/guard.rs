@@ -1,9 +1,10 @@
-//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end.
+//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end. And what a
+//! panic leaves behind: nothing half done.
 
 use std::cell::Cell;
 use std::io::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once};
 
 use crate::log::{self, log};
 use crate::net::sys;
@@ -37,6 +38,11 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
         }
         result
     })
+}
+
+/// Locks. A panic leaves nothing half done, so the data behind a poisoned lock is as good as any.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Whether the exported function that runs was called by a callback that libssl calls, inside another one.

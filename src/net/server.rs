@@ -21,6 +21,7 @@ use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
+use crate::guard::lock;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
@@ -303,7 +304,7 @@ impl Server {
     pub fn join(&self) -> Result<(), Error> {
         self.refuse_in_a_child()?;
         self.refuse_in_a_handler()?;
-        let _others_wait = self.joining.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _others_wait = lock(&self.joining);
         let handles = self.lock().take_handles();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
         let outcomes: Vec<_> = handles.into_iter().map(JoinHandle::join).collect();
@@ -332,7 +333,7 @@ impl Server {
     /// what they have. The secret's file is read again. The context must be another one than that in use.
     pub fn reload(&self, context: SslContext) -> Result<(), Error> {
         self.refuse_in_a_child()?;
-        let mut current = self.context.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut current = lock(&self.context);
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
@@ -374,7 +375,7 @@ impl Server {
     }
 
     pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Arc<Verdict>>> {
-        self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.export)
     }
 
     pub(super) fn export_timeout(&self) -> Duration {
@@ -399,7 +400,7 @@ impl Server {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 }
 

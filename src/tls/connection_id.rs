@@ -16,7 +16,7 @@ use super::cause::{Cause, with_clean_queue};
 use super::ex_data::Slot;
 use super::master_secret;
 use super::sys::SSL_get_ciphers;
-use crate::guard::guard;
+use crate::guard::{guard, lock};
 
 /// The extensions' numbers.
 const CONNECTION_ID: c_uint = 54;
@@ -69,7 +69,7 @@ static PREPARING: Mutex<()> = Mutex::new(());
 /// Lets sessions that are made with `context` from now on use the extensions, if they [`offer`] something.
 pub fn prepare(context: &SslContextRef) -> Result<(), Cause> {
     let context = context.as_ptr();
-    let _alone = PREPARING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = lock(&PREPARING);
     with_clean_queue(|| {
         // SAFETY: the context is live, and no other thread is here; the callbacks take what libssl gives them.
         unsafe {

@@ -14,7 +14,7 @@ use openssl_sys::*;
 use super::ex_data::Slot;
 use super::session::{Asked, Parameters, Probe, Session, cookie_asked};
 use super::sys::{set_cookie_generate_cb, set_cookie_verify_cb};
-use crate::guard::guard;
+use crate::guard::{guard, lock};
 use crate::wire::hello;
 
 pub type Generate = unsafe extern "C" fn(*mut SSL, *mut u8, *mut c_uint) -> libc::c_int;
@@ -43,19 +43,17 @@ static LOOKING: Mutex<()> = Mutex::new(());
 
 /// Who makes the cookies of `context`. Where nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify`
 /// are installed. `peer` is whoever the program's callbacks shall believe to be asked by.
-///
 pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
     let raw = context.as_ptr();
-    let look = || LOOKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     // SAFETY: the context is live, and whoever looks at the slot holds the lock.
     unsafe {
-        let looking = look();
+        let looking = lock(&LOOKING);
         if let Some(&known) = COOKIES.get(raw) {
             return known;
         }
         drop(looking);
         let found = probe(context, peer);
-        let _looking = look();
+        let _looking = lock(&LOOKING);
         // Another thread may have installed its callbacks meanwhile, between our two hellos even.
         if let Some(&known) = COOKIES.get(raw) {
             return known;
