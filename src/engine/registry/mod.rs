@@ -138,11 +138,6 @@ impl<T> Registry<T> {
         }
     }
 
-    /// The limits that hold.
-    pub fn limits(&self) -> Limits {
-        self.limits
-    }
-
     /// Sets other limits. Nobody is given up by that: [`Registry::admit`] refuses until there is room.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
@@ -152,12 +147,6 @@ impl<T> Registry<T> {
     #[inline]
     pub fn find(&self, peer: SocketAddr) -> Option<Id> {
         self.by_peer.get(&Peer::from(peer).0)
-    }
-
-    /// [`Registry::find`] for each of the peers of a batch of datagrams, handed to `found` in their order. At sizes that no
-    /// cache holds this takes a fraction of the time.
-    pub fn find_all(&self, peers: impl Iterator<Item = SocketAddr>, found: impl FnMut(Option<Id>)) {
-        self.by_peer.get_all(peers.map(|peer| Peer::from(peer).0), found);
     }
 
     /// The next younger entry with the same peer.
@@ -416,13 +405,8 @@ impl<T> Registry<T> {
     }
 
     /// All entries, the foreign ones too.
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// All entries, in no order.
