@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_void, socklen_t};
 
+use super::keep_errno;
+
 /// The result of a system call that says -1 when it fails.
 pub(super) fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -204,13 +206,10 @@ impl Bell {
     /// Rings. It may be called from a signal handler.
     pub fn ring(&self) {
         let one = 1u64;
-        // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already. errno stays what it
-        // was for whom a signal has interrupted.
-        unsafe {
-            let errno = *libc::__errno_location();
-            libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8);
-            *libc::__errno_location() = errno;
-        }
+        keep_errno(|| {
+            // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already.
+            unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+        });
     }
 
     /// Silences it.
