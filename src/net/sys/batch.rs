@@ -9,7 +9,8 @@ use std::{ptr, slice};
 
 use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr};
 
-use super::udp::{Address, check};
+use super::address::Address;
+use super::udp::check;
 
 /// Messages in one system call, at most. With GRO or GSO each can be many datagrams.
 pub const BATCH: usize = 64;

@@ -1,5 +1,6 @@
 //! The system calls: the one place of this room with `unsafe`.
 
+pub mod address;
 pub mod batch;
 pub mod stream;
 pub mod udp;
