@@ -80,8 +80,11 @@ impl Config {
         if !tls::context::is_for_dtls(context) {
             return Err(Error::Invalid("the context is not one for DTLS".into()));
         }
-        if self.accept && !tls::cookie::trust_the_gate(context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        if self.accept {
+            tls::context::bound_session_cache(context);
+            if !tls::cookie::trust_the_gate(context) {
+                return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+            }
         }
         if self.connection_ids.is_some() {
             connection_id::prepare(context).map_err(|why| Error::Invalid(why.to_string()))?;
