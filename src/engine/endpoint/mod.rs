@@ -406,7 +406,7 @@ impl Endpoint {
         if self.sessions_with(to).any(ours) {
             return Err(Error::Busy);
         }
-        if self.seats.len() >= self.config.settings.max_connections as usize {
+        if self.seats.entries() >= self.config.settings.max_connections as usize {
             return Err(Error::Limit);
         }
         let verify = self.config.verify_server;

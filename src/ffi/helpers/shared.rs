@@ -22,6 +22,7 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
+use crate::guard::lock;
 use crate::net::sys;
 use crate::tls::scratch::{Scratch, Word};
 use crate::tls::{self, fork};
@@ -358,11 +359,6 @@ impl Shared {
             std::thread::yield_now();
         }
     }
-}
-
-/// A panic leaves nothing half done here, so the data behind a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What one thread has for itself.
