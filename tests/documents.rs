@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::process::{PATIENCE, Process};
-use common::{Link, certificates, compile, directory, link, root, succeed};
+use common::{Link, certificates, compile, directory, link, members, root, succeed};
 use dv_dtls::{Config, Connect, Endpoint, Event};
 use openssl::ssl::{SslContext, SslMethod};
 
@@ -232,15 +232,7 @@ fn rust_programs_need_no_unsafe() {
 #[test]
 fn what_an_operator_can_set_and_read_is_in_the_manual() {
     let manual = fs::read_to_string(root().join("docs/operations.md")).expect("text");
-    let header = fs::read_to_string(common::header().join("dv_dtls.h")).expect("text");
     let environment = fs::read_to_string(root().join("src/ffi/helpers/environment.rs")).expect("text");
-    let members = |name: &str| {
-        let text = header.split(&format!("typedef struct {name} {{")).nth(1).expect("the struct");
-        let text = text.split(&format!("}} {name};")).next().expect("its end");
-        let members = text.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit([' ', '*']).next());
-        let members = members.map(|member| member.split('[').next().unwrap_or(member));
-        members.map(str::to_owned).collect::<Vec<_>>()
-    };
     let variables = environment.split("c\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned);
     let names: Vec<String> = variables.chain(members("dv_stats")).chain(members("dv_config")).collect();
     assert!(names.len() > 50, "{names:?}");

@@ -59,6 +59,15 @@ pub fn header() -> PathBuf {
     std::env::var_os("DV_INCLUDEDIR").map_or_else(|| root().join("include"), PathBuf::from)
 }
 
+/// The members of a struct of the header.
+pub fn members(name: &str) -> Vec<String> {
+    let header = std::fs::read_to_string(header().join("dv_dtls.h")).expect("the header");
+    let text = header.split(&format!("typedef struct {name} {{")).nth(1).expect("the struct");
+    let text = text.split(&format!("}} {name};")).next().expect("its end");
+    let members = text.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit([' ', '*']).next());
+    members.map(|member| member.split('[').next().unwrap_or(member).to_owned()).collect()
+}
+
 /// The directory with the test certificates; the script does nothing when it has made them already.
 pub fn certificates() -> &'static Path {
     static CERTIFICATES: OnceLock<PathBuf> = OnceLock::new();
