@@ -18,23 +18,23 @@ static const struct {
     const char *name;
     size_t offset;
 } metrics[] = {
-    METRIC(sessions), METRIC(handshakes),
-    METRIC(datagrams_in), METRIC(datagrams_out), METRIC(strangers_dropped), METRIC(hellos_answered),
-    METRIC(hellos_too_short), METRIC(cookies_refused), METRIC(handshakes_begun), METRIC(handshakes_finished),
-    METRIC(handshakes_failed), METRIC(handshakes_timed_out), METRIC(refused_handshakes), METRIC(refused_source),
-    METRIC(refused_connections), METRIC(refused_unread), METRIC(evicted), METRIC(idle_timed_out), METRIC(restarted),
-    METRIC(superseded), METRIC(closed_by_peer), METRIC(flights_resent_on_timeout), METRIC(flights_resent_on_repeat),
-    METRIC(mtu_stepped_down), METRIC(messages_in), METRIC(messages_out), METRIC(messages_dropped),
-    METRIC(messages_too_long), METRIC(datagrams_dropped), METRIC(records_dropped), METRIC(kernel_drops),
-    METRIC(handshakes_shed), METRIC(socket_full), METRIC(datagrams_refused), METRIC(messages_refused),
-    METRIC(records_taken_over), METRIC(connection_ids_used), METRIC(peers_moved), METRIC(addresses_proven), METRIC(addresses_refused), METRIC(datagrams_withheld),
-    METRIC(datagrams_handed_over), METRIC(handovers_dropped)
+    METRIC(sessions), METRIC(handshakes), METRIC(datagrams_in), METRIC(datagrams_out), METRIC(strangers_dropped),
+    METRIC(hellos_answered), METRIC(hellos_too_short), METRIC(cookies_refused), METRIC(handshakes_begun),
+    METRIC(handshakes_finished), METRIC(handshakes_failed), METRIC(handshakes_timed_out),
+    METRIC(refused_handshakes), METRIC(refused_source), METRIC(refused_connections), METRIC(refused_unread),
+    METRIC(evicted), METRIC(idle_timed_out), METRIC(restarted), METRIC(superseded), METRIC(closed_by_peer),
+    METRIC(flights_resent_on_timeout), METRIC(flights_resent_on_repeat), METRIC(mtu_stepped_down),
+    METRIC(messages_in), METRIC(messages_out), METRIC(messages_dropped), METRIC(messages_too_long),
+    METRIC(datagrams_dropped), METRIC(records_dropped), METRIC(kernel_drops), METRIC(handshakes_shed),
+    METRIC(socket_full), METRIC(datagrams_refused), METRIC(messages_refused), METRIC(records_taken_over),
+    METRIC(connection_ids_used), METRIC(peers_moved), METRIC(addresses_proven), METRIC(addresses_refused),
+    METRIC(datagrams_withheld), METRIC(datagrams_handed_over), METRIC(handovers_dropped)
 };
 
 /* A socket of 127.0.0.1 that can be asked for the page; -1 when there is none, which is told. */
 static inline int listen_for_metrics(uint16_t port)
 {
-    struct sockaddr_in here = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    struct sockaddr_in here = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof(here);
     int yes = 1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
