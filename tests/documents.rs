@@ -94,6 +94,17 @@ fn c_compiles() {
 }
 
 #[test]
+fn the_guide_omits_every_helper() {
+    let header = fs::read_to_string(common::header().join("dv_dtls.h")).expect("text");
+    let guide = fs::read_to_string(root().join("docs/migrating.md")).expect("text");
+    let guards = header.lines().filter_map(|line| line.strip_prefix("#if !defined(")?.strip_suffix(')'));
+    let omitted: Vec<&str> = guards.filter(|guard| guard.starts_with("DV_OMIT_")).collect();
+    assert!(omitted.len() > 19, "{omitted:?}");
+    let missing: Vec<_> = omitted.iter().filter(|guard| !guide.contains(&format!("#define {guard}"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn what_operators_are_shown_is_what_the_examples_run() {
     let manual = fs::read_to_string(root().join("docs/operations.md")).expect("text");
     let flat = |text: &str| text.lines().map(|line| line.trim_start().to_owned() + "\n").collect::<String>();

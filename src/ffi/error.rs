@@ -77,7 +77,8 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
     })
 }
 
-/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words.
+/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words. The helpers
+/// for connections give an errno instead, and a line in the log.
 ///
 /// Returns the text; empty when nothing has failed yet.
 ///
@@ -110,15 +111,20 @@ pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, E
     let failed = |why: &dyn Display, number| {
         let text = format!("{name}: {why}");
         log!(Debug, "{text}");
-        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-        // A thread that ends has none any more, while destructors of the program may still call.
-        let _ = LAST.try_with(|last| last.replace(text));
+        remember(&text);
         number
     };
     if in_sink() {
         return failed(&"called from inside the log callback", DV_ERR_BUSY);
     }
     call().unwrap_or_else(|error| failed(&error, number(&error)))
+}
+
+/// Keeps why a function has failed for [`dv_last_error`].
+pub(in crate::ffi) fn remember(why: &str) {
+    let text = CString::new(why.replace('\0', " ")).unwrap_or_default();
+    // A thread that ends has none any more, while destructors of the program may still call.
+    let _ = LAST.try_with(|last| last.replace(text));
 }
 
 /// The error of an argument that makes no sense.
