@@ -101,14 +101,21 @@ pub fn link(object: &Path, program: &Path, how: Link) {
             rpath.push(library());
             cc.arg("-L").arg(library()).arg("-ldv_dtls").arg(rpath).args(["-lssl", "-lcrypto"])
         }
-        Link::Static => {
-            // `make` writes down what rustc says the archive needs beside it.
-            let beside = library().join("native-libs");
-            let beside = std::fs::read_to_string(&beside).unwrap_or_else(|e| panic!("{}: {e}", beside.display()));
-            cc.arg(library().join("libdv_dtls.a")).args(["-lssl", "-lcrypto"]).args(beside.split_whitespace())
-        }
+        Link::Static => with_archive(&mut cc, &library().join("libdv_dtls.a")),
     };
     succeed(&mut cc);
+}
+
+/// Links an object with an archive that has the library in it, and OpenSSL.
+pub fn link_archive(object: &Path, program: &Path, archive: &Path) {
+    succeed(with_archive(compiler().arg(object).arg("-o").arg(program), archive));
+}
+
+fn with_archive<'a>(cc: &'a mut Command, archive: &Path) -> &'a mut Command {
+    // `make` writes down what rustc says an archive needs beside it.
+    let beside = library().join("native-libs");
+    let beside = std::fs::read_to_string(&beside).unwrap_or_else(|e| panic!("{}: {e}", beside.display()));
+    cc.arg(archive).args(["-lssl", "-lcrypto"]).args(beside.split_whitespace())
 }
 
 /// Links an object with OpenSSL alone.
