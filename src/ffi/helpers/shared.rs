@@ -192,7 +192,7 @@ fn make(known: *mut Shared) -> &'static Shared {
             threads: HashSet::new(),
         }),
         directory,
-        jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
+        jar: Mutex::new(environment::cookie_secret().jar()),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         orphans: Mutex::default(),
