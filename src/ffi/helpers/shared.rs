@@ -257,14 +257,14 @@ impl Shared {
         stats
     }
 
-    /// Remembers a struct that the library gave up. Gives one that is to be freed instead, when there are too many.
-    pub fn keep_given_up(&self, conn: *mut dv_udp_conn_t) -> Option<*mut dv_udp_conn_t> {
-        lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t)
-    }
-
     /// The owner frees a struct that the library had given up.
     pub fn forget_given_up(&self, conn: *mut dv_udp_conn_t) {
         lock(&self.given_up).forget(conn as usize);
+    }
+
+    #[cfg(test)]
+    pub fn has_given_up(&self, conn: *mut dv_udp_conn_t) -> bool {
+        lock(&self.given_up).has(conn as usize)
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
@@ -308,23 +308,26 @@ impl Shared {
         }
     }
 
-    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads. Gives the SSL, and whether a
-    /// caller has the struct.
+    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads: from then on the struct is its
+    /// owner's, who may free it at once. Gives the SSL, and the struct that has to be freed: this one if no caller has it, or
+    /// the oldest of those that were given up when there are too many.
     ///
     /// # Safety
     /// `conn` is a connection that this thread may touch.
-    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
+    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, Option<*mut dv_udp_conn_t>) {
         let mut table = self.table();
         let id = table.id_of(conn, None);
         let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
         if let Some(id) = id {
             table.remove(id);
         }
+        let oldest = || lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t);
+        let unowned = if seen { oldest() } else { Some(conn) };
         // SAFETY: by contract.
         unsafe {
             (*conn).rbio = ptr::null_mut();
             (*conn).wbio = ptr::null_mut();
-            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), seen)
+            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), unowned)
         }
     }
 
