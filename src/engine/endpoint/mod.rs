@@ -546,7 +546,7 @@ impl Endpoint {
 
     /// The oldest first.
     fn sessions_with(&self, peer: SocketAddr) -> impl Iterator<Item = Session> {
-        successors(self.seats.find(peer), |session| self.seats.next(*session))
+        successors(self.seats.find(&peer), |session| self.seats.next(*session))
     }
 
     fn is_begun_by(&self, session: Session, hello: &ClientHello<'_>) -> bool {

@@ -16,6 +16,15 @@ struct Slot<const N: usize, V> {
     value: Option<V>,
 }
 
+impl<const N: usize, V> Slot<N, V> {
+    /// Word by word: a processor that reads two words at once which were just written one by one waits until all that it has
+    /// begun before is done, other look-ups' slots among it.
+    #[inline]
+    fn differs(&self, key: &[u64; N]) -> bool {
+        self.key.iter().zip(key).fold(0, |all, (have, want)| all | (have ^ want)) != 0
+    }
+}
+
 /// Values by keys of `N` words.
 pub(super) struct Index<const N: usize, V> {
     hash: Hash<N>,
@@ -91,7 +100,7 @@ impl<const N: usize, V: Copy> Index<N, V> {
     #[inline]
     fn slot(&self, home: usize, key: &[u64; N]) -> usize {
         let mut slot = home;
-        while self.slots[slot].value.is_some() && self.slots[slot].key != *key {
+        while self.slots[slot].value.is_some() && self.slots[slot].differs(key) {
             slot = self.after(slot);
         }
         slot

@@ -145,7 +145,7 @@ impl<T> Registry<T> {
 
     /// The oldest entry with this peer.
     #[inline]
-    pub fn find(&self, peer: SocketAddr) -> Option<Id> {
+    pub fn find(&self, peer: &SocketAddr) -> Option<Id> {
         self.by_peer.get(&Peer::from(peer).0)
     }
 
@@ -186,7 +186,7 @@ impl<T> Registry<T> {
         if self.handshakes >= self.limits.handshakes {
             return Err(Refusal::Handshakes);
         }
-        let replaced = self.find(peer).and_then(|oldest| self.kind(oldest)) == Some(Kind::Established);
+        let replaced = self.find(&peer).and_then(|oldest| self.kind(oldest)) == Some(Kind::Established);
         let source = self.sources.find(peer.into());
         let (handshakes, established) = source.map_or((0, 0), |source| (source.handshakes, source.established));
         if handshakes >= self.limits.handshakes_per_source {
@@ -205,7 +205,7 @@ impl<T> Registry<T> {
             Kind::Established => self.sources.enter(peer.into(), true),
             Kind::Foreign => NOWHERE,
         };
-        let peer = Peer::from(peer);
+        let peer = Peer::from(&peer);
         let (same_peer, idle, in_source) = (Links::NONE, Links::NONE, Links::NONE);
         let place = self.entries.insert(Entry { peer, kind, same_peer, idle, in_source, source });
         let at = place as usize;
@@ -257,7 +257,7 @@ impl<T> Registry<T> {
 
     /// Of the detached entries with this peer the one that came last.
     pub fn find_detached(&self, peer: SocketAddr) -> Option<Id> {
-        self.detached.get(&Peer::from(peer).0)
+        self.detached.get(&Peer::from(&peer).0)
     }
 
     fn is_detached(&self, place: u32) -> bool {
@@ -276,8 +276,8 @@ impl<T> Registry<T> {
     pub fn relocate(&mut self, id: Id, peer: SocketAddr) {
         let Some(place) = self.entries.place(id).filter(|place| self.is_detached(*place)) else { return };
         self.forget_detached(place);
-        self.entries[place].peer = Peer::from(peer);
-        self.detached.set(&Peer::from(peer).0, id);
+        self.entries[place].peer = Peer::from(&peer);
+        self.detached.set(&Peer::from(&peer).0, id);
         let Entry { kind: Kind::Established, source, .. } = self.entries[place] else { return };
         self.sources[source].idle.unlink(&mut self.entries, place, Entry::in_source);
         self.sources.leave(source, true);

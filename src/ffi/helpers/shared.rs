@@ -100,7 +100,7 @@ impl Table {
 
     /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
     fn publish(&mut self, peer: SocketAddr) {
-        let oldest = self.registry.find(peer).and_then(|id| self.registry.get_mut(id));
+        let oldest = self.registry.find(&peer).and_then(|id| self.registry.get_mut(id));
         let conn = oldest.map_or(0, |entry| {
             entry.seen = true;
             entry.conn.expose_provenance()
@@ -222,7 +222,7 @@ impl Shared {
 
     /// The oldest connection with this peer. Waits for no lock.
     #[inline]
-    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
+    pub fn find(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
         self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
     }
 
