@@ -95,7 +95,8 @@ impl CookieJar {
     }
 
     fn check(&mut self, now: u64, kind: &[u8], subject: &[u8], cookie: &[u8]) -> bool {
-        self.bucket_of(now, cookie).is_some_and(|(bucket, mac)| self.mac(bucket, kind, subject).verify_slice(mac).is_ok())
+        self.bucket_of(now, cookie)
+            .is_some_and(|(bucket, mac)| self.mac(bucket, kind, subject).verify_slice(mac).is_ok())
             || self.previous.as_mut().is_some_and(|(jar, until)| now < *until && jar.check(now, kind, subject, cookie))
     }
 
