@@ -180,7 +180,7 @@ impl Endpoint {
         config.check_context(&context)?;
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
-            None => CookieJar::new(&tls::random(32), 0),
+            None => CookieJar::new(&tls::random::<32>(), 0),
         };
         let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {

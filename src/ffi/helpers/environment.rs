@@ -13,9 +13,6 @@ use crate::net::sys;
 use crate::tls;
 use crate::tls::secret::FleetSecret;
 
-/// Bytes of a random cookie secret.
-const SECRET_LEN: usize = 32;
-
 /// The settings: defaults, and what the environment says.
 pub fn settings() -> Settings {
     listen();
@@ -56,7 +53,7 @@ pub fn cookie_secret() -> Vec<u8> {
             Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }
     }
-    tls::random(SECRET_LEN)
+    tls::random::<32>().into()
 }
 
 /// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a
