@@ -72,8 +72,7 @@ fn table(peers: &[SocketAddr], random: &mut Random) -> (Registry<usize>, Vec<Soc
 fn look_ups(name: &str, peers: &[SocketAddr], random: &mut Random) {
     let count = peers.len();
     let (mut table, asked, ids) = table(peers, random);
-    let rounds = 1_000_000usize.div_ceil(count);
-    let total = rounds * count;
+    let total = 1_000_000usize.next_multiple_of(count);
     report(&format!("find, {count} {name}"), total, || {
         for peer in asked.iter().cycle().take(total) {
             black_box(table.find(peer));

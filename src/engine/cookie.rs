@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
+use crate::wipe;
 use crate::wire::hello::{ClientHello, SESSION_ID_MAX};
 use crate::wire::hello_verify::COOKIE_MAX;
 
@@ -126,12 +127,12 @@ impl CookieJar {
 
 impl Drop for CookieJar {
     fn drop(&mut self) {
-        self.secret.fill(0);
+        wipe::bytes(&mut self.secret);
         for key in &mut self.keys {
             *key = BucketKey::derive(&[], 0);
         }
         // Keeps the compiler from leaving out writes to what nobody reads again.
-        black_box(&*self);
+        black_box(&self.keys);
     }
 }
 

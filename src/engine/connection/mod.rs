@@ -442,11 +442,15 @@ impl Connection {
             State::Handshaking => self.flight.due.min(self.handshake_deadline),
             State::Established => {
                 let idle = self.heard.saturating_add(self.idle_timeout);
-                let release = if self.release && !self.released { self.used + RELEASE_AFTER } else { NEVER };
-                idle.min(release).min(self.flight.kept_until)
+                idle.min(self.release_due()).min(self.flight.kept_until)
             }
             State::Closed(_) => NEVER,
         }
+    }
+
+    /// When the connection has been idle for so long that its buffers go.
+    fn release_due(&self) -> u64 {
+        if self.release && !self.released { self.used.saturating_add(RELEASE_AFTER) } else { NEVER }
     }
 
     /// Does what is due.
@@ -468,7 +472,7 @@ impl Connection {
                 if now >= self.flight.kept_until {
                     self.forget_flight();
                 }
-                if self.release && !self.released && now >= self.used + RELEASE_AFTER {
+                if now >= self.release_due() {
                     self.protection.rest();
                     self.released = true;
                 }

@@ -138,11 +138,6 @@ impl<T> Registry<T> {
         }
     }
 
-    /// The limits that hold.
-    pub fn limits(&self) -> Limits {
-        self.limits
-    }
-
     /// Sets other limits. Nobody is given up by that: [`Registry::admit`] refuses until there is room.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
@@ -410,13 +405,8 @@ impl<T> Registry<T> {
     }
 
     /// All entries, the foreign ones too.
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// All entries, in no order.

@@ -31,7 +31,7 @@ fn a_younger_entry_waits_behind_the_older_one() {
     assert_eq!(line(&table), [c, e]);
     assert_eq!(table.remove(c), Some('c'));
     assert_eq!(table.remove(e), Some('e'));
-    assert_eq!((table.find(&peer(1, 1)), table.next(e), table.len()), (None, None, 0));
+    assert_eq!((table.find(&peer(1, 1)), table.next(e), table.entries()), (None, None, 0));
 }
 
 /// Who is known by something else is not found by his address, which somebody else may have; he counts where he is now.
@@ -65,7 +65,7 @@ fn a_detached_entry_is_nowhere_and_counts_where_it_is() {
         assert_eq!((table.find_detached(at), table.remove(id)), (Some(id), Some(value)));
         assert_eq!(table.find_detached(at), None);
     }
-    assert_eq!((table.len(), table.established(), table.sources.len()), (0, 0, 0));
+    assert_eq!((table.entries(), table.established(), table.sources.len()), (0, 0, 0));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn each_limit_refuses_by_its_name() {
     assert_eq!(table.admit(peer(3, 1)), Ok(()));
     table.set_limits(Limits { connections: 0, ..limits });
     assert_eq!(table.admit(peer(3, 1)), Err(Refusal::Connections));
-    assert_eq!(table.len(), 4);
+    assert_eq!(table.entries(), 4);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn what_the_program_made_itself_is_not_counted_and_stays() {
     let own = [1, 2, 3].map(|port| table.insert(peer(1, port), (), Foreign));
     own.into_iter().for_each(|id| table.establish(id));
     own.into_iter().for_each(|id| table.touch(id));
-    assert_eq!((table.connections(), table.len(), table.sources.len()), (0, 3, 0));
+    assert_eq!((table.connections(), table.entries(), table.sources.len()), (0, 3, 0));
     assert_eq!((table.admit(peer(1, 4)), table.victim(peer(9, 9), Refusal::Connections)), (Ok(()), None));
 }
 
@@ -291,7 +291,7 @@ proptest! {
                     model.clock += 1;
                     model.entries.push((id, peer, kind, model.clock));
                 }
-                Step::Admit(peer) => prop_assert_eq!(table.admit(peer), model.admit(peer, table.limits())),
+                Step::Admit(peer) => prop_assert_eq!(table.admit(peer), model.admit(peer, table.limits)),
                 Step::Establish(seed) => {
                     let Some(id) = pick(seed) else { continue };
                     table.establish(id);
@@ -328,7 +328,7 @@ proptest! {
             }
             prop_assert_eq!(table.handshakes(), model.count(Handshaking, None));
             prop_assert_eq!(table.established(), model.count(Established, None));
-            prop_assert_eq!(table.len(), model.entries.len());
+            prop_assert_eq!(table.entries(), model.entries.len());
             prop_assert_eq!(table.victim(peer(9, 9), Refusal::Connections), model.victim());
         }
         let mut lines: HashMap<SocketAddr, Vec<Id>> = HashMap::new();
@@ -348,6 +348,6 @@ proptest! {
         for id in ids {
             table.remove(id);
         }
-        prop_assert_eq!((table.len(), table.sources.len(), table.victim(peer(9, 9), Refusal::Connections)), (0, 0, None));
+        prop_assert_eq!((table.entries(), table.sources.len(), table.victim(peer(9, 9), Refusal::Connections)), (0, 0, None));
     }
 }

@@ -12,11 +12,11 @@ use openssl_sys::{BIO, SSL, SSL_free, SSL_get_rbio, SSL_get_wbio};
 use super::accept::{Begun, begin, restart};
 use super::shared::{Local, STATE, local, shared};
 use super::types::*;
-use super::{address, due, foreign};
+use super::{address, due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::registry::Id;
 use crate::engine::stats::Counters;
-use crate::guard::{guard, is_nested};
+use crate::guard::guard;
 use crate::log::log;
 use crate::net::sys::{self, Descriptor};
 use crate::tls::{bio, fork};
@@ -63,11 +63,6 @@ impl Drop for State {
 }
 
 impl State {
-    /// Whether a call about the connection runs.
-    fn is_in_use(&self) -> bool {
-        self.connection.try_borrow().is_err()
-    }
-
     /// Queues messages for the next reads; those that find no room are dropped.
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
         let mut queue = self.queue.borrow_mut();
@@ -121,8 +116,8 @@ pub unsafe fn send_waiting(
 ///
 /// Returns 0 when all was sent, or -1 when nothing waited or an error occurred.
 ///
-/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or else that of sendto();
-/// what waited is gone then.
+/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY in a callback of OpenSSL's
+/// in the middle of a call about the connection of `wbio`, or else that of sendto(); what waited is gone then.
 ///
 /// Threads: one at a time for a BIO.
 ///
@@ -142,42 +137,52 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
             log!(Error, "dv_dtls_msg_send: wbio or key is NULL");
             return fail(EINVAL);
         }
-        // SAFETY: the caller vouches for the pointers.
-        let key = unsafe { &*key };
-        let Some(peer) = address::peer(key) else {
-            log!(Error, "dv_dtls_msg_send: the key holds no IPv4 or IPv6 address");
-            return fail(EINVAL);
-        };
-        let local = local();
-        // SAFETY: as above; the state lives as long as the BIO.
-        let sent = match unsafe { bio::outbound_state(wbio) } {
-            // SAFETY: as above, and libssl is not running.
-            Some(mut outbound) => unsafe {
-                let outbound = outbound.as_mut();
-                let mut waiting = Datagrams::new();
-                while let Some(datagram) = outbound.pop() {
-                    waiting.push(datagram);
-                }
-                outbound.expect_new_flight();
-                waiting
-            },
-            // SAFETY: as above.
-            None => unsafe { foreign::datagrams(wbio, shared().settings().mtu, peer) },
-        };
-        if sent.is_empty() {
-            return fail(EAGAIN);
+        if in_use::has_wbio(wbio) {
+            return fail(EBUSY);
         }
-        for datagram in sent.iter() {
-            local.counters.datagrams_out.add(1);
-            // SAFETY: the key is a sockaddr of that length.
-            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
-            if let Err(error) = sent {
-                log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
-                return fail(error.raw_os_error().unwrap_or(EIO));
-            }
-        }
-        DV_OK
+        // SAFETY: the caller vouches for the pointers, and libssl is not running on this BIO.
+        unsafe { send_from(wbio, fd, &*key) }
     })
+}
+
+/// [`dv_dtls_msg_send`].
+///
+/// # Safety
+/// `wbio` is live, and libssl does not use it now.
+pub unsafe fn send_from(wbio: *mut BIO, fd: c_int, key: &dv_udp_conn_key_t) -> c_int {
+    let Some(peer) = address::peer(key) else {
+        log!(Error, "dv_dtls_msg_send: the key holds no IPv4 or IPv6 address");
+        return fail(EINVAL);
+    };
+    let local = local();
+    // SAFETY: by contract; the state lives as long as the BIO.
+    let sent = match unsafe { bio::outbound_state(wbio) } {
+        // SAFETY: by contract.
+        Some(mut outbound) => unsafe {
+            let outbound = outbound.as_mut();
+            let mut waiting = Datagrams::new();
+            while let Some(datagram) = outbound.pop() {
+                waiting.push(datagram);
+            }
+            outbound.expect_new_flight();
+            waiting
+        },
+        // SAFETY: by contract.
+        None => unsafe { foreign::datagrams(wbio, shared().settings().mtu, peer) },
+    };
+    if sent.is_empty() {
+        return fail(EAGAIN);
+    }
+    for datagram in sent.iter() {
+        local.counters.datagrams_out.add(1);
+        // SAFETY: the key is a sockaddr of that length.
+        let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
+        if let Err(error) = sent {
+            log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
+            return fail(error.raw_os_error().unwrap_or(EIO));
+        }
+    }
+    DV_OK
 }
 
 /// Looks at a datagram of a peer that conn_find does not know, and makes a connection when the time has come.
@@ -248,7 +253,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 ///
 /// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
 ///
-/// In a callback of libssl in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
+/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
 ///
 /// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
 ///   malloc() or calloc() and whose SSL he made
@@ -264,28 +269,24 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
+        let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if is_nested() && is_in_use(conn) {
-                log!(Error, "dv_dtls_conn_free: called by a callback in the middle of a call about this connection");
-                sys::set_errno(EBUSY);
-                return;
-            }
             shared().remove(conn);
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
             libc::free(conn.cast());
         }
+        drop(in_use);
         due::run_now(&local(), ptr::null_mut());
     });
 }
 
-/// # Safety
-/// `conn` is valid.
-unsafe fn is_in_use(conn: *mut dv_udp_conn_t) -> bool {
-    // SAFETY: by contract.
-    unsafe { !(*conn).ssl.is_null() && STATE.get((*conn).ssl.cast()).is_some_and(State::is_in_use) }
+/// Of a function that gives nothing: it was called by a callback, in the middle of a call about the same connection.
+pub fn refuse_inside(name: &str) {
+    log!(Error, "{name}: called by a callback in the middle of a call about this connection");
+    sys::set_errno(EBUSY);
 }
 
 /// Takes `node` out of the list that it hangs in, if any.
@@ -331,7 +332,7 @@ pub unsafe fn unlink(node: *mut dv_list_node) {
 /// for an error.
 ///
 /// Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a fatal alert (the log has
-/// the cause), ENOTCONN in the child of a fork, EBUSY in a callback of libssl in the middle of a call about `conn`.
+/// the cause), ENOTCONN in the child of a fork, EBUSY in a callback of OpenSSL's in the middle of a call about `conn`.
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -356,6 +357,7 @@ pub unsafe extern "C" fn dv_dtls_read(
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
+        let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
@@ -394,7 +396,7 @@ unsafe fn read(
     messages.clear();
     let (before, after);
     {
-        let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
+        let mut connection = state.connection.borrow_mut();
         if connection.is_forked() {
             return fail(ENOTCONN);
         }
@@ -516,8 +518,8 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
 /// Returns `in_len`, or -1.
 ///
 /// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
-/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of libssl in the middle
-/// of a call about `conn`, or else that of sendto().
+/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of OpenSSL's in the
+/// middle of a call about `conn`, or else that of sendto().
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -535,13 +537,14 @@ pub unsafe extern "C" fn dv_dtls_write(
     addrlen: socklen_t,
 ) -> c_int {
     guard(DV_ERROR, || {
-        let _ = (out_buf, out_len);
+        let _ = (out_buf, out_len, addrlen);
         if conn.is_null() || in_buf.is_null() || in_len == 0 || in_len > isize::MAX as size_t {
             log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0 or the -1 of an error");
             return fail(EINVAL);
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
+        let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             local.shared.claim(&local, conn);
@@ -549,8 +552,8 @@ pub unsafe extern "C" fn dv_dtls_write(
                 return fail(ENOTCONN);
             }
             let message = std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len);
-            let Some(state) = STATE.get((*conn).ssl.cast()) else { return foreign::write(conn, message, fd, addrlen) };
-            let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
+            let Some(state) = STATE.get((*conn).ssl.cast()) else { return foreign::write(conn, message, fd) };
+            let mut connection = state.connection.borrow_mut();
             if state.superseded.get() {
                 return fail(ENOTCONN);
             }
@@ -592,6 +595,8 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
 
 /// Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand it.
 ///
+/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is sent.
+///
 /// - `conn`: the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
 /// - `fd`: the UDP socket
 /// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
@@ -610,6 +615,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
+        let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
             local.shared.claim(&local, conn);
@@ -623,7 +629,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
             if state.superseded.get() {
                 return;
             }
-            let Ok(mut connection) = state.connection.try_borrow_mut() else { return };
+            let mut connection = state.connection.borrow_mut();
             connection.close(now);
             let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
             let phase = connection.state();

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, OsString};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::engine::settings::Settings;
@@ -73,7 +73,7 @@ pub fn listen() {
             _ => return,
         };
         let show = |level, line: &str| sys::write_stderr(&format!("dv_dtls {level:?}: {line}\n"));
-        log::listen_by_default(level, Box::new(show));
+        log::listen_by_default(level, Arc::new(show));
     });
 }
 

@@ -12,6 +12,7 @@ mod due;
 mod environment;
 mod foreign;
 mod given_up;
+mod in_use;
 mod operate;
 mod refusals;
 mod shared;

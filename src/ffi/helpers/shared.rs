@@ -22,6 +22,7 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
+use crate::guard::lock;
 use crate::net::sys;
 use crate::tls::scratch::{Scratch, Word};
 use crate::tls::{self, fork};
@@ -258,7 +259,9 @@ impl Shared {
 
     /// Asks the cookie callbacks of a program that has its own. They may call helpers: no lock is held meanwhile.
     pub fn ask_program(&self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> Word {
-        let kept = lock(&self.scratches).pop().filter(|scratch| scratch.suits(context));
+        // In two steps: what does not suit is freed without the lock.
+        let kept = lock(&self.scratches).pop();
+        let kept = kept.filter(|scratch| scratch.suits(context));
         let Some(scratch) = kept.or_else(|| Scratch::new(context).ok()) else { return Word::Nothing };
         let (word, again) = scratch.ask(context, peer, hello_record);
         lock(&self.scratches).extend(again);
@@ -382,11 +385,6 @@ impl Shared {
             std::thread::yield_now();
         }
     }
-}
-
-/// A panic leaves nothing half done here, so the data behind a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What one thread has for itself.

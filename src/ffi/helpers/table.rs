@@ -3,10 +3,10 @@
 use libc::c_uint;
 use md5::{Digest, Md5};
 
-use super::connection::State;
+use super::connection::{State, refuse_inside};
 use super::shared::{Entry, STATE, local, shared};
 use super::types::*;
-use super::{address, due};
+use super::{address, due, in_use};
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::Kind;
 use crate::guard::guard;
@@ -54,6 +54,8 @@ pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uin
 /// A connection of dv_dtls_conn_new() is there from the start. Where several have the same key, dv_dtls_conn_find() gives
 /// the oldest of them. The connection stays the caller's.
 ///
+/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is added.
+///
 /// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
 ///
 /// # Safety
@@ -70,6 +72,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
         if shared().table().id_of(conn, None).is_some() {
             return;
         }
+        let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_add") };
         shared().forget_given_up(conn);
         // SAFETY: as above.
         let state = unsafe { state(conn) };
