@@ -31,6 +31,10 @@ use crate::wire::datagrams::Datagrams;
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
 
+/// Of a connection in the directory whose pointer nobody has: whoever finds it asks the table, which notes that. So a
+/// handshake of a peer who restarts, and whom nobody has heard of when it fails, is known to have no owner.
+const UNSEEN: u64 = 1;
+
 /// A connection in the table.
 #[derive(Clone, Copy)]
 pub struct Entry {
@@ -98,14 +102,26 @@ impl Table {
         }
     }
 
-    /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
-    fn publish(&mut self, peer: SocketAddr) {
-        let oldest = self.registry.find(&peer).and_then(|id| self.registry.get_mut(id));
+    /// Tells conn_find who is the oldest with this peer now.
+    fn publish(&self, peer: SocketAddr) {
+        let oldest = self.registry.find(&peer).and_then(|id| self.registry.get(id));
         let conn = oldest.map_or(0, |entry| {
-            entry.seen = true;
-            entry.conn.expose_provenance()
+            let conn = entry.conn.expose_provenance() as u64;
+            if entry.seen { conn } else { conn | UNSEEN }
         });
-        self.directory.set(peer, conn as u64);
+        self.directory.set(peer, conn);
+    }
+
+    /// A caller gets the pointer of this connection.
+    fn show(&mut self, id: Id) -> *mut dv_udp_conn_t {
+        let Some(entry) = self.registry.get_mut(id) else { return ptr::null_mut() };
+        let conn = entry.conn;
+        if !std::mem::replace(&mut entry.seen, true)
+            && let Some(peer) = self.registry.peer(id)
+        {
+            self.publish(peer);
+        }
+        conn
     }
 
     /// Where `conn` is. Many calls are about the connection that their thread's last one was about: `hint`.
@@ -220,10 +236,21 @@ impl Shared {
         lock(&self.table)
     }
 
-    /// The oldest connection with this peer. Waits for no lock.
+    /// The oldest connection with this peer. Waits for no lock, but the first time.
     #[inline]
     pub fn find(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
-        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
+        match self.directory.get(peer) {
+            None => ptr::null_mut(),
+            Some(conn) if conn & UNSEEN == 0 => ptr::with_exposed_provenance_mut(conn as usize),
+            Some(_) => self.find_unseen(peer),
+        }
+    }
+
+    #[cold]
+    fn find_unseen(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        let mut table = self.table();
+        let oldest = table.registry.find(peer);
+        oldest.map_or(ptr::null_mut(), |id| table.show(id))
     }
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
@@ -302,9 +329,8 @@ impl Shared {
     /// A caller gets the pointer, though other connections may stand before this one with the same peer.
     pub fn show(&self, conn: *mut dv_udp_conn_t) {
         let mut table = self.table();
-        let id = table.id_of(conn, None);
-        if let Some(entry) = id.and_then(|id| table.get_mut(id)) {
-            entry.seen = true;
+        if let Some(id) = table.id_of(conn, None) {
+            table.show(id);
         }
     }
 
@@ -429,3 +455,6 @@ impl Drop for Local {
 
 /// What hangs on the SSL of a connection that the library made.
 pub static STATE: tls::ex_data::Slot<openssl_sys::SSL, State> = tls::ex_data::Slot::new();
+
+#[cfg(test)]
+mod tests;
