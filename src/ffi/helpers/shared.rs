@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use openssl::ssl::SslContextRef;
 
-use super::connection::State;
 use super::environment;
 use super::given_up::GivenUp;
 use super::types::dv_udp_conn_t;
@@ -23,8 +22,8 @@ use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
 use crate::net::sys;
+use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
-use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
@@ -430,6 +429,3 @@ impl Drop for Local {
         all.of_threads.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
     }
 }
-
-/// What hangs on the SSL of a connection that the library made.
-pub static STATE: tls::ex_data::Slot<openssl_sys::SSL, State> = tls::ex_data::Slot::new();

@@ -3,8 +3,9 @@
 use libc::c_uint;
 use md5::{Digest, Md5};
 
-use super::connection::{State, refuse_inside};
-use super::shared::{Entry, STATE, local, shared};
+use super::connection::refuse_inside;
+use super::shared::{Entry, local, shared};
+use super::state::{STATE, State};
 use super::types::*;
 use super::{address, due, in_use};
 use crate::engine::connection::State as Phase;
