@@ -416,6 +416,9 @@ void dv_dtls_conn_add(dv_udp_conn_t *conn);
  * Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed
  * before.
  *
+ * In a callback of OpenSSL's, while another thread does what is due for conn, errno becomes EBUSY
+ * and nothing is done.
+ *
  * @param conn the connection, which stays the caller's; NULL, or one that is not in the table, is
  *     fine
  */

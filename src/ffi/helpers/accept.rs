@@ -199,7 +199,7 @@ fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
         return None;
     }
     let behind = |table: &Table| state.id.get().and_then(|id| table.next(id));
-    let mut table = shared().settled(behind);
+    let mut table = shared().settled(behind)?;
     let next = behind(&table).and_then(|id| table.get_mut(id)).filter(|entry| entry.alive).map(|entry| {
         entry.thread = sys::thread();
         entry.conn

@@ -209,7 +209,9 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            shared().remove(conn);
+            if !shared().remove(conn) {
+                return refuse_inside("dv_dtls_conn_free");
+            }
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
@@ -222,7 +224,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
 
 /// Of a function that gives nothing: it was called by a callback, in the middle of a call about the same connection.
 pub fn refuse_inside(name: &str) {
-    log!(Error, "{name}: called by a callback in the middle of a call about this connection");
+    log!(Error, "{name}: called by a callback while the connection is in use");
     sys::set_errno(EBUSY);
 }
 
@@ -300,7 +302,9 @@ pub unsafe extern "C" fn dv_dtls_read(
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             // No slice yet: the program may want the message where the datagram is.
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return fail(EBUSY);
+            }
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -459,7 +463,9 @@ pub unsafe extern "C" fn dv_dtls_write(
         let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return fail(EBUSY);
+            }
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -530,7 +536,9 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return refuse_inside("dv_dtls_shutdown");
+            }
             if (*conn).ssl.is_null() {
                 return;
             }

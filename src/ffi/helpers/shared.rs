@@ -21,6 +21,7 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
+use crate::guard;
 use crate::net::sys;
 use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
@@ -266,18 +267,17 @@ impl Shared {
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
-    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway. Says whether
+    /// that was done; see [`Shared::settled`].
     #[inline]
-    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
-        if self.threads.load(Ordering::Relaxed) > 1 {
-            self.claim_from_others(local, conn);
-        }
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
-    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         local.claimed.set(find(&table));
         if let Some(id) = local.claimed.get()
             && let Some(entry) = table.get_mut(id)
@@ -286,15 +286,18 @@ impl Shared {
         {
             local.timers.borrow_mut().set(id, sys::now());
         }
+        true
     }
 
-    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
-    pub fn remove(&self, conn: *mut dv_udp_conn_t) {
+    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
+    /// done; see [`Shared::settled`].
+    pub fn remove(&self, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
         }
+        true
     }
 
     /// A caller gets the pointer, though other connections may stand before this one with the same peer.
@@ -345,15 +348,19 @@ impl Shared {
         ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
     }
 
-    /// The table, once no other thread does what is due for the connection that `find` finds.
-    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
+    /// The table, once no other thread does what is due for the connection that `find` finds. A callback of libssl does not
+    /// wait for that: two of them could wait for each other.
+    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> Option<MutexGuard<'_, Table>> {
         loop {
             let table = self.table();
             match find(&table).and_then(|id| table.get(id)) {
                 Some(entry) if entry.working && entry.thread != sys::thread() => {}
-                _ => return table,
+                _ => return Some(table),
             }
             drop(table);
+            if guard::is_nested() {
+                return None;
+            }
             std::thread::yield_now();
         }
     }

@@ -52,7 +52,13 @@ impl Drop for State {
         if self.born != fork::generation() {
             return;
         }
-        let mut table = shared().settled(|_| self.id.get());
+        // The program frees it, be it in a callback: here there is no other way than to wait.
+        let mut table = loop {
+            match shared().settled(|_| self.id.get()) {
+                Some(table) => break table,
+                None => std::thread::yield_now(),
+            }
+        };
         table.forget_ssl(self.ssl);
         if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
             entry.alive = false;

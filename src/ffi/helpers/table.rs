@@ -105,6 +105,8 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 
 /// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.
 ///
+/// In a callback of OpenSSL's, while another thread does what is due for `conn`, errno becomes EBUSY and nothing is done.
+///
 /// - `conn`: the connection, which stays the caller's; NULL, or one that is not in the table, is fine
 ///
 /// # Safety
@@ -114,7 +116,9 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
-            shared().remove(conn);
+            if !shared().remove(conn) {
+                return refuse_inside("dv_dtls_conn_del");
+            }
             // The library will not free what the caller may free next.
             shared().forget_given_up(conn);
         }
