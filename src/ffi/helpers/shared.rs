@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use openssl::ssl::SslContextRef;
 
-use super::connection::State;
 use super::environment;
 use super::given_up::GivenUp;
 use super::types::dv_udp_conn_t;
@@ -22,10 +21,10 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
-use crate::guard::lock;
+use crate::guard::{self, lock};
 use crate::net::sys;
+use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
-use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
@@ -295,18 +294,17 @@ impl Shared {
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
-    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway. Says whether
+    /// that was done; see [`Shared::settled`].
     #[inline]
-    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
-        if self.threads.load(Ordering::Relaxed) > 1 {
-            self.claim_from_others(local, conn);
-        }
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
-    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         local.claimed.set(find(&table));
         if let Some(id) = local.claimed.get()
             && let Some(entry) = table.get_mut(id)
@@ -315,15 +313,18 @@ impl Shared {
         {
             local.timers.borrow_mut().set(id, sys::now());
         }
+        true
     }
 
-    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
-    pub fn remove(&self, conn: *mut dv_udp_conn_t) {
+    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
+    /// done; see [`Shared::settled`].
+    pub fn remove(&self, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
         }
+        true
     }
 
     /// A caller gets the pointer, though other connections may stand before this one with the same peer.
@@ -373,15 +374,19 @@ impl Shared {
         ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
     }
 
-    /// The table, once no other thread does what is due for the connection that `find` finds.
-    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
+    /// The table, once no other thread does what is due for the connection that `find` finds. A callback of libssl does not
+    /// wait for that: two of them could wait for each other.
+    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> Option<MutexGuard<'_, Table>> {
         loop {
             let table = self.table();
             match find(&table).and_then(|id| table.get(id)) {
                 Some(entry) if entry.working && entry.thread != sys::thread() => {}
-                _ => return table,
+                _ => return Some(table),
             }
             drop(table);
+            if guard::is_nested() {
+                return None;
+            }
             std::thread::yield_now();
         }
     }
@@ -452,9 +457,6 @@ impl Drop for Local {
         all.of_threads.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
     }
 }
-
-/// What hangs on the SSL of a connection that the library made.
-pub static STATE: tls::ex_data::Slot<openssl_sys::SSL, State> = tls::ex_data::Slot::new();
 
 #[cfg(test)]
 mod tests;
