@@ -90,6 +90,10 @@
  * Threads    different connections may be used by different threads at once, one connection by one
  *            thread at a time. The table may be used by all threads. An SSL_CTX is set up by one
  *            thread, before it is used.
+ * Callbacks  that the program has set with OpenSSL's functions (verify, PSK, server name, info and
+ *            so on) run in the middle of a call. They may call the library, but not about the
+ *            connection or the endpoint that this call is about: that fails with EBUSY or
+ *            DV_ERR_BUSY. A function that returns nothing does nothing then, and the log says so.
  * fork       a child process starts with an empty table.
  * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
@@ -425,6 +429,9 @@ void dv_dtls_conn_add(dv_udp_conn_t *conn);
 /**
  * Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed
  * before.
+ *
+ * In a callback of OpenSSL's, while another thread does what is due for conn, errno becomes EBUSY
+ * and nothing is done.
  *
  * @param conn the connection, which stays the caller's; NULL, or one that is not in the table, is
  *     fine

@@ -5,8 +5,6 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::mem::ManuallyDrop;
-use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -19,6 +17,7 @@ use super::DV_ERR_PANIC;
 use super::address::{address_from, address_of, address_of_ip, sockaddr_from};
 use super::config::dv_config;
 use super::error::{Failure, checked, invalid};
+use super::running::{live, own};
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
 use crate::guard::guard;
@@ -29,7 +28,7 @@ use crate::tls::resumption::Resumption;
 #[allow(non_camel_case_types)]
 pub struct dv_endpoint {
     /// Each call takes it out and puts it back: a callback of libssl that calls again in the middle finds nothing.
-    endpoint: Cell<Option<NonNull<Endpoint>>>,
+    pub(super) endpoint: Cell<Option<NonNull<Endpoint>>>,
 }
 
 /// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
@@ -152,8 +151,7 @@ pub unsafe extern "C" fn dv_endpoint_new(
                 }
                 let config = dv_config::read(config)?;
                 let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
-                let made = Cell::new(Some(NonNull::from(Box::leak(Box::new(made)))));
-                *endpoint = Box::into_raw(Box::new(dv_endpoint { endpoint: made }));
+                *endpoint = Box::into_raw(Box::new(dv_endpoint::new(made)));
             }
             Ok(0)
         })
@@ -508,81 +506,6 @@ pub(super) fn reason_number(reason: CloseReason) -> c_int {
         CloseReason::Exhausted => DV_CLOSED_EXHAUSTED,
         CloseReason::Exported => DV_CLOSED_EXPORTED,
     }
-}
-
-impl dv_endpoint {
-    /// A handle that is only good for what it is [lent](dv_endpoint::lend).
-    pub(super) const fn empty() -> dv_endpoint {
-        dv_endpoint { endpoint: Cell::new(None) }
-    }
-
-    /// Lets `call` use `endpoint` by this handle.
-    pub(super) fn lend(&self, endpoint: &mut Endpoint, call: impl FnOnce(*mut dv_endpoint)) {
-        self.endpoint.set(Some(NonNull::from(endpoint)));
-        call(ptr::from_ref(self).cast_mut());
-        self.endpoint.set(None);
-    }
-}
-
-/// An endpoint that a call of the program's is about. As long as it is here, its handle is empty.
-pub(super) struct Running<'a> {
-    handle: &'a dv_endpoint,
-    pub(super) endpoint: NonNull<Endpoint>,
-}
-
-impl Running<'_> {
-    /// The endpoint is not coming back.
-    ///
-    /// # Safety
-    /// It came from dv_endpoint_new.
-    unsafe fn into_box(self) -> Box<Endpoint> {
-        // SAFETY: by contract; nobody else has a way to it any more.
-        unsafe { Box::from_raw(ManuallyDrop::new(self).endpoint.as_ptr()) }
-    }
-}
-
-impl Deref for Running<'_> {
-    type Target = Endpoint;
-    fn deref(&self) -> &Endpoint {
-        // SAFETY: what stands in a handle is live, and was taken out, so that nobody else finds it there.
-        unsafe { self.endpoint.as_ref() }
-    }
-}
-
-impl DerefMut for Running<'_> {
-    fn deref_mut(&mut self) -> &mut Endpoint {
-        // SAFETY: as above.
-        unsafe { self.endpoint.as_mut() }
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.handle.endpoint.set(Some(self.endpoint));
-    }
-}
-
-/// The endpoint of a handle, unless a call about it runs already.
-///
-/// # Safety
-/// `endpoint` is NULL or live, and no other thread uses it.
-pub(super) unsafe fn live<'a>(endpoint: *const dv_endpoint) -> Result<Running<'a>, Failure> {
-    // SAFETY: by contract.
-    let handle = unsafe { endpoint.as_ref() }.ok_or_else(|| invalid("endpoint is NULL"))?;
-    let endpoint = handle.endpoint.take();
-    let endpoint =
-        endpoint.ok_or(Failure::Busy("in the middle of another call, or outside of the server's callback"))?;
-    Ok(Running { handle, endpoint })
-}
-
-/// The same of an endpoint that is the program's own: that of a server's callback is driven by the server.
-///
-/// # Safety
-/// As for [`live`].
-pub(super) unsafe fn own<'a>(endpoint: *mut dv_endpoint) -> Result<Running<'a>, Failure> {
-    // SAFETY: by contract.
-    let endpoint = unsafe { live(endpoint) }?;
-    if endpoint.is_numbered() { Err(invalid("the endpoint is the server's")) } else { Ok(endpoint) }
 }
 
 /// A number that was never given out is as stale as one that is not good any more.

@@ -8,8 +8,9 @@ use std::os::fd::BorrowedFd;
 use libc::{c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
-use super::endpoint::{array, dv_endpoint, dv_session, own};
+use super::endpoint::{array, dv_endpoint, dv_session};
 use super::error::{Failure, checked, invalid};
+use super::running::own;
 use super::server::{self, dv_server};
 use super::session::ask;
 use crate::engine::export::{Export, ExportKey};

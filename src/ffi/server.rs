@@ -472,3 +472,76 @@ impl Handler for Program {
         self.call(self.callbacks.close, context, session, (DV_EVENT_CLOSED, reason_number(reason)), None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use openssl::ssl::{SslContext, SslMethod};
+
+    use super::*;
+    use crate::engine::endpoint::{Config, Connect, Endpoint};
+    use crate::net::server::ServerConfig;
+
+    const KEY: &[u8; 16] = b"known to the two";
+
+    fn context() -> SslContext {
+        let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+        context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+        context.set_psk_server_callback(|_, _, out| {
+            out[..KEY.len()].copy_from_slice(KEY);
+            Ok(KEY.len())
+        });
+        context.set_psk_client_callback(|_, _, identity, out| {
+            identity[..2].copy_from_slice(b"i\0");
+            out[..KEY.len()].copy_from_slice(KEY);
+            Ok(KEY.len())
+        });
+        context.build()
+    }
+
+    struct Panics;
+
+    impl Handler for Panics {
+        fn open(&self, _context: &mut Context<'_>, _session: Session) {
+            panic!("as if there were a mistake of ours");
+        }
+
+        fn message(&self, _context: &mut Context<'_>, _session: Session, _message: &[u8]) {}
+    }
+
+    /// No callback in C can panic: it must be ours.
+    #[test]
+    fn a_panic_on_a_worker_is_an_error_of_join() {
+        let made = Server::new(context(), ServerConfig::default(), Panics).unwrap();
+        let address = made.bind("127.0.0.1:0").unwrap();
+        let mut server = dv_server(made);
+        // SAFETY: the server is live.
+        assert_eq!(unsafe { dv_server_start(&mut server) }, 0);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut client = Endpoint::new(context(), Config::default()).unwrap();
+        let session = client.connect(0, &Connect::to(address)).unwrap();
+        let (mut datagram, mut closed) = ([0; 1500], None);
+        for now in (0..60).map(|second| second * 1_000_000) {
+            while let Some(transmit) = client.transmit(1) {
+                socket.send_to(transmit.bytes, address).unwrap();
+            }
+            if let Ok(len) = socket.recv(&mut datagram) {
+                client.receive(now, &datagram[..len], address, None);
+            }
+            client.advance(now);
+            while let Some(event) = client.event(&mut Vec::new()) {
+                assert_eq!(event.session(), session);
+                closed = matches!(event, crate::engine::endpoint::Event::Closed { .. }).then_some(event).or(closed);
+            }
+            if closed.is_some() {
+                break;
+            }
+        }
+        assert!(closed.is_some(), "the peer is not told");
+        // SAFETY: as above.
+        assert_eq!(unsafe { dv_server_join(&mut server) }, DV_ERR_PANIC);
+    }
+}

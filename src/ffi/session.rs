@@ -12,8 +12,9 @@ use openssl_sys::X509;
 
 use super::DV_ERR_PANIC;
 use super::address::{address_of, address_of_ip};
-use super::endpoint::{LEN_MAX, array, dv_address, dv_endpoint, dv_resumption, dv_session, live, session_from};
+use super::endpoint::{LEN_MAX, array, dv_address, dv_endpoint, dv_resumption, dv_session, session_from};
 use super::error::{Failure, checked, invalid};
+use super::running::live;
 use crate::engine::connection::State;
 use crate::engine::endpoint::Info;
 use crate::guard::guard;

@@ -5,8 +5,9 @@ use std::ptr;
 use libc::{c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
-use super::endpoint::{dv_endpoint, dv_session, live, session_from};
+use super::endpoint::{dv_endpoint, dv_session, session_from};
 use super::error::{Failure, checked, invalid};
+use super::running::live;
 use super::session::ask;
 use crate::guard::guard;
 

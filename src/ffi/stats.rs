@@ -4,8 +4,9 @@ use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
 use super::config::{fill, is_size};
-use super::endpoint::{dv_endpoint, live};
+use super::endpoint::dv_endpoint;
 use super::error::{Failure, checked, invalid};
+use super::running::live;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
 use crate::net::server::{ServerStats, SocketStats};

@@ -1,9 +1,10 @@
 /*
  * Callbacks of OpenSSL in the middle of a helper's call that call helpers about the very connection: one of the library's, one
- * that the program made itself, one that is being freed or given up, one whose client has begun anew. argv[1]: the folder of
- * certs/make-certs.sh. lifetimes.c has more of them.
+ * that the program made itself, one that is being freed or given up, one whose client has begun anew; or about one that
+ * another thread is busy with. argv[1]: the folder of certs/make-certs.sh. lifetimes.c has more of them.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <time.h>
 
 #include "check.h"
@@ -12,7 +13,7 @@
 /* Called by libssl; does nothing but in the middle of what a test wants to disturb. */
 static void (*in_message)(SSL *ssl);
 static dv_udp_conn_t *freeing;
-static int calls, ex_index;
+static int calls;
 
 static void on_message(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
 {
@@ -119,7 +120,6 @@ static void of_the_program(struct server *server, SSL_CTX *ctx)
     struct client client;
     char in[2048], out[2048];
     int before = calls, result = 0, turns = 0;
-    BIO_ADDR *from = BIO_ADDR_new();
 
     client_open(&client, ctx, server, NULL);
     conn->key = client_key(&client);
@@ -154,7 +154,6 @@ static void of_the_program(struct server *server, SSL_CTX *ctx)
     freeing = conn;
     dv_dtls_conn_free(conn);
     CHECK(calls == before + 1);
-    BIO_ADDR_free(from);
     client_vanish(&client);
     server_drain(server);
 }
@@ -169,7 +168,7 @@ static void given_up(struct server *server, SSL_CTX *ctx)
     int before = calls, turns = 0;
 
     CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
-    config.idle_timeout_ms = 50;
+    config.idle_timeout_ms = 1000;
     CHECK(dv_dtls_configure(&config) == 0);
     conn = established(&client, ctx, server);
     /* Not the one that was found last. */
@@ -243,6 +242,92 @@ static void begun_anew(struct server *server, SSL_CTX *ctx)
     server_drain(server);
 }
 
+/* Two threads, each of which does what is due for its connection, and in a callback wants the other one's. */
+static _Thread_local dv_udp_conn_t *mine, *theirs;
+static _Atomic int arrived, left;
+
+static void wait_for_both(_Atomic int *count)
+{
+    const struct timespec moment = {0, 1000 * 1000};
+    int turns = 0;
+
+    ++*count;
+    while (*count < 2 && turns++ < 20000) {
+        nanosleep(&moment, NULL);
+    }
+    CHECK(*count == 2);
+}
+
+static void want_the_other(SSL *ssl)
+{
+    char out[64];
+
+    if (mine == NULL || ssl != mine->ssl) {
+        return;
+    }
+    mine = NULL;
+    wait_for_both(&arrived);
+    errno = 0;
+    CHECK(dv_dtls_read(theirs, NULL, 0, -1, out, sizeof(out), 16) == -1 && errno == EBUSY);
+    errno = 0;
+    CHECK(dv_dtls_write(theirs, out, 1, -1, out, sizeof(out), 16) == -1 && errno == EBUSY);
+    errno = 0;
+    dv_dtls_shutdown(theirs, -1, 16);
+    CHECK(errno == EBUSY);
+    errno = 0;
+    dv_dtls_conn_del(theirs);
+    CHECK(errno == EBUSY);
+    errno = 0;
+    dv_dtls_conn_free(theirs);
+    CHECK(errno == EBUSY);
+    wait_for_both(&left);
+}
+
+static void *own_one(void *pair)
+{
+    dv_udp_conn_t *conn = ((dv_udp_conn_t **)pair)[0];
+    const struct timespec moment = {0, 10 * 1000 * 1000};
+    char out[64];
+    int turns = 0;
+
+    theirs = ((dv_udp_conn_t **)pair)[1];
+    CHECK(dv_dtls_read(conn, NULL, 0, -1, out, sizeof(out), 16) == 0);
+    mine = conn;
+    while (conn->ssl != NULL && turns++ < 3000) {
+        dv_dtls_handle_timeouts();
+        nanosleep(&moment, NULL);
+    }
+    CHECK(conn->ssl == NULL);
+    return NULL;
+}
+
+static void two_at_once(struct server *server, SSL_CTX *ctx)
+{
+    struct client clients[2];
+    dv_udp_conn_t *pairs[2][2];
+    pthread_t threads[2];
+    dv_config config;
+    int i = 0;
+
+    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    config.idle_timeout_ms = 3000;
+    CHECK(dv_dtls_configure(&config) == 0);
+    for (i = 0; i < 2; i++) {
+        pairs[i][0] = pairs[1 - i][1] = established(&clients[i], ctx, server);
+    }
+    in_message = want_the_other;
+    for (i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, own_one, pairs[i]) == 0);
+    }
+    for (i = 0; i < 2; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+        dv_dtls_conn_free(pairs[i][0]);
+        client_vanish(&clients[i]);
+    }
+    CHECK(arrived == 2 && left == 2);
+    in_message = NULL;
+}
+
 int main(int argc, char **argv)
 {
     struct server server;
@@ -251,7 +336,9 @@ int main(int argc, char **argv)
     if (argc < 2) {
         return 2;
     }
-    ex_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, on_freed);
+    /* A deadlock is a failure. */
+    alarm(100);
+    CHECK(SSL_get_ex_new_index(0, NULL, NULL, NULL, on_freed) > 0);
     ctx = client_context(argv[1]);
     server_open(&server, argv[1]);
     SSL_CTX_set_msg_callback(server.ctx, on_message);
@@ -259,6 +346,7 @@ int main(int argc, char **argv)
     of_the_program(&server, ctx);
     given_up(&server, ctx);
     begun_anew(&server, ctx);
+    two_at_once(&server, ctx);
     SSL_CTX_free(ctx);
     server_close(&server);
     return check_report("callbacks");

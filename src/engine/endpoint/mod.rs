@@ -178,7 +178,7 @@ impl Endpoint {
     pub fn new(context: SslContext, mut config: Config) -> Result<Endpoint, Error> {
         config.check()?;
         config.check_context(&context)?;
-        let secret = config.cookie_secret.take().unwrap_or_else(|| CookieSecret::new(tls::random(32), 0));
+        let secret = config.cookie_secret.take().unwrap_or_else(|| CookieSecret::new(tls::random::<32>(), 0));
         let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {
             context,

@@ -412,7 +412,7 @@ fn no_secret_outlives_its_connection() {
 #[test]
 fn no_key_of_an_export_outlives_it() {
     let _alone = alone();
-    let inverted = tls::random(ExportKey::LEN);
+    let inverted = tls::random::<{ ExportKey::LEN }>().to_vec();
     let mut bytes = [0; ExportKey::LEN];
     bytes.iter_mut().zip(&inverted).for_each(|(byte, inverted)| *byte = !inverted);
     let moved = std::hint::black_box(ExportKey::new(bytes));

@@ -4,9 +4,10 @@ use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_void};
 use openssl::ssl::{SslContext, SslContextRef};
 
-use super::connection::{State, into_struct, moved, send_waiting};
+use super::connection::send_waiting;
 use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback};
-use super::shared::{Entry, Local, STATE, Table, shared};
+use super::shared::{Entry, Local, Table, shared};
+use super::state::{STATE, State, into_struct, moved};
 use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
 use super::{address, due, in_use};
 use crate::engine::connection::{Connection, State as Phase, Terms};
@@ -199,7 +200,7 @@ fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
         return None;
     }
     let behind = |table: &Table| state.id.get().and_then(|id| table.next(id));
-    let mut table = shared().settled(behind);
+    let mut table = shared().settled(behind)?;
     let next = behind(&table).and_then(|id| table.get_mut(id)).filter(|entry| entry.alive).map(|entry| {
         entry.thread = sys::thread();
         entry.conn

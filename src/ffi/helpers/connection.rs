@@ -1,87 +1,24 @@
 //! A connection: made from a hello, read, written, shut down, freed.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ptr;
 
 use libc::{EAGAIN, EBUSY, EINVAL, EIO, EMSGSIZE, ENOTCONN, c_char, c_int, c_void, size_t, socklen_t};
-use openssl::ssl::SslContext;
-use openssl_sys::{BIO, SSL, SSL_free, SSL_get_rbio, SSL_get_wbio};
+use openssl_sys::{BIO, SSL, SSL_free};
 
 use super::accept::{Begun, begin, restart};
-use super::shared::{Local, STATE, local, shared};
+use super::shared::{Local, local, shared};
+use super::state::{STATE, State, settle};
 use super::types::*;
 use super::{address, due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
-use crate::engine::registry::Id;
 use crate::engine::stats::Counters;
 use crate::guard::guard;
 use crate::log::log;
-use crate::net::sys::{self, Descriptor};
-use crate::tls::{bio, fork};
+use crate::net::sys;
+use crate::tls::bio;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
-
-/// Messages of one connection that wait for the next reads.
-const QUEUE_MAX: usize = 64;
-
-/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it. Laid out in this order:
-/// what each message needs stands together, with the beginning of the connection.
-#[repr(C)]
-pub struct State {
-    /// Where it is in the table, while it is there.
-    pub id: Cell<Option<Id>>,
-    /// Messages that came with others in one datagram and wait for the next read.
-    pub queue: RefCell<VecDeque<Box<[u8]>>>,
-    /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
-    pub successor: Cell<bool>,
-    /// The new one has proven itself.
-    pub superseded: Cell<bool>,
-    pub born: u32,
-    /// What it hangs on.
-    ssl: usize,
-    pub connection: RefCell<Connection>,
-    /// The socket that its datagrams come through, for what leaves later.
-    pub descriptor: Cell<Option<Descriptor>>,
-    /// The context that it began with: a server name may have led the SSL to another one since.
-    pub context: SslContext,
-}
-
-impl Drop for State {
-    /// The SSL is being freed, perhaps by the caller with SSL_free: nobody may do what is due for it any more.
-    fn drop(&mut self) {
-        if self.born != fork::generation() {
-            return;
-        }
-        let mut table = shared().settled(|_| self.id.get());
-        table.forget_ssl(self.ssl);
-        if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
-            entry.alive = false;
-        }
-    }
-}
-
-impl State {
-    /// Queues messages for the next reads; those that find no room are dropped.
-    pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
-        let mut queue = self.queue.borrow_mut();
-        for message in messages {
-            if queue.len() < QUEUE_MAX {
-                queue.push_back(message.into());
-            } else {
-                counters.messages_dropped.add(1);
-            }
-        }
-    }
-
-    /// The socket that datagrams come through now, looked up again where they came through another number before.
-    pub fn note_descriptor(&self, fd: c_int, anew: bool) {
-        if anew || self.descriptor.get().is_none() {
-            self.descriptor.set(Descriptor::of(fd));
-        }
-    }
-}
 
 /// Sends what waits. The first error is given, but what comes after it is sent all the same: it is UDP.
 ///
@@ -272,7 +209,9 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            shared().remove(conn);
+            if !shared().remove(conn) {
+                return refuse_inside("dv_dtls_conn_free");
+            }
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
@@ -285,7 +224,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
 
 /// Of a function that gives nothing: it was called by a callback, in the middle of a call about the same connection.
 pub fn refuse_inside(name: &str) {
-    log!(Error, "{name}: called by a callback in the middle of a call about this connection");
+    log!(Error, "{name}: called by a callback while the connection is in use");
     sys::set_errno(EBUSY);
 }
 
@@ -364,7 +303,9 @@ pub unsafe extern "C" fn dv_dtls_read(
             let datagram: *const [u8] =
                 if in_buf.is_null() { &[] } else { ptr::slice_from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return fail(EBUSY);
+            }
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -460,31 +401,6 @@ unsafe fn read(
     }
 }
 
-/// After a call about the connection: what has changed, of where it is and of when it wants to be looked after.
-fn settle(local: &Local, now: u64, state: &State, before: (Phase, u64), after: (Phase, u64)) {
-    if before.0 != after.0 {
-        moved(local, state, before.0, after.0);
-    }
-    if before != after {
-        due::rearm(local, now, state, after.0, after.1);
-    }
-}
-
-/// The connection has come to another point of its life.
-pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
-    let Some(id) = state.id.get() else { return };
-    if from == Phase::Handshaking {
-        match to {
-            Phase::Closed(CloseReason::Failed) => local.counters.handshakes_failed.add(1),
-            Phase::Closed(CloseReason::HandshakeTimeout) => {}
-            _ => {
-                local.counters.handshakes_finished.add(1);
-                shared().table().establish(id);
-            }
-        }
-    }
-}
-
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
     let oldest = state.queue.borrow_mut().pop_front();
@@ -551,7 +467,9 @@ pub unsafe extern "C" fn dv_dtls_write(
         let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return fail(EBUSY);
+            }
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -622,7 +540,9 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return refuse_inside("dv_dtls_shutdown");
+            }
             if (*conn).ssl.is_null() {
                 return;
             }
@@ -641,41 +561,6 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
             due::rearm(&local, now, state, phase, u64::MAX);
         }
     });
-}
-
-/// What the library keeps of a connection, made into a struct for C: the SSL belongs to it from then on.
-pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
-    let mut connection = connection;
-    // SAFETY: the struct is plain old data, all zeros are valid, and calloc gives it whole or not at all.
-    unsafe {
-        let conn = libc::calloc(1, size_of::<dv_udp_conn_t>()).cast::<dv_udp_conn_t>();
-        if conn.is_null() {
-            return conn;
-        }
-        let ssl = connection.lend_ssl().as_ptr();
-        (*conn).key = *key;
-        (*conn).ssl = ssl.cast();
-        (*conn).rbio = SSL_get_rbio(ssl).cast();
-        (*conn).wbio = SSL_get_wbio(ssl).cast();
-        let state = State {
-            connection: RefCell::new(connection),
-            ssl: ssl as usize,
-            context,
-            id: Cell::new(None),
-            descriptor: Cell::new(None),
-            queue: RefCell::default(),
-            successor: Cell::new(false),
-            superseded: Cell::new(false),
-            born: fork::generation(),
-        };
-        shared().table().ssls.insert(ssl as usize);
-        if STATE.set(ssl, state) {
-            return conn;
-        }
-        SSL_free(ssl);
-        libc::free(conn.cast());
-        ptr::null_mut()
-    }
 }
 
 /// Sets errno and gives DV_ERROR.

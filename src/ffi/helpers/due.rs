@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 
 use libc::MSG_DONTWAIT;
 
-use super::connection::{State, moved, send_waiting, unlink};
+use super::connection::{send_waiting, unlink};
 use super::in_use::{self, InUse};
-use super::shared::{Local, STATE, local, orphans_due, shared};
+use super::shared::{Local, local, orphans_due, shared};
+use super::state::{STATE, State, moved};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::{Id, Refusal};

@@ -14,9 +14,6 @@ use crate::net::sys;
 use crate::tls;
 use crate::tls::secret::FleetSecret;
 
-/// Bytes of a random cookie secret.
-const SECRET_LEN: usize = 32;
-
 /// The settings: defaults, and what the environment says.
 pub fn settings() -> Settings {
     listen();
@@ -57,7 +54,7 @@ pub fn cookie_secret() -> CookieSecret {
             Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }
     }
-    CookieSecret::new(tls::random(SECRET_LEN), sys::unix_offset())
+    CookieSecret::new(tls::random::<32>(), sys::unix_offset())
 }
 
 /// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a

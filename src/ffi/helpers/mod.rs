@@ -16,6 +16,7 @@ mod in_use;
 mod operate;
 mod refusals;
 mod shared;
+mod state;
 mod table;
 mod types;
 

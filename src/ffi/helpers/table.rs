@@ -3,8 +3,9 @@
 use libc::c_uint;
 use md5::{Digest, Md5};
 
-use super::connection::{State, refuse_inside};
-use super::shared::{Entry, STATE, local, shared};
+use super::connection::refuse_inside;
+use super::shared::{Entry, local, shared};
+use super::state::{STATE, State};
 use super::types::*;
 use super::{address, due, in_use};
 use crate::engine::connection::State as Phase;
@@ -104,6 +105,8 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 
 /// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.
 ///
+/// In a callback of OpenSSL's, while another thread does what is due for `conn`, errno becomes EBUSY and nothing is done.
+///
 /// - `conn`: the connection, which stays the caller's; NULL, or one that is not in the table, is fine
 ///
 /// # Safety
@@ -113,7 +116,9 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
-            shared().remove(conn);
+            if !shared().remove(conn) {
+                return refuse_inside("dv_dtls_conn_del");
+            }
             // The library will not free what the caller may free next.
             shared().forget_given_up(conn);
         }
