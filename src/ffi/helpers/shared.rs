@@ -64,14 +64,15 @@ pub struct Table {
     directory: Arc<Directory>,
     /// The SSLs that the library has made and that are alive.
     pub ssls: HashSet<usize>,
-    /// The threads that use the library.
-    threads: HashSet<u64>,
+    /// The threads that use the library, and how many [`Local`]s each has: while it ends, one for each call, of which one may
+    /// run inside of another.
+    threads: HashMap<u64, u32>,
 }
 
 impl Table {
     /// Whether this thread may do what is due for a connection: it used it last, or who did is gone.
     pub fn is_ours(&self, entry: &Entry) -> bool {
-        entry.thread == sys::thread() || !self.threads.contains(&entry.thread)
+        entry.thread == sys::thread() || !self.threads.contains_key(&entry.thread)
     }
 
     /// Puts a connection in, behind those with the same peer.
@@ -204,7 +205,7 @@ fn make(known: *mut Shared) -> &'static Shared {
             ids: HashMap::new(),
             directory: directory.clone(),
             ssls: HashSet::new(),
-            threads: HashSet::new(),
+            threads: HashMap::new(),
         }),
         directory,
         jar: Mutex::new(environment::cookie_secret().jar()),
@@ -371,7 +372,10 @@ impl Shared {
 
     /// A thread ends: what becomes due for its connections is any other thread's.
     fn leave(&self, deadlines: TimerQueue) {
-        self.table().threads.remove(&sys::thread());
+        self.table().threads.retain(|thread, locals| {
+            *locals -= u32::from(*thread == sys::thread());
+            *locals > 0
+        });
         let mut orphans = lock(&self.orphans);
         deadlines.into_deadlines().for_each(|(id, deadline)| orphans.set(id, deadline));
         ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
@@ -434,7 +438,7 @@ impl Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
         shared.threads.fetch_add(1, Ordering::Relaxed);
-        shared.table().threads.insert(sys::thread());
+        *shared.table().threads.entry(sys::thread()).or_default() += 1;
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             shared,
