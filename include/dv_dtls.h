@@ -960,7 +960,8 @@ int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
  * @param to_len its length in bytes
  * @param name the DNS name or IP address that the server's certificate must carry; a DNS name is
  *     told to the server (SNI). NULL: any certificate will do that the SSL_CTX trusts
- * @param resume an earlier session with this server to resume, or NULL
+ * @param resume an earlier session with this server to resume, or NULL. When the server has
+ *     forgotten it, or its certificate would not do now, there is a whole handshake
  * @param session receives the session, or 0
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to
@@ -1683,8 +1684,9 @@ int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
  * @param len its length in bytes, at least 1
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an
- *     export and its end. A message that turns out not to fit in a datagram, or whose session ends
- *     before its turn, is dropped and counted.
+ *     export and its end; DV_ERR_TOO_LONG for more than a record can hold (16384 bytes). A message
+ *     that turns out not to fit in a datagram, or whose session ends before its turn, is dropped
+ *     and counted.
  */
 int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
 
