@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use libc::{c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
-use super::endpoint::{array, dv_endpoint, dv_session, live};
+use super::endpoint::{array, dv_endpoint, dv_session, own};
 use super::error::{checked, invalid};
 use super::server::{self, dv_server};
 use super::session::ask;
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn dv_endpoint_export(
         checked("dv_endpoint_export", || {
             // SAFETY: the caller's promise.
             unsafe {
-                let (endpoint, key) = (live(endpoint)?, key_from(key, key_len)?);
+                let (endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
                 let exported = endpoint.0.export_to(&key, descriptor(fd)?)?;
                 give(exported.sessions, exported.left, left)
             }
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_commit", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.commit_export();
+            unsafe { own(endpoint) }?.0.commit_export();
             Ok(0)
         })
     })
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_cancel", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.cancel_export();
+            unsafe { own(endpoint) }?.0.cancel_export();
             Ok(0)
         })
     })
@@ -126,7 +126,7 @@ pub unsafe extern "C" fn dv_endpoint_import(
         checked("dv_endpoint_import", || {
             // SAFETY: the caller's promise.
             unsafe {
-                let (endpoint, key) = (live(endpoint)?, key_from(key, key_len)?);
+                let (endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
                 let imported = endpoint.0.import(now_us, Export::take(descriptor(fd)?, &key)?)?;
                 give(imported.sessions, imported.skipped, skipped)
             }
