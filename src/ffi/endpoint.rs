@@ -526,6 +526,8 @@ pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) ->
     match (first.is_null(), count) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(Error::Invalid(format!("{name} is NULL"))),
+        // What a program makes of -1. A slice cannot be so long.
+        (false, _) if count > isize::MAX as usize / size_of::<T>() => Err(Error::Invalid(format!("{name}: {count}?"))),
         // SAFETY: by contract.
         (false, _) => Ok(unsafe { slice::from_raw_parts(first, count) }),
     }

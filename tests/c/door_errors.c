@@ -198,6 +198,8 @@ arguments(struct side *side)
     text = calloc(1, 70000);
     CHECK(dv_session_export(e, s, "EXPORTER-t", text, 70000, out, sizeof(out)) == DV_ERR_INVALID);
     CHECK(dv_session_export(e, s, "EXPORTER-t", NULL, 5, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_session_export(e, s, "EXPORTER-t", out, (size_t)-1, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_send(e, s, out, (size_t)-1) == DV_ERR_INVALID);
     free(text);
 
     CHECK(dv_dtls_get_config(NULL, sizeof(dv_config)) == DV_ERR_INVALID);
