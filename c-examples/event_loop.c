@@ -183,8 +183,12 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (optind != argc || read_address(host, port, &address) < 0) {
+    if (optind != argc) {
+        fputs(help, stderr);
         return EXIT_USAGE;
+    }
+    if (read_address(host, port, &address) < 0) {
+        return EXIT_SETUP;
     }
     fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, address_length(&address)) != 0

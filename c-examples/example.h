@@ -56,11 +56,26 @@ static inline void complain(const char *what)
     if (error == 0) {
         fprintf(stderr, "%s\n", what);
     } else {
-        const char *reason = ERR_reason_error_string(error);
+        /* What the system said, OpenSSL has no words for. */
+        const char *reason = ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error)) : ERR_reason_error_string(error);
 
         fprintf(stderr, "%s: %s\n", what, reason != NULL ? reason : "unknown error");
     }
     ERR_clear_error();
+}
+
+/* Reads a whole number between least and most; -1 when it is none. */
+static inline long read_number(const char *text, long least, long most)
+{
+    char *end = NULL;
+    long number = 0;
+
+    errno = 0;
+    number = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
+        return -1;
+    }
+    return number;
 }
 
 /* Reads an IPv4 or IPv6 address, or a host name, and a port. */
@@ -70,6 +85,11 @@ static inline int read_address(const char *host, const char *port, struct sockad
     struct addrinfo *found = NULL;
     int error = 0;
 
+    /* getaddrinfo takes larger numbers, and cuts them. */
+    if (read_number(port, 0, 65535) < 0) {
+        fprintf(stderr, "port %s: a number from 0 to 65535 is wanted\n", port);
+        return -1;
+    }
     memset(&hints, 0, sizeof(hints));
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_DGRAM;
@@ -103,20 +123,6 @@ static inline const char *address_text(const void *address)
                 NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(text, sizeof(text), "%s port %s", host, port);
     return text;
-}
-
-/* Reads a whole number between least and most; -1 when it is none. */
-static inline long read_number(const char *text, long least, long most)
-{
-    char *end = NULL;
-    long number = 0;
-
-    errno = 0;
-    number = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
-        return -1;
-    }
-    return number;
 }
 
 #define SHOWN_MAX 60
