@@ -218,6 +218,20 @@ static inline int set_up(SSL_CTX *ctx, const char *ciphers)
     return 0;
 }
 
+/*
+ * Who resumes a session shows neither certificate nor key. So only those go on that were made with the same list of suites, be
+ * it at another server of the fleet; dv_openssl_set_verify sees to the rest.
+ */
+static inline void tell_rules_apart(SSL_CTX *ctx, const char *ciphers)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int len = 0;
+
+    if (EVP_Digest(ciphers, strlen(ciphers), digest, &len, EVP_sha256(), NULL) == 1) {
+        SSL_CTX_set_session_id_context(ctx, digest, len);
+    }
+}
+
 /* The first certificate is for everybody, the others for clients that ask for one of their names; the log says what fails. */
 static inline int show_certificates(SSL_CTX *ctx)
 {
@@ -260,6 +274,7 @@ static inline SSL_CTX *server_context(void)
         SSL_CTX_free(ctx);
         return NULL;
     }
+    tell_rules_apart(ctx, identity.ciphers != NULL ? identity.ciphers : SERVER_CIPHERS);
     if (identity.ca != NULL) {
         dv_openssl_set_verify(ctx, mode, (char *)identity.ca);
         /* It names the CAs to clients. When the file is not good there are none, and the log says why. */

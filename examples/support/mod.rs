@@ -10,6 +10,7 @@ use std::process::exit;
 use std::str::FromStr;
 
 use openssl::error::ErrorStack;
+use openssl::sha::sha256;
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509VerifyFlags;
@@ -203,8 +204,7 @@ impl Identity {
         if let Some(file) = &self.crl {
             check_revocations(&mut context, file).map_err(about(file))?;
         }
-        // Without one, libssl refuses to resume sessions of clients with certificates.
-        context.set_session_id_context(b"dv_dtls example")?;
+        context.set_session_id_context(&self.rules()?)?;
         if let Some(file) = &self.keys_of_clients.file {
             File::open(file).map_err(|why| format!("{file}: {why}"))?;
         }
@@ -218,6 +218,14 @@ impl Identity {
         }
         log_keys(&mut context, self.keylog.as_deref())?;
         Ok(context.build())
+    }
+
+    /// Who resumes a session shows neither certificate nor key. So only those go on that were made under the same rules, be it
+    /// at another server of the fleet.
+    fn rules(&self) -> Result<[u8; 32], Failure> {
+        let cas = self.ca.as_ref().map_or(Ok(Vec::new()), std::fs::read)?;
+        let rules = format!("{} {} ", self.require_client_cert, self.ciphers);
+        Ok(sha256(&[rules.as_bytes(), &cas].concat()))
     }
 }
 

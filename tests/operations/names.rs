@@ -22,6 +22,7 @@ pub const PROOFS: &[Proof] = &[
     Proof { name: "psk_gnutls", needs: &["gnutls-cli"], run: || psk(gnutls_cli) },
     Proof { name: "small_devices_openssl", needs: &[], run: || small_devices(s_client) },
     Proof { name: "small_devices_gnutls", needs: &["gnutls-cli"], run: || small_devices(gnutls_cli) },
+    Proof { name: "tickets_of_laxer_servers", needs: &[], run: tickets_of_laxer_servers },
     Proof { name: "keys_only", needs: &[], run: keys_only },
     Proof { name: "what_cannot_be_used", needs: &[], run: what_cannot_be_used },
 ];
@@ -88,7 +89,11 @@ fn served(tool: Tool, to: SocketAddr, client: Client<'_>) -> bool {
 
 /// Whether a client is served, or ends without; where neither happens for so long, what it has printed.
 fn answered(tool: Tool, to: SocketAddr, client: Client<'_>, patience: Duration) -> Result<bool, String> {
-    let mut process = Process::start(tool(to, client), Stdio::piped());
+    is_answered(tool(to, client), patience)
+}
+
+fn is_answered(command: Command, patience: Duration) -> Result<bool, String> {
+    let mut process = Process::start(command, Stdio::piped());
     let mut input = process.child.stdin.take().expect("piped");
     // Clients that have ended read nothing.
     let _ = input.write_all(b"is anybody there?\n");
@@ -207,6 +212,45 @@ fn small_devices(tool: Tool) {
 
         let others = language.serve("echo_server", &["--psk", KEY]);
         assert!(!served(tool, others.address, with_key) && !served(tool, others.address, with_certificate));
+    }
+}
+
+/// Whoever resumes a session shows nothing: a ticket of a server that asks for less gets nobody in.
+fn tickets_of_laxer_servers() {
+    let ca = cert("ca.pem");
+    let stricter: [&[&str]; 3] = [
+        &["--psk", KEY, "--ciphers", "PSK+AESGCM"],
+        &["--ca", &ca, "--require-client-cert"],
+        &["--ca", &cert("other-ca.pem"), "--require-client-cert"],
+    ];
+    for language in Language::BOTH {
+        let secret = file(&format!("{language:?}.secret"), [7; 32]);
+        let serve = |options: &[&str]| language.serve("echo_server", &[&["--secret", &secret], options].concat());
+        let says = |to: SocketAddr, options: &[&str]| {
+            let mut client = s_client(to, Client::default());
+            client.args(options);
+            is_answered(client, PATIENCE)
+        };
+        let (mine, key) = (cert("client.pem"), cert("client.key"));
+        for (lax, shown) in [
+            (&[][..], &[][..]),
+            (&["--ca", &ca], &[]),
+            (&["--ca", &ca, "--require-client-cert"], &["-cert", &mine, "-key", &key]),
+        ] {
+            let ticket = file(&format!("{language:?}.ticket"), "");
+            let (server, fellow) = (serve(lax), serve(lax));
+            let keep = [shown, &["-sess_out", &ticket]].concat();
+            assert_eq!(says(server.address, &keep), Ok(true));
+            assert_eq!(says(fellow.address, &["-sess_in", &ticket]), Ok(true), "{language:?} {lax:?}");
+            for stricter in stricter.iter().filter(|stricter| **stricter != lax) {
+                let server = serve(stricter);
+                assert_eq!(
+                    says(server.address, &["-sess_in", &ticket]),
+                    Ok(false),
+                    "{language:?} {lax:?} {stricter:?}"
+                );
+            }
+        }
     }
 }
 
