@@ -3,15 +3,20 @@
  *
  * WHAT IT IS
  *
- * The program keeps its socket, its loop and its SSL_CTX. The library has the helpers in between: it
- * finds the connection that a datagram belongs to, lets strangers prove their address with a cookie
- * before anything is kept for them, cuts flights to the MTU, repeats what was lost, and decrypts and
- * encrypts messages. Link with -ldv_dtls -lssl -lcrypto (pkg-config: dv_dtls libssl libcrypto). The
- * library must use the same libssl as the program.
+ * OpenSSL makes the handshakes. This library does what else a program needs that has many peers on one
+ * UDP socket: it finds the connection that a datagram belongs to, answers strangers with a cookie and
+ * keeps nothing for them, keeps flights within the MTU and repeats what was lost, encrypts and decrypts
+ * messages, and bounds how much of everything there is. It can be used in three ways:
  *
- * THE ORDER OF CALLS
+ *     helpers    dv_dtls_*, dv_openssl_*    for a program that has such helpers of its own today
+ *     endpoint   dv_endpoint_*              for a program with a loop of its own: no socket, no callback
+ *     server     dv_server_*                sockets, threads and the loop are the library's
  *
- * A server, once:
+ * In all of them the program makes the SSL_CTX, with OpenSSL's functions and with those of the section
+ * "context". Link with -ldv_dtls -lssl -lcrypto (pkg-config: dv_dtls libssl libcrypto); the library must
+ * use the same libssl as the program. c-examples/ has programs for each way.
+ *
+ * THE HELPERS, in the order in which they are called. Once:
  *
  *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: another library than this header's
  *     ctx = SSL_CTX_new(DTLS_server_method());
@@ -22,14 +27,14 @@
  *     SSL_CTX_set_cookie_verify_cb(ctx, dv_dtls_verify_cookie_callback);
  *     dv_add_epoll_event(epfd, &ev, fd);
  *
- * then, for ever,
+ * then, in the loop:
  *
  *     n = epoll_wait(epfd, events, EVENTS_MAX, dv_dtls_next_timeout());
  *     dv_dtls_handle_timeouts();
  *
  * and for each datagram:
  *
- *     memset(&key, 0, sizeof(key));              the whole key is compared, padding too
+ *     memset(&key, 0, sizeof(key));              recvfrom does not fill all of it
  *     addrlen = sizeof(key);                     recvfrom shortens it: set it each time
  *     n = recvfrom(fd, in, sizeof(in), 0, &key.addr, &addrlen);
  *     conn = dv_dtls_conn_find(&key);
@@ -42,16 +47,14 @@
  *         to answer: dv_dtls_write(conn, message, len, fd, in, sizeof(in), addrlen);
  *     }
  *
- * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next record of the same datagram, until
- * it returns 0. A loop that cannot add the two lines about timeouts and waits without a limit works
- * too: every call does a part of what is due.
+ * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next one of the same datagram, until it
+ * returns 0. A loop that waits without a limit, and lacks the two lines about timeouts, works too: every
+ * call does a part of what is due.
  *
  * A client sets up its SSL_CTX with the same context helpers, says with dv_openssl_set_peer_name which
  * name the server's certificate must carry, and then uses SSL_connect, SSL_read and SSL_write.
- * c-examples/ has both, ready to run.
  *
- * THE ENDPOINT, for a program that is written anew: a server, a client, or both, in one handle, with
- * limits, deadlines, cookies and restarts seen to. It has no socket and calls nothing back.
+ * THE ENDPOINT, a server, a client, or both in one handle, without a socket:
  *
  *     dv_config_init(&config, sizeof(config));       the defaults; change what is to be different
  *     dv_endpoint_new(ctx, &config, &endpoint);
@@ -65,11 +68,22 @@
  *             send the n datagrams at out;
  *     }
  *
+ * THE SERVER, an endpoint in each of its threads, with sockets and a loop around it:
+ *
+ *     dv_callbacks callbacks = { .size = sizeof(callbacks), .message = on_message };
+ *     dv_server_new(ctx, &config, &callbacks, user, &server);    &config may be NULL
+ *     dv_server_bind(server, NULL, "4433");
+ *     dv_server_run(server);                         until dv_server_stop
+ *     dv_server_free(server);
+ *
+ * where on_message answers with dv_endpoint_send(endpoint, event->session, ...), and other threads with
+ * dv_server_send.
+ *
  * CONVENTIONS, unless a function says otherwise
  *
  * Pointers   NULL where something is needed is an error and no crash; nothing is changed.
- * Errors     are the return value; the log (dv_set_log_callback) names the cause. The library prints
- *            nothing, never exits, and touches no signals.
+ * Errors     are the return value. dv_last_error and the log (dv_set_log_callback) name the cause. The
+ *            library prints nothing, never exits, and sets no signal handler.
  * Ownership  what is passed in stays the caller's and need only live during the call. A connection
  *            is the library's until dv_dtls_conn_free, and readable until then, whatever became of
  *            its peer.
@@ -1101,7 +1115,7 @@ const char *dv_strerror(int error);
 
 /**
  * Says why the last function that failed on this thread has failed, with the cause and with
- * OpenSSL's own words.
+ * OpenSSL's own words. The helpers for connections give an errno instead, and a line in the log.
  *
  * @return the text; empty when nothing has failed yet.
  *

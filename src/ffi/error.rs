@@ -77,7 +77,8 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
     })
 }
 
-/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words.
+/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words. The helpers
+/// for connections give an errno instead, and a line in the log.
 ///
 /// Returns the text; empty when nothing has failed yet.
 ///
@@ -140,11 +141,16 @@ pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, F
     result.unwrap_or_else(|failure| {
         let text = format!("{name}: {failure}");
         log!(Debug, "{text}");
-        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-        // A thread that ends has none any more, while destructors of the program may still call.
-        let _ = LAST.try_with(|last| last.replace(text));
+        remember(&text);
         failure.number()
     })
+}
+
+/// Keeps why a function has failed for [`dv_last_error`].
+pub(in crate::ffi) fn remember(why: &str) {
+    let text = CString::new(why.replace('\0', " ")).unwrap_or_default();
+    // A thread that ends has none any more, while destructors of the program may still call.
+    let _ = LAST.try_with(|last| last.replace(text));
 }
 
 /// That an argument makes no sense.

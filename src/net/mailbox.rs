@@ -9,6 +9,7 @@ use openssl::ssl::SslContext;
 use super::export::Order;
 use super::sys::udp::Bell;
 use crate::engine::endpoint::{CookieSecret, Error, Session};
+use crate::guard::lock;
 use crate::wire::datagrams::Datagrams;
 
 /// Letters to one worker. Only those who write hold its lock against the worker, and only as long as a message is copied.
@@ -152,7 +153,7 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {

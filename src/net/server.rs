@@ -22,6 +22,7 @@ use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
+use crate::guard::lock;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
@@ -307,7 +308,7 @@ impl Server {
     pub fn join(&self) -> Result<(), Error> {
         self.refuse_in_a_child()?;
         self.refuse_in_a_handler()?;
-        let _others_wait = self.joining.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _others_wait = lock(&self.joining);
         let handles = self.lock().take_handles();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
         let outcomes: Vec<_> = handles.into_iter().map(JoinHandle::join).collect();
@@ -338,7 +339,7 @@ impl Server {
         self.refuse_in_a_child()?;
         // With no lock held: libssl calls what the program has set on the context, which may ask for a reload as well.
         self.config.check_context(&context)?;
-        let mut current = self.context.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut current = lock(&self.context);
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
@@ -382,7 +383,7 @@ impl Server {
     }
 
     pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Arc<Verdict>>> {
-        self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.export)
     }
 
     pub(super) fn export_timeout(&self) -> Duration {
@@ -412,7 +413,7 @@ impl Server {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 }
 

@@ -14,13 +14,13 @@ use super::mailbox::{Letter, Letters, Mailbox};
 use super::server::{Shared, SocketCounters};
 use super::share::Share;
 use super::socket::Port;
-use super::steer::HANDSHAKE;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
 use super::sys::udp::Waiting;
 use crate::engine::endpoint::{Endpoint, Error, Event, Session};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
+use crate::wire::record::content_type::HANDSHAKE;
 
 /// Batches that are read from a socket before the next one has its turn.
 const READS: usize = 4;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
@@ -40,6 +40,20 @@ pub struct Parameters {
     /// OpenSSL's buffers are given back whenever the session is idle.
     pub release_buffers: bool,
 }
+
+impl Parameters {
+    /// For an SSL that is shown hellos, to ask the cookie callbacks of its context, and never gets beyond them.
+    pub const FOR_HELLOS: Parameters = Parameters {
+        payload: 1200,
+        max_certificate_chain: 0,
+        first_timeout: 0,
+        longest_timeout: 0,
+        release_buffers: false,
+    };
+}
+
+/// Whom an SSL has for its peer that speaks to nobody.
+pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// How far a handshake is.
 #[derive(Clone, Debug)]

@@ -180,7 +180,7 @@ impl Endpoint {
         config.check_context(&context)?;
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
-            None => CookieJar::new(&tls::random(32), 0),
+            None => CookieJar::new(&tls::random::<32>(), 0),
         };
         let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {
@@ -406,7 +406,7 @@ impl Endpoint {
         if self.sessions_with(to).any(ours) {
             return Err(Error::Busy);
         }
-        if self.seats.len() >= self.config.settings.max_connections as usize {
+        if self.seats.entries() >= self.config.settings.max_connections as usize {
             return Err(Error::Limit);
         }
         let verify = self.config.verify_server;
@@ -551,7 +551,7 @@ impl Endpoint {
 
     /// The oldest first.
     fn sessions_with(&self, peer: SocketAddr) -> impl Iterator<Item = Session> {
-        successors(self.seats.find(peer), |session| self.seats.next(*session))
+        successors(self.seats.find(&peer), |session| self.seats.next(*session))
     }
 
     fn is_begun_by(&self, session: Session, hello: &ClientHello<'_>) -> bool {

@@ -32,7 +32,12 @@ impl Cids {
 
     /// An ID that nobody has. It is random but for its beginning: nobody learns from it how many there are.
     pub fn choose(&self) -> Option<Box<[u8]>> {
-        let fresh = || [&self.prefix, &*tls::random(self.len - self.prefix.len())].concat().into_boxed_slice();
+        let fresh = || {
+            let mut cid = self.prefix.to_vec();
+            cid.resize(self.len, 0);
+            tls::randomize(&mut cid[self.prefix.len()..]);
+            cid.into_boxed_slice()
+        };
         if self.len == 0 {
             return Some(Box::default());
         }

@@ -21,7 +21,7 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
-use crate::guard;
+use crate::guard::{self, lock};
 use crate::net::sys;
 use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
@@ -29,6 +29,10 @@ use crate::wire::datagrams::Datagrams;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
+
+/// Of a connection in the directory whose pointer nobody has: whoever finds it asks the table, which notes that. So a
+/// handshake of a peer who restarts, and whom nobody has heard of when it fails, is known to have no owner.
+const UNSEEN: u64 = 1;
 
 /// A connection in the table.
 #[derive(Clone, Copy)]
@@ -97,14 +101,26 @@ impl Table {
         }
     }
 
-    /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
-    fn publish(&mut self, peer: SocketAddr) {
-        let oldest = self.registry.find(peer).and_then(|id| self.registry.get_mut(id));
+    /// Tells conn_find who is the oldest with this peer now.
+    fn publish(&self, peer: SocketAddr) {
+        let oldest = self.registry.find(&peer).and_then(|id| self.registry.get(id));
         let conn = oldest.map_or(0, |entry| {
-            entry.seen = true;
-            entry.conn.expose_provenance()
+            let conn = entry.conn.expose_provenance() as u64;
+            if entry.seen { conn } else { conn | UNSEEN }
         });
-        self.directory.set(peer, conn as u64);
+        self.directory.set(peer, conn);
+    }
+
+    /// A caller gets the pointer of this connection.
+    fn show(&mut self, id: Id) -> *mut dv_udp_conn_t {
+        let Some(entry) = self.registry.get_mut(id) else { return ptr::null_mut() };
+        let conn = entry.conn;
+        if !std::mem::replace(&mut entry.seen, true)
+            && let Some(peer) = self.registry.peer(id)
+        {
+            self.publish(peer);
+        }
+        conn
     }
 
     /// Where `conn` is. Many calls are about the connection that their thread's last one was about: `hint`.
@@ -219,10 +235,21 @@ impl Shared {
         lock(&self.table)
     }
 
-    /// The oldest connection with this peer. Waits for no lock.
+    /// The oldest connection with this peer. Waits for no lock, but the first time.
     #[inline]
-    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
-        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
+    pub fn find(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        match self.directory.get(peer) {
+            None => ptr::null_mut(),
+            Some(conn) if conn & UNSEEN == 0 => ptr::with_exposed_provenance_mut(conn as usize),
+            Some(_) => self.find_unseen(peer),
+        }
+    }
+
+    #[cold]
+    fn find_unseen(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        let mut table = self.table();
+        let oldest = table.registry.find(peer);
+        oldest.map_or(ptr::null_mut(), |id| table.show(id))
     }
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
@@ -303,9 +330,8 @@ impl Shared {
     /// A caller gets the pointer, though other connections may stand before this one with the same peer.
     pub fn show(&self, conn: *mut dv_udp_conn_t) {
         let mut table = self.table();
-        let id = table.id_of(conn, None);
-        if let Some(entry) = id.and_then(|id| table.get_mut(id)) {
-            entry.seen = true;
+        if let Some(id) = table.id_of(conn, None) {
+            table.show(id);
         }
     }
 
@@ -364,11 +390,6 @@ impl Shared {
             std::thread::yield_now();
         }
     }
-}
-
-/// A panic leaves nothing half done here, so the data behind a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What one thread has for itself.
@@ -436,3 +457,6 @@ impl Drop for Local {
         all.of_threads.retain(|counters| !Arc::ptr_eq(counters, &self.counters));
     }
 }
+
+#[cfg(test)]
+mod tests;

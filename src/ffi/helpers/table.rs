@@ -147,7 +147,7 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let found = peer.map_or(std::ptr::null_mut(), |peer| local.shared.find(peer));
+        let found = peer.map_or(std::ptr::null_mut(), |peer| local.shared.find(&peer));
         local.last.set(found);
         found
     })
