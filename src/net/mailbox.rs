@@ -113,7 +113,10 @@ impl Mailbox {
     pub fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
-        state.letters = Letters::default();
+        let unread = std::mem::take(&mut state.letters);
+        // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+        drop(state);
+        drop(unread);
     }
 
     /// How many sessions are open.
@@ -155,6 +158,8 @@ impl Mailbox {
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
         if state.shut {
+            // As in `shut`.
+            drop(state);
             return;
         }
         state.letters.letters.push_back(letter);

@@ -379,13 +379,15 @@ impl Session {
         let ssl = self.ssl.as_ptr();
         // Emptied in any case: the program would take what is left there for the cause of its own failures.
         let why = cause::errors();
-        // SAFETY: the SSL is live and the text static; see `awaits_finished`.
+        // SAFETY: the SSL is live.
         unsafe {
-            if CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR" {
-                return Opened::Failed(why);
-            }
             if SSL_want(ssl) != SSL_NOTHING {
                 return Opened::Nothing;
+            }
+            // A fatal error has taken libssl back into the handshake, in which it waits for nothing any more. Its function for
+            // the state gives the last one before the error.
+            if SSL_is_init_finished(ssl) == 0 {
+                return Opened::Failed(why);
             }
             if SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0 {
                 return Opened::CloseNotify;

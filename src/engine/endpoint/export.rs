@@ -100,7 +100,7 @@ impl Endpoint {
         now: u64,
         entries: impl IntoIterator<Item = Entry<'a>>,
     ) -> Result<Vec<Seat>, Error> {
-        self.now = self.now.max(now);
+        self.tell_time(now);
         self.refuse_in_a_child()?;
         let ssl = Ssl::new(&self.context)?;
         let padding = self.config.connection_ids.as_ref().map_or(0, |ids| ids.padding);

@@ -116,6 +116,13 @@ mod tests {
         let mut cids = Cids::new(0, &[]);
         assert_eq!(cids.choose().as_deref(), Some(&[][..]));
         cids.set(&[], id(1));
+        assert_eq!(cids.find(&[]), None);
+        // Nor do they take the place of one that ends with eight zeros.
+        let mut cids = Cids::new(8, &[]);
+        cids.set(&[0; 8], id(1));
+        cids.set(&[], id(2));
+        assert_eq!(cids.find(&[0; 8]), Some(id(1)));
         cids.remove(&[]);
+        assert_eq!(cids.find(&[0; 8]), Some(id(1)));
     }
 }
