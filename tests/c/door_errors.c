@@ -10,17 +10,6 @@
 
 #include "sides.h"
 
-/* Of a client. Not for AES-GCM, whose tags valgrind 3.19 takes for not initialised where `ring` has made them. */
-static SSL_CTX *
-client_context(const char *certs)
-{
-    SSL_CTX *ctx = context(certs, "client");
-    char ciphers[] = "ECDHE+CHACHA20";
-
-    CHECK(dv_openssl_ctx_set_ciphers(ctx, ciphers) == DV_OK);
-    return ctx;
-}
-
 static void
 open_sides(struct side *client, struct side *server, const char *certs, const dv_config *config)
 {
