@@ -1452,7 +1452,7 @@ typedef struct dv_stats {
      * max_sessions_per_source with nobody to make room.
      */
     uint64_t refused_source;
-    /** Connections refused because of max_connections, with nobody to make room. */
+    /** Connections refused because of max_sessions, with nobody to make room. */
     uint64_t refused_connections;
     /** Handshakes refused because too much waited for the program to read it. */
     uint64_t refused_unread;
