@@ -33,6 +33,9 @@ enum exit_code {
     EXIT_UNANSWERED = 4     /* a session, but a message was not answered */
 };
 
+/* The servers' part of it, for their help. */
+#define SERVER_EXIT_CODES "exit code: 0 ended as asked, 1 set-up failed, 2 wrong usage\n"
+
 /* dv_set_log_callback: the library itself prints nothing. */
 static inline void show_log(int level, const char *line, void *user)
 {

@@ -126,8 +126,8 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
     });
 }
 
-/// Takes an address to listen on. A server can have several, but no two ports of the same one, which a wildcard is for all of
-/// its family.
+/// Takes an address to listen on. A server can have several addresses, with one port each; a wildcard address stands for all
+/// of its family.
 ///
 /// - `server`: the server, which was not started yet
 /// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
