@@ -115,7 +115,7 @@ const SECRET_MIN: u32 = 16;
 pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_config_init", || {
-            if config.is_null() || size < size_of::<size_t>() {
+            if config.is_null() || !is_size(size) {
                 return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
             }
             // SAFETY: the caller vouches for `size` bytes.
@@ -123,6 +123,15 @@ pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) ->
             Ok(0)
         })
     })
+}
+
+/// No struct that begins with its size is longer, in later versions neither: such a size stood in memory before, and nobody has
+/// set it. To write so much would overwrite what is behind the struct.
+const STRUCT_MAX: usize = 4096;
+
+/// Whether it can be the size of a struct that begins with it.
+pub(in crate::ffi) fn is_size(size: size_t) -> bool {
+    (size_of::<size_t>()..=STRUCT_MAX).contains(&size)
 }
 
 /// Fills a struct of the program's, whose header may be older or newer: what it has behind ours is zero.
@@ -146,7 +155,7 @@ pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut 
     // SAFETY: by contract.
     unsafe {
         let size = from.cast::<size_t>().read();
-        if size < size_of::<size_t>() {
+        if !is_size(size) {
             return Err(invalid(&format!("{name}.size is not the size of it")));
         }
         let ours = size.min(size_of::<T>());

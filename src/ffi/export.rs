@@ -276,7 +276,7 @@ unsafe fn key_from(key: *const c_void, key_len: size_t) -> Result<ExportKey, Fai
     // SAFETY: by contract.
     let key = unsafe { array(key.cast::<u8>(), key_len, "key") }?;
     let key = key.try_into().map_err(|_| invalid("key_len is not DV_EXPORT_KEY_LEN"))?;
-    Ok(ExportKey::new(key))
+    Ok(ExportKey::of(key))
 }
 
 /// Counts for C.

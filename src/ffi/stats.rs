@@ -3,7 +3,7 @@
 use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
-use super::config::fill;
+use super::config::{fill, is_size};
 use super::endpoint::dv_endpoint;
 use super::error::{Failure, checked, invalid};
 use super::running::live;
@@ -146,7 +146,7 @@ impl dv_stats {
     pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Failure> {
         // SAFETY: by contract.
         unsafe {
-            if stats.is_null() || (*stats).size < size_of::<size_t>() {
+            if stats.is_null() || !is_size((*stats).size) {
                 return Err(invalid("stats is NULL, or stats.size is not set"));
             }
             self.size = (*stats).size;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use openssl::ssl::SslContextRef;
 
 use super::Error;
+use crate::engine::cookie::CookieJar;
 use crate::engine::registry::CID_MAX;
 use crate::engine::settings::Settings;
 use crate::tls::{self, connection_id};
@@ -126,6 +127,11 @@ impl CookieSecret {
     /// endpoint is given lacks to Unix time, in microseconds: their clocks may be a minute apart.
     pub fn new(secret: impl Into<Vec<u8>>, unix_offset_us: u64) -> CookieSecret {
         CookieSecret { secret: secret.into(), unix_offset: unix_offset_us }
+    }
+
+    /// What makes and checks cookies with it.
+    pub(crate) fn jar(&self) -> CookieJar {
+        CookieJar::new(&self.secret, self.unix_offset)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -447,6 +447,21 @@ fn no_secret_outlives_its_connection() {
     }
 }
 
+/// Nor the key of an export, though it is moved.
+#[test]
+fn no_key_of_an_export_outlives_it() {
+    let _alone = alone();
+    let inverted = tls::random::<{ ExportKey::LEN }>().to_vec();
+    let mut bytes = [0; ExportKey::LEN];
+    bytes.iter_mut().zip(&inverted).for_each(|(byte, inverted)| *byte = !inverted);
+    let moved = std::hint::black_box(ExportKey::new(bytes));
+    wipe::bytes(&mut bytes);
+    Pair::new(SUITES[0]).open(None).sides[SERVER].endpoint.export(&moved, &mut Vec::new()).unwrap();
+    assert!(occurrences(&[inverted.clone()])[0] > 0, "it is not found where it is");
+    drop(moved);
+    assert_eq!(occurrences(&[inverted]), [0]);
+}
+
 /// Nor in what an export leaves behind, in the process that writes it and in the one that reads it.
 #[test]
 fn no_secret_outlives_its_export() {
