@@ -1,11 +1,12 @@
 /*
- * What the two examples share: exit codes, reading an address and a number, and showing text. Nothing of it is DTLS.
+ * What the examples share: exit codes, reading the command line, and showing text. Nothing of it is DTLS.
  */
 #ifndef DV_EXAMPLE_H
 #define DV_EXAMPLE_H
 
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <limits.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -31,6 +32,9 @@ enum exit_code {
     EXIT_HANDSHAKE = 3,     /* no session: nobody there, or a certificate that is not good */
     EXIT_UNANSWERED = 4     /* a session, but a message was not answered */
 };
+
+/* The servers' part of it, for their help. */
+#define SERVER_EXIT_CODES "exit code: 0 ended as asked, 1 set-up failed, 2 wrong usage\n"
 
 /* dv_set_log_callback: the library itself prints nothing. */
 static inline void show_log(int level, const char *line, void *user)
@@ -64,7 +68,7 @@ static inline void complain(const char *what)
     ERR_clear_error();
 }
 
-/* Reads a whole number between least and most; -1 when it is none. */
+/* Reads a whole number between least and most; -1 when it is none, which is told. */
 static inline long read_number(const char *text, long least, long most)
 {
     char *end = NULL;
@@ -73,6 +77,7 @@ static inline long read_number(const char *text, long least, long most)
     errno = 0;
     number = strtol(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
+        fprintf(stderr, "'%s' is no number from %ld to %ld\n", text, least, most);
         return -1;
     }
     return number;
@@ -87,7 +92,6 @@ static inline int read_address(const char *host, const char *port, struct sockad
 
     /* getaddrinfo takes larger numbers, and cuts them. */
     if (read_number(port, 0, 65535) < 0) {
-        fprintf(stderr, "port %s: a number from 0 to 65535 is wanted\n", port);
         return -1;
     }
     memset(&hints, 0, sizeof(hints));
@@ -123,6 +127,22 @@ static inline const char *address_text(const void *address)
                 NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(text, sizeof(text), "%s port %s", host, port);
     return text;
+}
+
+/* Whether all of the command line was options; what is not is told. */
+static inline int all_options(int argc, char **argv)
+{
+    if (optind < argc) {
+        fprintf(stderr, "what is '%s'?\n", argv[optind]);
+    }
+    return optind == argc;
+}
+
+/* Behind what is wrong with the command line. */
+static inline int wrong_usage(const char *program)
+{
+    fprintf(stderr, "%s -h shows the options\n", program);
+    return EXIT_USAGE;
 }
 
 #define SHOWN_MAX 60

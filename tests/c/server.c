@@ -13,17 +13,6 @@
 
 #include "socket_client.h"
 
-/* Of a client. Not for AES-GCM, whose tags valgrind 3.19 takes for not initialised where `ring` has made them. */
-static SSL_CTX *
-client_context(const char *certs)
-{
-    SSL_CTX *ctx = context(certs, "client");
-    char ciphers[] = "ECDHE+CHACHA20";
-
-    CHECK(dv_openssl_ctx_set_ciphers(ctx, ciphers) == DV_OK);
-    return ctx;
-}
-
 /* What the callbacks saw. */
 static struct {
     pthread_mutex_t lock;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Proof;
+use crate::common::others;
 use crate::common::process::{PATIENCE, Process};
 use crate::examples::{Language, cert, file};
 
@@ -43,9 +44,7 @@ struct Client<'a> {
 type Tool = fn(SocketAddr, Client<'_>) -> Command;
 
 fn s_client(to: SocketAddr, client: Client<'_>) -> Command {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-verify_return_error"]);
-    command.args(["-connect", &to.to_string(), "-CAfile", &cert("ca.pem")]);
+    let mut command = others::s_client(to);
     if let Some((asked, wanted)) = client.name {
         command.args(["-servername", asked, "-verify_hostname", wanted]);
     }
