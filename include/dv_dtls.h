@@ -728,7 +728,8 @@ typedef struct dv_config {
     /**
      * Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A
      * peer whose address changes then goes on without a handshake. They need native_records and its
-     * cipher suites: a client offers no others then.
+     * cipher suites: a client offers no others then. The first endpoint that wants them changes the
+     * SSL_CTX: while it is made nobody else may use that, other endpoints neither.
      */
     int connection_ids;
     /**

@@ -81,7 +81,8 @@ pub struct dv_config {
     /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
     pub require_extended_master_secret: c_int,
     /// Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A peer whose address changes
-    /// then goes on without a handshake. They need native_records and its cipher suites: a client offers no others then.
+    /// then goes on without a handshake. They need native_records and its cipher suites: a client offers no others then. The
+    /// first endpoint that wants them changes the SSL_CTX: while it is made nobody else may use that, other endpoints neither.
     pub connection_ids: c_int,
     /// Bytes of our connection IDs, at most 32. 0: only those of the peers are used, and they are found by their address. All
     /// implementations can do with 8; some can with no more than 10.

@@ -40,6 +40,9 @@ pub struct Config {
 ///
 /// Both sides must want them, and each chooses the ID that it is sent. They need [`Settings::native_records`] and the cipher
 /// suites that go with it: a client offers no others then.
+///
+/// The first endpoint that wants them changes the context, as OpenSSL can be told of extensions only there: no other thread
+/// may be making sessions with the context meanwhile. A program whose endpoints share one makes them before it uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionIds {
     /// Bytes of ours, at most 32. With 0 ours are empty: the peer must be found by its address, as without them, and only
