@@ -98,8 +98,10 @@ impl Args {
         }
     }
 
-    fn refuse(&self, why: impl Display) -> ! {
-        eprintln!("{why}\n\n{}", self.help);
+    /// Says what is wrong with the command line, and ends.
+    pub fn refuse(&self, why: impl Display) -> ! {
+        let (name, _) = self.help.split_once(' ').unwrap_or((self.help, ""));
+        eprintln!("{why}\n{name} -h shows the options");
         exit(2);
     }
 }
