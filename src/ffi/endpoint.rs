@@ -75,8 +75,8 @@ pub const DV_EVENT_OPENED: c_int = 1;
 pub const DV_EVENT_MESSAGE: c_int = 2;
 /// The session is over, for the reason that is given. Each session that was opened or connected has one such event.
 pub const DV_EVENT_CLOSED: c_int = 3;
-/// The peer has another address, which dv_session_addresses tells; whether it has shown that it receives, says
-/// dv_session_is_peer_proven. Only with connection_ids.
+/// The peer has another address. dv_session_addresses gives it; dv_session_is_peer_proven says whether it has shown that it
+/// receives there. Only with connection_ids.
 pub const DV_EVENT_MOVED: c_int = 4;
 
 /// The peer closed the session.

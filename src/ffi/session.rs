@@ -427,7 +427,7 @@ pub unsafe extern "C" fn dv_session_export(
                 }
                 let label = CStr::from_ptr(label).to_str().map_err(|_| invalid("label is not UTF-8"))?;
                 // A copy: the program may want the key material where it has the context.
-                let context = match context.is_null() {
+                let context = match context.is_null() && context_len == 0 {
                     true => None,
                     false => Some(array(context.cast::<u8>(), context_len, "context")?.to_vec()),
                 };

@@ -46,7 +46,7 @@ pub struct dv_stats {
     pub refused_handshakes: u64,
     /// Handshakes refused because of max_handshakes_per_source, or because of max_sessions_per_source with nobody to make room.
     pub refused_source: u64,
-    /// Connections refused because of max_connections, with nobody to make room.
+    /// Connections refused because of max_sessions, with nobody to make room.
     pub refused_connections: u64,
     /// Handshakes refused because too much waited for the program to read it.
     pub refused_unread: u64,

@@ -428,11 +428,14 @@ impl Endpoint {
         if message.is_empty() {
             return Err(Error::Invalid("an empty message".into()));
         }
-        if !self.outbox.has_room(message.len()) {
-            return Err(Error::Again);
-        }
-        if seat.withholds(message.len()) {
-            return Err(Error::Unproven);
+        // What is too long gets no better by waiting.
+        if message.len() <= seat.connection.message_max() {
+            if !self.outbox.has_room(message.len()) {
+                return Err(Error::Again);
+            }
+            if seat.withholds(message.len()) {
+                return Err(Error::Unproven);
+            }
         }
         match seat.connection.send(self.now, message, &self.counters) {
             Ok(()) => {}
