@@ -400,6 +400,10 @@ unsafe fn read(
         }
         before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
+        // What the caller wrote to rbio with his own hand came before this datagram.
+        while let Some(written) = connection.take_inbound() {
+            connection.receive(now, &written, &mut messages, counters);
+        }
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
         unsafe {
@@ -414,10 +418,6 @@ unsafe fn read(
                     super::accept::share(local, now, state, connection, datagram, fd, &mut messages);
                 }
                 None => connection.receive(now, datagram, &mut messages, counters),
-            }
-            // What the caller wrote to rbio with his own hand comes after what he wrote before.
-            while let Some(written) = connection.take_inbound() {
-                connection.receive(now, &written, &mut messages, counters);
             }
             if let Err(error) = send_waiting(connection, key, fd, 0, local) {
                 log!(Warn, "dv_dtls_read: sendto {}: {error}", connection.peer());
