@@ -140,7 +140,10 @@ fn ask_program(
             local.counters.hellos_answered.add(1);
             answer(&verify);
         }
-        Word::Answer(_) | Word::Nothing => local.counters.strangers_dropped.add(1),
+        Word::Answer(_) | Word::Nothing => {
+            local.counters.strangers_dropped.add(1);
+            log!(Debug, "{peer}: no answer from the program's cookie callbacks, or one that is longer than the hello");
+        }
     }
     false
 }
