@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_long, c_uint};
-use openssl::error::{Error, ErrorStack};
+use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContextRef, SslRef};
 use openssl_sys::*;
 

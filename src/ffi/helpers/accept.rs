@@ -186,7 +186,7 @@ pub unsafe fn restart(
             if let Some(earlier) = successor(state)
                 && earlier != conn
             {
-                due::give_up(earlier);
+                due::give_up(local, earlier);
             }
             state.successor.set(true);
         }

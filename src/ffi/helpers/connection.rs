@@ -264,6 +264,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
+        let local = local();
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
             if is_nested() && is_in_use(conn) {
@@ -271,13 +272,13 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
                 sys::set_errno(EBUSY);
                 return;
             }
-            shared().remove(conn);
+            shared().remove(&local, conn);
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
             libc::free(conn.cast());
         }
-        due::run_now(&local(), ptr::null_mut());
+        due::run_now(&local, ptr::null_mut());
     });
 }
 
@@ -624,6 +625,10 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
                 return;
             }
             let Ok(mut connection) = state.connection.try_borrow_mut() else { return };
+            // In the child of a fork nothing is sent, and the connection's number is another one's there.
+            if connection.is_forked() {
+                return;
+            }
             connection.close(now);
             let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
             let phase = connection.state();

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use libc::MSG_DONTWAIT;
 
 use super::connection::{State, moved, send_waiting, unlink};
-use super::shared::{Local, STATE, local, orphans_due, shared};
+use super::shared::{Local, STATE, orphans_due, shared};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::{Id, Refusal};
@@ -118,7 +118,7 @@ unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
         Phase::Closed(_) => {
             drop(connection);
             // SAFETY: by contract; nothing of the connection is borrowed any more.
-            return unsafe { give_up(work.conn) };
+            return unsafe { give_up(local, work.conn) };
         }
         _ => connection.deadline(),
     };
@@ -153,7 +153,7 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
             let _ = send_waiting(&mut connection, &(*work.conn).key, fd, MSG_DONTWAIT, local);
         }
         drop(connection);
-        give_up(work.conn);
+        give_up(local, work.conn);
     }
     local.counters.count_victim(why);
     true
@@ -163,15 +163,15 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
 ///
 /// # Safety
 /// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed.
-pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
+pub unsafe fn give_up(local: &Local, conn: *mut dv_udp_conn_t) {
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {
-        let (ssl, seen) = shared().detach(conn);
+        let (ssl, seen) = shared().detach(local, conn);
         openssl_sys::SSL_free(ssl.cast());
         if !seen {
             libc::free(conn.cast());
         } else if let Some(oldest) = shared().keep_given_up(conn) {
-            local().counters.abandoned_freed.add(1);
+            local.counters.abandoned_freed.add(1);
             // It may hang in a list of the caller's still.
             unlink(&raw mut (*oldest).list);
             libc::free(oldest.cast());

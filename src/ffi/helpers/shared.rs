@@ -288,11 +288,12 @@ impl Shared {
     }
 
     /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
-    pub fn remove(&self, conn: *mut dv_udp_conn_t) {
+    pub fn remove(&self, local: &Local, conn: *mut dv_udp_conn_t) {
         let find = |table: &Table| table.id_of(conn, None);
         let mut table = self.settled(find);
         if let Some(id) = find(&table) {
             table.remove(id);
+            local.timers.borrow_mut().cancel(id);
         }
     }
 
@@ -310,12 +311,13 @@ impl Shared {
     ///
     /// # Safety
     /// `conn` is a connection that this thread may touch.
-    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
+    pub unsafe fn detach(&self, local: &Local, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
         let mut table = self.table();
         let id = table.id_of(conn, None);
         let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
         if let Some(id) = id {
             table.remove(id);
+            local.timers.borrow_mut().cancel(id);
         }
         // SAFETY: by contract.
         unsafe {

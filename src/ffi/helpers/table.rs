@@ -110,7 +110,7 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
-            shared().remove(conn);
+            shared().remove(&local(), conn);
             // The library will not free what the caller may free next.
             shared().forget_given_up(conn);
         }
