@@ -186,6 +186,10 @@ pub unsafe fn restart(
             if let Some(earlier) = successor(state)
                 && earlier != conn
             {
+                let of_earlier = STATE.get((*earlier).ssl.cast());
+                if of_earlier.is_some_and(|state| state.connection.borrow().state() == Phase::Handshaking) {
+                    local.counters.superseded.add(1);
+                }
                 due::give_up(local, earlier);
             }
             state.successor.set(true);
@@ -268,7 +272,7 @@ unsafe fn advance_successor(
     }
     due::rearm(local, now, of_successor, phase, deadline);
     of_successor.enqueue(messages.iter(), &local.counters);
-    if phase == Phase::Established && !state.superseded.replace(true) {
-        local.counters.restarted.add(1);
+    if phase == Phase::Established {
+        state.superseded.set(true);
     }
 }

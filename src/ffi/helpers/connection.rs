@@ -390,6 +390,7 @@ unsafe fn read(
     }
     // SAFETY: the caller vouches for the struct.
     let key = unsafe { &(*conn).key };
+    let superseded = state.superseded.get();
     // Taken and not borrowed: a callback of libssl may read from another connection.
     let mut messages = local.messages.take();
     messages.clear();
@@ -428,6 +429,12 @@ unsafe fn read(
     }
     settle(local, now, state, before, after);
     let phase = after.0;
+    if !superseded && state.superseded.get() {
+        match before.0 {
+            Phase::Handshaking => local.counters.superseded.add(1),
+            _ => local.counters.restarted.add(1),
+        }
+    }
     if before.0 != phase {
         state.note_descriptor(fd, true);
     }
