@@ -15,7 +15,8 @@ static const char help[] =
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     "  --workers N            threads (2)\n"
     SERVER_IDENTITY_HELP
-    "  -h                     this text\n";
+    "  -h                     this text\n"
+    SERVER_EXIT_CODES;
 
 #define PEOPLE_MAX 1000
 
@@ -126,14 +127,12 @@ int main(int argc, char **argv)
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (workers < 0 || optind != argc) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
+    if (workers < 0 || !all_options(argc, argv)) {
+        return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
     ctx = server_context();

@@ -23,6 +23,7 @@ static const char help[] =
     "  --cert FILE     a certificate to show, PEM\n"
     "  --key FILE      its key, PEM\n"
     "  --psk HEX       the key of the identity \"" PSK_IDENTITY "\", in the place of certificates\n"
+    "  --ciphers LIST  cipher suites (" CIPHERS "; with --psk " PSK_CIPHERS ")\n"
     "  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything\n"
     "  -h              this text\n"
     "exit code: 0 answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 not answered\n";
@@ -188,14 +189,12 @@ int main(int argc, char **argv)
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (client.unanswered < 0 || timeout < 0 || optind != argc) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
+    if (client.unanswered < 0 || timeout < 0 || !all_options(argc, argv)) {
+        return wrong_usage(argv[0]);
     }
 
     config.accept = 0;

@@ -16,7 +16,8 @@ static const char help[] =
     "  --host ADDR            the address to listen on (" DEFAULT_ADDRESS ")\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     SERVER_IDENTITY_HELP
-    "  -h                     this text\n";
+    "  -h                     this text\n"
+    SERVER_EXIT_CODES;
 
 #define BATCH        16
 #define DATAGRAM_MAX 65536
@@ -178,13 +179,12 @@ int main(int argc, char **argv)
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (optind != argc || read_address(host, port, &address) < 0) {
-        return EXIT_USAGE;
+    if (!all_options(argc, argv) || read_address(host, port, &address) < 0) {
+        return wrong_usage(argv[0]);
     }
     fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, address_length(&address)) != 0

@@ -3,15 +3,20 @@
  *
  * WHAT IT IS
  *
- * The program keeps its socket, its loop and its SSL_CTX. The library has the helpers in between: it
- * finds the connection that a datagram belongs to, lets strangers prove their address with a cookie
- * before anything is kept for them, cuts flights to the MTU, repeats what was lost, and decrypts and
- * encrypts messages. Link with -ldv_dtls -lssl -lcrypto (pkg-config: dv_dtls libssl libcrypto). The
- * library must use the same libssl as the program.
+ * OpenSSL makes the handshakes. This library does what else a program needs that has many peers on one
+ * UDP socket: it finds the connection that a datagram belongs to, answers strangers with a cookie and
+ * keeps nothing for them, keeps flights within the MTU and repeats what was lost, encrypts and decrypts
+ * messages, and bounds how much of everything there is. It can be used in three ways:
  *
- * THE ORDER OF CALLS
+ *     helpers    dv_dtls_*, dv_openssl_*    for a program that has such helpers of its own today
+ *     endpoint   dv_endpoint_*              for a program with a loop of its own: no socket, no callback
+ *     server     dv_server_*                sockets, threads and the loop are the library's
  *
- * A server, once:
+ * In all of them the program makes the SSL_CTX, with OpenSSL's functions and with those of the section
+ * "context". Link with -ldv_dtls -lssl -lcrypto (pkg-config: dv_dtls libssl libcrypto); the library must
+ * use the same libssl as the program. c-examples/ has programs for each way.
+ *
+ * THE HELPERS, in the order in which they are called. Once:
  *
  *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: another library than this header's
  *     ctx = SSL_CTX_new(DTLS_server_method());
@@ -22,14 +27,14 @@
  *     SSL_CTX_set_cookie_verify_cb(ctx, dv_dtls_verify_cookie_callback);
  *     dv_add_epoll_event(epfd, &ev, fd);
  *
- * then, for ever,
+ * then, in the loop:
  *
  *     n = epoll_wait(epfd, events, EVENTS_MAX, dv_dtls_next_timeout());
  *     dv_dtls_handle_timeouts();
  *
  * and for each datagram:
  *
- *     memset(&key, 0, sizeof(key));              the whole key is compared, padding too
+ *     memset(&key, 0, sizeof(key));              recvfrom does not fill all of it
  *     addrlen = sizeof(key);                     recvfrom shortens it: set it each time
  *     n = recvfrom(fd, in, sizeof(in), 0, &key.addr, &addrlen);
  *     conn = dv_dtls_conn_find(&key);
@@ -42,16 +47,14 @@
  *         to answer: dv_dtls_write(conn, message, len, fd, in, sizeof(in), addrlen);
  *     }
  *
- * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next record of the same datagram, until
- * it returns 0. A loop that cannot add the two lines about timeouts and waits without a limit works
- * too: every call does a part of what is due.
+ * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next one of the same datagram, until it
+ * returns 0. A loop that waits without a limit, and lacks the two lines about timeouts, works too: every
+ * call does a part of what is due.
  *
  * A client sets up its SSL_CTX with the same context helpers, says with dv_openssl_set_peer_name which
  * name the server's certificate must carry, and then uses SSL_connect, SSL_read and SSL_write.
- * c-examples/ has both, ready to run.
  *
- * THE ENDPOINT, for a program that is written anew: a server, a client, or both, in one handle, with
- * limits, deadlines, cookies and restarts seen to. It has no socket and calls nothing back.
+ * THE ENDPOINT, a server, a client, or both in one handle, without a socket:
  *
  *     dv_config_init(&config, sizeof(config));       the defaults; change what is to be different
  *     dv_endpoint_new(ctx, &config, &endpoint);
@@ -65,17 +68,32 @@
  *             send the n datagrams at out;
  *     }
  *
+ * THE SERVER, an endpoint in each of its threads, with sockets and a loop around it:
+ *
+ *     dv_callbacks callbacks = { .size = sizeof(callbacks), .message = on_message };
+ *     dv_server_new(ctx, &config, &callbacks, user, &server);    &config may be NULL
+ *     dv_server_bind(server, NULL, "4433");
+ *     dv_server_run(server);                         until dv_server_stop
+ *     dv_server_free(server);
+ *
+ * where on_message answers with dv_endpoint_send(endpoint, event->session, ...), and other threads with
+ * dv_server_send.
+ *
  * CONVENTIONS, unless a function says otherwise
  *
  * Pointers   NULL where something is needed is an error and no crash; nothing is changed.
- * Errors     are the return value; the log (dv_set_log_callback) names the cause. The library prints
- *            nothing, never exits, and touches no signals.
+ * Errors     are the return value. dv_last_error and the log (dv_set_log_callback) name the cause. The
+ *            library prints nothing, never exits, and sets no signal handler.
  * Ownership  what is passed in stays the caller's and need only live during the call. A connection
  *            is the library's until dv_dtls_conn_free, and readable until then, whatever became of
  *            its peer.
  * Threads    different connections may be used by different threads at once, one connection by one
  *            thread at a time. The table may be used by all threads. An SSL_CTX is set up by one
  *            thread, before it is used.
+ * Callbacks  that the program has set with OpenSSL's functions (verify, PSK, server name, info and
+ *            so on) run in the middle of a call. They may call the library, but not about the
+ *            connection or the endpoint that this call is about: that fails with EBUSY or
+ *            DV_ERR_BUSY. A function that returns nothing does nothing then, and the log says so.
  * fork       a child process starts with an empty table.
  * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
@@ -382,7 +400,7 @@ void dv_dtls_conn_table_init(void);
  * A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one
  * by exclusive or, modulo 65535.
  *
- * The table does not use it, since whoever chooses his address can aim at it. It is there for
+ * The table does not use it, since a peer that chooses its address can aim at it. It is there for
  * programs that do.
  *
  * @param key a key that was cleared before the address was written into it; NULL gives 0
@@ -399,6 +417,9 @@ unsigned int dv_dtls_conn_hash(dv_udp_conn_key_t *key);
  * A connection of dv_dtls_conn_new() is there from the start. Where several have the same key,
  * dv_dtls_conn_find() gives the oldest of them. The connection stays the caller's.
  *
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * added.
+ *
  * @param conn a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
  */
 void dv_dtls_conn_add(dv_udp_conn_t *conn);
@@ -408,6 +429,9 @@ void dv_dtls_conn_add(dv_udp_conn_t *conn);
 /**
  * Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed
  * before.
+ *
+ * In a callback of OpenSSL's, while another thread does what is due for conn, errno becomes EBUSY
+ * and nothing is done.
  *
  * @param conn the connection, which stays the caller's; NULL, or one that is not in the table, is
  *     fine
@@ -452,8 +476,9 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
  *
  * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
  *
- * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or
- * else that of sendto(); what waited is gone then.
+ * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY
+ * in a callback of OpenSSL's in the middle of a call about the connection of wbio, or else that of
+ * sendto(); what waited is gone then.
  *
  * Threads: one at a time for a BIO.
  */
@@ -500,7 +525,7 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
  * If its list member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see
  * dv_dtls_shutdown().
  *
- * In a callback of libssl in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
  * freed.
  *
  * @param conn a connection of dv_dtls_conn_new(), given up by the library or not, or one that the
@@ -537,7 +562,7 @@ void dv_dtls_conn_free(dv_udp_conn_t *conn);
  *
  * Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a
  * fatal alert (the log has the cause), ENOTCONN in the child of a fork, EBUSY in a callback of
- * libssl in the middle of a call about conn.
+ * OpenSSL's in the middle of a call about conn.
  *
  * Threads: one at a time for a connection.
  */
@@ -567,7 +592,7 @@ int dv_dtls_read(dv_udp_conn_t *conn,
  *
  * Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while
  * the handshake goes on, ENOTCONN when the connection is over, EINVAL for a NULL or an empty
- * message, EBUSY in a callback of libssl in the middle of a call about conn, or else that of
+ * message, EBUSY in a callback of OpenSSL's in the middle of a call about conn, or else that of
  * sendto().
  *
  * Threads: one at a time for a connection.
@@ -585,6 +610,9 @@ int dv_dtls_write(dv_udp_conn_t *conn,
 /**
  * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
  * it.
+ *
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * sent.
  *
  * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
  * @param fd the UDP socket
@@ -645,8 +673,8 @@ typedef struct dv_config {
     /** Not 0: handshakes of others are accepted. 0: the endpoint only connects. */
     int accept;
     /**
-     * Not 0: a server that is connected to must have a certificate that the SSL_CTX trusts,
-     * whatever its verify mode says.
+     * Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever
+     * its verify mode says.
      */
     int verify_server;
     /** Not 0: memory that idle sessions need only for traffic is given back. */
@@ -659,8 +687,8 @@ typedef struct dv_config {
      */
     const void *cookie_secret;
     /**
-     * With cookie_secret: what the time that the endpoint is given lacks to Unix time, in
-     * microseconds. The clocks of the servers may be a minute apart.
+     * With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The
+     * clocks of the servers may be a minute apart.
      */
     uint64_t unix_offset_us;
     /**
@@ -684,11 +712,10 @@ typedef struct dv_config {
      */
     int steer_handshakes;
     /**
-     * Of a server: the name of a file with random bytes, 16 at least, that servers share which
-     * answer for each other: each accepts the cookies and the session tickets of the others, and of
-     * itself before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-     * none. Of the helpers (dv_dtls_configure): the same for cookies; an endpoint wants what is in
-     * the file as its cookie_secret.
+     * Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept
+     * each other's cookies and session tickets, and their own from before a restart. It is read by
+     * dv_server_new and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_configure):
+     * the same for cookies. An endpoint takes what is in the file as its cookie_secret.
      */
     const char *secret_file;
     /**
@@ -701,7 +728,8 @@ typedef struct dv_config {
     /**
      * Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A
      * peer whose address changes then goes on without a handshake. They need native_records and its
-     * cipher suites: a client offers no others then.
+     * cipher suites: a client offers no others then. The first endpoint that wants them changes the
+     * SSL_CTX: while it is made nobody else may use that, other endpoints neither.
      */
     int connection_ids;
     /**
@@ -710,8 +738,8 @@ typedef struct dv_config {
      */
     uint32_t connection_id_len;
     /**
-     * Records with the peer's connection ID are filled up with zeros, so that what is sealed in
-     * them is as long as a multiple of so many bytes, 64 at most; 0: not at all.
+     * What is sealed in records with the peer's connection ID is padded with zeros to a multiple of
+     * so many bytes, 64 at most; 0: no padding.
      */
     uint32_t connection_id_padding;
     /**
@@ -762,8 +790,8 @@ int dv_config_init(struct dv_config *config, size_t size);
 #define DV_EVENT_CLOSED 3
 
 /**
- * The peer has another address, which dv_session_addresses tells; whether it has shown that it
- * receives, says dv_session_is_peer_proven. Only with connection_ids.
+ * The peer has another address. dv_session_addresses gives it; dv_session_is_peer_proven says
+ * whether it has shown that it receives there. Only with connection_ids.
  */
 #define DV_EVENT_MOVED 4
 
@@ -877,6 +905,9 @@ int dv_endpoint_new(SSL_CTX *ctx, const dv_config *config, struct dv_endpoint **
  * Frees an endpoint. Its sessions are gone, and nothing is sent to their peers: to say goodbye,
  * close the sessions and transmit before.
  *
+ * In a callback of OpenSSL's in the middle of another call about the endpoint, nothing is freed;
+ * the log says so.
+ *
  * @param endpoint the endpoint, or NULL
  */
 void dv_endpoint_free(struct dv_endpoint *endpoint);
@@ -934,7 +965,8 @@ int dv_endpoint_transmit(struct dv_endpoint *endpoint,
  * @param endpoint the endpoint
  *
  * @return the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing
- *     will be due.
+ *     will be due. In a callback of OpenSSL's in the middle of another call about the endpoint it
+ *     is UINT64_MAX.
  */
 uint64_t dv_endpoint_deadline(const struct dv_endpoint *endpoint);
 
@@ -1021,7 +1053,10 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 /** The session is over, and its end was told. */
 #define DV_ERR_STALE (-3)
 
-/** Called from inside the log callback. */
+/**
+ * Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call
+ * about the same endpoint.
+ */
 #define DV_ERR_BUSY (-4)
 
 /** The message does not fit in a datagram; see dv_session_message_max. */
@@ -1080,7 +1115,7 @@ const char *dv_strerror(int error);
 
 /**
  * Says why the last function that failed on this thread has failed, with the cause and with
- * OpenSSL's own words.
+ * OpenSSL's own words. The helpers for connections give an errno instead, and a line in the log.
  *
  * @return the text; empty when nothing has failed yet.
  *
@@ -1119,7 +1154,8 @@ int dv_session_set_user(dv_endpoint *endpoint, dv_session session, void *user);
  * @param endpoint the endpoint
  * @param session the session
  *
- * @return the pointer; NULL when there is none or the session is over.
+ * @return the pointer; NULL when there is none or the session is over, and in place of each
+ *     DV_ERR_*.
  *
  * Ownership: the program's.
  */
@@ -1438,7 +1474,7 @@ typedef struct dv_stats {
      * max_sessions_per_source with nobody to make room.
      */
     uint64_t refused_source;
-    /** Connections refused because of max_connections, with nobody to make room. */
+    /** Connections refused because of max_sessions, with nobody to make room. */
     uint64_t refused_connections;
     /** Handshakes refused because too much waited for the program to read it. */
     uint64_t refused_unread;
@@ -1540,8 +1576,8 @@ typedef struct dv_server dv_server;
  * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
  * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
  * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called. What drives an
- * endpoint is the server's to do, and gives DV_ERR_INVALID. Other sessions of the server are
- * reached with dv_server_send.
+ * endpoint is the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives
+ * DV_ERR_BUSY until the next one. Other sessions of the server are reached with dv_server_send.
  */
 typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
 
@@ -1583,16 +1619,19 @@ int dv_server_new(SSL_CTX *ctx,
                   struct dv_server **server);
 
 /**
- * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the
- * child of a fork it only frees what is the child's.
+ * Stops a server that runs, waits for its threads, and frees it. In the child of a fork it only
+ * frees what is the child's.
+ *
+ * In a callback on one of its threads, be it one of the server's or of OpenSSL's, nothing is freed;
+ * the log says so.
  *
  * @param server the server, or NULL
  */
 void dv_server_free(struct dv_server *server);
 
 /**
- * Takes an address to listen on. A server can have several, but no two ports of the same one, which
- * a wildcard is for all of its family.
+ * Takes an address to listen on. A server can have several addresses, with one port each; a
+ * wildcard address stands for all of its family.
  *
  * @param server the server, which was not started yet
  * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
@@ -1683,8 +1722,9 @@ int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
  * @param len its length in bytes, at least 1
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an
- *     export and its end. A message that turns out not to fit in a datagram, or whose session ends
- *     before its turn, is dropped and counted.
+ *     export and its end; DV_ERR_TOO_LONG for more than a record can hold (16384 bytes). A message
+ *     that turns out not to fit in a datagram, or whose session ends before its turn, is dropped
+ *     and counted.
  */
 int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
 
@@ -1774,8 +1814,8 @@ int dv_endpoint_export_cancel(dv_endpoint *endpoint);
  *     nobody imports it again
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
- * @param skipped receives how many sessions were passed over, as their peers have begun others here
- *     already, or closed, as require_extended_master_secret wants; NULL: not wanted
+ * @param skipped receives how many sessions were skipped because their peers have begun others here
+ *     already, or were closed because of require_extended_master_secret; NULL: not wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or
  *     not for us, DV_ERR_LIMIT when there are more than max_sessions.
@@ -1834,9 +1874,9 @@ int dv_server_export_cancel(dv_server *server);
  *     nobody imports it again
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
- * @param skipped receives how many sessions were passed over, as their peers speak to addresses
- *     that this server has not, or closed, as require_extended_master_secret wants; NULL: not
- *     wanted
+ * @param skipped receives how many sessions were skipped because their peers speak to an address
+ *     that this server does not have, or were closed because of require_extended_master_secret;
+ *     NULL: not wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*.
  */

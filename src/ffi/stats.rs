@@ -3,10 +3,10 @@
 use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
-use super::config::fill;
+use super::config::{fill, is_size};
 use super::endpoint::dv_endpoint;
-use super::error::{checked, invalid};
-use crate::engine::endpoint::Error;
+use super::error::{Failure, checked, invalid};
+use super::running::live;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
 use crate::net::server::{ServerStats, SocketStats};
@@ -46,7 +46,7 @@ pub struct dv_stats {
     pub refused_handshakes: u64,
     /// Handshakes refused because of max_handshakes_per_source, or because of max_sessions_per_source with nobody to make room.
     pub refused_source: u64,
-    /// Connections refused because of max_connections, with nobody to make room.
+    /// Connections refused because of max_sessions, with nobody to make room.
     pub refused_connections: u64,
     /// Handshakes refused because too much waited for the program to read it.
     pub refused_unread: u64,
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
         checked("dv_endpoint_stats", || {
             // SAFETY: the caller's promise.
             unsafe {
-                let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
+                let endpoint = live(endpoint)?;
                 let counted = dv_stats {
                     sessions: endpoint.sessions().count() as u64,
                     handshakes: endpoint.handshakes() as u64,
@@ -143,10 +143,10 @@ impl dv_stats {
     ///
     /// # Safety
     /// `stats` is NULL or as long as its `size` says.
-    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Error> {
+    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Failure> {
         // SAFETY: by contract.
         unsafe {
-            if stats.is_null() || (*stats).size < size_of::<size_t>() {
+            if stats.is_null() || !is_size((*stats).size) {
                 return Err(invalid("stats is NULL, or stats.size is not set"));
             }
             self.size = (*stats).size;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
@@ -40,6 +40,20 @@ pub struct Parameters {
     /// OpenSSL's buffers are given back whenever the session is idle.
     pub release_buffers: bool,
 }
+
+impl Parameters {
+    /// For an SSL that is shown hellos, to ask the cookie callbacks of its context, and never gets beyond them.
+    pub const FOR_HELLOS: Parameters = Parameters {
+        payload: 1200,
+        max_certificate_chain: 0,
+        first_timeout: 0,
+        longest_timeout: 0,
+        release_buffers: false,
+    };
+}
+
+/// Whom an SSL has for its peer that speaks to nobody.
+pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// How far a handshake is.
 #[derive(Clone, Debug)]
@@ -364,13 +378,15 @@ impl Session {
         let ssl = self.ssl.as_ptr();
         // Emptied in any case: the program would take what is left there for the cause of its own failures.
         let why = cause::errors();
-        // SAFETY: the SSL is live and the text static; see `awaits_finished`.
+        // SAFETY: the SSL is live.
         unsafe {
-            if CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR" {
-                return Opened::Failed(why);
-            }
             if SSL_want(ssl) != SSL_NOTHING {
                 return Opened::Nothing;
+            }
+            // A fatal error has taken libssl back into the handshake, in which it waits for nothing any more. Its function for
+            // the state gives the last one before the error.
+            if SSL_is_init_finished(ssl) == 0 {
+                return Opened::Failed(why);
             }
             if SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0 {
                 return Opened::CloseNotify;
@@ -383,6 +399,7 @@ impl Session {
     /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
     pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
         self.acquire_buffers();
+        self.outbound().mark();
         // SAFETY: the SSL is live, the message is as long as is said.
         let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
         if written > 0 { Ok(()) } else { Err(cause::errors()) }

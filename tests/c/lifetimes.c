@@ -9,17 +9,6 @@
 #include "check.h"
 #include "peer.h"
 
-static dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct server *server)
-{
-    dv_udp_conn_key_t key;
-
-    client_open(client, ctx, server, NULL);
-    CHECK(client_handshake(client, server));
-    CHECK(client_echo(client, server, "hello"));
-    key = client_key(client);
-    return dv_dtls_conn_find(&key);
-}
-
 /* The cookie of an SSL over memory BIOs hangs on that SSL; a copy of the SSL makes its own. */
 static void copied_ssl(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
 {

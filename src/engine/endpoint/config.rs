@@ -1,15 +1,16 @@
 //! How an endpoint is to behave.
 
 use std::fmt;
-use std::hint::black_box;
 use std::time::Duration;
 
 use openssl::ssl::SslContextRef;
 
 use super::Error;
+use crate::engine::cookie::CookieJar;
 use crate::engine::registry::CID_MAX;
 use crate::engine::settings::Settings;
 use crate::tls::{self, connection_id};
+use crate::wipe;
 
 /// The largest multiple that records are padded to: there is room for it in the smallest packet.
 const PADDING_MAX: u16 = 64;
@@ -39,6 +40,9 @@ pub struct Config {
 ///
 /// Both sides must want them, and each chooses the ID that it is sent. They need [`Settings::native_records`] and the cipher
 /// suites that go with it: a client offers no others then.
+///
+/// The first endpoint that wants them changes the context, as OpenSSL can be told of extensions only there: no other thread
+/// may be making sessions with the context meanwhile. A program whose endpoints share one makes them before it uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionIds {
     /// Bytes of ours, at most 32. With 0 ours are empty: the peer must be found by its address, as without them, and only
@@ -80,8 +84,11 @@ impl Config {
         if !tls::context::is_for_dtls(context) {
             return Err(Error::Invalid("the context is not one for DTLS".into()));
         }
-        if self.accept && !tls::cookie::trust_the_gate(context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        if self.accept {
+            tls::context::bound_session_cache(context);
+            if !tls::cookie::trust_the_gate(context) {
+                return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+            }
         }
         if self.connection_ids.is_some() {
             connection_id::prepare(context).map_err(|why| Error::Invalid(why.to_string()))?;
@@ -124,9 +131,12 @@ impl CookieSecret {
     pub fn new(secret: impl Into<Vec<u8>>, unix_offset_us: u64) -> CookieSecret {
         CookieSecret { secret: secret.into(), unix_offset: unix_offset_us }
     }
-}
 
-impl CookieSecret {
+    /// What makes and checks cookies with it.
+    pub(crate) fn jar(&self) -> CookieJar {
+        CookieJar::new(&self.secret, self.unix_offset)
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.secret
     }
@@ -134,8 +144,7 @@ impl CookieSecret {
 
 impl Drop for CookieSecret {
     fn drop(&mut self) {
-        self.secret.fill(0);
-        black_box(&self.secret);
+        wipe::bytes(&mut self.secret);
     }
 }
 

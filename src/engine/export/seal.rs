@@ -45,7 +45,7 @@ impl StreamKey {
     #[inline(never)]
     fn derive(key: &ExportKey, header: &[u8; HEADER_LEN]) -> StreamKey {
         let (about, salt) = header.split_at(HEADER_LEN - SALT_LEN);
-        let secret = Salt::new(HKDF_SHA256, salt).extract(&key.0);
+        let secret = Salt::new(HKDF_SHA256, salt).extract(&*key.0);
         let key = secret.expand(&[b"dv_dtls session export", about], &AES_256_GCM).map(UnboundKey::from);
         StreamKey { key: LessSafeKey::new(key.expect("HKDF gives as much as one key")), number: 0 }
     }
@@ -77,7 +77,7 @@ impl<'a> Sealer<'a> {
         let mut header = [0; HEADER_LEN];
         header[..MAGIC.len()].copy_from_slice(&MAGIC);
         header[MAGIC.len()..][..2].copy_from_slice(&VERSION.to_be_bytes());
-        header[HEADER_LEN - SALT_LEN..].copy_from_slice(&tls::random(SALT_LEN));
+        tls::randomize(&mut header[HEADER_LEN - SALT_LEN..]);
         to.write_all(&header)?;
         Ok(Sealer { key: StreamKey::new(key, &header), to })
     }

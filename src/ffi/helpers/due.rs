@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 
 use libc::MSG_DONTWAIT;
 
-use super::connection::{State, moved, send_waiting, unlink};
-use super::shared::{Local, STATE, orphans_due, shared};
+use super::connection::{send_waiting, unlink};
+use super::in_use::{self, InUse};
+use super::shared::{Local, local, orphans_due, shared};
+use super::state::{STATE, State, moved};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::{Id, Refusal};
@@ -71,6 +73,7 @@ fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
 struct Work {
     id: Id,
     conn: *mut dv_udp_conn_t,
+    _in_use: InUse,
 }
 
 impl Work {
@@ -78,9 +81,11 @@ impl Work {
         let mut table = shared().table();
         table.get(id).filter(|entry| entry.alive && !entry.working && table.is_ours(entry))?;
         let entry = table.get_mut(id)?;
+        // In use: a callback of libssl has called a helper, in the middle of a call about this connection.
+        let _in_use = in_use::begin(entry.conn)?;
         entry.thread = sys::thread();
         entry.working = true;
-        Some(Work { id, conn: entry.conn })
+        Some(Work { id, conn: entry.conn, _in_use })
     }
 }
 
@@ -97,11 +102,7 @@ impl Drop for Work {
 unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
     // SAFETY: by contract.
     let Some(state) = (unsafe { STATE.get((*work.conn).ssl.cast()) }) else { return };
-    // Borrowed: a callback of libssl has called a helper, in the middle of a call about this connection.
-    let Ok(mut connection) = state.connection.try_borrow_mut() else {
-        local.timers.borrow_mut().set(work.id, now + LATER);
-        return;
-    };
+    let mut connection = state.connection.borrow_mut();
     let before = connection.state();
     connection.advance(now, &local.counters);
     if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
@@ -118,7 +119,7 @@ unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
         Phase::Closed(_) => {
             drop(connection);
             // SAFETY: by contract; nothing of the connection is borrowed any more.
-            return unsafe { give_up(local, work.conn) };
+            return unsafe { give_up(work.conn) };
         }
         _ => connection.deadline(),
     };
@@ -147,13 +148,13 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
     // SAFETY: as in `run`.
     unsafe {
         let Some(state) = STATE.get((*work.conn).ssl.cast()) else { return false };
-        let Ok(mut connection) = state.connection.try_borrow_mut() else { return false };
+        let mut connection = state.connection.borrow_mut();
         connection.close(now);
         if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
             let _ = send_waiting(&mut connection, &(*work.conn).key, fd, MSG_DONTWAIT, local);
         }
         drop(connection);
-        give_up(local, work.conn);
+        give_up(work.conn);
     }
     local.counters.count_victim(why);
     true
@@ -162,19 +163,60 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
 /// The library gives a connection up: it leaves the table, its SSL is freed, the struct stays for its owner, if it has one.
 ///
 /// # Safety
-/// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed.
-pub unsafe fn give_up(local: &Local, conn: *mut dv_udp_conn_t) {
+/// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed. It is in use, so that
+/// callbacks that come while its SSL is freed leave it alone.
+pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {
-        let (ssl, seen) = shared().detach(local, conn);
-        openssl_sys::SSL_free(ssl.cast());
-        if !seen {
-            libc::free(conn.cast());
-        } else if let Some(oldest) = shared().keep_given_up(conn) {
-            local.counters.abandoned_freed.add(1);
+        let (ssl, unowned) = shared().detach(&local(), conn);
+        if let Some(oldest) = unowned.filter(|unowned| *unowned != conn) {
+            local().counters.abandoned_freed.add(1);
             // It may hang in a list of the caller's still.
             unlink(&raw mut (*oldest).list);
             libc::free(oldest.cast());
+        }
+        openssl_sys::SSL_free(ssl.cast());
+        if unowned == Some(conn) {
+            libc::free(conn.cast());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreign_types::ForeignType;
+    use libc::calloc;
+    use openssl::ssl::{Ssl, SslContext, SslMethod};
+
+    use super::*;
+    use crate::engine::registry::Kind;
+    use crate::ffi::helpers::shared::Entry;
+    use crate::tls::ex_data::Slot;
+
+    /// Once a connection has no SSL any more, its owner may free it on another thread, while this one still frees the SSL. What
+    /// the library remembers then would be somebody else's memory, which it would free one day.
+    #[test]
+    fn what_was_given_up_may_be_freed_while_its_ssl_goes() {
+        struct Owner(usize);
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                shared().forget_given_up(self.0 as *mut dv_udp_conn_t);
+            }
+        }
+        static OWNER: Slot<openssl_sys::SSL, Owner> = Slot::new();
+
+        let context = SslContext::builder(SslMethod::dtls()).unwrap().build();
+        // SAFETY: the struct and the SSL are made here, and nobody else has them.
+        unsafe {
+            let conn: *mut dv_udp_conn_t = calloc(1, size_of::<dv_udp_conn_t>()).cast();
+            let ssl = std::mem::ManuallyDrop::new(Ssl::new(&context).unwrap()).as_ptr();
+            (*conn).ssl = ssl.cast();
+            assert!(OWNER.set(ssl, Owner(conn as usize)));
+            let peer = SocketAddr::from(([192, 0, 2, 99], 99));
+            shared().table().insert(peer, Entry::new(conn, true, true), Kind::Established);
+            give_up(conn);
+            assert!((*conn).ssl.is_null() && !shared().has_given_up(conn));
+            libc::free(conn.cast());
         }
     }
 }

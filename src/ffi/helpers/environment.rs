@@ -4,17 +4,15 @@
 
 use std::ffi::{CStr, OsString};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use crate::engine::endpoint::CookieSecret;
 use crate::engine::settings::Settings;
 use crate::log::{self, Level, log};
 use crate::net::sys;
 use crate::tls;
 use crate::tls::secret::FleetSecret;
-
-/// Bytes of a random cookie secret.
-const SECRET_LEN: usize = 32;
 
 /// The settings: defaults, and what the environment says.
 pub fn settings() -> Settings {
@@ -49,14 +47,14 @@ pub fn settings() -> Settings {
 }
 
 /// The secret of the cookies: what the file named by DV_COOKIE_SECRET_FILE holds, or random bytes.
-pub fn cookie_secret() -> Vec<u8> {
+pub fn cookie_secret() -> CookieSecret {
     if let Some(path) = sys::environment(c"DV_COOKIE_SECRET_FILE") {
         match FleetSecret::read(Path::new(&path)) {
-            Ok(secret) => return secret.for_cookies().to_vec(),
+            Ok(secret) => return CookieSecret::new(secret.for_cookies(), sys::unix_offset()),
             Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }
     }
-    tls::random(SECRET_LEN)
+    CookieSecret::new(tls::random::<32>(), sys::unix_offset())
 }
 
 /// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a
@@ -73,7 +71,7 @@ pub fn listen() {
             _ => return,
         };
         let show = |level, line: &str| sys::write_stderr(&format!("dv_dtls {level:?}: {line}\n"));
-        log::listen_by_default(level, Box::new(show));
+        log::listen_by_default(level, Arc::new(show));
     });
 }
 

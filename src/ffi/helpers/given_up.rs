@@ -35,6 +35,11 @@ impl GivenUp {
         None
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.number.len()
+    }
+
     /// The owner frees a struct.
     pub fn forget(&mut self, conn: usize) {
         let GivenUp { order, number, .. } = self;
@@ -44,6 +49,13 @@ impl GivenUp {
             order.retain(|(given_up, conn)| number.get(conn) == Some(given_up));
             order.shrink_to(2 * number.len());
         }
+    }
+}
+
+#[cfg(test)]
+impl GivenUp {
+    pub fn has(&self, conn: usize) -> bool {
+        self.number.contains_key(&conn)
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use openssl::ssl::SslContextRef;
 
-use super::connection::State;
 use super::environment;
 use super::given_up::GivenUp;
 use super::types::dv_udp_conn_t;
@@ -22,13 +21,18 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
+use crate::guard::{self, lock};
 use crate::net::sys;
+use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
-use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
+
+/// Of a connection in the directory whose pointer nobody has: whoever finds it asks the table, which notes that. So a
+/// handshake of a peer who restarts, and whom nobody has heard of when it fails, is known to have no owner.
+const UNSEEN: u64 = 1;
 
 /// A connection in the table.
 #[derive(Clone, Copy)]
@@ -60,14 +64,15 @@ pub struct Table {
     directory: Arc<Directory>,
     /// The SSLs that the library has made and that are alive.
     pub ssls: HashSet<usize>,
-    /// The threads that use the library.
-    threads: HashSet<u64>,
+    /// The threads that use the library, and how many [`Local`]s each has: while it ends, one for each call, of which one may
+    /// run inside of another.
+    threads: HashMap<u64, u32>,
 }
 
 impl Table {
     /// Whether this thread may do what is due for a connection: it used it last, or who did is gone.
     pub fn is_ours(&self, entry: &Entry) -> bool {
-        entry.thread == sys::thread() || !self.threads.contains(&entry.thread)
+        entry.thread == sys::thread() || !self.threads.contains_key(&entry.thread)
     }
 
     /// Puts a connection in, behind those with the same peer.
@@ -97,14 +102,26 @@ impl Table {
         }
     }
 
-    /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
-    fn publish(&mut self, peer: SocketAddr) {
-        let oldest = self.registry.find(peer).and_then(|id| self.registry.get_mut(id));
+    /// Tells conn_find who is the oldest with this peer now.
+    fn publish(&self, peer: SocketAddr) {
+        let oldest = self.registry.find(&peer).and_then(|id| self.registry.get(id));
         let conn = oldest.map_or(0, |entry| {
-            entry.seen = true;
-            entry.conn.expose_provenance()
+            let conn = entry.conn.expose_provenance() as u64;
+            if entry.seen { conn } else { conn | UNSEEN }
         });
-        self.directory.set(peer, conn as u64);
+        self.directory.set(peer, conn);
+    }
+
+    /// A caller gets the pointer of this connection.
+    fn show(&mut self, id: Id) -> *mut dv_udp_conn_t {
+        let Some(entry) = self.registry.get_mut(id) else { return ptr::null_mut() };
+        let conn = entry.conn;
+        if !std::mem::replace(&mut entry.seen, true)
+            && let Some(peer) = self.registry.peer(id)
+        {
+            self.publish(peer);
+        }
+        conn
     }
 
     /// Where `conn` is. Many calls are about the connection that their thread's last one was about: `hint`.
@@ -188,10 +205,10 @@ fn make(known: *mut Shared) -> &'static Shared {
             ids: HashMap::new(),
             directory: directory.clone(),
             ssls: HashSet::new(),
-            threads: HashSet::new(),
+            threads: HashMap::new(),
         }),
         directory,
-        jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
+        jar: Mutex::new(environment::cookie_secret().jar()),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         orphans: Mutex::default(),
@@ -219,10 +236,21 @@ impl Shared {
         lock(&self.table)
     }
 
-    /// The oldest connection with this peer. Waits for no lock.
+    /// The oldest connection with this peer. Waits for no lock, but the first time.
     #[inline]
-    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
-        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
+    pub fn find(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        match self.directory.get(peer) {
+            None => ptr::null_mut(),
+            Some(conn) if conn & UNSEEN == 0 => ptr::with_exposed_provenance_mut(conn as usize),
+            Some(_) => self.find_unseen(peer),
+        }
+    }
+
+    #[cold]
+    fn find_unseen(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        let mut table = self.table();
+        let oldest = table.registry.find(peer);
+        oldest.map_or(ptr::null_mut(), |id| table.show(id))
     }
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
@@ -231,7 +259,9 @@ impl Shared {
 
     /// Asks the cookie callbacks of a program that has its own. They may call helpers: no lock is held meanwhile.
     pub fn ask_program(&self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> Word {
-        let kept = lock(&self.scratches).pop().filter(|scratch| scratch.suits(context));
+        // In two steps: what does not suit is freed without the lock.
+        let kept = lock(&self.scratches).pop();
+        let kept = kept.filter(|scratch| scratch.suits(context));
         let Some(scratch) = kept.or_else(|| Scratch::new(context).ok()) else { return Word::Nothing };
         let (word, again) = scratch.ask(context, peer, hello_record);
         lock(&self.scratches).extend(again);
@@ -254,29 +284,28 @@ impl Shared {
         stats
     }
 
-    /// Remembers a struct that the library gave up. Gives one that is to be freed instead, when there are too many.
-    pub fn keep_given_up(&self, conn: *mut dv_udp_conn_t) -> Option<*mut dv_udp_conn_t> {
-        lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t)
-    }
-
     /// The owner frees a struct that the library had given up.
     pub fn forget_given_up(&self, conn: *mut dv_udp_conn_t) {
         lock(&self.given_up).forget(conn as usize);
     }
 
-    /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
-    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
-    #[inline]
-    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
-        if self.threads.load(Ordering::Relaxed) > 1 {
-            self.claim_from_others(local, conn);
-        }
+    #[cfg(test)]
+    pub fn has_given_up(&self, conn: *mut dv_udp_conn_t) -> bool {
+        lock(&self.given_up).has(conn as usize)
     }
 
-    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+    /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway. Says whether
+    /// that was done; see [`Shared::settled`].
+    #[inline]
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
+    }
+
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         local.claimed.set(find(&table));
         if let Some(id) = local.claimed.get()
             && let Some(entry) = table.get_mut(id)
@@ -285,33 +314,40 @@ impl Shared {
         {
             local.timers.borrow_mut().set(id, sys::now());
         }
+        true
     }
 
-    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
-    pub fn remove(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
+    /// done; see [`Shared::settled`].
+    pub fn remove(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
             local.timers.borrow_mut().cancel(id);
         }
+        true
     }
 
     /// A caller gets the pointer, though other connections may stand before this one with the same peer.
     pub fn show(&self, conn: *mut dv_udp_conn_t) {
         let mut table = self.table();
-        let id = table.id_of(conn, None);
-        if let Some(entry) = id.and_then(|id| table.get_mut(id)) {
-            entry.seen = true;
+        if let Some(id) = table.id_of(conn, None) {
+            table.show(id);
         }
     }
 
-    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads. Gives the SSL, and whether a
-    /// caller has the struct.
+    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads: from then on the struct is its
+    /// owner's, who may free it at once. Gives the SSL, and the struct that has to be freed: this one if no caller has it, or
+    /// the oldest of those that were given up when there are too many.
     ///
     /// # Safety
     /// `conn` is a connection that this thread may touch.
-    pub unsafe fn detach(&self, local: &Local, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
+    pub unsafe fn detach(
+        &self,
+        local: &Local,
+        conn: *mut dv_udp_conn_t,
+    ) -> (*mut libc::c_void, Option<*mut dv_udp_conn_t>) {
         let mut table = self.table();
         let id = table.id_of(conn, None);
         let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
@@ -319,11 +355,13 @@ impl Shared {
             table.remove(id);
             local.timers.borrow_mut().cancel(id);
         }
+        let oldest = || lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t);
+        let unowned = if seen { oldest() } else { Some(conn) };
         // SAFETY: by contract.
         unsafe {
             (*conn).rbio = ptr::null_mut();
             (*conn).wbio = ptr::null_mut();
-            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), seen)
+            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), unowned)
         }
     }
 
@@ -340,29 +378,31 @@ impl Shared {
 
     /// A thread ends: what becomes due for its connections is any other thread's.
     fn leave(&self, deadlines: TimerQueue) {
-        self.table().threads.remove(&sys::thread());
+        self.table().threads.retain(|thread, locals| {
+            *locals -= u32::from(*thread == sys::thread());
+            *locals > 0
+        });
         let mut orphans = lock(&self.orphans);
         deadlines.into_deadlines().for_each(|(id, deadline)| orphans.set(id, deadline));
         ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
     }
 
-    /// The table, once no other thread does what is due for the connection that `find` finds.
-    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
+    /// The table, once no other thread does what is due for the connection that `find` finds. A callback of libssl does not
+    /// wait for that: two of them could wait for each other.
+    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> Option<MutexGuard<'_, Table>> {
         loop {
             let table = self.table();
             match find(&table).and_then(|id| table.get(id)) {
                 Some(entry) if entry.working && entry.thread != sys::thread() => {}
-                _ => return table,
+                _ => return Some(table),
             }
             drop(table);
+            if guard::is_nested() {
+                return None;
+            }
             std::thread::yield_now();
         }
     }
-}
-
-/// A panic leaves nothing half done here, so the data behind a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What one thread has for itself.
@@ -404,7 +444,7 @@ impl Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
         shared.threads.fetch_add(1, Ordering::Relaxed);
-        shared.table().threads.insert(sys::thread());
+        *shared.table().threads.entry(sys::thread()).or_default() += 1;
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             shared,
@@ -431,5 +471,5 @@ impl Drop for Local {
     }
 }
 
-/// What hangs on the SSL of a connection that the library made.
-pub static STATE: tls::ex_data::Slot<openssl_sys::SSL, State> = tls::ex_data::Slot::new();
+#[cfg(test)]
+mod tests;
