@@ -26,6 +26,7 @@ use crate::guard::lock;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
+use crate::wire::record::PLAINTEXT_MAX;
 
 counters! {
     /// What a worker counts at its sockets.
@@ -502,6 +503,9 @@ impl Shared {
     pub(super) fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
         if message.is_empty() {
             return Err(Error::Invalid("an empty message".into()));
+        }
+        if message.len() > PLAINTEXT_MAX {
+            return Err(Error::TooLong { max: PLAINTEXT_MAX });
         }
         self.mailbox_of(session)?.send(session, message)
     }

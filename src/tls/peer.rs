@@ -105,6 +105,29 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     Ok(())
 }
 
+/// Whether the certificate of the session that `ssl` is about to resume would do in a whole handshake: it was good, where the
+/// mode asks for that, and it carries the name.
+pub fn would_do(ssl: &SslRef, name: Option<&CStr>) -> bool {
+    // SAFETY: the SSL is alive.
+    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    let (true, Some(certificate)) = (mode & openssl_sys::SSL_VERIFY_PEER != 0, ssl.peer_certificate()) else {
+        return true;
+    };
+    // SAFETY: the certificate and the names are alive; NULL: nobody asks which of its names it was.
+    let carries = |name: Name<'_>| unsafe {
+        let flags = X509CheckFlags::NO_PARTIAL_WILDCARDS.bits();
+        let certificate = certificate.as_ptr();
+        match name {
+            Name::Dns(dns) => {
+                openssl_sys::X509_check_host(certificate, dns.as_ptr().cast(), dns.len(), flags, ptr::null_mut()) == 1
+            }
+            Name::Ip(IpAddr::V4(ip)) => openssl_sys::X509_check_ip(certificate, ip.octets().as_ptr(), 4, flags) == 1,
+            Name::Ip(IpAddr::V6(ip)) => openssl_sys::X509_check_ip(certificate, ip.octets().as_ptr(), 16, flags) == 1,
+        }
+    };
+    ssl.verify_result() == X509VerifyResult::OK && name.is_none_or(|name| Name::parse(name).is_ok_and(carries))
+}
+
 /// What OpenSSL calls the outcome of a check with this number.
 pub fn verify_result(number: c_int) -> X509VerifyResult {
     // SAFETY: any number is fine, it is only made into words.

@@ -400,6 +400,7 @@ impl Session {
     /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
     pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
         self.acquire_buffers();
+        self.outbound().mark();
         // SAFETY: the SSL is live, the message is as long as is said.
         let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
         if written > 0 { Ok(()) } else { Err(cause::errors()) }

@@ -41,6 +41,7 @@ drive(dv_endpoint *endpoint)
     dv_datagram datagram;
     dv_event event;
     dv_session session;
+    const unsigned char key[DV_EXPORT_KEY_LEN] = { 0 };
     struct sockaddr_in to = { AF_INET, htons(9), { htonl(INADDR_LOOPBACK) }, { 0 } };
 
     CHECK(dv_endpoint_event(endpoint, &event) == DV_ERR_INVALID);
@@ -48,6 +49,12 @@ drive(dv_endpoint *endpoint)
     CHECK(dv_endpoint_transmit(endpoint, &datagram, 1, 1) == DV_ERR_INVALID);
     CHECK(dv_endpoint_advance(endpoint, clock_us()) == DV_ERR_INVALID);
     CHECK(dv_endpoint_connect(endpoint, clock_us(), (struct sockaddr *)&to, sizeof(to), NULL, NULL, &session) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_export(endpoint, -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "server's") != NULL);
+    CHECK(dv_endpoint_export_commit(endpoint) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_export_cancel(endpoint) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_import(endpoint, clock_us(), -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "server's") != NULL);
     dv_endpoint_free(endpoint);
 }
 

@@ -32,6 +32,10 @@ impl<'a> Transmit<'a> {
     }
 }
 
+/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
+/// each is moved once at most.
+const LEFT_AT_MOST: usize = 256;
+
 /// See the [module](self).
 pub(super) struct Outbox {
     /// Connections with something to send. A connection that is gone since finds nothing.
@@ -75,9 +79,10 @@ impl Outbox {
             counters.datagrams_dropped.add(1);
             return;
         }
-        if self.left == self.addresses.len() {
-            self.loose.clear();
-            self.addresses.clear();
+        // Where more always waits, as in a flood of strangers, there is never nothing left.
+        if self.left == self.addresses.len() || self.left >= LEFT_AT_MOST.max(self.addresses.len() / 2) {
+            self.loose.drop_first(self.left);
+            self.addresses.drain(..self.left);
             self.left = 0;
         }
         self.loose.push(datagram);

@@ -299,8 +299,9 @@ pub unsafe extern "C" fn dv_dtls_read(
         let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
-            // No slice yet: the program may want the message where the datagram is.
+            // No references yet: the program may want the message where the datagram is.
+            let datagram: *const [u8] =
+                if in_buf.is_null() { &[] } else { ptr::slice_from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
             if !local.shared.claim(&local, conn) {
                 return fail(EBUSY);
@@ -317,13 +318,13 @@ pub unsafe extern "C" fn dv_dtls_read(
 }
 
 /// # Safety
-/// `conn` is valid and `state` is its; `out` is writable, and may be where `datagram` is.
+/// `conn` is valid and `state` is its; `datagram` is readable; `out` is writable, and may be where `datagram` is.
 unsafe fn read(
     local: &Local,
     now: u64,
     conn: *mut dv_udp_conn_t,
     state: &State,
-    datagram: &[u8],
+    datagram: *const [u8],
     fd: c_int,
     out: *mut [u8],
 ) -> c_int {
@@ -343,6 +344,9 @@ unsafe fn read(
         }
         before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
+        // SAFETY: by contract. The compiler may count on what a reference is to for as long as it is there, and that of an
+        // argument is there until the function returns: this one is gone before `out` is written.
+        let datagram = unsafe { &*datagram };
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
         unsafe {
@@ -373,7 +377,7 @@ unsafe fn read(
     if before.0 != phase {
         state.note_descriptor(fd, true);
     }
-    // SAFETY: by contract; nobody looks at the datagram any more.
+    // SAFETY: by contract; there is no reference to the datagram any more.
     let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {

@@ -27,7 +27,7 @@ pub extern "C" fn dv_dtls_conn_table_init() {
 /// A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one by exclusive or,
 /// modulo 65535.
 ///
-/// The table does not use it, since whoever chooses his address can aim at it. It is there for programs that do.
+/// The table does not use it, since a peer that chooses its address can aim at it. It is there for programs that do.
 ///
 /// - `key`: a key that was cleared before the address was written into it; NULL gives 0
 ///

@@ -8,6 +8,10 @@ use crate::wire::datagrams::{Datagrams, renumber};
 use crate::wire::record::{Record, content_type, records};
 use crate::wire::refragment::refragment;
 
+/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
+/// each is moved once at most.
+const LEFT_AT_MOST: usize = 64;
+
 /// What libssl wrote: the datagrams of the last flight, kept to be sent again, then those that only wait to leave. Laid out
 /// in this order: what each datagram needs comes first.
 #[derive(Default)]
@@ -147,6 +151,7 @@ impl Outbound {
     /// Adds a datagram of at most `room` bytes, which `write` puts there and whose length it tells.
     #[inline]
     pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
+        self.move_up();
         self.open = false;
         self.datagrams.push_with(room, write);
     }
@@ -231,8 +236,18 @@ impl Outbound {
         self.left = self.flight;
     }
 
+    /// Forgets what has left and is not kept, although more waits: of somebody who always has more to send, it always does.
+    #[inline]
+    fn move_up(&mut self) {
+        if self.left.saturating_sub(self.flight) >= LEFT_AT_MOST.max(self.datagrams.len() / 2) {
+            self.datagrams.remove(self.flight..self.left);
+            self.left = self.flight;
+        }
+    }
+
     /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
     pub fn mark(&mut self) -> usize {
+        self.move_up();
         self.open = false;
         self.datagrams.len()
     }
