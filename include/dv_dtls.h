@@ -941,9 +941,9 @@ int dv_endpoint_receive(struct dv_endpoint *endpoint,
 int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
 
 /**
- * Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever
- * the socket can be written to. What is given counts as sent: what the kernel does not take is
- * lost, as any datagram may be.
+ * Gives the datagrams that have to leave, those of each session in their order. Call it until it
+ * gives 0, or whenever the socket can be written to. What is given counts as sent: what the kernel
+ * does not take is lost, as any datagram may be.
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams; their bytes stand there until the next call of another

@@ -269,8 +269,8 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
     })
 }
 
-/// Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever the socket can be
-/// written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
+/// Gives the datagrams that have to leave, those of each session in their order. Call it until it gives 0, or whenever the
+/// socket can be written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
 ///
 /// - `endpoint`: the endpoint
 /// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint
