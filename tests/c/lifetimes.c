@@ -34,6 +34,22 @@ static void copied_ssl(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
     BIO_ADDR_free(peer);
 }
 
+/* What was due for a connection goes with it. */
+static void nothing_is_due(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_key_t key;
+
+    CHECK(dv_dtls_next_timeout() == -1);
+    client_open(&client, ctx, server, NULL);
+    CHECK(client_handshake(&client, server));
+    CHECK(dv_dtls_next_timeout() >= 0);
+    key = client_key(&client);
+    dv_dtls_conn_free(dv_dtls_conn_find(&key));
+    CHECK(dv_dtls_next_timeout() == -1);
+    client_vanish(&client);
+}
+
 /* The library's BIOs are not the SSL's any more: nothing goes through, and nothing breaks. */
 static void other_bios(struct server *server, SSL_CTX *ctx)
 {
@@ -142,7 +158,9 @@ static void forked(struct server *server, SSL_CTX *ctx)
     if (child == 0) {
         int sealed = SSL_write(conn->ssl, "from the child", 14);
 
-        _exit(sealed > 0 || BIO_pending((BIO *)conn->wbio) > 0 || BIO_read(conn->wbio, out, sizeof(out)) > 0);
+        /* And nothing is due there for a connection of the parent's. */
+        dv_dtls_shutdown(conn, server->fd, sizeof(conn->key.addr4));
+        _exit(dv_dtls_next_timeout() != -1 || sealed > 0 || BIO_pending((BIO *)conn->wbio) > 0 || BIO_read(conn->wbio, out, sizeof(out)) > 0);
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -266,6 +284,7 @@ int main(int argc, char **argv)
     ctx = client_context(argv[1]);
     server_open(&server, argv[1]);
     copied_ssl(server.ctx, ctx);
+    nothing_is_due(&server, ctx);
     other_bios(&server, ctx);
     own_references(&server, ctx);
     ssl_first(&server, ctx);
