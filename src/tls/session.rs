@@ -104,7 +104,7 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 
 /// An SSL with a pair of datagram BIOs.
 ///
-/// It owns the SSL, unless [`Session::lend_ssl`] gave it away: then whoever has it frees it, and this session must be
+/// It owns the SSL, unless [`Session::give_away_ssl`] gave it away: then whoever has it frees it, and this session must be
 /// dropped or left alone from that moment on.
 pub struct Session {
     ssl: NonNull<SSL>,
@@ -229,7 +229,7 @@ impl Session {
     }
 
     /// Gives the SSL to somebody else, who frees it.
-    pub fn lend_ssl(&mut self) -> NonNull<SSL> {
+    pub fn give_away_ssl(&mut self) -> NonNull<SSL> {
         self.owned = false;
         self.ssl
     }

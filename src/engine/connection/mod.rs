@@ -436,8 +436,8 @@ impl Connection {
     }
 
     /// Gives the SSL to a C caller, who frees it, and this connection with it.
-    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
-        self.protection.session().lend_ssl()
+    pub(crate) fn give_away_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.protection.session().give_away_ssl()
     }
 
     /// The oldest datagram that a C caller wrote to the inbound BIO.

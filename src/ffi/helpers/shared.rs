@@ -299,6 +299,7 @@ impl Shared {
     /// that was done; see [`Shared::settled`].
     #[inline]
     pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        // Relaxed: whoever gets a connection from another thread has met that one, and so knows that there are two.
         self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
