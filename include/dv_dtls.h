@@ -992,7 +992,8 @@ int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
  * @param to_len its length in bytes
  * @param name the DNS name or IP address that the server's certificate must carry; a DNS name is
  *     told to the server (SNI). NULL: any certificate will do that the SSL_CTX trusts
- * @param resume an earlier session with this server to resume, or NULL
+ * @param resume an earlier session with this server to resume, or NULL. When the server has
+ *     forgotten it, or its certificate would not do now, there is a whole handshake
  * @param session receives the session, or 0
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to

@@ -10,7 +10,6 @@ mod export;
 mod handshake;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
@@ -18,7 +17,7 @@ use openssl::ssl::{SslContextRef, SslRef};
 pub use self::cid::OwnId;
 use super::protection::{Protection, Settled};
 use super::records::Records;
-use super::settings::Settings;
+use super::settings::{Settings, micros};
 use super::stats::Counters;
 use crate::log::log;
 use crate::tls::cause::Cause;
@@ -437,8 +436,8 @@ impl Connection {
     }
 
     /// Gives the SSL to a C caller, who frees it, and this connection with it.
-    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
-        self.protection.session().lend_ssl()
+    pub(crate) fn give_away_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.protection.session().give_away_ssl()
     }
 
     /// The oldest datagram that a C caller wrote to the inbound BIO.
@@ -479,10 +478,6 @@ fn idle_timeout(settings: &Settings) -> u64 {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(NEVER)
-}
-
 /// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
 fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
@@ -492,8 +487,8 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
     Parameters {
         payload: payload(settings.mtu, peer),
         max_certificate_chain: settings.max_certificate_chain,
-        first_timeout: (settings.first_timeout.as_micros() as u64).max(TIMEOUT_MIN),
-        longest_timeout: (settings.longest_timeout.as_micros() as u64).max(TIMEOUT_MIN),
+        first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
+        longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
         release_buffers: settings.release_buffers,
     }
 }

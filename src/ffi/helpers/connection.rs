@@ -209,7 +209,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if !shared().remove(conn) {
+            if !shared().remove(&local(), conn) {
                 return refuse_inside("dv_dtls_conn_free");
             }
             shared().forget_given_up(conn);
@@ -333,6 +333,7 @@ unsafe fn read(
     }
     // SAFETY: the caller vouches for the struct.
     let key = unsafe { &(*conn).key };
+    let superseded = state.superseded.get();
     // Taken and not borrowed: a callback of libssl may read from another connection.
     let mut messages = local.messages.take();
     messages.clear();
@@ -347,6 +348,10 @@ unsafe fn read(
         // SAFETY: by contract. The compiler may count on what a reference is to for as long as it is there, and that of an
         // argument is there until the function returns: this one is gone before `out` is written.
         let datagram = unsafe { &*datagram };
+        // What the caller wrote to rbio with his own hand came before this datagram.
+        while let Some(written) = connection.take_inbound() {
+            connection.receive(now, &written, &mut messages, counters);
+        }
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
         unsafe {
@@ -362,10 +367,6 @@ unsafe fn read(
                 }
                 None => connection.receive(now, datagram, &mut messages, counters),
             }
-            // What the caller wrote to rbio with his own hand comes after what he wrote before.
-            while let Some(written) = connection.take_inbound() {
-                connection.receive(now, &written, &mut messages, counters);
-            }
             if let Err(error) = send_waiting(connection, key, fd, 0, local) {
                 log!(Warn, "dv_dtls_read: sendto {}: {error}", connection.peer());
             }
@@ -374,6 +375,12 @@ unsafe fn read(
     }
     settle(local, now, state, before, after);
     let phase = after.0;
+    if !superseded && state.superseded.get() {
+        match before.0 {
+            Phase::Handshaking => local.counters.superseded.add(1),
+            _ => local.counters.restarted.add(1),
+        }
+    }
     if before.0 != phase {
         state.note_descriptor(fd, true);
     }
@@ -554,6 +561,10 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
                 return;
             }
             let mut connection = state.connection.borrow_mut();
+            // In the child of a fork nothing is sent, and the connection's number is another one's there.
+            if connection.is_forked() {
+                return;
+            }
             connection.close(now);
             let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
             let phase = connection.state();

@@ -168,7 +168,7 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
 pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {
-        let (ssl, unowned) = shared().detach(conn);
+        let (ssl, unowned) = shared().detach(&local(), conn);
         if let Some(oldest) = unowned.filter(|unowned| *unowned != conn) {
             local().counters.abandoned_freed.add(1);
             // It may hang in a list of the caller's still.

@@ -299,6 +299,7 @@ impl Shared {
     /// that was done; see [`Shared::settled`].
     #[inline]
     pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        // Relaxed: whoever gets a connection from another thread has met that one, and so knows that there are two.
         self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
@@ -319,11 +320,12 @@ impl Shared {
 
     /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
     /// done; see [`Shared::settled`].
-    pub fn remove(&self, conn: *mut dv_udp_conn_t) -> bool {
+    pub fn remove(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
         let Some(mut table) = self.settled(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
+            local.timers.borrow_mut().cancel(id);
         }
         true
     }
@@ -342,12 +344,17 @@ impl Shared {
     ///
     /// # Safety
     /// `conn` is a connection that this thread may touch.
-    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, Option<*mut dv_udp_conn_t>) {
+    pub unsafe fn detach(
+        &self,
+        local: &Local,
+        conn: *mut dv_udp_conn_t,
+    ) -> (*mut libc::c_void, Option<*mut dv_udp_conn_t>) {
         let mut table = self.table();
         let id = table.id_of(conn, None);
         let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
         if let Some(id) = id {
             table.remove(id);
+            local.timers.borrow_mut().cancel(id);
         }
         let oldest = || lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t);
         let unowned = if seen { oldest() } else { Some(conn) };

@@ -121,7 +121,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
         if conn.is_null() {
             return conn;
         }
-        let ssl = connection.lend_ssl().as_ptr();
+        let ssl = connection.give_away_ssl().as_ptr();
         (*conn).key = *key;
         (*conn).ssl = ssl.cast();
         (*conn).rbio = SSL_get_rbio(ssl).cast();

@@ -116,7 +116,7 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
-            if !shared().remove(conn) {
+            if !shared().remove(&local(), conn) {
                 return refuse_inside("dv_dtls_conn_del");
             }
             // The library will not free what the caller may free next.
