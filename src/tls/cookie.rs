@@ -117,6 +117,7 @@ fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {
         first_timeout: 0,
         longest_timeout: 0,
         release_buffers: false,
+        sole_writer: true,
     };
     let Ok(mut session) = Session::accept(context, peer, &parameters) else { return (Probe::Theirs, Probe::Theirs) };
     let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE);

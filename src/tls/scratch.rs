@@ -32,6 +32,7 @@ const PARAMETERS: Parameters = Parameters {
     first_timeout: 0,
     longest_timeout: 0,
     release_buffers: false,
+    sole_writer: true,
 };
 
 /// The SSL.

@@ -211,7 +211,7 @@ impl Connection {
     /// `finished`: the sequence number of the peer's Finished, where libssl has just taken that.
     pub(super) fn establish(&mut self, now: u64, finished: Option<u64>) {
         let session = self.protection.session();
-        session.outbound().end_handshake();
+        session.end_handshake();
         if self.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
             session.shutdown();
             self.put_cids();

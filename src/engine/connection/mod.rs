@@ -633,6 +633,8 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
         first_timeout: (settings.first_timeout.as_micros() as u64).max(TIMEOUT_MIN),
         longest_timeout: (settings.longest_timeout.as_micros() as u64).max(TIMEOUT_MIN),
         release_buffers: settings.release_buffers,
+        // Either is said only where nobody else does.
+        sole_writer: settings.release_buffers || settings.native_records,
     }
 }
 
