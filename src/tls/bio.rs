@@ -12,6 +12,7 @@ use libc::{c_char, c_int, c_long, c_void};
 use openssl_sys::*;
 
 use super::fork;
+use super::outgoing::{Outgoing, SpareRoom};
 // By name: openssl-sys declares some of these too, for OpenSSL 3.2 and later.
 use super::sys::{
     BIO_ADDR, BIO_ADDR_rawmake, BIO_CTRL_DGRAM_GET_FALLBACK_MTU, BIO_CTRL_DGRAM_GET_MTU_OVERHEAD,
@@ -29,6 +30,9 @@ const QUEUE_MAX: usize = 64;
 /// Bytes of headers around a payload, at most.
 const IPV6_UDP_HEADERS: c_long = 40 + 8;
 
+/// Who is at the other end, as a BIO tells it.
+type Peer = (IpAddr, u16);
+
 /// What libssl reads: the record that is being received, then what a C caller wrote. Laid out in this order: what each
 /// record needs comes first.
 #[derive(Default)]
@@ -39,13 +43,14 @@ pub struct Inbound {
     /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
     /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
     sequence: Option<u64>,
-    queue: VecDeque<Box<[u8]>>,
-    peer: Option<SocketAddr>,
+    /// As good as always none.
+    queue: Option<Box<VecDeque<Box<[u8]>>>>,
+    peer: Option<Peer>,
 }
 
 impl Inbound {
     pub fn new(peer: SocketAddr) -> Inbound {
-        Inbound { peer: Some(peer), ..Inbound::default() }
+        Inbound { peer: Some((peer.ip(), peer.port())), ..Inbound::default() }
     }
 
     /// From here on records of epoch 0 that are lent are numbered from `sequence` on.
@@ -64,8 +69,12 @@ impl Inbound {
     }
 
     /// The oldest datagram that a C caller wrote.
+    #[inline]
     pub fn pop(&mut self) -> Option<Box<[u8]>> {
-        self.queue.pop_front()
+        let queue = self.queue.as_mut()?;
+        let oldest = queue.pop_front();
+        self.queue.take_if(|queue| queue.is_empty());
+        oldest
     }
 
     /// One datagram into `out`, cut to its size as recvfrom does.
@@ -83,21 +92,16 @@ impl Inbound {
             }
             return Some(len);
         }
-        self.queue.pop_front().map(|datagram| copy(&datagram, out))
+        self.pop().map(|datagram| copy(&datagram, out))
     }
 }
 
-/// What libssl wrote: the datagrams of the last flight, kept to be sent again, then those that only wait to leave. Laid out
-/// in this order: what each datagram needs comes first.
+/// What libssl wrote. Laid out in this order: what each datagram needs comes first.
 #[derive(Default)]
 #[repr(C)]
 pub struct Outbound {
-    datagrams: Datagrams,
-    /// How many datagrams, from the first on, belong to the last flight.
-    flight: usize,
-    /// How many have left, and how many bytes of the next one (a C caller may read it in pieces).
-    left: usize,
-    left_bytes: usize,
+    /// None as long as nothing waits and nothing is kept: most connections are idle.
+    outgoing: Option<Box<Outgoing>>,
     /// The largest datagram, in bytes of UDP payload.
     mtu: usize,
     born: u32,
@@ -111,14 +115,21 @@ pub struct Outbound {
     /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). None: libssl's own go out.
     sequence: Option<u64>,
     /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
-    sealed_next: u64,
-    sealed_nonces: Vec<u64>,
-    peer: Option<SocketAddr>,
+    sealed: Option<Box<Sealed>>,
+    peer: Option<Peer>,
+}
+
+/// What libssl has sealed.
+#[derive(Default)]
+struct Sealed {
+    next: u64,
+    nonces: Vec<u64>,
 }
 
 impl Outbound {
     pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
-        Outbound { mtu, peer: Some(peer), born: fork::generation(), ..Outbound::default() }
+        let peer = Some((peer.ip(), peer.port()));
+        Outbound { mtu, peer, born: fork::generation(), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
@@ -135,29 +146,50 @@ impl Outbound {
     /// The handshake is over. Its last flight stays until [`Outbound::forget_flight`].
     pub fn end_handshake(&mut self) {
         self.in_flight = false;
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.datagrams.shrink();
+        }
     }
 
     /// The last flight, and the number of the next record in clear.
     pub fn flight(&self) -> (u64, impl Iterator<Item = &[u8]>) {
-        (self.sequence.unwrap_or_default(), self.datagrams.iter().take(self.flight))
+        (self.sequence.unwrap_or_default(), self.outgoing.iter().flat_map(|outgoing| outgoing.flight()))
     }
 
     /// Keeps a last flight that somebody else has sent.
     pub fn keep_flight<'a>(&mut self, sequence: u64, datagrams: impl Iterator<Item = &'a [u8]>) {
-        datagrams.for_each(|datagram| self.datagrams.push(datagram));
-        self.flight = self.datagrams.len();
-        self.left = self.flight;
+        self.outgoing = Some(Box::new(Outgoing::of_flight(datagrams)));
         self.sequence = Some(sequence);
     }
 
     /// The last flight has arrived.
     pub fn forget_flight(&mut self) {
-        let gone = self.flight.min(self.left);
-        self.datagrams.drop_first(gone);
-        self.datagrams.shrink();
-        self.left -= gone;
-        self.flight = 0;
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.forget_flight();
+        }
+        self.shrink();
         self.sequence = None;
+    }
+
+    /// Takes room for what is going to be written from `spare`, if it has none itself: a program that sends each datagram
+    /// at once needs it once, not for each connection.
+    #[inline]
+    pub fn use_room(&mut self, spare: &SpareRoom) {
+        if self.outgoing.is_none() {
+            self.outgoing = spare.take();
+        }
+    }
+
+    /// Leaves the room to others, unless something waits or is kept there.
+    #[inline]
+    pub fn leave_room(&mut self, spare: &SpareRoom) {
+        if let Some(room) = self.outgoing.take_if(|outgoing| outgoing.is_empty()) {
+            spare.set(Some(room));
+        }
+    }
+
+    fn outgoing(&mut self) -> &mut Outgoing {
+        self.outgoing.get_or_insert_default()
     }
 
     /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
@@ -165,8 +197,7 @@ impl Outbound {
         if self.in_flight {
             self.note_sealed(write);
             if std::mem::take(&mut self.new_flight) {
-                self.datagrams.drop_first(self.left);
-                self.left = 0;
+                self.outgoing().begin_flight();
             }
         }
         // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
@@ -180,39 +211,40 @@ impl Outbound {
 
     fn note_sealed(&mut self, write: &[u8]) {
         for record in records(write).filter(|record| record.epoch == 1) {
-            self.sealed_next = self.sealed_next.max(record.sequence + 1);
-            self.sealed_nonces.extend(record.fragment().first_chunk().map(|first| u64::from_be_bytes(*first)));
+            let sealed = self.sealed.get_or_insert_default();
+            sealed.next = sealed.next.max(record.sequence + 1);
+            sealed.nonces.extend(record.fragment().first_chunk().map(|first| u64::from_be_bytes(*first)));
         }
     }
 
     /// Whether libssl has sealed anything in the handshake.
     pub fn has_sealed(&self) -> bool {
-        self.sealed_next > 0
+        self.sealed.is_some()
     }
 
     /// Puts another record in the place of each that libssl has sealed and that waits to leave. It may be longer, and then
     /// stands in the next datagram. One that nothing comes for does not leave.
     pub fn replace_sealed(&mut self, mut replace: impl FnMut(&Record<'_>) -> Option<Vec<u8>>) {
         let of_libssl = |record: &Record<'_>| record.epoch == 1 && record.content_type != content_type::TLS12_CID;
-        if !self.datagrams.iter().skip(self.left).flat_map(records).any(|record| of_libssl(&record)) {
+        let Some(outgoing) = &mut self.outgoing else { return };
+        if !outgoing.waiting().flat_map(records).any(|record| of_libssl(&record)) {
             return;
         }
-        let mut waiting = self.datagrams.clone();
-        waiting.drop_first(self.left);
-        self.datagrams.truncate(self.left);
+        let waiting = outgoing.take_waiting();
+        let datagrams = &mut outgoing.datagrams;
         for datagram in waiting.iter() {
-            let before = self.datagrams.len();
+            let before = datagrams.len();
             for record in records(datagram) {
                 let other = of_libssl(&record).then(|| replace(&record));
                 let Some(bytes) = other.as_ref().map_or(Some(record.bytes), |other| other.as_deref()) else { continue };
-                if self.datagrams.len() == before {
-                    self.datagrams.push(bytes);
+                if datagrams.len() == before {
+                    datagrams.push(bytes);
                 } else {
-                    self.datagrams.pack(bytes, &[], self.mtu);
+                    datagrams.pack(bytes, &[], self.mtu);
                 }
             }
         }
-        self.flight = self.datagrams.len();
+        outgoing.flight = datagrams.len();
         // Behind a record with an ID nothing is found any more by who does not know how long that is.
         self.open = false;
     }
@@ -220,168 +252,128 @@ impl Outbound {
     /// What libssl has sealed in the handshake: the sequence number behind the last one, and the first eight bytes of each
     /// fragment, which AES-GCM has for its explicit nonce.
     pub fn take_sealed(&mut self) -> (u64, Vec<u64>) {
-        (self.sealed_next, std::mem::take(&mut self.sealed_nonces))
+        let Sealed { next, nonces } = *self.sealed.take().unwrap_or_default();
+        (next, nonces)
     }
 
     /// Adds a datagram of at most `room` bytes, which `write` puts there and whose length it tells.
     #[inline]
     pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         self.open = false;
-        self.datagrams.push_with(room, write);
+        self.outgoing().datagrams.push_with(room, write);
     }
 
     /// Gives back the room that nothing takes up now.
     pub fn shrink(&mut self) {
-        if !self.waits() {
-            self.settle();
+        let Some(outgoing) = &mut self.outgoing else { return };
+        if !outgoing.waits() {
+            outgoing.settle();
         }
-        self.datagrams.shrink();
+        if outgoing.is_empty() {
+            self.outgoing = None;
+        } else {
+            outgoing.datagrams.shrink();
+        }
     }
 
     fn push_datagram(&mut self, write: &[u8]) {
-        let (count, bytes) = (self.datagrams.len(), self.datagrams.total_len());
+        let Outgoing { datagrams, flight, .. } = &mut **self.outgoing.get_or_insert_default();
+        let (count, bytes) = (datagrams.len(), datagrams.total_len());
         if self.open {
-            self.datagrams.pack(write, &[], self.mtu);
+            datagrams.pack(write, &[], self.mtu);
         } else {
-            self.datagrams.push(write);
+            datagrams.push(write);
         }
         if let Some(sequence) = &mut self.sequence {
-            let last = self.datagrams.len() - 1;
-            let joined = if last < count { bytes - self.datagrams.begin(last) } else { 0 };
-            renumber(&mut self.datagrams.tail_mut(last)[joined..], sequence);
+            let last = datagrams.len() - 1;
+            let joined = if last < count { bytes - datagrams.begin(last) } else { 0 };
+            renumber(&mut datagrams.tail_mut(last)[joined..], sequence);
         }
         if self.in_flight {
-            self.flight = self.datagrams.len();
+            *flight = datagrams.len();
             self.open = true;
         }
     }
 
     /// Whether a datagram waits to leave.
     pub fn waits(&self) -> bool {
-        self.left < self.datagrams.len()
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.waits())
     }
 
     /// The next datagram that has to leave; it counts as gone from now on.
+    #[inline]
     pub fn pop(&mut self) -> Option<&[u8]> {
-        if !self.waits() {
-            self.settle();
-            return None;
-        }
-        self.left += 1;
         self.open = false;
-        let from = std::mem::take(&mut self.left_bytes);
-        self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
+        self.outgoing.as_mut()?.pop()
     }
 
     /// The next datagrams that have to leave, back to back, and the length of the first: those that follow it are as long,
     /// but for the last, which may be shorter. At most `max` of them, and `bytes_max` bytes if they are more than one.
     pub fn pop_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
-        let begin = self.datagrams.begin(self.left) + self.left_bytes;
-        let segment = self.pop()?.len();
-        let mut end = begin + segment;
-        for _ in 1..max {
-            let Some(next) = self.datagrams.get(self.left) else { break };
-            let len = next.len();
-            if len > segment || end + len - begin > bytes_max {
-                break;
-            }
-            end += len;
-            self.left += 1;
-            if len < segment {
-                break;
-            }
-        }
-        Some((self.datagrams.slice(begin..end), segment))
+        self.open = false;
+        self.outgoing.as_mut()?.pop_segments(max, bytes_max)
     }
 
     /// Bytes of the next datagram that has to leave.
     pub fn next_len(&self) -> usize {
-        self.datagrams.get(self.left).map_or(0, |datagram| datagram.len() - self.left_bytes)
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.next_len())
     }
 
     /// Bytes that wait to leave.
     pub fn waiting(&self) -> usize {
-        self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
-    }
-
-    /// Everything has left: what is not kept goes.
-    fn settle(&mut self) {
-        self.datagrams.truncate(self.flight);
-        self.left = self.flight;
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.waiting_len())
     }
 
     /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
     pub fn mark(&mut self) -> usize {
         self.open = false;
-        self.datagrams.len()
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.datagrams.len())
     }
 
     /// The content type of the first record written since `mark`.
     pub fn written_since(&self, mark: usize) -> Option<u8> {
-        self.datagrams.get(mark).map(|datagram| datagram[0])
+        self.outgoing.as_ref()?.datagrams.get(mark).map(|datagram| datagram[0])
     }
 
     /// Forgets what was written since `mark`.
     pub fn take_back(&mut self, mark: usize) {
-        self.datagrams.truncate(mark);
+        self.outgoing.iter_mut().for_each(|outgoing| outgoing.datagrams.truncate(mark));
     }
 
     /// The datagrams of the last flight wait to leave once more, epoch 0 with new numbers, packed as they were.
     /// Gives whether there are any.
     pub fn resend(&mut self) -> bool {
-        if self.flight == 0 {
-            return false;
-        }
-        if !self.waits() {
-            self.datagrams.truncate(self.flight);
-        }
+        let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.flight > 0) else { return false };
+        outgoing.resend();
         if let Some(sequence) = &mut self.sequence {
-            self.datagrams.renumber(sequence);
+            outgoing.datagrams.renumber(sequence);
         }
-        self.left = 0;
-        self.left_bytes = 0;
         true
     }
 
     /// From now on datagrams have at most `mtu` bytes, those of the last flight too.
     pub fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
-        if self.in_flight && self.datagrams.iter().any(|datagram| datagram.len() > mtu) {
+        if self.in_flight
+            && let Some(outgoing) = &mut self.outgoing
+            && outgoing.datagrams.iter().any(|datagram| datagram.len() > mtu)
+        {
             let mut smaller = Datagrams::new();
-            refragment(&self.datagrams, mtu, &mut smaller);
-            self.flight = smaller.len();
-            self.left = if self.waits() { 0 } else { self.flight };
-            self.datagrams = smaller;
+            refragment(&outgoing.datagrams, mtu, &mut smaller);
+            outgoing.replace_flight(smaller);
         }
     }
 
     /// For a C caller: as many whole datagrams as fit, back to back; a piece of the first where not even that fits.
     fn read(&mut self, out: &mut [u8]) -> Option<usize> {
-        let mut len = 0;
-        while let Some(datagram) = self.datagrams.get(self.left) {
-            let datagram = &datagram[self.left_bytes..];
-            let room = out.len() - len;
-            if datagram.len() <= room {
-                out[len..len + datagram.len()].copy_from_slice(datagram);
-                len += datagram.len();
-                self.left += 1;
-                self.left_bytes = 0;
-            } else {
-                if len == 0 {
-                    out.copy_from_slice(&datagram[..room]);
-                    len = room;
-                    self.left_bytes += room;
-                }
-                break;
-            }
-        }
         self.open = false;
+        let read = self.outgoing.as_mut().and_then(|outgoing| outgoing.read(out));
         if !self.waits() {
             // A C caller who reads here drives the handshake himself: nobody else tells where a flight ends.
             self.new_flight = true;
-            self.settle();
+            self.outgoing.iter_mut().for_each(|outgoing| outgoing.settle());
         }
-        (len > 0).then_some(len)
+        read
     }
 }
 
@@ -455,7 +447,7 @@ trait Port: Sized {
     fn pending(&self) -> usize;
     fn reset(&mut self);
     fn mtu(&mut self) -> Option<&mut usize>;
-    fn peer(&self) -> Option<SocketAddr>;
+    fn peer(&self) -> Option<Peer>;
 }
 
 impl Port for Inbound {
@@ -464,22 +456,23 @@ impl Port for Inbound {
         self.read(out)
     }
     fn port_write(&mut self, datagram: &[u8]) -> bool {
-        let room = self.queue.len() < QUEUE_MAX;
+        let queue = self.queue.get_or_insert_default();
+        let room = queue.len() < QUEUE_MAX;
         if room {
-            self.queue.push_back(datagram.into());
+            queue.push_back(datagram.into());
         }
         room
     }
     fn pending(&self) -> usize {
-        self.queue.iter().map(|d| d.len()).sum()
+        self.queue.iter().flat_map(|queue| queue.iter()).map(|datagram| datagram.len()).sum()
     }
     fn reset(&mut self) {
-        self.queue.clear();
+        self.queue = None;
     }
     fn mtu(&mut self) -> Option<&mut usize> {
         None
     }
-    fn peer(&self) -> Option<SocketAddr> {
+    fn peer(&self) -> Option<Peer> {
         self.peer
     }
 }
@@ -501,13 +494,12 @@ impl Port for Outbound {
         self.waiting()
     }
     fn reset(&mut self) {
-        self.left = self.datagrams.len();
-        self.left_bytes = 0;
+        self.outgoing.iter_mut().for_each(|outgoing| outgoing.skip_waiting());
     }
     fn mtu(&mut self) -> Option<&mut usize> {
         Some(&mut self.mtu)
     }
-    fn peer(&self) -> Option<SocketAddr> {
+    fn peer(&self) -> Option<Peer> {
         self.peer
     }
 }
@@ -623,11 +615,11 @@ unsafe extern "C" fn bio_destroy<P>(bio: *mut BIO) -> c_int {
 
 /// # Safety
 /// `to` is a live BIO_ADDR.
-unsafe fn write_address(to: *mut BIO_ADDR, peer: SocketAddr) -> c_int {
-    let (family, address, len) = match peer.ip() {
+unsafe fn write_address(to: *mut BIO_ADDR, (ip, port): Peer) -> c_int {
+    let (family, address, len) = match ip {
         IpAddr::V4(ip) => (libc::AF_INET, ip.to_ipv6_mapped().octets(), 4),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets(), 16),
     };
     // SAFETY: the address is `len` bytes at the end of an array of sixteen.
-    unsafe { BIO_ADDR_rawmake(to, family, address[16 - len..].as_ptr().cast(), len, peer.port().to_be()) }
+    unsafe { BIO_ADDR_rawmake(to, family, address[16 - len..].as_ptr().cast(), len, port.to_be()) }
 }

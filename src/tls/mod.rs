@@ -13,6 +13,7 @@ pub mod fork;
 pub mod huge_pages;
 pub mod master_secret;
 pub mod names;
+pub mod outgoing;
 pub mod peer;
 pub mod resumption;
 pub mod scratch;

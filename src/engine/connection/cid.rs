@@ -44,14 +44,15 @@ impl Connection {
 
     /// Our records, from the moment when OpenSSL has their keys.
     fn early(&mut self) -> Option<&mut Records> {
-        if self.early.is_none() {
+        let handshake = self.handshake.as_mut()?;
+        if handshake.early.is_none() {
             let ssl = self.protection.session().ssl();
             let (agreed, suite, secrets) = (connection_id::agreed(ssl)?, Suite::of(ssl)?, Secrets::of(ssl)?);
             self.checks &= agreed.checks;
             let records = Records::with_cid(suite, &secrets, self.server, agreed.theirs, self.padding);
-            self.early = Some(Box::new(records));
+            handshake.early = Some(Box::new(records));
         }
-        self.early.as_deref_mut()
+        handshake.early.as_deref_mut()
     }
 
     /// What OpenSSL has sealed leaves with the peer's connection ID, if the peer wants one.
@@ -60,8 +61,8 @@ impl Connection {
             return;
         }
         if self.early().is_some_and(|early| !early.cid().is_empty()) {
-            let Connection { protection, early, .. } = self;
-            protection.outbound().replace_sealed(|record| early.as_deref_mut()?.put_cid(record));
+            let Connection { protection, handshake, .. } = self;
+            protection.outbound().replace_sealed(|record| handshake.as_mut()?.early.as_mut()?.put_cid(record));
         }
     }
 
@@ -77,7 +78,7 @@ impl Connection {
             }
             Some((content_type::ALERT, [FATAL, description])) => {
                 self.end(CloseReason::Failed);
-                self.why = Some(cause::alert(*description));
+                self.why = Some(Box::new(cause::alert(*description)));
             }
             Some(_) => return true,
             None => counters.records_dropped.add(1),
@@ -90,6 +91,6 @@ impl Connection {
         if self.offers && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);
         }
-        self.early.take().map(|early| *early)
+        self.handshake.as_mut()?.early.take().map(|early| *early)
     }
 }

@@ -15,6 +15,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
 
 pub use self::cid::OwnId;
+use self::handshake::Handshake;
 use super::protection::{Protection, Settled};
 use super::records::Records;
 use super::settings::Settings;
@@ -22,6 +23,7 @@ use super::stats::Counters;
 use crate::log::log;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
+use crate::tls::outgoing::SpareRoom;
 use crate::tls::session::{Opened, Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
@@ -103,8 +105,6 @@ pub struct Connection {
     state: State,
     born: u32,
     padding: u16,
-    /// The number of its hello among the client's messages.
-    hello_seq: u16,
     server: bool,
     release: bool,
     released: bool,
@@ -114,25 +114,19 @@ pub struct Connection {
     offers: bool,
     checks: bool,
     cid: Box<[u8]>,
-    message_max: usize,
-    fragment_min: usize,
+    message_max: u16,
+    fragment_min: u16,
     idle_timeout: u64,
     /// When the peer was heard last, and when the connection was used last.
     heard: u64,
     used: u64,
-    flight: Flight,
-    handshake_deadline: u64,
+    last_flight: LastFlight,
     peer: SocketAddr,
-    why: Option<ErrorStack>,
-    /// Of the hello that began it. A repetition has the same, a restarted client another.
-    client_random: [u8; 32],
-    /// The number under which libssl sees the next record in clear.
-    next_in_clear: u64,
-    held: Vec<Box<[u8]>>,
     /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(usize, usize)>,
-    /// Records of our own while OpenSSL makes the handshake; see [`cid`].
-    early: Option<Box<Records>>,
+    home: Option<(u16, u16)>,
+    why: Option<Box<ErrorStack>>,
+    /// While it goes on, and where it has failed.
+    handshake: Option<Box<Handshake>>,
 }
 
 /// What a record has told about its sender.
@@ -146,16 +140,10 @@ pub struct Heard {
     pub check: Option<Check>,
 }
 
-/// When our last flight was sent, and when it is sent again. What each message asks for comes first.
-#[repr(C)]
-struct Flight {
+/// Of our last flight: how long it is kept, when it was sent, and how often the peer has asked for it in clear.
+struct LastFlight {
     kept_until: u64,
     sent: u64,
-    due: u64,
-    first_timeout: u64,
-    longest_timeout: u64,
-    timeout: u64,
-    timeouts: u32,
     repeats: u32,
 }
 
@@ -182,9 +170,11 @@ impl Connection {
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;
-        connection.client_random = *hello.random;
-        connection.hello_seq = hello.message_seq;
-        connection.next_in_clear = hello.record_sequence + 1;
+        if let Some(handshake) = &mut connection.handshake {
+            handshake.client_random = *hello.random;
+            handshake.hello_seq = hello.message_seq;
+            handshake.next_in_clear = hello.record_sequence + 1;
+        }
         let (first, _) = datagram.split_at(hello.record_len);
         if !terms.listen {
             connection.protection.session().begin_handshake(hello.record_sequence);
@@ -212,7 +202,7 @@ impl Connection {
         own.map_or(Ok(()), |own| connection.offer(own))?;
         connection.step(&[], now);
         match connection.why.take() {
-            Some(why) => Err(why.into()),
+            Some(why) => Err(E::from(*why)),
             None => Ok(connection),
         }
     }
@@ -223,13 +213,9 @@ impl Connection {
             peer,
             state: State::Handshaking,
             why: None,
-            client_random: [0; 32],
-            hello_seq: 0,
             server: false,
-            next_in_clear: 0,
-            held: Vec::new(),
-            flight: Flight::new(settings, now),
-            handshake_deadline: now.saturating_add(micros(settings.handshake_timeout)),
+            last_flight: LastFlight { kept_until: NEVER, sent: now, repeats: 0 },
+            handshake: Some(Box::new(Handshake::new(settings, now))),
             idle_timeout: idle_timeout(settings),
             heard: now,
             used: now,
@@ -245,7 +231,6 @@ impl Connection {
             cid: Box::default(),
             padding: 0,
             checks: false,
-            early: None,
         }
     }
 
@@ -283,7 +268,7 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> Heard {
-        if self.flight.kept_until != NEVER && self.may_repeat_flight(record) {
+        if self.last_flight.kept_until != NEVER && self.may_repeat_flight(record) {
             self.repeat(now, counters);
             return Heard::default();
         }
@@ -293,7 +278,7 @@ impl Connection {
             content_type::TLS12_CID => !self.cid.is_empty(),
             _ => false,
         };
-        if !known || record.epoch != 1 || !self.has_our_cid(record) || record.fragment().len() < self.fragment_min {
+        if !known || record.epoch != 1 || !self.has_our_cid(record) || record.fragment().len() < usize::from(self.fragment_min) {
             counters.records_dropped.add(1);
             return Heard::default();
         }
@@ -351,15 +336,15 @@ impl Connection {
             Opened::CloseNotify => self.end(CloseReason::ByPeer),
             Opened::Failed(why) => {
                 self.end(CloseReason::Failed);
-                self.why = Some(why);
+                self.why = Some(Box::new(why));
             }
         }
         Heard { authentic: true, newest, check }
     }
 
     fn forget_flight(&mut self) {
-        if self.flight.kept_until != NEVER {
-            self.flight.kept_until = NEVER;
+        if self.last_flight.kept_until != NEVER {
+            self.last_flight.kept_until = NEVER;
             self.protection.outbound().forget_flight();
         }
     }
@@ -373,16 +358,16 @@ impl Connection {
         if self.is_forked() {
             return Err(SendError::Forked);
         }
-        if message.len() > self.message_max {
+        if message.len() > self.message_max() {
             counters.messages_too_long.add(1);
-            return Err(SendError::TooLong { max: self.message_max });
+            return Err(SendError::TooLong { max: self.message_max() });
         }
         if self.protection.is_exhausted() {
             self.exhaust();
             return Err(SendError::NotEstablished);
         }
         self.protection.seal(message).map_err(|why| {
-            self.why = Some(why);
+            self.why = Some(Box::new(why));
             SendError::Failed
         })?;
         self.used = now;
@@ -411,8 +396,9 @@ impl Connection {
         if !matches!(self.state, State::Closed(_)) {
             self.state = State::Closed(reason);
         }
-        self.flight.due = NEVER;
-        self.held = Vec::new();
+        if let Some(handshake) = &mut self.handshake {
+            handshake.end();
+        }
     }
 
     /// The next datagram that has to leave.
@@ -439,11 +425,11 @@ impl Connection {
     /// When [`Connection::advance`] wants to be called, at the latest.
     pub fn deadline(&self) -> u64 {
         match self.state {
-            State::Handshaking => self.flight.due.min(self.handshake_deadline),
+            State::Handshaking => self.handshake.as_ref().map_or(NEVER, |handshake| handshake.deadline()),
             State::Established => {
                 let idle = self.heard.saturating_add(self.idle_timeout);
                 let release = if self.release && !self.released { self.used + RELEASE_AFTER } else { NEVER };
-                idle.min(release).min(self.flight.kept_until)
+                idle.min(release).min(self.last_flight.kept_until)
             }
             State::Closed(_) => NEVER,
         }
@@ -453,11 +439,7 @@ impl Connection {
     pub fn advance(&mut self, now: u64, counters: &Counters) {
         self.catch_up(now);
         match self.state {
-            State::Handshaking if now >= self.handshake_deadline => {
-                counters.handshakes_timed_out.add(1);
-                self.end(CloseReason::HandshakeTimeout);
-            }
-            State::Handshaking if now >= self.flight.due => self.time_out(now, counters),
+            State::Handshaking => self.advance_handshake(now, counters),
             State::Established => {
                 if now >= self.heard.saturating_add(self.idle_timeout) {
                     counters.idle_timed_out.add(1);
@@ -465,7 +447,7 @@ impl Connection {
                     self.state = State::Closed(CloseReason::IdleTimeout);
                     return;
                 }
-                if now >= self.flight.kept_until {
+                if now >= self.last_flight.kept_until {
                     self.forget_flight();
                 }
                 if self.release && !self.released && now >= self.used + RELEASE_AFTER {
@@ -484,7 +466,7 @@ impl Connection {
 
     /// What libssl said of a failure.
     pub fn why(&self) -> Option<&ErrorStack> {
-        self.why.as_ref()
+        self.why.as_deref()
     }
 
     /// The peer's address.
@@ -498,7 +480,7 @@ impl Connection {
             let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
             self.message_max = match headers(peer).saturating_sub(had) {
                 0 => message_max,
-                more => records.content_max(records.sealed_len(message_max) - more),
+                more => packet_len(records.content_max(records.sealed_len(message_max.into()) - usize::from(more))),
             };
         }
         self.peer = peer;
@@ -536,7 +518,11 @@ impl Connection {
 
     /// Whether `hello` is the one that began this connection, again.
     pub fn is_begun_by(&self, hello: &ClientHello<'_>) -> bool {
-        self.server && self.client_random == *hello.random
+        self.server
+            && match &self.handshake {
+                Some(handshake) => handshake.client_random == *hello.random,
+                None => self.settled().client_random() == *hello.random,
+            }
     }
 
     /// Whether this is a server's side.
@@ -556,7 +542,7 @@ impl Connection {
 
     /// Bytes of the longest message that can be sent.
     pub fn message_max(&self) -> usize {
-        self.message_max
+        self.message_max.into()
     }
 
     /// Who knows what the program may ask of the session: peer certificate, cipher, exporter and so on.
@@ -589,24 +575,22 @@ impl Connection {
         &mut self.protection
     }
 
+    /// Room for what is written next, from `spare`: for a program that sends all that waits after each call. See
+    /// [`crate::tls::bio::Outbound::use_room`].
+    #[inline]
+    pub(crate) fn use_room(&mut self, spare: &SpareRoom) {
+        self.protection.outbound().use_room(spare);
+    }
+
+    /// Leaves that room to others.
+    #[inline]
+    pub(crate) fn leave_room(&mut self, spare: &SpareRoom) {
+        self.protection.outbound().leave_room(spare);
+    }
+
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
-    }
-}
-
-impl Flight {
-    fn new(settings: &Settings, now: u64) -> Flight {
-        Flight {
-            sent: now,
-            due: NEVER,
-            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
-            timeout: 0,
-            timeouts: 0,
-            repeats: 0,
-            kept_until: NEVER,
-        }
     }
 }
 
@@ -638,12 +622,17 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
     }
 }
 
+/// The length of something that is in a packet.
+fn packet_len(len: usize) -> u16 {
+    len.try_into().unwrap_or(u16::MAX)
+}
+
 /// Bytes of UDP payload in an IP packet of `mtu` bytes to `peer`.
 pub fn payload(mtu: u16, peer: SocketAddr) -> usize {
-    usize::from(mtu) - headers(peer)
+    usize::from(mtu - headers(peer))
 }
 
 /// Bytes of the headers of IP and UDP.
-fn headers(peer: SocketAddr) -> usize {
+fn headers(peer: SocketAddr) -> u16 {
     if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 }
 }

@@ -32,8 +32,8 @@ const QUEUE_MAX: usize = 64;
 pub struct State {
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
-    /// Messages that came with others in one datagram and wait for the next read.
-    pub queue: RefCell<VecDeque<Box<[u8]>>>,
+    /// Messages that came with others in one datagram and wait for the next read. As good as always none.
+    queue: RefCell<Option<Box<VecDeque<Box<[u8]>>>>>,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
     pub successor: Cell<bool>,
     /// The new one has proven itself.
@@ -72,12 +72,21 @@ impl State {
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
         let mut queue = self.queue.borrow_mut();
         for message in messages {
+            let queue = queue.get_or_insert_default();
             if queue.len() < QUEUE_MAX {
                 queue.push_back(message.into());
             } else {
                 counters.messages_dropped.add(1);
             }
         }
+    }
+
+    /// The oldest of them.
+    fn dequeue(&self) -> Option<Box<[u8]>> {
+        let mut queue = self.queue.borrow_mut();
+        let oldest = queue.as_mut()?.pop_front();
+        queue.take_if(|queue| queue.is_empty());
+        oldest
     }
 
     /// The socket that datagrams come through now, looked up again where they came through another number before.
@@ -107,6 +116,7 @@ pub unsafe fn send_waiting(
         local.counters.datagrams_out.add(1);
         result = result.and(sent);
     }
+    connection.leave_room(&local.room);
     result
 }
 
@@ -159,6 +169,7 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
                     waiting.push(datagram);
                 }
                 outbound.expect_new_flight();
+                outbound.leave_room(&local.room);
                 waiting
             },
             // SAFETY: as above.
@@ -400,6 +411,7 @@ unsafe fn read(
         }
         before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
+        connection.use_room(&local.room);
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
         unsafe {
@@ -481,7 +493,7 @@ pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
 
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
-    let oldest = state.queue.borrow_mut().pop_front();
+    let oldest = state.dequeue();
     let alone = oldest.is_none() && messages.len() <= 1;
     let mut fresh = messages.iter();
     let mut give = |message: &[u8]| {
@@ -555,6 +567,7 @@ pub unsafe extern "C" fn dv_dtls_write(
                 return fail(ENOTCONN);
             }
             let before = (connection.state(), connection.deadline());
+            connection.use_room(&local.room);
             if let Err(error) = connection.send(now, message, &local.counters) {
                 return refuse(&connection, error, in_len);
             }
