@@ -33,6 +33,25 @@ const IPV6_UDP_HEADERS: c_long = 40 + 8;
 /// Who is at the other end, as a BIO tells it.
 type Peer = (IpAddr, u16);
 
+/// The next sequence number in epoch 0, where records get numbers of ours. In half the room of an `Option`: each connection
+/// has two.
+struct Numbering(u64);
+
+impl Numbering {
+    /// No sequence number: they have 48 bits.
+    const NONE: Numbering = Numbering(u64::MAX);
+
+    fn next(&mut self) -> Option<&mut u64> {
+        Some(&mut self.0).filter(|next| **next != Numbering::NONE.0)
+    }
+}
+
+impl Default for Numbering {
+    fn default() -> Numbering {
+        Numbering::NONE
+    }
+}
+
 /// What libssl reads: the record that is being received, then what a C caller wrote. Laid out in this order: what each
 /// record needs comes first.
 #[derive(Default)]
@@ -42,7 +61,7 @@ pub struct Inbound {
     record: Option<NonNull<[u8]>>,
     /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
     /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
-    sequence: Option<u64>,
+    sequence: Numbering,
     /// As good as always none.
     queue: Option<Box<VecDeque<Box<[u8]>>>>,
     peer: Option<Peer>,
@@ -55,7 +74,7 @@ impl Inbound {
 
     /// From here on records of epoch 0 that are lent are numbered from `sequence` on.
     pub fn begin_handshake(&mut self, sequence: u64) {
-        self.sequence = Some(sequence);
+        self.sequence = Numbering(sequence);
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -87,7 +106,7 @@ impl Inbound {
         if let Some(record) = self.record.take() {
             // SAFETY: `lend` got it as a slice that outlives the loan, and the loan has not been taken back.
             let len = copy(unsafe { record.as_ref() }, out);
-            if let Some(sequence) = &mut self.sequence {
+            if let Some(sequence) = self.sequence.next() {
                 renumber(&mut out[..len], sequence);
             }
             return Some(len);
@@ -103,7 +122,7 @@ pub struct Outbound {
     /// None as long as nothing waits and nothing is kept: most connections are idle.
     outgoing: Option<Box<Outgoing>>,
     /// The largest datagram, in bytes of UDP payload.
-    mtu: usize,
+    mtu: u32,
     born: u32,
     /// The handshake goes on: what is written belongs to a flight.
     in_flight: bool,
@@ -111,12 +130,12 @@ pub struct Outbound {
     new_flight: bool,
     /// Whether the last datagram may grow: the call into libssl that runs now has begun it.
     open: bool,
+    peer: Option<Peer>,
     /// The next sequence number in epoch 0. libssl's own are replaced: they go wrong after DTLSv1_listen in 3.2 to 4.0
-    /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). None: libssl's own go out.
-    sequence: Option<u64>,
+    /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). With none, libssl's own go out.
+    sequence: Numbering,
     /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
     sealed: Option<Box<Sealed>>,
-    peer: Option<Peer>,
 }
 
 /// What libssl has sealed.
@@ -129,13 +148,13 @@ struct Sealed {
 impl Outbound {
     pub fn new(mtu: usize, peer: SocketAddr) -> Outbound {
         let peer = Some((peer.ip(), peer.port()));
-        Outbound { mtu, peer, born: fork::generation(), ..Outbound::default() }
+        Outbound { mtu: mtu as u32, peer, born: fork::generation(), ..Outbound::default() }
     }
 
     /// From here on flights are kept, and records of epoch 0 numbered from `sequence` on.
     pub fn begin_handshake(&mut self, sequence: u64) {
         self.in_flight = true;
-        self.sequence = Some(sequence);
+        self.sequence = Numbering(sequence);
     }
 
     /// The peer has sent something new: what libssl writes next is a new flight.
@@ -153,13 +172,14 @@ impl Outbound {
 
     /// The last flight, and the number of the next record in clear.
     pub fn flight(&self) -> (u64, impl Iterator<Item = &[u8]>) {
-        (self.sequence.unwrap_or_default(), self.outgoing.iter().flat_map(|outgoing| outgoing.flight()))
+        let Numbering(next) = self.sequence;
+        (next, self.outgoing.iter().flat_map(|outgoing| outgoing.flight()))
     }
 
     /// Keeps a last flight that somebody else has sent.
     pub fn keep_flight<'a>(&mut self, sequence: u64, datagrams: impl Iterator<Item = &'a [u8]>) {
         self.outgoing = Some(Box::new(Outgoing::of_flight(datagrams)));
-        self.sequence = Some(sequence);
+        self.sequence = Numbering(sequence);
     }
 
     /// The last flight has arrived.
@@ -168,7 +188,7 @@ impl Outbound {
             outgoing.forget_flight();
         }
         self.shrink();
-        self.sequence = None;
+        self.sequence = Numbering::NONE;
     }
 
     /// Takes room for what is going to be written from `spare`, if it has none itself: a program that sends each datagram
@@ -188,6 +208,10 @@ impl Outbound {
         }
     }
 
+    fn datagram_max(&self) -> usize {
+        self.mtu as usize
+    }
+
     fn outgoing(&mut self) -> &mut Outgoing {
         self.outgoing.get_or_insert_default()
     }
@@ -203,7 +227,7 @@ impl Outbound {
         // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
         let mut rest = write;
         while !rest.is_empty() {
-            let (fits, more) = rest.split_at(fitting(rest, self.mtu));
+            let (fits, more) = rest.split_at(fitting(rest, self.datagram_max()));
             self.push_datagram(fits);
             rest = more;
         }
@@ -226,6 +250,7 @@ impl Outbound {
     /// stands in the next datagram. One that nothing comes for does not leave.
     pub fn replace_sealed(&mut self, mut replace: impl FnMut(&Record<'_>) -> Option<Vec<u8>>) {
         let of_libssl = |record: &Record<'_>| record.epoch == 1 && record.content_type != content_type::TLS12_CID;
+        let most = self.datagram_max();
         let Some(outgoing) = &mut self.outgoing else { return };
         if !outgoing.waiting().flat_map(records).any(|record| of_libssl(&record)) {
             return;
@@ -240,7 +265,7 @@ impl Outbound {
                 if datagrams.len() == before {
                     datagrams.push(bytes);
                 } else {
-                    datagrams.pack(bytes, &[], self.mtu);
+                    datagrams.pack(bytes, &[], most);
                 }
             }
         }
@@ -277,14 +302,15 @@ impl Outbound {
     }
 
     fn push_datagram(&mut self, write: &[u8]) {
+        let most = self.datagram_max();
         let Outgoing { datagrams, flight, .. } = &mut **self.outgoing.get_or_insert_default();
         let (count, bytes) = (datagrams.len(), datagrams.total_len());
         if self.open {
-            datagrams.pack(write, &[], self.mtu);
+            datagrams.pack(write, &[], most);
         } else {
             datagrams.push(write);
         }
-        if let Some(sequence) = &mut self.sequence {
+        if let Some(sequence) = self.sequence.next() {
             let last = datagrams.len() - 1;
             let joined = if last < count { bytes - datagrams.begin(last) } else { 0 };
             renumber(&mut datagrams.tail_mut(last)[joined..], sequence);
@@ -345,7 +371,7 @@ impl Outbound {
     pub fn resend(&mut self) -> bool {
         let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.flight > 0) else { return false };
         outgoing.resend();
-        if let Some(sequence) = &mut self.sequence {
+        if let Some(sequence) = self.sequence.next() {
             outgoing.datagrams.renumber(sequence);
         }
         true
@@ -353,7 +379,7 @@ impl Outbound {
 
     /// From now on datagrams have at most `mtu` bytes, those of the last flight too.
     pub fn set_mtu(&mut self, mtu: usize) {
-        self.mtu = mtu;
+        self.mtu = mtu as u32;
         if self.in_flight
             && let Some(outgoing) = &mut self.outgoing
             && outgoing.datagrams.iter().any(|datagram| datagram.len() > mtu)
@@ -446,7 +472,7 @@ trait Port: Sized {
     fn port_write(&mut self, datagram: &[u8]) -> bool;
     fn pending(&self) -> usize;
     fn reset(&mut self);
-    fn mtu(&mut self) -> Option<&mut usize>;
+    fn mtu(&mut self) -> Option<&mut u32>;
     fn peer(&self) -> Option<Peer>;
 }
 
@@ -469,7 +495,7 @@ impl Port for Inbound {
     fn reset(&mut self) {
         self.queue = None;
     }
-    fn mtu(&mut self) -> Option<&mut usize> {
+    fn mtu(&mut self) -> Option<&mut u32> {
         None
     }
     fn peer(&self) -> Option<Peer> {
@@ -496,7 +522,7 @@ impl Port for Outbound {
     fn reset(&mut self) {
         self.outgoing.iter_mut().for_each(|outgoing| outgoing.skip_waiting());
     }
-    fn mtu(&mut self) -> Option<&mut usize> {
+    fn mtu(&mut self) -> Option<&mut u32> {
         Some(&mut self.mtu)
     }
     fn peer(&self) -> Option<Peer> {
@@ -585,7 +611,7 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 // libssl works with packets of 256 bytes and more: without this it would not write the payload of one.
                 BIO_CTRL_DGRAM_GET_MTU_OVERHEAD => IPV6_UDP_HEADERS,
                 BIO_CTRL_DGRAM_SET_MTU => {
-                    if let (Some(mtu), Ok(num)) = (port.mtu(), usize::try_from(num)) {
+                    if let (Some(mtu), Ok(num)) = (port.mtu(), u32::try_from(num)) {
                         *mtu = num;
                     }
                     num

@@ -104,7 +104,7 @@ pub struct Session {
     inbound: NonNull<Inbound>,
     outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
-    payload: usize,
+    payload: u16,
     owned: bool,
     buffers_released: bool,
 }
@@ -174,7 +174,7 @@ impl Session {
                 bios: [rbio, wbio],
                 inbound,
                 outbound,
-                payload: with.payload,
+                payload: 0,
                 owned: true,
                 buffers_released: false,
             };
@@ -442,7 +442,7 @@ impl Session {
 
     /// Datagrams have at most `payload` bytes from now on, if that is less than before, those of the last flight too.
     pub fn lower_payload(&mut self, payload: usize) {
-        let payload = payload.min(self.payload);
+        let payload = payload.min(self.payload.into());
         self.set_payload(payload);
         self.outbound().set_mtu(payload);
     }
@@ -470,9 +470,9 @@ impl Session {
     }
 
     fn set_payload(&mut self, payload: usize) {
-        self.payload = payload.max(PAYLOAD_MIN);
+        self.payload = u16::try_from(payload.max(PAYLOAD_MIN)).unwrap_or(u16::MAX);
         // SAFETY: the SSL is live.
-        unsafe { SSL_set_mtu(self.ssl.as_ptr(), self.payload as c_long) };
+        unsafe { SSL_set_mtu(self.ssl.as_ptr(), self.payload.into()) };
     }
 }
 

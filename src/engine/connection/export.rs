@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use openssl::ssl::SslRef;
 
-use super::{CloseReason, Connection, LastFlight, NEVER, State, idle_timeout, packet_len, payload};
+use super::{CloseReason, Connection, NEVER, State, idle_timeout, packet_len, payload};
 use crate::engine::export::{self, Entry};
 use crate::engine::protection::{Native, Protection};
 use crate::engine::records::{Records, Secrets};
@@ -25,9 +25,9 @@ impl Connection {
         }
         let Native { records, outbound, agreed, secrets, .. } = &**native;
         let resumption = agreed.resumption.as_ref().and_then(|kept| kept.to_der().ok());
-        let flight = (self.last_flight.kept_until != NEVER).then(|| {
+        let flight = (self.flight_kept_until != NEVER).then(|| {
             let (sequence, datagrams) = outbound.flight();
-            let kept_for = self.last_flight.kept_until.saturating_sub(now);
+            let kept_for = self.flight_kept_until.saturating_sub(now);
             export::Flight { sequence, kept_for, datagrams: datagrams.collect() }
         });
         Some(Entry {
@@ -117,10 +117,10 @@ impl Connection {
         let payload = payload(settings.mtu, entry.peer);
         let message_max = entry.message_max.min(packet_len(records.content_max(payload)));
         let mut outbound = Outbound::new(payload, entry.peer);
-        let mut last_flight = LastFlight { kept_until: NEVER, sent: now, repeats: 0 };
+        let mut flight_kept_until = NEVER;
         if let Some(kept) = &entry.flight {
             outbound.keep_flight(kept.sequence, kept.datagrams.iter().copied());
-            last_flight.kept_until = now.saturating_add(kept.kept_for);
+            flight_kept_until = now.saturating_add(kept.kept_for);
         }
         Some(Connection {
             protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
@@ -128,7 +128,9 @@ impl Connection {
             state: State::Established,
             why: None,
             server: entry.server,
-            last_flight,
+            flight_kept_until,
+            flight_sent: now,
+            repeats: 0,
             handshake: None,
             idle_timeout: idle_timeout(settings),
             heard: now.saturating_sub(entry.heard_ago),

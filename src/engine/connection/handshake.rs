@@ -15,7 +15,7 @@ use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type, set_s
 const REPEAT_SPACING: u64 = 50_000;
 
 /// Flights sent again because the peer repeated his, at most: what he sends in clear may be forged.
-const REPEATS_MAX: u32 = 64;
+const REPEATS_MAX: u8 = 64;
 
 /// How long the last flight is kept for a peer that has not got it: twice the maximum segment lifetime (RFC 6347 4.2.4).
 const LAST_FLIGHT_KEPT: u64 = 240_000_000;
@@ -273,7 +273,7 @@ impl Connection {
         if self.protection.outbound().waits()
             && let Some(handshake) = &mut self.handshake
         {
-            self.last_flight.sent = now;
+            self.flight_sent = now;
             handshake.timeout = handshake.first_timeout;
             handshake.timeouts = 0;
             handshake.due = now.saturating_add(handshake.timeout);
@@ -296,8 +296,8 @@ impl Connection {
         self.used = now;
         self.message_max = packet_len(session.message_max());
         self.fragment_min = packet_len(session.fragment_min());
-        self.last_flight.sent = now;
-        self.last_flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
+        self.flight_sent = now;
+        self.flight_kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         let last_flight_is_ours = self.server != session.ssl().session_reused();
         if !last_flight_is_ours {
             self.forget_flight();
@@ -331,16 +331,16 @@ impl Connection {
 
     /// Somebody repeats the peer's flight in clear; it may have been the peer.
     pub(super) fn repeat(&mut self, now: u64, counters: &Counters) {
-        if self.last_flight.repeats < REPEATS_MAX && self.answer_repeat(now, counters) {
-            self.last_flight.repeats += 1;
+        if self.repeats < REPEATS_MAX && self.answer_repeat(now, counters) {
+            self.repeats += 1;
         }
     }
 
     /// The peer repeats his flight, so ours is lost, or was slow. Says whether it is sent again.
     pub(super) fn answer_repeat(&mut self, now: u64, counters: &Counters) -> bool {
-        let again = now >= self.last_flight.sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend();
+        let again = now >= self.flight_sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend();
         if again {
-            self.last_flight.sent = now;
+            self.flight_sent = now;
             counters.flights_resent_on_repeat.add(1);
         }
         again
@@ -370,7 +370,7 @@ impl Connection {
         handshake.timeouts += 1;
         handshake.timeout = handshake.timeout.saturating_mul(2).min(handshake.longest_timeout);
         handshake.due = now.saturating_add(handshake.timeout);
-        self.last_flight.sent = now;
+        self.flight_sent = now;
         let step = (handshake.timeouts / TIMEOUTS_PER_STEP) as usize;
         if handshake.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
             self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));

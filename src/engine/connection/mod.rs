@@ -113,17 +113,21 @@ pub struct Connection {
     /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
     offers: bool,
     checks: bool,
-    cid: Box<[u8]>,
+    /// How often the last flight was sent again because the peer asked for it in clear.
+    repeats: u8,
     message_max: u16,
     fragment_min: u16,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(u16, u16)>,
+    cid: Box<[u8]>,
     idle_timeout: u64,
     /// When the peer was heard last, and when the connection was used last.
     heard: u64,
     used: u64,
-    last_flight: LastFlight,
+    /// How long our last flight is kept, and when it was sent.
+    flight_kept_until: u64,
+    flight_sent: u64,
     peer: SocketAddr,
-    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(u16, u16)>,
     why: Option<Box<ErrorStack>>,
     /// While it goes on, and where it has failed.
     handshake: Option<Box<Handshake>>,
@@ -138,13 +142,6 @@ pub struct Heard {
     pub newest: bool,
     /// What it says about an address.
     pub check: Option<Check>,
-}
-
-/// Of our last flight: how long it is kept, when it was sent, and how often the peer has asked for it in clear.
-struct LastFlight {
-    kept_until: u64,
-    sent: u64,
-    repeats: u32,
 }
 
 impl Connection {
@@ -214,7 +211,9 @@ impl Connection {
             state: State::Handshaking,
             why: None,
             server: false,
-            last_flight: LastFlight { kept_until: NEVER, sent: now, repeats: 0 },
+            flight_kept_until: NEVER,
+            flight_sent: now,
+            repeats: 0,
             handshake: Some(Box::new(Handshake::new(settings, now))),
             idle_timeout: idle_timeout(settings),
             heard: now,
@@ -268,7 +267,7 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> Heard {
-        if self.last_flight.kept_until != NEVER && self.may_repeat_flight(record) {
+        if self.flight_kept_until != NEVER && self.may_repeat_flight(record) {
             self.repeat(now, counters);
             return Heard::default();
         }
@@ -343,8 +342,8 @@ impl Connection {
     }
 
     fn forget_flight(&mut self) {
-        if self.last_flight.kept_until != NEVER {
-            self.last_flight.kept_until = NEVER;
+        if self.flight_kept_until != NEVER {
+            self.flight_kept_until = NEVER;
             self.protection.outbound().forget_flight();
         }
     }
@@ -429,7 +428,7 @@ impl Connection {
             State::Established => {
                 let idle = self.heard.saturating_add(self.idle_timeout);
                 let release = if self.release && !self.released { self.used + RELEASE_AFTER } else { NEVER };
-                idle.min(release).min(self.last_flight.kept_until)
+                idle.min(release).min(self.flight_kept_until)
             }
             State::Closed(_) => NEVER,
         }
@@ -447,7 +446,7 @@ impl Connection {
                     self.state = State::Closed(CloseReason::IdleTimeout);
                     return;
                 }
-                if now >= self.last_flight.kept_until {
+                if now >= self.flight_kept_until {
                     self.forget_flight();
                 }
                 if self.release && !self.released && now >= self.used + RELEASE_AFTER {
@@ -560,7 +559,7 @@ impl Connection {
         matches!(self.protection, Protection::Native(_))
     }
 
-    /// Gives the SSL to a C caller, who frees it, and this connection with it.
+    /// Gives the SSL to a C caller, who frees it, and this connection with it. Given away, it is the same as before.
     pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
         self.protection.session().lend_ssl()
     }

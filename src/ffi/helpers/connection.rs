@@ -33,14 +33,12 @@ pub struct State {
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
     /// Messages that came with others in one datagram and wait for the next read. As good as always none.
-    queue: RefCell<Option<Box<VecDeque<Box<[u8]>>>>>,
+    queue: Cell<Option<Box<VecDeque<Box<[u8]>>>>>,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
     pub successor: Cell<bool>,
     /// The new one has proven itself.
     pub superseded: Cell<bool>,
     pub born: u32,
-    /// What it hangs on.
-    ssl: usize,
     pub connection: RefCell<Connection>,
     /// The socket that its datagrams come through, for what leaves later.
     pub descriptor: Cell<Option<Descriptor>>,
@@ -54,8 +52,9 @@ impl Drop for State {
         if self.born != fork::generation() {
             return;
         }
+        let ssl = self.connection.get_mut().lend_ssl();
         let mut table = shared().settled(|_| self.id.get());
-        table.forget_ssl(self.ssl);
+        table.forget_ssl(ssl.as_ptr() as usize);
         if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
             entry.alive = false;
         }
@@ -70,22 +69,23 @@ impl State {
 
     /// Queues messages for the next reads; those that find no room are dropped.
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
-        let mut queue = self.queue.borrow_mut();
+        let mut kept = self.queue.take();
         for message in messages {
-            let queue = queue.get_or_insert_default();
+            let queue = kept.get_or_insert_default();
             if queue.len() < QUEUE_MAX {
                 queue.push_back(message.into());
             } else {
                 counters.messages_dropped.add(1);
             }
         }
+        self.queue.set(kept);
     }
 
     /// The oldest of them.
     fn dequeue(&self) -> Option<Box<[u8]>> {
-        let mut queue = self.queue.borrow_mut();
-        let oldest = queue.as_mut()?.pop_front();
-        queue.take_if(|queue| queue.is_empty());
+        let mut queue = self.queue.take()?;
+        let oldest = queue.pop_front();
+        self.queue.set(Some(queue).filter(|queue| !queue.is_empty()));
         oldest
     }
 
@@ -411,7 +411,9 @@ unsafe fn read(
         }
         before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
-        connection.use_room(&local.room);
+        if before.0 == Phase::Handshaking {
+            connection.use_room(&local.room);
+        }
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
         unsafe {
@@ -662,11 +664,10 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
         (*conn).wbio = SSL_get_wbio(ssl).cast();
         let state = State {
             connection: RefCell::new(connection),
-            ssl: ssl as usize,
             context,
             id: Cell::new(None),
             descriptor: Cell::new(None),
-            queue: RefCell::default(),
+            queue: Cell::default(),
             successor: Cell::new(false),
             superseded: Cell::new(false),
             born: fork::generation(),
