@@ -11,23 +11,27 @@ const LEAST_SLOTS: usize = 16;
 /// Keys that [`Index::get_all`] hashes before it looks for the first of them.
 const BATCH: usize = 32;
 
-/// Aligned so that none lies across two cache lines.
 #[derive(Clone, Copy)]
-#[repr(align(32))]
-struct Slot<const N: usize, V> {
+struct Slot<const N: usize, V, A> {
     key: [u64; N],
     value: Option<V>,
+    _aligned: [A; 0],
 }
 
-/// Values by keys of `N` words.
-pub(super) struct Index<const N: usize, V> {
+/// An index aligned like this has no slot that lies across two cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+pub(super) struct HalfLine;
+
+/// Values by keys of `N` words, in slots that are aligned like `A`.
+pub(super) struct Index<const N: usize, V, A = ()> {
     hash: Hash<N>,
-    slots: Vec<Slot<N, V>>,
+    slots: Vec<Slot<N, V, A>>,
     len: usize,
 }
 
-impl<const N: usize, V: Copy> Index<N, V> {
-    pub(super) fn new() -> Index<N, V> {
+impl<const N: usize, V: Copy, A: Copy> Index<N, V, A> {
+    pub(super) fn new() -> Index<N, V, A> {
         Index { hash: Hash::new(), slots: Self::empty(LEAST_SLOTS), len: 0 }
     }
 
@@ -56,7 +60,7 @@ impl<const N: usize, V: Copy> Index<N, V> {
         }
         let slot = self.slot(self.home(key), key);
         self.len += usize::from(self.slots[slot].value.is_none());
-        self.slots[slot] = Slot { key: *key, value: Some(value) };
+        self.slots[slot] = Slot { key: *key, value: Some(value), _aligned: [] };
     }
 
     /// Takes out a key that is there.
@@ -82,9 +86,9 @@ impl<const N: usize, V: Copy> Index<N, V> {
         }
     }
 
-    fn empty(slots: usize) -> Vec<Slot<N, V>> {
+    fn empty(slots: usize) -> Vec<Slot<N, V, A>> {
         let mut empty = huge_pages::vec(slots);
-        empty.resize(slots, Slot { key: [0; N], value: None });
+        empty.resize(slots, Slot { key: [0; N], value: None, _aligned: [] });
         empty
     }
 
@@ -134,7 +138,7 @@ mod tests {
     #[test]
     fn finds_what_is_there_through_growth_and_removal() {
         let keys: Vec<[u64; 1]> = (0..5000).map(|i| [i * 7]).collect();
-        let mut index = Index::new();
+        let mut index = Index::<_, _>::new();
         for (value, key) in keys.iter().enumerate() {
             index.set(key, value);
         }
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn setting_again_replaces() {
-        let mut index = Index::new();
+        let mut index = Index::<_, _>::new();
         index.set(&[1], 'a');
         index.set(&[1], 'b');
         assert_eq!((index.get(&[1]), index.len), (Some('b'), 1));
@@ -162,7 +166,7 @@ mod tests {
 
     #[test]
     fn many_at_once_are_found_in_their_order() {
-        let mut index = Index::new();
+        let mut index = Index::<_, _>::new();
         (0..200).step_by(2).for_each(|i| index.set(&[i], i));
         for count in [0, 1, BATCH as u64 - 1, BATCH as u64, BATCH as u64 + 1, 200] {
             let mut found = Vec::new();
@@ -187,7 +191,7 @@ mod tests {
         ];
         for kind in kinds {
             for _ in 0..8 {
-                let mut index = Index::new();
+                let mut index = Index::<_, _>::new();
                 (0..COUNT).for_each(|n| index.set(&kind(n), n));
                 let passed = |n| {
                     let key = kind(n);
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn two_tables_hash_differently() {
-        let (mut a, mut b) = (Index::new(), Index::new());
+        let (mut a, mut b) = (Index::<_, _>::new(), Index::<_, _>::new());
         for i in 0..1000 {
             a.set(&[i], ());
             b.set(&[i], ());
