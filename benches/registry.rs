@@ -72,27 +72,17 @@ fn table(peers: &[SocketAddr], random: &mut Random) -> (Registry<usize>, Vec<Soc
 fn look_ups(name: &str, peers: &[SocketAddr], random: &mut Random) {
     let count = peers.len();
     let (mut table, asked, ids) = table(peers, random);
-    let rounds = 1_000_000usize.div_ceil(count);
-    let total = rounds * count;
+    let total = 1_000_000usize.next_multiple_of(count);
     report(&format!("find, {count} {name}"), total, || {
         for peer in asked.iter().cycle().take(total) {
-            black_box(table.find(*peer));
-        }
-    });
-    report(&format!("find_all, 32 at a time, {count} {name}"), total, || {
-        for _ in 0..rounds {
-            for batch in asked.chunks(32) {
-                table.find_all(batch.iter().copied(), |id| {
-                    black_box(id);
-                });
-            }
+            black_box(table.find(peer));
         }
     });
     report(&format!("find and get, each after the last, {count} {name}"), total, || {
         let mut at = 0;
         for _ in 0..total {
             // The values are all 0, which only the memory knows: no look-up begins before the last one has ended.
-            at += 1 + table.find(asked[at]).and_then(|id| table.get(id)).copied().unwrap_or(1);
+            at += 1 + table.find(&asked[at]).and_then(|id| table.get(id)).copied().unwrap_or(1);
             at = if at == count { 0 } else { at };
         }
         black_box(at);
@@ -101,7 +91,7 @@ fn look_ups(name: &str, peers: &[SocketAddr], random: &mut Random) {
     random.shuffle(&mut strangers);
     report(&format!("find a stranger, {count} {name}"), total, || {
         for peer in strangers.iter().cycle().take(total) {
-            black_box(table.find(*peer));
+            black_box(table.find(peer));
         }
     });
     let mut order: Vec<usize> = (0..total).map(|_| random.number() as usize % count).collect();
@@ -113,7 +103,7 @@ fn look_ups(name: &str, peers: &[SocketAddr], random: &mut Random) {
     });
     report(&format!("find, get and touch, {count} {name}"), total, || {
         for peer in asked.iter().cycle().take(total) {
-            let id = table.find(*peer).expect("all peers are there");
+            let id = table.find(peer).expect("all peers are there");
             black_box(table.get(id));
             table.touch(id);
         }

@@ -126,14 +126,12 @@ int main(int argc, char **argv)
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (workers < 0 || optind != argc) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
+    if (workers < 0 || !all_options(argc, argv)) {
+        return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
     ctx = server_context();

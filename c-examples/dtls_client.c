@@ -239,24 +239,23 @@ out:
     return ret;
 }
 
-static void usage(FILE *to)
+static void usage(void)
 {
-    fprintf(to,
-            "usage: dtls_client [options]\n"
-            "Sends messages to a DTLS server that sends them back, such as dtls_server.\n"
-            "  -a ADDRESS  IPv4 or IPv6 address or name of the server (%s)\n"
-            "  -p PORT     its port (%s)\n"
-            "  -C FILE     CA certificates that the server's must come from (%s)\n"
-            "  -N NAME     DNS name or IP address that the server's certificate must carry (that of -a)\n"
-            "  -c FILE     the client's own certificate, for a server that asks for one\n"
-            "  -k FILE     the key of that certificate\n"
-            "  -n NUMBER   how many messages (%ld)\n"
-            "  -m TEXT     what they say (%s)\n"
-            "  -t MS       how long to wait for an answer, in milliseconds (%ld)\n"
-            "  -v          show the library's log down to single datagrams\n"
-            "  -h          this text\n"
-            "exit code: 0 all answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 unanswered\n",
-            DEFAULT_ADDRESS, DEFAULT_PORT, DEFAULT_CA, options.messages, options.text, options.answer_ms);
+    printf("usage: dtls_client [options]\n"
+           "Sends messages to a DTLS server that sends them back, such as dtls_server.\n"
+           "  -a ADDRESS  IPv4 or IPv6 address or name of the server (%s)\n"
+           "  -p PORT     its port (%s)\n"
+           "  -C FILE     CA certificates that the server's must come from (%s)\n"
+           "  -N NAME     DNS name or IP address that the server's certificate must carry (that of -a)\n"
+           "  -c FILE     the client's own certificate, for a server that asks for one\n"
+           "  -k FILE     the key of that certificate\n"
+           "  -n NUMBER   how many messages (%ld)\n"
+           "  -m TEXT     what they say (%s)\n"
+           "  -t MS       how long to wait for an answer, in milliseconds (%ld)\n"
+           "  -v          show the library's log down to single datagrams\n"
+           "  -h          this text\n"
+           "exit code: 0 all answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 unanswered\n",
+           DEFAULT_ADDRESS, DEFAULT_PORT, DEFAULT_CA, options.messages, options.text, options.answer_ms);
 }
 
 int main(int argc, char **argv)
@@ -283,21 +282,12 @@ int main(int argc, char **argv)
         case 'm': options.text = optarg; break;
         case 't': options.answer_ms = read_number(optarg, 1, 3600000); break;
         case 'v': log_level = DV_LOG_DEBUG; break;
-        case 'h': usage(stdout); return EXIT_DONE;
-        default: usage(stderr); return EXIT_USAGE;
+        case 'h': usage(); return EXIT_DONE;
+        default: return wrong_usage(argv[0]);
         }
     }
-    if (optind != argc) {
-        fprintf(stderr, "what is '%s'? dtls_client -h shows the options\n", argv[optind]);
-        return EXIT_USAGE;
-    }
-    if (read_number(port, 1, 65535) < 0) {
-        fprintf(stderr, "-p %s: a port is a number from 1 to 65535\n", port);
-        return EXIT_USAGE;
-    }
-    if (options.messages < 0 || options.answer_ms < 0) {
-        fprintf(stderr, "-n and -t take a whole number from 1 upwards (-t up to 3600000)\n");
-        return EXIT_USAGE;
+    if (options.messages < 0 || options.answer_ms < 0 || !all_options(argc, argv) || read_number(port, 1, 65535) < 0) {
+        return wrong_usage(argv[0]);
     }
     if ((cert == NULL) != (key == NULL)) {
         fprintf(stderr, "-c and -k go together: a certificate needs its key\n");

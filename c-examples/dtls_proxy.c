@@ -224,14 +224,16 @@ int main(int argc, char **argv)
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (workers < 0 || idle < 0 || backend_name == NULL || optind != argc) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
+    if (backend_name == NULL) {
+        fprintf(stderr, "--backend is missing\n");
+        return wrong_usage(argv[0]);
+    }
+    if (workers < 0 || idle < 0 || !all_options(argc, argv)) {
+        return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
     config.idle_timeout_ms = (uint32_t)idle * 1000;

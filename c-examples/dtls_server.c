@@ -263,20 +263,19 @@ out:
     return ret;
 }
 
-static void usage(FILE *to)
+static void usage(void)
 {
-    fprintf(to,
-            "usage: dtls_server [options]\n"
-            "A DTLS server that sends each message back. SIGINT and SIGTERM end it.\n"
-            "  -a ADDRESS  IPv4 or IPv6 address to listen on; may be given once for each (127.0.0.1 and ::1)\n"
-            "  -p PORT     port; 0 takes a free one (%s)\n"
-            "  -c FILE     the server's certificate chain, PEM (%s)\n"
-            "  -k FILE     its key, PEM (%s)\n"
-            "  -C FILE     CA certificates: clients must show a certificate that comes from one of them\n"
-            "  -v          show the library's log down to single datagrams\n"
-            "  -h          this text\n"
-            "exit code: 0 ended by a signal, 1 set-up failed, 2 wrong usage\n",
-            DEFAULT_PORT, DEFAULT_CERT, DEFAULT_KEY);
+    printf("usage: dtls_server [options]\n"
+           "A DTLS server that sends each message back. SIGINT and SIGTERM end it.\n"
+           "  -a ADDRESS  IPv4 or IPv6 address to listen on; may be given once for each (127.0.0.1 and ::1)\n"
+           "  -p PORT     port; 0 takes a free one (%s)\n"
+           "  -c FILE     the server's certificate chain, PEM (%s)\n"
+           "  -k FILE     its key, PEM (%s)\n"
+           "  -C FILE     CA certificates: clients must show a certificate that comes from one of them\n"
+           "  -v          show the library's log down to single datagrams\n"
+           "  -h          this text\n"
+           "exit code: 0 ended by a signal, 1 set-up failed, 2 wrong usage\n",
+           DEFAULT_PORT, DEFAULT_CERT, DEFAULT_KEY);
 }
 
 int main(int argc, char **argv)
@@ -310,17 +309,12 @@ int main(int argc, char **argv)
         case 'k': key = optarg; break;
         case 'C': ca = optarg; break;
         case 'v': log_level = DV_LOG_DEBUG; break;
-        case 'h': usage(stdout); return EXIT_DONE;
-        default: usage(stderr); return EXIT_USAGE;
+        case 'h': usage(); return EXIT_DONE;
+        default: return wrong_usage(argv[0]);
         }
     }
-    if (optind != argc) {
-        fprintf(stderr, "what is '%s'? dtls_server -h shows the options\n", argv[optind]);
-        return EXIT_USAGE;
-    }
-    if (read_number(port, 0, 65535) < 0) {
-        fprintf(stderr, "-p %s: a port is a number from 0 to 65535\n", port);
-        return EXIT_USAGE;
+    if (!all_options(argc, argv) || read_number(port, 0, 65535) < 0) {
+        return wrong_usage(argv[0]);
     }
     if (host_count == 0) {
         host_count = 2;

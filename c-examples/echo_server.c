@@ -3,17 +3,21 @@
  *
  *     build/echo_server --port 4433 --workers 2
  *
- * The library has the sockets, the threads and the loop. SIGHUP loads certificate and key again, SIGINT and SIGTERM end it.
- * SIGUSR2 ends it too, but its sessions go on in the next one that is started:
+ * The library has the sockets, the threads and the loop; the main thread waits for signals, and for those who ask for
+ * statistics. SIGHUP loads certificate and key again, SIGINT and SIGTERM end it. SIGUSR2 ends it too, but its sessions go
+ * on in the next one that is started:
  *
  *     head -c 32 /dev/urandom >key
  *     build/echo_server --upgrade sessions --upgrade-key key
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "identity.h"
+#include "metrics.h"
 
 static const char help[] =
     "usage: echo_server [options]\n"
@@ -25,6 +29,9 @@ static const char help[] =
     "  --secret FILE          random bytes that several servers share: each goes on with what another has begun\n"
     "  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start\n"
     "  --upgrade-key FILE     32 random bytes that it is sealed with\n"
+    "  --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1; 0 takes a free one\n"
+    "  --max-sessions N       sessions at once (100000)\n"
+    "  --idle-timeout MS      close sessions that are silent for so long; 0: never (0)\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n";
 
@@ -93,26 +100,43 @@ static int hand_over(dv_server *server)
     return 1;
 }
 
-/* Waits for signals until the server shall end. */
-static void wait_for_signals(dv_server *server, const sigset_t *signals)
+/* Begins sessions with what is in the certificate's files now. */
+static void reload(dv_server *server)
 {
-    int signal_number = 0;
+    SSL_CTX *ctx = server_context();
 
-    while (sigwait(signals, &signal_number) == 0 && (signal_number == SIGHUP || signal_number == SIGUSR2)) {
-        SSL_CTX *ctx = NULL;
+    if (ctx == NULL || dv_server_reload(server, ctx) < 0) {
+        fprintf(stderr, "the old certificate stays\n");    /* the log says why */
+    }
+    SSL_CTX_free(ctx);
+}
 
-        if (signal_number == SIGUSR2) {
+/* Takes signals, and shows the statistics to those who ask, until a signal ends the server. */
+static void wait_for_end(dv_server *server, int signals, int metrics_fd)
+{
+    struct pollfd waiting[] = { { signals, POLLIN, 0 }, { metrics_fd, POLLIN, 0 } };    /* -1 is left out */
+
+    for (;;) {
+        struct signalfd_siginfo got;
+
+        if (poll(waiting, 2, -1) < 0) {
+            continue;
+        }
+        if (waiting[1].revents != 0) {
+            answer_with_metrics(metrics_fd, server);
+        }
+        if (waiting[0].revents == 0 || read(signals, &got, sizeof(got)) != sizeof(got)) {
+            continue;
+        }
+        switch (got.ssi_signo) {
+        case SIGHUP: reload(server); break;
+        case SIGUSR2:
             if (hand_over(server)) {
                 return;
             }
-            continue;
+            break;
+        default: return;
         }
-        ctx = server_context();
-
-        if (ctx == NULL || dv_server_reload(server, ctx) < 0) {
-            fprintf(stderr, "the old certificate stays: %s\n", dv_last_error());
-        }
-        SSL_CTX_free(ctx);
     }
 }
 
@@ -126,6 +150,9 @@ int main(int argc, char **argv)
         { "openssl-records", no_argument, NULL, OPTION_OWN + 4 },
         { "upgrade", required_argument, NULL, OPTION_OWN + 5 },
         { "upgrade-key", required_argument, NULL, OPTION_OWN + 6 },
+        { "metrics", required_argument, NULL, OPTION_OWN + 7 },
+        { "max-sessions", required_argument, NULL, OPTION_OWN + 8 },
+        { "idle-timeout", required_argument, NULL, OPTION_OWN + 9 },
         SERVER_IDENTITY_OPTIONS,
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
@@ -133,12 +160,17 @@ int main(int argc, char **argv)
     const char *host = NULL;
     const char *port = "4433";
     const char *key_file = NULL;
+    const char *metrics = NULL;
     dv_config config;
     dv_callbacks callbacks = { .size = sizeof(callbacks), .message = echo };
     dv_server *server = NULL;
     SSL_CTX *ctx = NULL;
     sigset_t signals;
     long workers = 1;
+    long max_sessions = 100000;
+    long idle_timeout = 0;
+    long metrics_port = -1;
+    int metrics_fd = -1;
     int option = 0;
     int bound = 0;
 
@@ -155,24 +187,32 @@ int main(int argc, char **argv)
         case OPTION_OWN + 4: config.native_records = 0; break;
         case OPTION_OWN + 5: upgrade = optarg; break;
         case OPTION_OWN + 6: key_file = optarg; break;
+        case OPTION_OWN + 7: metrics = optarg; metrics_port = read_number(optarg, 0, 65535); break;
+        case OPTION_OWN + 8: max_sessions = read_number(optarg, 1, INT_MAX); break;
+        case OPTION_OWN + 9: idle_timeout = read_number(optarg, 0, INT_MAX); break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (workers < 0 || optind != argc || (upgrade == NULL) != (key_file == NULL)) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
+    if ((upgrade == NULL) != (key_file == NULL)) {
+        fprintf(stderr, "--upgrade and --upgrade-key go together\n");
+        return wrong_usage(argv[0]);
+    }
+    if (workers < 0 || max_sessions < 0 || idle_timeout < 0 || (metrics != NULL && metrics_port < 0)
+        || !all_options(argc, argv)) {
+        return wrong_usage(argv[0]);
     }
     if (key_file != NULL && read_upgrade_key(key_file) < 0) {
         return EXIT_SETUP;
     }
     config.workers = (uint32_t)workers;
+    config.max_sessions = (uint32_t)max_sessions;
+    config.idle_timeout_ms = (uint32_t)idle_timeout;
 
-    /* Blocked before there are threads, so that all of them leave the signals to sigwait. */
+    /* Blocked before there are threads, so that all of them leave the signals to the main thread. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGHUP);
     sigaddset(&signals, SIGINT);
@@ -182,6 +222,10 @@ int main(int argc, char **argv)
 
     ctx = server_context();
     if (ctx == NULL) {
+        return EXIT_SETUP;
+    }
+    if (metrics != NULL && (metrics_fd = listen_for_metrics((uint16_t)metrics_port)) < 0) {
+        SSL_CTX_free(ctx);
         return EXIT_SETUP;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0
@@ -200,7 +244,7 @@ int main(int argc, char **argv)
     }
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
     fflush(stdout);
-    wait_for_signals(server, &signals);
+    wait_for_end(server, signalfd(-1, &signals, SFD_CLOEXEC), metrics_fd);
     dv_server_stop(server);
     dv_server_join(server);
     dv_server_free(server);

@@ -178,13 +178,12 @@ int main(int argc, char **argv)
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
-                fputs(help, stderr);
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
         }
     }
-    if (optind != argc || read_address(host, port, &address) < 0) {
-        return EXIT_USAGE;
+    if (!all_options(argc, argv) || read_address(host, port, &address) < 0) {
+        return wrong_usage(argv[0]);
     }
     fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, address_length(&address)) != 0

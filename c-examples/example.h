@@ -1,11 +1,12 @@
 /*
- * What the two examples share: exit codes, reading an address and a number, and showing text. Nothing of it is DTLS.
+ * What the examples share: exit codes, reading the command line, and showing text. Nothing of it is DTLS.
  */
 #ifndef DV_EXAMPLE_H
 #define DV_EXAMPLE_H
 
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <limits.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -105,7 +106,7 @@ static inline const char *address_text(const void *address)
     return text;
 }
 
-/* Reads a whole number between least and most; -1 when it is none. */
+/* Reads a whole number between least and most; -1 when it is none, which is told. */
 static inline long read_number(const char *text, long least, long most)
 {
     char *end = NULL;
@@ -114,9 +115,26 @@ static inline long read_number(const char *text, long least, long most)
     errno = 0;
     number = strtol(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
+        fprintf(stderr, "'%s' is no number from %ld to %ld\n", text, least, most);
         return -1;
     }
     return number;
+}
+
+/* Whether all of the command line was options; what is not is told. */
+static inline int all_options(int argc, char **argv)
+{
+    if (optind < argc) {
+        fprintf(stderr, "what is '%s'?\n", argv[optind]);
+    }
+    return optind == argc;
+}
+
+/* Behind what is wrong with the command line. */
+static inline int wrong_usage(const char *program)
+{
+    fprintf(stderr, "%s -h shows the options\n", program);
+    return EXIT_USAGE;
 }
 
 #define SHOWN_MAX 60

@@ -6,7 +6,6 @@
 #define DV_IDENTITY_H
 
 #include <fcntl.h>
-#include <getopt.h>
 
 #include "example.h"
 
@@ -113,18 +112,20 @@ static inline int open_keylog(const char *file)
     return 0;
 }
 
-/* Takes one of the options above; -1 for another one, or a bad value. */
+/* Takes one of the options above; -1 for another one, which getopt has told, or a bad value, which is told. */
 static inline int identity_option(int option, const char *argument)
 {
     switch (option) {
     case OPTION_CERT:
         if (identity.cert_count == NAMES_MAX) {
+            fprintf(stderr, "--cert: %d certificates at most\n", NAMES_MAX);
             return -1;
         }
         identity.certs[identity.cert_count++] = argument;
         return 0;
     case OPTION_KEY:
         if (identity.key_count == NAMES_MAX) {
+            fprintf(stderr, "--key: %d keys at most\n", NAMES_MAX);
             return -1;
         }
         identity.keys[identity.key_count++] = argument;

@@ -23,8 +23,9 @@ echo_server [OPTIONS]
   --secret FILE          random bytes that several servers share: each goes on with what another has begun
   --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start
   --upgrade-key FILE     32 random bytes that it is sealed with
-  --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1
-  --idle-timeout MS      close sessions that are silent for so long (never)
+  --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1; 0 takes a free one
+  --max-sessions N       sessions at once (100000)
+  --idle-timeout MS      close sessions that are silent for so long; 0: never (0)
   --handshake-timeout MS give up handshakes that take longer (120000)
   --no-offload           do without UDP_GRO and UDP_SEGMENT
   --openssl-records      let OpenSSL make the records, not only the handshakes
@@ -39,6 +40,7 @@ fn main() -> Result<(), support::Failure> {
     let port: u16 = args.or("--port", 4433);
     let mut endpoint = Config::default();
     endpoint.settings.native_records = !args.flag("--openssl-records");
+    endpoint.settings.max_connections = args.or("--max-sessions", endpoint.settings.max_connections);
     endpoint.settings.idle_timeout = Duration::from_millis(args.or("--idle-timeout", 0));
     endpoint.settings.handshake_timeout = Duration::from_millis(args.or("--handshake-timeout", 120_000));
     let config = ServerConfig {

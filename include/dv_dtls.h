@@ -3,15 +3,20 @@
  *
  * WHAT IT IS
  *
- * The program keeps its socket, its loop and its SSL_CTX. The library has the helpers in between: it
- * finds the connection that a datagram belongs to, lets strangers prove their address with a cookie
- * before anything is kept for them, cuts flights to the MTU, repeats what was lost, and decrypts and
- * encrypts messages. Link with -ldv_dtls -lssl -lcrypto (pkg-config: dv_dtls libssl libcrypto). The
- * library must use the same libssl as the program.
+ * OpenSSL makes the handshakes. This library does what else a program needs that has many peers on one
+ * UDP socket: it finds the connection that a datagram belongs to, answers strangers with a cookie and
+ * keeps nothing for them, keeps flights within the MTU and repeats what was lost, encrypts and decrypts
+ * messages, and bounds how much of everything there is. It can be used in three ways:
  *
- * THE ORDER OF CALLS
+ *     helpers    dv_dtls_*, dv_openssl_*    for a program that has such helpers of its own today
+ *     endpoint   dv_endpoint_*              for a program with a loop of its own: no socket, no callback
+ *     server     dv_server_*                sockets, threads and the loop are the library's
  *
- * A server, once:
+ * In all of them the program makes the SSL_CTX, with OpenSSL's functions and with those of the section
+ * "context". Link with -ldv_dtls -lssl -lcrypto (pkg-config: dv_dtls libssl libcrypto); the library must
+ * use the same libssl as the program. c-examples/ has programs for each way.
+ *
+ * THE HELPERS, in the order in which they are called. Once:
  *
  *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: another library than this header's
  *     ctx = SSL_CTX_new(DTLS_server_method());
@@ -22,14 +27,14 @@
  *     SSL_CTX_set_cookie_verify_cb(ctx, dv_dtls_verify_cookie_callback);
  *     dv_add_epoll_event(epfd, &ev, fd);
  *
- * then, for ever,
+ * then, in the loop:
  *
  *     n = epoll_wait(epfd, events, EVENTS_MAX, dv_dtls_next_timeout());
  *     dv_dtls_handle_timeouts();
  *
  * and for each datagram:
  *
- *     memset(&key, 0, sizeof(key));              the whole key is compared, padding too
+ *     memset(&key, 0, sizeof(key));              recvfrom does not fill all of it
  *     addrlen = sizeof(key);                     recvfrom shortens it: set it each time
  *     n = recvfrom(fd, in, sizeof(in), 0, &key.addr, &addrlen);
  *     conn = dv_dtls_conn_find(&key);
@@ -42,16 +47,14 @@
  *         to answer: dv_dtls_write(conn, message, len, fd, in, sizeof(in), addrlen);
  *     }
  *
- * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next record of the same datagram, until
- * it returns 0. A loop that cannot add the two lines about timeouts and waits without a limit works
- * too: every call does a part of what is due.
+ * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next one of the same datagram, until it
+ * returns 0. A loop that waits without a limit, and lacks the two lines about timeouts, works too: every
+ * call does a part of what is due.
  *
  * A client sets up its SSL_CTX with the same context helpers, says with dv_openssl_set_peer_name which
  * name the server's certificate must carry, and then uses SSL_connect, SSL_read and SSL_write.
- * c-examples/ has both, ready to run.
  *
- * THE ENDPOINT, for a program that is written anew: a server, a client, or both, in one handle, with
- * limits, deadlines, cookies and restarts seen to. It has no socket and calls nothing back.
+ * THE ENDPOINT, a server, a client, or both in one handle, without a socket:
  *
  *     dv_config_init(&config, sizeof(config));       the defaults; change what is to be different
  *     dv_endpoint_new(ctx, &config, &endpoint);
@@ -65,17 +68,32 @@
  *             send the n datagrams at out;
  *     }
  *
+ * THE SERVER, an endpoint in each of its threads, with sockets and a loop around it:
+ *
+ *     dv_callbacks callbacks = { .size = sizeof(callbacks), .message = on_message };
+ *     dv_server_new(ctx, &config, &callbacks, user, &server);    &config may be NULL
+ *     dv_server_bind(server, NULL, "4433");
+ *     dv_server_run(server);                         until dv_server_stop
+ *     dv_server_free(server);
+ *
+ * where on_message answers with dv_endpoint_send(endpoint, event->session, ...), and other threads with
+ * dv_server_send.
+ *
  * CONVENTIONS, unless a function says otherwise
  *
  * Pointers   NULL where something is needed is an error and no crash; nothing is changed.
- * Errors     are the return value; the log (dv_set_log_callback) names the cause. The library prints
- *            nothing, never exits, and touches no signals.
+ * Errors     are the return value. dv_last_error and the log (dv_set_log_callback) name the cause. The
+ *            library prints nothing, never exits, and sets no signal handler.
  * Ownership  what is passed in stays the caller's and need only live during the call. A connection
  *            is the library's until dv_dtls_conn_free, and readable until then, whatever became of
  *            its peer.
  * Threads    different connections may be used by different threads at once, one connection by one
  *            thread at a time. The table may be used by all threads. An SSL_CTX is set up by one
  *            thread, before it is used.
+ * Callbacks  that the program has set with OpenSSL's functions (verify, PSK, server name, info and
+ *            so on) run in the middle of a call. They may call the library, but not about the
+ *            connection or the endpoint that this call is about: that fails with EBUSY or
+ *            DV_ERR_BUSY. A function that returns nothing does nothing then, and the log says so.
  * fork       a child process starts with an empty table.
  * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
@@ -399,6 +417,9 @@ unsigned int dv_dtls_conn_hash(dv_udp_conn_key_t *key);
  * A connection of dv_dtls_conn_new() is there from the start. Where several have the same key,
  * dv_dtls_conn_find() gives the oldest of them. The connection stays the caller's.
  *
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * added.
+ *
  * @param conn a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
  */
 void dv_dtls_conn_add(dv_udp_conn_t *conn);
@@ -408,6 +429,9 @@ void dv_dtls_conn_add(dv_udp_conn_t *conn);
 /**
  * Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed
  * before.
+ *
+ * In a callback of OpenSSL's, while another thread does what is due for conn, errno becomes EBUSY
+ * and nothing is done.
  *
  * @param conn the connection, which stays the caller's; NULL, or one that is not in the table, is
  *     fine
@@ -452,8 +476,9 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
  *
  * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
  *
- * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or
- * else that of sendto(); what waited is gone then.
+ * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY
+ * in a callback of OpenSSL's in the middle of a call about the connection of wbio, or else that of
+ * sendto(); what waited is gone then.
  *
  * Threads: one at a time for a BIO.
  */
@@ -500,7 +525,7 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
  * If its list member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see
  * dv_dtls_shutdown().
  *
- * In a callback of libssl in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
  * freed.
  *
  * @param conn a connection of dv_dtls_conn_new(), given up by the library or not, or one that the
@@ -537,7 +562,7 @@ void dv_dtls_conn_free(dv_udp_conn_t *conn);
  *
  * Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a
  * fatal alert (the log has the cause), ENOTCONN in the child of a fork, EBUSY in a callback of
- * libssl in the middle of a call about conn.
+ * OpenSSL's in the middle of a call about conn.
  *
  * Threads: one at a time for a connection.
  */
@@ -567,7 +592,7 @@ int dv_dtls_read(dv_udp_conn_t *conn,
  *
  * Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while
  * the handshake goes on, ENOTCONN when the connection is over, EINVAL for a NULL or an empty
- * message, EBUSY in a callback of libssl in the middle of a call about conn, or else that of
+ * message, EBUSY in a callback of OpenSSL's in the middle of a call about conn, or else that of
  * sendto().
  *
  * Threads: one at a time for a connection.
@@ -585,6 +610,9 @@ int dv_dtls_write(dv_udp_conn_t *conn,
 /**
  * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
  * it.
+ *
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * sent.
  *
  * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
  * @param fd the UDP socket
@@ -877,6 +905,9 @@ int dv_endpoint_new(SSL_CTX *ctx, const dv_config *config, struct dv_endpoint **
  * Frees an endpoint. Its sessions are gone, and nothing is sent to their peers: to say goodbye,
  * close the sessions and transmit before.
  *
+ * In a callback of OpenSSL's in the middle of another call about the endpoint, nothing is freed;
+ * the log says so.
+ *
  * @param endpoint the endpoint, or NULL
  */
 void dv_endpoint_free(struct dv_endpoint *endpoint);
@@ -934,7 +965,8 @@ int dv_endpoint_transmit(struct dv_endpoint *endpoint,
  * @param endpoint the endpoint
  *
  * @return the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing
- *     will be due.
+ *     will be due. In a callback of OpenSSL's in the middle of another call about the endpoint it
+ *     is UINT64_MAX.
  */
 uint64_t dv_endpoint_deadline(const struct dv_endpoint *endpoint);
 
@@ -1021,7 +1053,10 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 /** The session is over, and its end was told. */
 #define DV_ERR_STALE (-3)
 
-/** Called from inside the log callback. */
+/**
+ * Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call
+ * about the same endpoint.
+ */
 #define DV_ERR_BUSY (-4)
 
 /** The message does not fit in a datagram; see dv_session_message_max. */
@@ -1080,7 +1115,7 @@ const char *dv_strerror(int error);
 
 /**
  * Says why the last function that failed on this thread has failed, with the cause and with
- * OpenSSL's own words.
+ * OpenSSL's own words. The helpers for connections give an errno instead, and a line in the log.
  *
  * @return the text; empty when nothing has failed yet.
  *
@@ -1119,7 +1154,8 @@ int dv_session_set_user(dv_endpoint *endpoint, dv_session session, void *user);
  * @param endpoint the endpoint
  * @param session the session
  *
- * @return the pointer; NULL when there is none or the session is over.
+ * @return the pointer; NULL when there is none or the session is over, and in place of each
+ *     DV_ERR_*.
  *
  * Ownership: the program's.
  */
@@ -1540,8 +1576,8 @@ typedef struct dv_server dv_server;
  * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
  * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
  * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called. What drives an
- * endpoint is the server's to do, and gives DV_ERR_INVALID. Other sessions of the server are
- * reached with dv_server_send.
+ * endpoint is the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives
+ * DV_ERR_BUSY until the next one. Other sessions of the server are reached with dv_server_send.
  */
 typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
 
@@ -1583,8 +1619,11 @@ int dv_server_new(SSL_CTX *ctx,
                   struct dv_server **server);
 
 /**
- * Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the
- * child of a fork it only frees what is the child's.
+ * Stops a server that runs, waits for its threads, and frees it. In the child of a fork it only
+ * frees what is the child's.
+ *
+ * In a callback on one of its threads, be it one of the server's or of OpenSSL's, nothing is freed;
+ * the log says so.
  *
  * @param server the server, or NULL
  */

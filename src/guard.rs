@@ -1,9 +1,9 @@
-//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end.
+//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end. And what a
+//! panic leaves behind: nothing half done.
 
 use std::cell::Cell;
-use std::io::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once};
 
 use crate::log::{self, log};
 use crate::net::sys;
@@ -29,14 +29,17 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
         let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(error);
         depth.set(depth.get() - 1);
         if depth.get() == 0 && log::waiting() {
-            // errno is what the caller looks at next, and a callback that writes somewhere changes it.
-            let errno = Error::last_os_error().raw_os_error().unwrap_or(0);
-            // The callback is the program's: if it is Rust and panics, that must not cross into C either.
-            let _ = sys::not_cancelled(|| catch_unwind(log::flush));
-            sys::set_errno(errno);
+            // errno is what the caller looks at next, and a callback that writes somewhere changes it. The callback is the
+            // program's: if it is Rust and panics, that must not cross into C either.
+            sys::keep_errno(|| drop(sys::not_cancelled(|| catch_unwind(log::flush))));
         }
         result
     })
+}
+
+/// Locks. A panic leaves nothing half done, so the data behind a poisoned lock is as good as any.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Whether the exported function that runs was called by a callback that libssl calls, inside another one.

@@ -1,9 +1,40 @@
-//! DTLS for many clients on one UDP socket, on the system's OpenSSL.
+//! DTLS for many clients on one UDP socket, on the system's OpenSSL (3.0 or later).
 //!
-//! Three doors lead to one engine: the `dv_*` helpers for C programs that exist, a sans-IO endpoint for programs with an
-//! event loop of their own ([`Endpoint`]), and a server that owns its sockets and threads.
+//! A Rust program has two doors to it:
 //!
-//! The rooms, from the wire upwards; calls go downward only:
+//! - [`Server`] has the sockets, the threads and the loop. A closure gets the messages, or a [`Handler`] all events.
+//! - [`Endpoint`] is sans-IO, for a program with an event loop of its own: datagrams and time go in, datagrams, [`Event`]s
+//!   and the next deadline come out. It is a server, a client, or both.
+//!
+//! The program makes the `SslContext`, with the crate `openssl`:
+//!
+//! ```no_run
+//! use dv_dtls::{Context, Server, ServerConfig, Session};
+//! use openssl::ssl::{SslContext, SslFiletype, SslMethod};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut context = SslContext::builder(SslMethod::dtls_server())?;
+//! context.set_certificate_chain_file("server.pem")?;
+//! context.set_private_key_file("server.key", SslFiletype::PEM)?;
+//! let echo = |context: &mut Context<'_>, session: Session, message: &[u8]| {
+//!     let _ = context.send(session, message);
+//! };
+//! let server = Server::new(context.build(), ServerConfig::default(), echo)?;
+//! server.bind("[::]:4433")?;
+//! server.run()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Limits and deadlines are in [`Settings`], [`Config`] and [`ServerConfig`]; `docs/operations.md` says what each is for, and
+//! what [`Stats`] counts. `examples/` has larger programs.
+//!
+//! The third door, the `dv_*` helpers, is for C programs that exist, and the other two can be used from C as well. None of
+//! that is shown here: `include/dv_dtls.h` is its manual.
+//!
+//! # The rooms
+//!
+//! From the wire upwards; calls go downward only.
 //!
 //! | room | what is in it |
 //! | --- | --- |
@@ -11,7 +42,7 @@
 //! | `tls` | the only room that calls libssl and libcrypto |
 //! | [`engine`] | who is connected and what happens next; sans-IO |
 //! | `net` | sockets and system calls |
-//! | `ffi` | the C ABI, which is not shown here: `include/dv_dtls.h` is its manual |
+//! | `ffi` | the C ABI |
 
 #![deny(rustdoc::broken_intra_doc_links)]
 

@@ -5,8 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::guard::lock;
 
 /// How much a line matters; a listener names the least level that it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,13 +25,15 @@ pub enum Level {
 }
 
 /// What receives the lines.
-pub type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
+pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 /// Lines that wait for the end of the call on one thread, at most; the oldest goes first.
 const WAITING_AT_MOST: usize = 64;
 
+/// The least important level that is listened to. A line more or less, while that changes, matters to nobody: it is read
+/// without a lock.
 static WANTED: AtomicU8 = AtomicU8::new(0);
-static SINK: Mutex<Option<std::sync::Arc<Sink>>> = Mutex::new(None);
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
 thread_local! {
     static WAITING: RefCell<VecDeque<(Level, String)>> = const { RefCell::new(VecDeque::new()) };
@@ -38,16 +42,20 @@ thread_local! {
 
 /// Sets what receives the lines of `level` and more important ones; `None` turns the log off.
 pub fn listen(level: Option<Level>, sink: Option<Sink>) {
-    let wanted = if sink.is_some() { level.map_or(0, |l| l as u8) } else { 0 };
-    *SINK.lock().unwrap_or_else(|e| e.into_inner()) = sink.map(std::sync::Arc::new);
-    WANTED.store(wanted, Ordering::Relaxed);
+    set(&mut lock(&SINK), level, sink);
 }
 
 /// The same, unless the program has set something itself.
 pub fn listen_by_default(level: Level, sink: Sink) {
-    if SINK.lock().unwrap_or_else(|e| e.into_inner()).is_none() {
-        listen(Some(level), Some(sink));
+    let mut current = lock(&SINK);
+    if current.is_none() {
+        set(&mut current, Some(level), Some(sink));
     }
+}
+
+fn set(current: &mut Option<Sink>, level: Option<Level>, sink: Option<Sink>) {
+    WANTED.store(if sink.is_some() { level.map_or(0, |level| level as u8) } else { 0 }, Ordering::Relaxed);
+    *current = sink;
 }
 
 /// Whether anybody wants lines of this level.
@@ -87,7 +95,7 @@ pub fn flush() {
     if in_sink() || !waiting() {
         return;
     }
-    let sink = SINK.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let sink = lock(&SINK).clone();
     let lines = WAITING.take();
     if let Some(sink) = sink {
         struct Leave;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::process::{PATIENCE, Process};
-use common::{Link, certificates, compile, directory, link, root, succeed};
+use common::{Link, certificates, compile, directory, link, link_archive, members, root, succeed};
 use dv_dtls::{Config, Connect, Endpoint, Event};
 use openssl::ssl::{SslContext, SslMethod};
 
@@ -94,6 +94,17 @@ fn c_compiles() {
 }
 
 #[test]
+fn the_guide_omits_every_helper() {
+    let header = fs::read_to_string(common::header().join("dv_dtls.h")).expect("text");
+    let guide = fs::read_to_string(root().join("docs/migrating.md")).expect("text");
+    let guards = header.lines().filter_map(|line| line.strip_prefix("#if !defined(")?.strip_suffix(')'));
+    let omitted: Vec<&str> = guards.filter(|guard| guard.starts_with("DV_OMIT_")).collect();
+    assert!(omitted.len() > 19, "{omitted:?}");
+    let missing: Vec<_> = omitted.iter().filter(|guard| !guide.contains(&format!("#define {guard}"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn what_operators_are_shown_is_what_the_examples_run() {
     let manual = fs::read_to_string(root().join("docs/operations.md")).expect("text");
     let flat = |text: &str| text.lines().map(|line| line.trim_start().to_owned() + "\n").collect::<String>();
@@ -126,21 +137,25 @@ fn the_c_programs_of_the_readme_echo() {
 }
 
 #[test]
-fn the_rust_programs_of_the_readme_echo() {
+fn programs_with_rust_in_them_echo() {
     let readme = fs::read_to_string(root().join("README.md")).expect("text");
     let programs = blocks(&readme, "rust");
     assert_eq!(programs.len(), 2, "the endpoint and the server");
+    let guide = fs::read_to_string(root().join("docs/migrating.md")).expect("text");
+    let [rust_part] = blocks(&guide, "rust").try_into().expect("one part of a program that is C as well");
+    let c_part = blocks(&guide, "c").into_iter().find(|block| block.contains("in Rust")).expect("the rest of it");
 
     // A package of its own, as a program that uses the library is one.
     let package = directory().join("package");
     fs::create_dir_all(package.join("src/bin")).expect("a directory");
     let manifest = format!(
-        "[package]\nname = \"readme\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\nopenssl = \"0.10\"\n\
-         dv-dtls = {{ path = {:?}, default-features = false }}\n\n[workspace]\n",
+        "[package]\nname = \"readme\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\nname = \"part\"\n\
+         crate-type = [\"staticlib\"]\n\n[dependencies]\nopenssl = \"0.10\"\ndv-dtls = {{ path = {:?}, default-features = false }}\n\n[workspace]\n",
         root()
     );
     fs::write(package.join("Cargo.toml"), manifest).expect("written");
     fs::copy(root().join("Cargo.lock"), package.join("Cargo.lock")).expect("copied");
+    fs::write(package.join("src/lib.rs"), rust_part).expect("written");
     let ports: Vec<u16> = programs.iter().map(|_| free_port()).collect();
     for (number, (program, port)) in programs.iter().zip(&ports).enumerate() {
         fs::write(package.join(format!("src/bin/readme_{number}.rs")), with_port(program, *port)).expect("written");
@@ -154,6 +169,13 @@ fn the_rust_programs_of_the_readme_echo() {
     for (number, port) in ports.into_iter().enumerate() {
         echoes(Command::new(target.join(format!("debug/readme_{number}"))), port);
     }
+
+    let (port, path) = (free_port(), directory().join("c-and-rust"));
+    let (source, object) = (path.with_extension("c"), path.with_extension("o"));
+    fs::write(&source, with_port(&c_part, port)).expect("written");
+    compile(&source, &object, &[]);
+    link_archive(&object, &path, &target.join("debug/libpart.a"));
+    echoes(Command::new(&path), port);
 }
 
 fn free_port() -> u16 {
@@ -232,15 +254,7 @@ fn rust_programs_need_no_unsafe() {
 #[test]
 fn what_an_operator_can_set_and_read_is_in_the_manual() {
     let manual = fs::read_to_string(root().join("docs/operations.md")).expect("text");
-    let header = fs::read_to_string(common::header().join("dv_dtls.h")).expect("text");
     let environment = fs::read_to_string(root().join("src/ffi/helpers/environment.rs")).expect("text");
-    let members = |name: &str| {
-        let text = header.split(&format!("typedef struct {name} {{")).nth(1).expect("the struct");
-        let text = text.split(&format!("}} {name};")).next().expect("its end");
-        let members = text.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit([' ', '*']).next());
-        let members = members.map(|member| member.split('[').next().unwrap_or(member));
-        members.map(str::to_owned).collect::<Vec<_>>()
-    };
     let variables = environment.split("c\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned);
     let names: Vec<String> = variables.chain(members("dv_stats")).chain(members("dv_config")).collect();
     assert!(names.len() > 50, "{names:?}");

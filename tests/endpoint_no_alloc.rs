@@ -1,14 +1,18 @@
-//! An established session allocates nothing for a message, on either side. (What OpenSSL takes from malloc is not seen here.)
+//! An established session allocates nothing for a message, on either side, and compares nothing with nothing. (What OpenSSL
+//! takes from malloc is not seen here.)
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::net::SocketAddr;
+use std::slice;
 
 use dv_dtls::{Config, Connect, Endpoint, Event, Session};
 use openssl::ssl::{SslContext, SslMethod};
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static OF_NOTHING: Cell<u64> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -33,6 +37,32 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// In the place of the C library's. With no bytes that one reads under an empty mask, on processors with AVX-512, for which
+/// they take longer than for the rest of a record where no memory is.
+///
+/// # Safety
+/// As of the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, len: usize) -> c_int {
+    if len == 0 {
+        OF_NOTHING.set(OF_NOTHING.get() + 1);
+        return 0;
+    }
+    // SAFETY: by contract.
+    let (one, other) = unsafe { (slice::from_raw_parts(one, len), slice::from_raw_parts(other, len)) };
+    one.iter().zip(other).find(|(a, b)| a != b).map_or(0, |(a, b)| c_int::from(*a) - c_int::from(*b))
+}
+
+/// What a compiler makes of memcmp where only equality counts.
+///
+/// # Safety
+/// As of the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, len: usize) -> c_int {
+    // SAFETY: by contract.
+    unsafe { memcmp(one, other, len) }
+}
 
 const KEY: &[u8; 16] = b"sixteen secrets!";
 
@@ -79,7 +109,7 @@ fn carry(now: u64, sides: &mut [(SocketAddr, Endpoint); 2], message: &mut Vec<u8
 }
 
 #[test]
-fn a_message_there_and_back_allocates_nothing() {
+fn a_message_there_and_back() {
     let side = |number, server| {
         let endpoint = Endpoint::new(context(server), Config::default()).unwrap();
         (SocketAddr::from(([192, 0, 2, number], 5684)), endpoint)
@@ -101,7 +131,10 @@ fn a_message_there_and_back_allocates_nothing() {
         assert_eq!(carry(now, sides, message)[0], Some(Event::Message { session }));
     };
     (0..100).for_each(|_| burst(&mut sides, &mut message));
-    let before = COUNT.get();
+    // They are counted at all.
+    let nothing: [&[u8]; 2] = std::hint::black_box([b"", b""]);
+    assert!(nothing[0] == nothing[1] && OF_NOTHING.get() > 0);
+    let before = (COUNT.get(), OF_NOTHING.get());
     (0..1000).for_each(|_| burst(&mut sides, &mut message));
-    assert_eq!(COUNT.get() - before, 0);
+    assert_eq!((COUNT.get(), OF_NOTHING.get()), before);
 }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
+use crate::wipe;
 use crate::wire::hello::{ClientHello, SESSION_ID_MAX};
 use crate::wire::hello_verify::COOKIE_MAX;
 
@@ -66,19 +67,37 @@ impl CookieJar {
 
     /// The cookie for `hello`, which came from `peer`.
     pub fn issue(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> [u8; COOKIE_LEN] {
-        let bucket = self.bucket(now);
-        let mut cookie = [bucket as u8; COOKIE_LEN];
-        cookie[1..].copy_from_slice(&self.mac(bucket, peer, hello).finalize().into_bytes());
-        cookie
+        self.make(now, &[], Subject::new(peer, hello).as_bytes())
     }
 
     /// Whether the cookie in `hello` is one that a jar with this secret made for this peer and hello, not too long ago.
     ///
     /// The next bucket counts too: the server that made the cookie may be ahead of this one.
     pub fn verify(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> bool {
-        self.bucket_of(now, hello.cookie)
-            .is_some_and(|(bucket, mac)| self.mac(bucket, peer, hello).verify_slice(mac).is_ok())
-            || self.previous.as_mut().is_some_and(|(jar, until)| now < *until && jar.verify(now, peer, hello))
+        self.check(now, &[], Subject::new(peer, hello).as_bytes(), hello.cookie)
+    }
+
+    /// A cookie for whatever `subject` says, for libssl's own cookie exchange, which shows no hello.
+    pub fn issue_for(&mut self, now: u64, subject: &[u8]) -> [u8; COOKIE_LEN] {
+        self.make(now, &[SUBJECT_OF_LIBSSL], subject)
+    }
+
+    /// Whether `cookie` is one that [`CookieJar::issue_for`] gave for this subject, not too long ago.
+    pub fn verify_for(&mut self, now: u64, subject: &[u8], cookie: &[u8]) -> bool {
+        self.check(now, &[SUBJECT_OF_LIBSSL], subject, cookie)
+    }
+
+    fn make(&mut self, now: u64, kind: &[u8], subject: &[u8]) -> [u8; COOKIE_LEN] {
+        let bucket = self.bucket(now);
+        let mut cookie = [bucket as u8; COOKIE_LEN];
+        cookie[1..].copy_from_slice(&self.mac(bucket, kind, subject).finalize().into_bytes());
+        cookie
+    }
+
+    fn check(&mut self, now: u64, kind: &[u8], subject: &[u8], cookie: &[u8]) -> bool {
+        self.bucket_of(now, cookie)
+            .is_some_and(|(bucket, mac)| self.mac(bucket, kind, subject).verify_slice(mac).is_ok())
+            || self.previous.as_mut().is_some_and(|(jar, until)| now < *until && jar.check(now, kind, subject, cookie))
     }
 
     /// In which bucket that is good now a cookie was made, if in any, and its MAC.
@@ -89,30 +108,12 @@ impl CookieJar {
         good.into_iter().find(|&bucket| bucket as u8 == low_byte).map(|bucket| (bucket, mac))
     }
 
-    /// A cookie for whatever `subject` says, for libssl's own cookie exchange, which shows no hello.
-    pub fn issue_for(&mut self, now: u64, subject: &[u8]) -> [u8; COOKIE_LEN] {
-        let bucket = self.bucket(now);
-        let mut cookie = [bucket as u8; COOKIE_LEN];
-        cookie[1..].copy_from_slice(&self.mac_of(bucket, &[SUBJECT_OF_LIBSSL], subject).finalize().into_bytes());
-        cookie
-    }
-
-    /// Whether `cookie` is one that [`CookieJar::issue_for`] gave for this subject, not too long ago.
-    pub fn verify_for(&mut self, now: u64, subject: &[u8], cookie: &[u8]) -> bool {
-        self.bucket_of(now, cookie)
-            .is_some_and(|(bucket, mac)| self.mac_of(bucket, &[SUBJECT_OF_LIBSSL], subject).verify_slice(mac).is_ok())
-            || self.previous.as_mut().is_some_and(|(jar, until)| now < *until && jar.verify_for(now, subject, cookie))
-    }
-
     fn bucket(&self, now: u64) -> u64 {
         now.saturating_add(self.unix_offset) / BUCKET
     }
 
-    fn mac(&mut self, bucket: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> Hmac<Sha1> {
-        self.mac_of(bucket, &[], Subject::new(peer, hello).as_bytes())
-    }
-
-    fn mac_of(&mut self, bucket: u64, kind: &[u8], subject: &[u8]) -> Hmac<Sha1> {
+    /// `kind` keeps what is made for one purpose from being good for another.
+    fn mac(&mut self, bucket: u64, kind: &[u8], subject: &[u8]) -> Hmac<Sha1> {
         let key = &mut self.keys[(bucket % 3) as usize];
         if key.bucket != bucket {
             *key = BucketKey::derive(&self.secret, bucket);
@@ -126,12 +127,12 @@ impl CookieJar {
 
 impl Drop for CookieJar {
     fn drop(&mut self) {
-        self.secret.fill(0);
+        wipe::bytes(&mut self.secret);
         for key in &mut self.keys {
             *key = BucketKey::derive(&[], 0);
         }
         // Keeps the compiler from leaving out writes to what nobody reads again.
-        black_box(&*self);
+        black_box(&self.keys);
     }
 }
 

@@ -45,13 +45,13 @@ impl Protection {
 
     /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `early` are
     /// those that have stood between it and the wire; `finished` is the number of the peer's Finished.
-    pub fn take_over(&mut self, server: bool, early: Option<Records>, finished: Option<u64>) {
+    pub fn take_over(&mut self, server: bool, early: Option<Box<Records>>, finished: Option<u64>) {
         self.take_keys(server, early, finished);
         wipe::stack();
     }
 
     #[inline(never)]
-    fn take_keys(&mut self, server: bool, early: Option<Records>, finished: Option<u64>) {
+    fn take_keys(&mut self, server: bool, early: Option<Box<Records>>, finished: Option<u64>) {
         let Protection::Openssl(session) = self else { return };
         let ssl = session.ssl();
         let (Some(suite), Some(secrets)) = (Suite::of(ssl), Secrets::of(ssl)) else { return };
@@ -65,7 +65,8 @@ impl Protection {
         let outbound = std::mem::take(session.outbound());
         let records = match early {
             None => Records::new(suite, &secrets, server, used),
-            Some(mut records) => {
+            Some(early) => {
+                let mut records = early.unbox();
                 records.go_on_from(used);
                 records
             }
@@ -194,13 +195,19 @@ impl Settled<'_> {
 }
 
 /// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight message
-/// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert.
+/// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert. The
+/// peer decides how often it asks: behind what waits to leave nothing is added.
 fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
-    let mark = session.outbound().mark();
+    let (mark, waits) = (session.outbound().mark(), session.outbound().waits());
     let opened = session.open(record.bytes, messages);
     match session.outbound().written_since(mark) {
-        None => opened,
-        Some(content_type::ALERT) => Opened::Empty,
+        Some(content_type::ALERT) if !matches!(opened, Opened::Failed(_)) => {
+            if waits {
+                session.outbound().take_back(mark);
+            }
+            Opened::Empty
+        }
+        None | Some(content_type::ALERT) => opened,
         Some(_) => {
             session.outbound().take_back(mark);
             Opened::Finished
@@ -241,7 +248,10 @@ impl Native {
             (content_type::HANDSHAKE, message) => match Fragment::parse(message).map(|(first, _)| first.message_type) {
                 Some(message_type::FINISHED) => Opened::Finished,
                 Some(message_type::CLIENT_HELLO | message_type::HELLO_REQUEST) => {
-                    self.alert(WARNING, NO_RENEGOTIATION);
+                    // The peer decides how often it asks, the program when it is answered.
+                    if !self.outbound.waits() {
+                        self.alert(WARNING, NO_RENEGOTIATION);
+                    }
                     Opened::Empty
                 }
                 _ => Opened::Empty,

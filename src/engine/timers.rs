@@ -110,16 +110,6 @@ impl TimerQueue {
         })
     }
 
-    /// Connections with a deadline.
-    pub fn len(&self) -> usize {
-        self.heap.len()
-    }
-
-    /// Whether no connection has a deadline.
-    pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
-
     fn settle(&mut self, now: u64) -> Option<(Id, u64)> {
         for _ in 0..PUT_BACK_AT_MOST {
             let Node { due, place } = *self.heap.first().filter(|node| node.due <= now)?;
@@ -211,7 +201,7 @@ mod tests {
             assert!(deadline >= last);
             last = deadline;
         }
-        assert_eq!((queue.next(), queue.pop_due(u64::MAX), queue.len()), (u64::MAX, None, 0));
+        assert_eq!((queue.next(), queue.pop_due(u64::MAX), queue.heap.len()), (u64::MAX, None, 0));
     }
 
     #[test]
@@ -221,7 +211,7 @@ mod tests {
         queue.set(id(2), 20);
         for deadline in 11..1000 {
             queue.set(id(1), deadline);
-            assert_eq!((queue.next(), queue.len()), (10, 2));
+            assert_eq!((queue.next(), queue.heap.len()), (10, 2));
         }
         assert_eq!(queue.pop_due(500), Some((id(2), 20)));
         assert_eq!((queue.next(), queue.pop_due(998)), (999, None));
@@ -240,7 +230,7 @@ mod tests {
             assert_eq!(queue.next(), 10);
             assert_eq!(queue.pop_due(15), None);
         }
-        assert_eq!((queue.next(), queue.len()), (20, count as usize));
+        assert_eq!((queue.next(), queue.heap.len()), (20, count as usize));
     }
 
     #[test]
@@ -310,7 +300,7 @@ mod tests {
                     }
                 }
                 model.retain(|_, deadline| *deadline != u64::MAX);
-                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.heap.len(), model.len());
                 prop_assert!(queue.next() <= model.values().copied().min().unwrap_or(u64::MAX));
             }
         }

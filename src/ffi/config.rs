@@ -9,8 +9,8 @@ use std::time::Duration;
 use libc::{c_char, c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
-use super::error::{checked, invalid};
-use crate::engine::endpoint::{Config, ConnectionIds, CookieSecret, Error};
+use super::error::{Failure, checked, invalid};
+use crate::engine::endpoint::{Config, ConnectionIds, CookieSecret};
 use crate::engine::settings::Settings;
 use crate::guard::guard;
 use crate::net::server::ServerConfig;
@@ -142,19 +142,17 @@ pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
 ///
 /// # Safety
 /// `from` has as many bytes as its first member, a size_t, says; any bytes are a `T`.
-pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut T) -> Result<(), Error> {
+pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut T) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
         let size = from.cast::<size_t>().read();
         if size < size_of::<size_t>() {
-            return Err(Error::Invalid(format!("{name}.size is not the size of it")));
+            return Err(invalid(&format!("{name}.size is not the size of it")));
         }
         let ours = size.min(size_of::<T>());
         let unknown = slice::from_raw_parts(from.cast::<u8>().add(ours), size - ours);
         if unknown.iter().any(|byte| *byte != 0) {
-            return Err(Error::Invalid(format!(
-                "{name} sets something that this version of the library does not know"
-            )));
+            return Err(invalid(&format!("{name} sets something that this version of the library does not know")));
         }
         ptr::copy_nonoverlapping(from.cast::<u8>(), ptr::from_mut(to).cast(), ours);
     }
@@ -229,7 +227,7 @@ impl dv_config {
     ///
     /// # Safety
     /// `config` is NULL or as long as its `size` says, and so is its secret; the file's name ends with NUL.
-    pub(in crate::ffi) unsafe fn read(config: *const dv_config) -> Result<Config, Error> {
+    pub(in crate::ffi) unsafe fn read(config: *const dv_config) -> Result<Config, Failure> {
         // SAFETY: by contract.
         unsafe { dv_config::known(config)?.convert() }
     }
@@ -238,7 +236,7 @@ impl dv_config {
     ///
     /// # Safety
     /// As for [`dv_config::read`].
-    pub(in crate::ffi) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Error> {
+    pub(in crate::ffi) unsafe fn read_for_server(config: *const dv_config) -> Result<ServerConfig, Failure> {
         // SAFETY: by contract.
         let (known, endpoint) = unsafe { (dv_config::known(config)?, dv_config::read(config)?) };
         // SAFETY: by contract it ends with NUL.
@@ -255,7 +253,7 @@ impl dv_config {
 
     /// # Safety
     /// As for [`dv_config::read`].
-    unsafe fn known(config: *const dv_config) -> Result<dv_config, Error> {
+    unsafe fn known(config: *const dv_config) -> Result<dv_config, Failure> {
         let mut known = dv_config::default();
         if !config.is_null() {
             // SAFETY: by contract. All bytes make valid members, of which the size is the first.
@@ -266,9 +264,9 @@ impl dv_config {
 
     /// # Safety
     /// The secret is NULL or as long as is said.
-    unsafe fn convert(&self) -> Result<Config, Error> {
+    unsafe fn convert(&self) -> Result<Config, Failure> {
         let u16_of = |number: u32, name: &str| {
-            u16::try_from(number).map_err(|_| Error::Invalid(format!("config.{name} is {number}: at most 65535")))
+            u16::try_from(number).map_err(|_| invalid(&format!("config.{name} is {number}: at most 65535")))
         };
         let ms = |milliseconds: u32| Duration::from_millis(milliseconds.into());
         let cookie_secret = if self.cookie_secret.is_null() {

@@ -3,8 +3,9 @@
 //!
 //! An endpoint is used by one thread at a time; different endpoints need no lock between them.
 
+use std::cell::Cell;
 use std::ffi::CStr;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::slice;
 
 use foreign_types::ForeignTypeRef;
@@ -15,7 +16,8 @@ use openssl_sys::SSL_CTX;
 use super::DV_ERR_PANIC;
 use super::address::{address_from, address_of, address_of_ip, sockaddr_from};
 use super::config::dv_config;
-use super::error::{checked, invalid};
+use super::error::{Failure, checked, invalid};
+use super::running::{live, own};
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
 use crate::guard::guard;
@@ -24,9 +26,10 @@ use crate::tls::resumption::Resumption;
 
 /// An endpoint: a DTLS server, a client, or both, for any number of peers.
 #[allow(non_camel_case_types)]
-// The server hands out its workers' endpoints as what they are. In this form for cbindgen, which would name the member else.
-#[cfg_attr(all(), repr(transparent))]
-pub struct dv_endpoint(pub(super) Endpoint);
+pub struct dv_endpoint {
+    /// Each call takes it out and puts it back: a callback of libssl that calls again in the middle finds nothing.
+    pub(super) endpoint: Cell<Option<NonNull<Endpoint>>>,
+}
 
 /// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
 #[allow(non_camel_case_types)]
@@ -148,7 +151,7 @@ pub unsafe extern "C" fn dv_endpoint_new(
                 }
                 let config = dv_config::read(config)?;
                 let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
-                *endpoint = Box::into_raw(Box::new(dv_endpoint(made)));
+                *endpoint = Box::into_raw(Box::new(dv_endpoint::new(made)));
             }
             Ok(0)
         })
@@ -157,6 +160,8 @@ pub unsafe extern "C" fn dv_endpoint_new(
 
 /// Frees an endpoint. Its sessions are gone, and nothing is sent to their peers: to say goodbye, close the sessions and
 /// transmit before.
+///
+/// In a callback of OpenSSL's in the middle of another call about the endpoint, nothing is freed; the log says so.
 ///
 /// - `endpoint`: the endpoint, or NULL
 ///
@@ -167,8 +172,12 @@ pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
     guard((), || {
         // SAFETY: the caller's promise.
         match unsafe { own(endpoint) } {
-            // SAFETY: the caller's promise; it is none of a server's, so it came from dv_endpoint_new.
-            Ok(endpoint) => drop(unsafe { Box::from_raw(endpoint) }),
+            // SAFETY: the caller's promise; it is none of a server's, so it came from dv_endpoint_new. The handle goes last:
+            // callbacks that run while the sessions are freed find it empty.
+            Ok(running) => unsafe {
+                drop(running.into_box());
+                drop(Box::from_raw(endpoint));
+            },
             Err(_) if endpoint.is_null() => {}
             Err(why) => log!(Error, "dv_endpoint_free: {why}"),
         }
@@ -197,7 +206,7 @@ pub unsafe extern "C" fn dv_endpoint_receive(
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_receive", || {
             // SAFETY: the caller's promise.
-            let (endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
+            let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
             // SAFETY: as above; a union of plain bytes.
             let valid = |datagram: &dv_datagram| unsafe {
                 address_from(&datagram.peer).is_some() && (datagram.len == 0 || !datagram.data.is_null())
@@ -213,7 +222,7 @@ pub unsafe extern "C" fn dv_endpoint_receive(
                 let Some(peer) = peer else { continue };
                 let segment = if datagram.segment_size == 0 { datagram.len } else { datagram.segment_size };
                 for datagram in bytes.chunks(segment.max(1)) {
-                    endpoint.0.receive(now_us, datagram, peer, local.map(|local| local.ip()));
+                    endpoint.receive(now_us, datagram, peer, local.map(|local| local.ip()));
                 }
             }
             Ok(0)
@@ -236,7 +245,7 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_event", || {
             // SAFETY: the caller's promise.
-            let endpoint = &mut unsafe { own(endpoint) }?.0;
+            let mut endpoint = unsafe { own(endpoint) }?;
             if event.is_null() {
                 return Err(invalid("event is NULL"));
             }
@@ -282,7 +291,7 @@ pub unsafe extern "C" fn dv_endpoint_transmit(
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_transmit", || {
             // SAFETY: the caller's promise.
-            let endpoint = &mut unsafe { own(endpoint) }?.0;
+            let mut endpoint = unsafe { own(endpoint) }?;
             if (out.is_null() && max > 0) || segments == 0 {
                 return Err(invalid("out is NULL, or segments is 0"));
             }
@@ -313,7 +322,8 @@ pub unsafe extern "C" fn dv_endpoint_transmit(
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing will be due.
+/// Returns the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing will be due. In a callback
+/// of OpenSSL's in the middle of another call about the endpoint it is UINT64_MAX.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -321,7 +331,7 @@ pub unsafe extern "C" fn dv_endpoint_transmit(
 pub unsafe extern "C" fn dv_endpoint_deadline(endpoint: *const dv_endpoint) -> u64 {
     guard(u64::MAX, || {
         // SAFETY: the caller's promise.
-        unsafe { endpoint.as_ref() }.map_or(u64::MAX, |endpoint| endpoint.0.deadline())
+        unsafe { live(endpoint) }.map_or(u64::MAX, |endpoint| endpoint.deadline())
     })
 }
 
@@ -340,7 +350,7 @@ pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us:
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_advance", || {
             // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.0.advance(now_us);
+            unsafe { own(endpoint) }?.advance(now_us);
             Ok(0)
         })
     })
@@ -380,7 +390,7 @@ pub unsafe extern "C" fn dv_endpoint_connect(
             // SAFETY: the caller's promise.
             unsafe {
                 *session = 0;
-                let endpoint = &mut own(endpoint)?.0;
+                let mut endpoint = own(endpoint)?;
                 let to = sockaddr_from(to, to_len).ok_or_else(|| invalid("to is no address of a server"))?;
                 let name = if name.is_null() {
                     None
@@ -420,8 +430,8 @@ pub unsafe extern "C" fn dv_endpoint_send(
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_send", || {
             // SAFETY: the caller's promise.
-            let (endpoint, message) = unsafe { (live(endpoint)?, array(data.cast::<u8>(), len, "data")?) };
-            endpoint.0.send(session_from(session)?, message)?;
+            let (mut endpoint, message) = unsafe { (live(endpoint)?, array(data.cast::<u8>(), len, "data")?) };
+            endpoint.send(session_from(session)?, message)?;
             Ok(0)
         })
     })
@@ -441,7 +451,7 @@ pub unsafe extern "C" fn dv_endpoint_close(endpoint: *mut dv_endpoint, session: 
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_close", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.close(session_from(session)?)?;
+            unsafe { live(endpoint) }?.close(session_from(session)?)?;
             Ok(0)
         })
     })
@@ -466,12 +476,12 @@ pub unsafe extern "C" fn dv_endpoint_sessions(
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_sessions", || {
             // SAFETY: the caller's promise.
-            let endpoint = unsafe { endpoint.as_ref() }.ok_or_else(|| invalid("endpoint is NULL"))?;
+            let endpoint = unsafe { live(endpoint) }?;
             if out.is_null() && max > 0 {
                 return Err(invalid("out is NULL"));
             }
             let mut count = 0;
-            for session in endpoint.0.sessions() {
+            for session in endpoint.sessions() {
                 if count < max {
                     // SAFETY: the caller's promise.
                     unsafe { out.add(count).write(session.as_u64()) };
@@ -497,34 +507,17 @@ pub(super) fn reason_number(reason: CloseReason) -> c_int {
     }
 }
 
-/// # Safety
-/// `endpoint` is NULL or live, and nobody else uses it.
-pub(super) unsafe fn live<'a>(endpoint: *mut dv_endpoint) -> Result<&'a mut dv_endpoint, Error> {
-    // SAFETY: by contract.
-    unsafe { endpoint.as_mut() }.ok_or_else(|| invalid("endpoint is NULL"))
-}
-
-/// The same of an endpoint that is the program's own: that of a server's callback is driven by the server.
-///
-/// # Safety
-/// As for [`live`].
-unsafe fn own<'a>(endpoint: *mut dv_endpoint) -> Result<&'a mut dv_endpoint, Error> {
-    // SAFETY: by contract.
-    let endpoint = unsafe { live(endpoint) }?;
-    if endpoint.0.is_numbered() { Err(invalid("the endpoint is the server's")) } else { Ok(endpoint) }
-}
-
 /// A number that was never given out is as stale as one that is not good any more.
-pub(super) fn session_from(session: dv_session) -> Result<Session, Error> {
-    Session::from_u64(session).ok_or(Error::Stale)
+pub(super) fn session_from(session: dv_session) -> Result<Session, Failure> {
+    Session::from_u64(session).ok_or(Error::Stale.into())
 }
 
 /// # Safety
 /// `first` has `count` elements, or is NULL.
-pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) -> Result<&'a [T], Error> {
+pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) -> Result<&'a [T], Failure> {
     match (first.is_null(), count) {
         (_, 0) => Ok(&[]),
-        (true, _) => Err(Error::Invalid(format!("{name} is NULL"))),
+        (true, _) => Err(invalid(&format!("{name} is NULL"))),
         // SAFETY: by contract.
         (false, _) => Ok(unsafe { slice::from_raw_parts(first, count) }),
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CString;
-use std::fmt::Display;
+use std::fmt;
 
 use libc::{c_char, c_int};
 
@@ -14,7 +14,7 @@ use crate::log::{in_sink, log};
 pub const DV_ERR_INVALID: c_int = -2;
 /// The session is over, and its end was told.
 pub const DV_ERR_STALE: c_int = -3;
-/// Called from inside the log callback.
+/// Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call about the same endpoint.
 pub const DV_ERR_BUSY: c_int = -4;
 /// The message does not fit in a datagram; see dv_session_message_max.
 pub const DV_ERR_TOO_LONG: c_int = -5;
@@ -59,7 +59,7 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
             0.. => c"no error",
             DV_ERR_INVALID => c"an argument makes no sense",
             DV_ERR_STALE => c"the session is over",
-            DV_ERR_BUSY => c"called from inside the log callback",
+            DV_ERR_BUSY => c"called from inside a callback",
             DV_ERR_TOO_LONG => c"the message does not fit in a datagram",
             DV_ERR_NOT_ESTABLISHED => c"the session is not established",
             DV_ERR_AGAIN => c"too much waits to be sent",
@@ -77,7 +77,8 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
     })
 }
 
-/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words.
+/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words. The helpers
+/// for connections give an errno instead, and a line in the log.
 ///
 /// Returns the text; empty when nothing has failed yet.
 ///
@@ -87,43 +88,74 @@ pub extern "C" fn dv_last_error() -> *const c_char {
     guard(c"".as_ptr(), || LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr()))
 }
 
-/// The number of an error, whose words are kept for [`dv_last_error`].
-fn number(error: &Error) -> c_int {
-    match error {
-        Error::Stale => DV_ERR_STALE,
-        Error::NotEstablished => DV_ERR_NOT_ESTABLISHED,
-        Error::TooLong { .. } => DV_ERR_TOO_LONG,
-        Error::Again => DV_ERR_AGAIN,
-        Error::Unproven => DV_ERR_UNPROVEN,
-        Error::Busy => DV_ERR_EXISTS,
-        Error::Limit => DV_ERR_LIMIT,
-        Error::Forked => DV_ERR_FORKED,
-        Error::Invalid(_) => DV_ERR_INVALID,
-        Error::Tls(_) => DV_ERR_TLS,
-        Error::Io(_) => DV_ERR_IO,
-        Error::Import(_) => DV_ERR_IMPORT,
+/// Why an exported function fails.
+#[derive(Debug)]
+pub(in crate::ffi) enum Failure {
+    /// As in Rust.
+    Engine(Error),
+    /// Called from inside a callback: where that is not allowed, Rust does not compile it.
+    Busy(&'static str),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Engine(error)
     }
 }
 
-/// The body of an exported function that can fail: `call`, whose error becomes a number and the thread's last text.
-pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Error>) -> c_int {
-    let failed = |why: &dyn Display, number| {
-        let text = format!("{name}: {why}");
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Engine(error) => error.fmt(f),
+            Failure::Busy(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Failure {
+    fn number(&self) -> c_int {
+        let error = match self {
+            Failure::Busy(_) => return DV_ERR_BUSY,
+            Failure::Engine(error) => error,
+        };
+        match error {
+            Error::Stale => DV_ERR_STALE,
+            Error::NotEstablished => DV_ERR_NOT_ESTABLISHED,
+            Error::TooLong { .. } => DV_ERR_TOO_LONG,
+            Error::Again => DV_ERR_AGAIN,
+            Error::Unproven => DV_ERR_UNPROVEN,
+            Error::Busy => DV_ERR_EXISTS,
+            Error::Limit => DV_ERR_LIMIT,
+            Error::Forked => DV_ERR_FORKED,
+            Error::Invalid(_) => DV_ERR_INVALID,
+            Error::Tls(_) => DV_ERR_TLS,
+            Error::Io(_) => DV_ERR_IO,
+            Error::Import(_) => DV_ERR_IMPORT,
+        }
+    }
+}
+
+/// The body of an exported function that can fail: `call`, whose failure becomes a number and the thread's last text.
+pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
+    let result = if in_sink() { Err(Failure::Busy("called from inside the log callback")) } else { call() };
+    result.unwrap_or_else(|failure| {
+        let text = format!("{name}: {failure}");
         log!(Debug, "{text}");
-        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-        // A thread that ends has none any more, while destructors of the program may still call.
-        let _ = LAST.try_with(|last| last.replace(text));
-        number
-    };
-    if in_sink() {
-        return failed(&"called from inside the log callback", DV_ERR_BUSY);
-    }
-    call().unwrap_or_else(|error| failed(&error, number(&error)))
+        remember(&text);
+        failure.number()
+    })
 }
 
-/// The error of an argument that makes no sense.
-pub(in crate::ffi) fn invalid(why: &str) -> Error {
-    Error::Invalid(why.into())
+/// Keeps why a function has failed for [`dv_last_error`].
+pub(in crate::ffi) fn remember(why: &str) {
+    let text = CString::new(why.replace('\0', " ")).unwrap_or_default();
+    // A thread that ends has none any more, while destructors of the program may still call.
+    let _ = LAST.try_with(|last| last.replace(text));
+}
+
+/// That an argument makes no sense.
+pub(in crate::ffi) fn invalid(why: &str) -> Failure {
+    Error::Invalid(why.into()).into()
 }
 
 #[cfg(test)]

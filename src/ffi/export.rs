@@ -8,11 +8,11 @@ use std::os::fd::BorrowedFd;
 use libc::{c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
-use super::endpoint::{array, dv_endpoint, dv_session, live};
-use super::error::{checked, invalid};
+use super::endpoint::{array, dv_endpoint, dv_session};
+use super::error::{Failure, checked, invalid};
+use super::running::own;
 use super::server::{self, dv_server};
 use super::session::ask;
-use crate::engine::endpoint::Error;
 use crate::engine::export::{Export, ExportKey};
 use crate::guard::guard;
 
@@ -48,8 +48,8 @@ pub unsafe extern "C" fn dv_endpoint_export(
         checked("dv_endpoint_export", || {
             // SAFETY: the caller's promise.
             unsafe {
-                let (endpoint, key) = (live(endpoint)?, key_from(key, key_len)?);
-                let exported = endpoint.0.export_to(&key, descriptor(fd)?)?;
+                let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
+                let exported = endpoint.export_to(&key, descriptor(fd)?)?;
                 give(exported.sessions, exported.left, left)
             }
         })
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_commit", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.commit_export();
+            unsafe { own(endpoint) }?.commit_export();
             Ok(0)
         })
     })
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_cancel", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.cancel_export();
+            unsafe { own(endpoint) }?.cancel_export();
             Ok(0)
         })
     })
@@ -126,8 +126,8 @@ pub unsafe extern "C" fn dv_endpoint_import(
         checked("dv_endpoint_import", || {
             // SAFETY: the caller's promise.
             unsafe {
-                let (endpoint, key) = (live(endpoint)?, key_from(key, key_len)?);
-                let imported = endpoint.0.import(now_us, Export::take(descriptor(fd)?, &key)?)?;
+                let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
+                let imported = endpoint.import(now_us, Export::take(descriptor(fd)?, &key)?)?;
                 give(imported.sessions, imported.skipped, skipped)
             }
         })
@@ -262,7 +262,7 @@ pub unsafe extern "C" fn dv_session_is_imported(endpoint: *const dv_endpoint, se
 
 /// # Safety
 /// `fd` stays open while the result is used, if it is.
-unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, Error> {
+unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, Failure> {
     match fd {
         ..0 => Err(invalid("fd is no descriptor")),
         // SAFETY: by contract; a number that is not open is refused by the kernel.
@@ -272,7 +272,7 @@ unsafe fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, Error> {
 
 /// # Safety
 /// `key` has `key_len` bytes, or is NULL.
-unsafe fn key_from(key: *const c_void, key_len: size_t) -> Result<ExportKey, Error> {
+unsafe fn key_from(key: *const c_void, key_len: size_t) -> Result<ExportKey, Failure> {
     // SAFETY: by contract.
     let key = unsafe { array(key.cast::<u8>(), key_len, "key") }?;
     let key = key.try_into().map_err(|_| invalid("key_len is not DV_EXPORT_KEY_LEN"))?;
@@ -283,7 +283,7 @@ unsafe fn key_from(key: *const c_void, key_len: size_t) -> Result<ExportKey, Err
 ///
 /// # Safety
 /// `out` is NULL or valid.
-unsafe fn give(sessions: usize, others: usize, out: *mut size_t) -> Result<c_int, Error> {
+unsafe fn give(sessions: usize, others: usize, out: *mut size_t) -> Result<c_int, Failure> {
     if !out.is_null() {
         // SAFETY: by contract.
         unsafe { *out = others };

@@ -1,6 +1,7 @@
 //! The log, for C.
 
 use std::ffi::CString;
+use std::sync::Arc;
 
 use libc::{c_char, c_int, c_void};
 
@@ -54,7 +55,7 @@ pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_fn, 
             DV_LOG_DEBUG.. => Some(Level::Debug),
         };
         let sink = callback.map(|callback| -> crate::log::Sink {
-            Box::new(move |level, line| {
+            Arc::new(move |level, line| {
                 let user = &user;
                 let line = CString::new(line.replace('\0', " ")).unwrap_or_default();
                 // SAFETY: the program promised that the callback may be called with its pointer; the line outlives the call.

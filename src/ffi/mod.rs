@@ -7,6 +7,7 @@ mod error;
 mod export;
 pub mod helpers;
 mod log;
+mod running;
 mod server;
 mod session;
 mod session_ids;

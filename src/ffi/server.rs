@@ -19,13 +19,14 @@ use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
 };
-use super::error::{checked, invalid};
+use super::error::{Failure, checked, invalid};
 use super::stats::dv_stats;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Error, Session};
 use crate::guard::guard;
+use crate::log::log;
 use crate::net::handler::{Context, Handler};
-use crate::net::server::Server;
+use crate::net::server::{Server, WORKERS_MAX};
 
 /// A server.
 #[allow(non_camel_case_types)]
@@ -36,8 +37,8 @@ pub struct dv_server(Server);
 /// Each worker calls it from its own thread: for several sessions at once, but for one session never twice at the same time.
 /// `user` is what dv_server_new was given. `endpoint` is the worker's own, and `event` is about a session of it: with it,
 /// and as long as the callback runs, dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can
-/// be called. What drives an endpoint is the server's to do, and gives DV_ERR_INVALID. Other sessions of the server are
-/// reached with dv_server_send.
+/// be called. What drives an endpoint is the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives
+/// DV_ERR_BUSY until the next one. Other sessions of the server are reached with dv_server_send.
 #[allow(non_camel_case_types)]
 pub type dv_callback =
     Option<unsafe extern "C" fn(user: *mut c_void, endpoint: *mut dv_endpoint, event: *const dv_event)>;
@@ -94,7 +95,8 @@ pub unsafe extern "C" fn dv_server_new(
                     return Err(invalid("ctx is NULL"));
                 }
                 let config = dv_config::read_for_server(config)?;
-                let handler = Program { callbacks: dv_callbacks::read(callbacks)?, user };
+                let callbacks = dv_callbacks::read(callbacks)?;
+                let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };
                 let made = Server::new(SslContextRef::from_ptr(ctx).to_owned(), config, handler)?;
                 *server = Box::into_raw(Box::new(dv_server(made)));
             }
@@ -103,8 +105,9 @@ pub unsafe extern "C" fn dv_server_new(
     })
 }
 
-/// Stops a server that runs, waits for its threads, and frees it. Not from inside a callback. In the child of a fork it only
-/// frees what is the child's.
+/// Stops a server that runs, waits for its threads, and frees it. In the child of a fork it only frees what is the child's.
+///
+/// In a callback on one of its threads, be it one of the server's or of OpenSSL's, nothing is freed; the log says so.
 ///
 /// - `server`: the server, or NULL
 ///
@@ -113,9 +116,12 @@ pub unsafe extern "C" fn dv_server_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
     guard((), || {
-        if !server.is_null() {
+        // SAFETY: the caller's promise.
+        match unsafe { live(server) } {
+            Ok(running) if running.is_handler_here() => log!(Error, "dv_server_free: called by one of its own threads"),
             // SAFETY: the caller's promise.
-            drop(unsafe { Box::from_raw(server) });
+            Ok(_) => drop(unsafe { Box::from_raw(server) }),
+            Err(_) => {}
         }
     });
 }
@@ -181,7 +187,7 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
             }
             // SAFETY: the caller's promise; a number that is not open is refused by the kernel. The caller keeps his when
             // this fails, and ours is a copy until it has succeeded.
-            let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+            let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(Error::from)?;
             let bound = server.bind_socket(copy)?;
             // SAFETY: the caller's promise: it is the server's now.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -381,14 +387,14 @@ pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut d
     })
 }
 
-/// A worker's thread of ours behaves like an exported function: a panic is a line of the log.
+/// A worker's thread of ours behaves like an exported function: a panic is a line of the log, and an error of dv_server_join.
 fn guarded(worker: &mut dyn FnMut()) {
     guard((), worker);
 }
 
 /// # Safety
 /// `server` is NULL or live.
-pub(super) unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Error> {
+pub(super) unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Failure> {
     // SAFETY: by contract.
     Ok(&unsafe { server.as_ref() }.ok_or_else(|| invalid("server is NULL"))?.0)
 }
@@ -398,7 +404,7 @@ impl dv_callbacks {
     ///
     /// # Safety
     /// `callbacks` is NULL or as long as its `size` says.
-    unsafe fn read(callbacks: *const dv_callbacks) -> Result<dv_callbacks, Error> {
+    unsafe fn read(callbacks: *const dv_callbacks) -> Result<dv_callbacks, Failure> {
         let mut known =
             dv_callbacks { size: size_of::<dv_callbacks>(), open: None, message: None, close: None, moved: None };
         if callbacks.is_null() {
@@ -414,10 +420,12 @@ impl dv_callbacks {
 struct Program {
     callbacks: dv_callbacks,
     user: *mut c_void,
+    /// Of each worker, for while a callback runs. They stay, and stay empty, for a program that has kept one for later.
+    endpoints: [dv_endpoint; WORKERS_MAX],
 }
 
 // SAFETY: the program has promised that the callbacks can be called from other threads with this pointer; nothing else is
-// done with it.
+// done with it. Each of the endpoints is used by its worker's thread alone.
 unsafe impl Send for Program {}
 // SAFETY: as above.
 unsafe impl Sync for Program {}
@@ -441,10 +449,9 @@ impl Program {
             data: message.map_or(ptr::null(), |message| message.as_ptr().cast()),
             len: message.map_or(0, <[u8]>::len),
         };
-        // A dv_endpoint is an Endpoint and nothing else.
-        let endpoint = ptr::from_mut(context.endpoint()).cast::<dv_endpoint>();
-        // SAFETY: the program's promises. Nothing of ours touches the endpoint before the callback returns.
-        unsafe { callback(self.user, endpoint, &event) };
+        let handle = &self.endpoints[context.worker()];
+        // SAFETY: the program's promises.
+        handle.lend(context.endpoint(), |endpoint| unsafe { callback(self.user, endpoint, &event) });
     }
 }
 
@@ -463,5 +470,78 @@ impl Handler for Program {
 
     fn close(&self, context: &mut Context<'_>, session: Session, reason: CloseReason) {
         self.call(self.callbacks.close, context, session, (DV_EVENT_CLOSED, reason_number(reason)), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use openssl::ssl::{SslContext, SslMethod};
+
+    use super::*;
+    use crate::engine::endpoint::{Config, Connect, Endpoint};
+    use crate::net::server::ServerConfig;
+
+    const KEY: &[u8; 16] = b"known to the two";
+
+    fn context() -> SslContext {
+        let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+        context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+        context.set_psk_server_callback(|_, _, out| {
+            out[..KEY.len()].copy_from_slice(KEY);
+            Ok(KEY.len())
+        });
+        context.set_psk_client_callback(|_, _, identity, out| {
+            identity[..2].copy_from_slice(b"i\0");
+            out[..KEY.len()].copy_from_slice(KEY);
+            Ok(KEY.len())
+        });
+        context.build()
+    }
+
+    struct Panics;
+
+    impl Handler for Panics {
+        fn open(&self, _context: &mut Context<'_>, _session: Session) {
+            panic!("as if there were a mistake of ours");
+        }
+
+        fn message(&self, _context: &mut Context<'_>, _session: Session, _message: &[u8]) {}
+    }
+
+    /// No callback in C can panic: it must be ours.
+    #[test]
+    fn a_panic_on_a_worker_is_an_error_of_join() {
+        let made = Server::new(context(), ServerConfig::default(), Panics).unwrap();
+        let address = made.bind("127.0.0.1:0").unwrap();
+        let mut server = dv_server(made);
+        // SAFETY: the server is live.
+        assert_eq!(unsafe { dv_server_start(&mut server) }, 0);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut client = Endpoint::new(context(), Config::default()).unwrap();
+        let session = client.connect(0, &Connect::to(address)).unwrap();
+        let (mut datagram, mut closed) = ([0; 1500], None);
+        for now in (0..60).map(|second| second * 1_000_000) {
+            while let Some(transmit) = client.transmit(1) {
+                socket.send_to(transmit.bytes, address).unwrap();
+            }
+            if let Ok(len) = socket.recv(&mut datagram) {
+                client.receive(now, &datagram[..len], address, None);
+            }
+            client.advance(now);
+            while let Some(event) = client.event(&mut Vec::new()) {
+                assert_eq!(event.session(), session);
+                closed = matches!(event, crate::engine::endpoint::Event::Closed { .. }).then_some(event).or(closed);
+            }
+            if closed.is_some() {
+                break;
+            }
+        }
+        assert!(closed.is_some(), "the peer is not told");
+        // SAFETY: as above.
+        assert_eq!(unsafe { dv_server_join(&mut server) }, DV_ERR_PANIC);
     }
 }

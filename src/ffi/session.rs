@@ -12,10 +12,11 @@ use openssl_sys::X509;
 
 use super::DV_ERR_PANIC;
 use super::address::{address_of, address_of_ip};
-use super::endpoint::{array, dv_address, dv_endpoint, dv_resumption, dv_session, live, session_from};
-use super::error::{checked, invalid};
+use super::endpoint::{array, dv_address, dv_endpoint, dv_resumption, dv_session, session_from};
+use super::error::{Failure, checked, invalid};
+use super::running::live;
 use crate::engine::connection::State;
-use crate::engine::endpoint::{Error, Info};
+use crate::engine::endpoint::Info;
 use crate::guard::guard;
 
 /// The handshake goes on.
@@ -44,8 +45,7 @@ pub unsafe extern "C" fn dv_session_set_user(
     guard(DV_ERR_PANIC, || {
         checked("dv_session_set_user", || {
             // SAFETY: the caller's promise.
-            let endpoint = unsafe { live(endpoint) }?;
-            endpoint.0.set_user(session_from(session)?, user.expose_provenance() as u64)?;
+            unsafe { live(endpoint) }?.set_user(session_from(session)?, user.expose_provenance() as u64)?;
             Ok(0)
         })
     })
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn dv_session_set_user(
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 ///
-/// Returns the pointer; NULL when there is none or the session is over.
+/// Returns the pointer; NULL when there is none or the session is over, and in place of each DV_ERR_*.
 ///
 /// Ownership: the program's.
 ///
@@ -501,12 +501,14 @@ pub(super) unsafe fn ask<'a>(
     name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,
-    question: impl FnOnce(Info<'a>) -> Result<c_int, Error>,
+    question: impl FnOnce(Info<'a>) -> Result<c_int, Failure>,
 ) -> c_int {
     checked(name, || {
         // SAFETY: by contract.
-        let endpoint = unsafe { endpoint.as_ref() }.ok_or_else(|| invalid("endpoint is NULL"))?;
-        question(endpoint.0.info(session_from(session)?)?)
+        let running = unsafe { live(endpoint) }?;
+        // SAFETY: it stays taken out until the question has its answer.
+        let endpoint = unsafe { running.endpoint.as_ref() };
+        question(endpoint.info(session_from(session)?)?)
     })
 }
 

@@ -5,10 +5,10 @@ use std::ptr;
 use libc::{c_int, c_void, size_t};
 
 use super::DV_ERR_PANIC;
-use super::endpoint::{dv_endpoint, dv_session, live, session_from};
-use super::error::{checked, invalid};
+use super::endpoint::{dv_endpoint, dv_session, session_from};
+use super::error::{Failure, checked, invalid};
+use super::running::live;
 use super::session::ask;
-use crate::engine::endpoint::Error;
 use crate::guard::guard;
 
 /// Gives our connection ID, which the records of a session's peer carry.
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn dv_session_confirm_peer(endpoint: *mut dv_endpoint, ses
     guard(DV_ERR_PANIC, || {
         checked("dv_session_confirm_peer", || {
             // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.0.confirm_peer(session_from(session)?)?;
+            unsafe { live(endpoint) }?.confirm_peer(session_from(session)?)?;
             Ok(0)
         })
     })
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn dv_session_confirm_peer(endpoint: *mut dv_endpoint, ses
 ///
 /// # Safety
 /// `out` is NULL or has `size` bytes.
-unsafe fn give_bytes(bytes: &[u8], out: *mut c_void, size: size_t) -> Result<c_int, Error> {
+unsafe fn give_bytes(bytes: &[u8], out: *mut c_void, size: size_t) -> Result<c_int, Failure> {
     if out.is_null() && size > 0 {
         return Err(invalid("out is NULL"));
     }

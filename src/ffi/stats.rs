@@ -5,8 +5,8 @@ use libc::{c_int, size_t};
 use super::DV_ERR_PANIC;
 use super::config::fill;
 use super::endpoint::dv_endpoint;
-use super::error::{checked, invalid};
-use crate::engine::endpoint::Error;
+use super::error::{Failure, checked, invalid};
+use super::running::live;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
 use crate::net::server::{ServerStats, SocketStats};
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
         checked("dv_endpoint_stats", || {
             // SAFETY: the caller's promise.
             unsafe {
-                let endpoint = &endpoint.as_ref().ok_or_else(|| invalid("endpoint is NULL"))?.0;
+                let endpoint = live(endpoint)?;
                 let counted = dv_stats {
                     sessions: endpoint.sessions().count() as u64,
                     handshakes: endpoint.handshakes() as u64,
@@ -143,7 +143,7 @@ impl dv_stats {
     ///
     /// # Safety
     /// `stats` is NULL or as long as its `size` says.
-    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Error> {
+    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Failure> {
         // SAFETY: by contract.
         unsafe {
             if stats.is_null() || (*stats).size < size_of::<size_t>() {

@@ -6,6 +6,9 @@ use crate::engine::endpoint::{Endpoint, Error, Info, Session};
 
 /// What a program does with what happens on its server. Each worker calls it from its own thread, so it is called for
 /// several sessions at once, but for one session never twice at the same time.
+///
+/// A panic ends the server, and comes out of [`Server::join`](super::server::Server::join). All peers are sent a close_notify.
+/// The worker on whose thread it was does not call the handler again, not even to close its other sessions.
 pub trait Handler: Send + Sync + 'static {
     /// A client has finished its handshake.
     fn open(&self, context: &mut Context<'_>, session: Session) {

@@ -9,6 +9,7 @@ use openssl::ssl::SslContext;
 use super::export::Order;
 use super::sys::udp::Bell;
 use crate::engine::endpoint::{CookieSecret, Error, Session};
+use crate::guard::lock;
 use crate::wire::datagrams::Datagrams;
 
 /// Letters to one worker. Only those who write hold its lock against the worker, and only as long as a message is copied.
@@ -112,7 +113,10 @@ impl Mailbox {
     pub fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
-        state.letters = Letters::default();
+        let unread = std::mem::take(&mut state.letters);
+        // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+        drop(state);
+        drop(unread);
     }
 
     /// How many sessions are open.
@@ -149,11 +153,13 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
         if state.shut {
+            // As in `shut`.
+            drop(state);
             return;
         }
         state.letters.letters.push_back(letter);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +22,7 @@ use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats, counters};
+use crate::guard::lock;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
@@ -50,7 +52,7 @@ counters! {
 }
 
 /// Workers that the number of a session has room for.
-const WORKERS_MAX: usize = 256;
+pub const WORKERS_MAX: usize = 256;
 
 /// How a server is to behave.
 #[derive(Clone, Debug)]
@@ -293,22 +295,25 @@ impl Server {
         outcome
     }
 
-    /// Starts the workers and waits until the server is over.
+    /// Starts the workers and waits until the server is over: [`Server::start`] and [`Server::join`].
     pub fn run(&self) -> Result<(), Error> {
         self.start()?;
         self.join()
     }
 
     /// Waits until the server is over, after [`Server::stop`] or [`Server::shutdown`]. Not from inside a handler.
+    ///
+    /// # Panics
+    /// With what a [`Handler`] has panicked with.
     pub fn join(&self) -> Result<(), Error> {
         self.refuse_in_a_child()?;
         self.refuse_in_a_handler()?;
-        let _others_wait = self.joining.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _others_wait = lock(&self.joining);
         let handles = self.lock().take_handles();
         // All sockets stay open until the last worker is done: the kernel's choice among them goes by their number.
         let outcomes: Vec<_> = handles.into_iter().map(JoinHandle::join).collect();
         for outcome in outcomes {
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         }
         Ok(())
     }
@@ -332,14 +337,18 @@ impl Server {
     /// what they have. The secret's file is read again. The context must be another one than that in use.
     pub fn reload(&self, context: SslContext) -> Result<(), Error> {
         self.refuse_in_a_child()?;
-        let mut current = self.context.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // With no lock held: libssl calls what the program has set on the context, which may ask for a reload as well.
+        self.config.check_context(&context)?;
+        let mut current = lock(&self.context);
         if current.as_ptr() == context.as_ptr() {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
-        self.config.check_context(&context)?;
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
         self.shared.ask_all(|| Letter::Reload(context.clone(), secret.clone()));
-        *current = context;
+        let before = std::mem::replace(&mut *current, context);
+        // In this order: what hangs on a context is freed with it, by the program's own functions.
+        drop(current);
+        drop(before);
         Ok(())
     }
 
@@ -374,7 +383,7 @@ impl Server {
     }
 
     pub(super) fn pending_export(&self) -> MutexGuard<'_, Option<Arc<Verdict>>> {
-        self.export.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.export)
     }
 
     pub(super) fn export_timeout(&self) -> Duration {
@@ -383,10 +392,15 @@ impl Server {
 
     /// Where the workers are waited for.
     pub(super) fn refuse_in_a_handler(&self) -> Result<(), Error> {
-        match self.lock().threads().iter().any(|thread| thread.id == thread::current().id()) {
+        match self.is_handler_here() {
             true => Err(Error::Invalid("a handler cannot wait for its own worker".into())),
             false => Ok(()),
         }
+    }
+
+    /// Whether this is the thread of a worker: the handler has been called, or what the program has set on the context.
+    pub(crate) fn is_handler_here(&self) -> bool {
+        self.lock().threads().iter().any(|thread| thread.id == thread::current().id())
     }
 
     /// The workers are threads of the process that started them.
@@ -399,7 +413,7 @@ impl Server {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 }
 
@@ -524,25 +538,21 @@ struct OneForAll {
 
 impl OneForAll {
     fn watch(self, worker: Worker, around: fn(&mut dyn FnMut())) -> Result<Vec<Port>, Error> {
-        let mut worker = Some(worker);
-        let mut outcome = Err(Error::Io("the worker has panicked".into()));
+        let (mut worker, mut outcome) = (Some(worker), Ok(Ok(Vec::new())));
         around(&mut || {
             if let Some(worker) = worker.take() {
-                outcome = worker.run();
+                outcome = catch_unwind(AssertUnwindSafe(|| worker.run()));
             }
         });
-        if outcome.is_err() {
+        if !matches!(outcome, Ok(Ok(_))) {
             self.shared.stop();
         }
-        outcome
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 
 impl Drop for OneForAll {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.shared.stop();
-        }
         self.shared.mailbox(self.worker).shut();
     }
 }

@@ -166,7 +166,7 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
         {
             handshakes.push(fd);
         }
-        let seed = u32::from_ne_bytes(crate::tls::random(4).try_into().expect("four bytes"));
+        let seed = u32::from_ne_bytes(crate::tls::random());
         let wish = Steering { workers: options.workers as u32, seed, owners: options.owners };
         if handshakes.len() == wanted && udp::attach_group_program(data[0].as_fd(), &wish.program()).is_ok() {
             steering = Some(wish);

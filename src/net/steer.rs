@@ -10,10 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use libc::sock_filter;
 
-use crate::wire::record::content_type::TLS12_CID;
-
-/// The first byte of a record that belongs to a handshake (RFC 5246 A.1).
-pub const HANDSHAKE: u8 = 22;
+use crate::wire::handshake::{self, message_type::CLIENT_HELLO};
+use crate::wire::record::{self, content_type::HANDSHAKE, content_type::TLS12_CID};
 
 /// Classes of datagrams. Their sockets stand in the group in this order: those of all workers for messages, then those for
 /// handshakes, then those for hellos without a cookie.
@@ -53,7 +51,14 @@ pub struct Steering {
 impl Steering {
     /// The program for the kernel.
     pub fn program(self) -> Vec<sock_filter> {
-        program(self.workers, self.seed, self.owners)
+        let mut program = Program::default();
+        if let Some(owners) = self.owners {
+            program.end_at_owner(owners);
+        }
+        program.load_peer();
+        program.choose_worker(self.workers, self.seed);
+        program.end_at_class(self.workers);
+        program.0
     }
 
     /// The worker that it chooses for a peer.
@@ -73,92 +78,11 @@ impl Steering {
     }
 }
 
-fn program(workers: u32, seed: u32, owners: Option<Owners>) -> Vec<sock_filter> {
-    let mut program = Program::default();
-    if let Some(Owners { at, .. }) = owners {
-        let at = CID + at as u32;
-        program.put(LOAD_LEN, 0);
-        let too_short = program.jump_unless(JUMP_IF_ABOVE, at);
-        program.put(LOAD_BYTE, PAYLOAD);
-        let no_id = program.jump_unless(JUMP_IF_EQUAL, TLS12_CID.into());
-        program.put(LOAD_BYTE, PAYLOAD + at);
-        program.put(MODULO, workers);
-        program.put(RETURN_A, 0);
-        program.land(too_short);
-        program.land(no_id);
-    }
-    program.put(LOAD_BYTE, NETWORK);
-    program.put(SHIFT_RIGHT, 4);
-    let is_v6 = program.jump_if_equal(6);
-    program.put(LOAD_WORD, NETWORK + 12);
-    program.put(KEEP, ADDRESS);
-    // The length of an IPv4 header with its options; the port stands right behind it.
-    program.put(LOAD_IHL_TO_X, NETWORK);
-    program.put(LOAD_HALF_AT_X, NETWORK);
-    let to_mix = program.jump();
-
-    program.land(is_v6);
-    program.put(LOAD_WORD, NETWORK + 8);
-    for word in [12, 16, 20] {
-        program.put(MULTIPLY, ODD[0]);
-        program.put(TO_X, 0);
-        program.put(LOAD_WORD, NETWORK + word);
-        program.put(XOR_X, 0);
-    }
-    program.put(KEEP, ADDRESS);
-    program.put(LOAD_HALF, NETWORK + 40);
-
-    program.land(to_mix);
-    program.put(XOR, seed);
-    program.put(MULTIPLY, ODD[1]);
-    program.put(RECALL_TO_X, ADDRESS);
-    program.put(XOR_X, 0);
-    for odd in [ODD[2], ODD[0]] {
-        program.put(TO_X, 0);
-        program.put(SHIFT_RIGHT, 15);
-        program.put(XOR_X, 0);
-        program.put(MULTIPLY, odd);
-    }
-    program.put(SHIFT_RIGHT, 8);
-    program.put(MODULO, workers);
-    program.put(KEEP, WORKER);
-
-    program.put(LOAD_BYTE, PAYLOAD);
-    let is_handshake = program.jump_if_equal(HANDSHAKE.into());
-    program.put(RECALL, WORKER);
-    program.put(RETURN_A, 0);
-    program.land(is_handshake);
-    // A ClientHello of epoch 0 that says how long its cookie is: nothing is read beyond the datagram's end.
-    let mut no_hello = Vec::new();
-    program.put(LOAD_LEN, 0);
-    no_hello.push(program.jump_unless(JUMP_IF_ABOVE, SESSION_ID_LEN));
-    program.put(LOAD_HALF, PAYLOAD + EPOCH);
-    no_hello.push(program.jump_unless(JUMP_IF_EQUAL, 0));
-    program.put(LOAD_BYTE, PAYLOAD + MESSAGE_TYPE);
-    no_hello.push(program.jump_unless(JUMP_IF_EQUAL, CLIENT_HELLO));
-    program.put(LOAD_BYTE, PAYLOAD + SESSION_ID_LEN);
-    program.put(ADD, SESSION_ID_LEN + 1);
-    program.put(TO_X, 0);
-    program.put(LOAD_LEN, 0);
-    no_hello.push(program.jump_unless(JUMP_IF_ABOVE_X, 0));
-    program.put(LOAD_BYTE_AT_X, PAYLOAD);
-    no_hello.push(program.jump_unless(JUMP_IF_EQUAL, 0));
-    program.put(RECALL, WORKER);
-    program.put(ADD, 2 * workers);
-    program.put(RETURN_A, 0);
-    no_hello.into_iter().for_each(|jump| program.land(jump));
-    program.put(RECALL, WORKER);
-    program.put(ADD, workers);
-    program.put(RETURN_A, 0);
-    program.0
-}
-
-/// Where things stand in a datagram that begins with a ClientHello (RFC 6347 4.1 and 4.2): behind the header of the record
-/// with 13 bytes, that of the message with 12, version and random.
+/// Where things stand in a datagram that begins with a ClientHello (RFC 6347 4.1 and 4.2): behind the headers of record and
+/// message, version and random.
 const EPOCH: u32 = 3;
-const MESSAGE_TYPE: u32 = 13;
-const SESSION_ID_LEN: u32 = 13 + 12 + 2 + 32;
-const CLIENT_HELLO: u32 = 1;
+const MESSAGE_TYPE: u32 = record::HEADER_LEN as u32;
+const SESSION_ID_LEN: u32 = MESSAGE_TYPE + handshake::HEADER_LEN as u32 + 2 + 32;
 
 /// Where the connection ID stands in a record that has one (RFC 9146 4).
 const CID: u32 = 11;
@@ -208,6 +132,95 @@ enum Jump {
 }
 
 impl Program {
+    /// What begins with a connection ID of ours goes to the worker that it names.
+    fn end_at_owner(&mut self, Owners { at, workers }: Owners) {
+        let at = CID + at as u32;
+        self.put(LOAD_LEN, 0);
+        let too_short = self.jump_unless(JUMP_IF_ABOVE, at);
+        self.put(LOAD_BYTE, PAYLOAD);
+        let no_id = self.jump_unless(JUMP_IF_EQUAL, TLS12_CID.into());
+        self.put(LOAD_BYTE, PAYLOAD + at);
+        self.put(MODULO, workers as u32);
+        self.put(RETURN_A, 0);
+        self.land(too_short);
+        self.land(no_id);
+    }
+
+    /// Keeps the peer's address, an IPv6 one mixed down to a word, and loads its port.
+    fn load_peer(&mut self) {
+        self.put(LOAD_BYTE, NETWORK);
+        self.put(SHIFT_RIGHT, 4);
+        let is_v6 = self.jump_if_equal(6);
+        self.put(LOAD_WORD, NETWORK + 12);
+        self.put(KEEP, ADDRESS);
+        // The length of an IPv4 header with its options; the port stands right behind it.
+        self.put(LOAD_IHL_TO_X, NETWORK);
+        self.put(LOAD_HALF_AT_X, NETWORK);
+        let loaded = self.jump();
+
+        self.land(is_v6);
+        self.put(LOAD_WORD, NETWORK + 8);
+        for word in [12, 16, 20] {
+            self.put(MULTIPLY, ODD[0]);
+            self.put(TO_X, 0);
+            self.put(LOAD_WORD, NETWORK + word);
+            self.put(XOR_X, 0);
+        }
+        self.put(KEEP, ADDRESS);
+        self.put(LOAD_HALF, NETWORK + 40);
+        self.land(loaded);
+    }
+
+    /// Keeps the number of the worker that follows from address and port, as [`Steering::worker_of`] computes it.
+    fn choose_worker(&mut self, workers: u32, seed: u32) {
+        self.put(XOR, seed);
+        self.put(MULTIPLY, ODD[1]);
+        self.put(RECALL_TO_X, ADDRESS);
+        self.put(XOR_X, 0);
+        for odd in [ODD[2], ODD[0]] {
+            self.put(TO_X, 0);
+            self.put(SHIFT_RIGHT, 15);
+            self.put(XOR_X, 0);
+            self.put(MULTIPLY, odd);
+        }
+        self.put(SHIFT_RIGHT, 8);
+        self.put(MODULO, workers);
+        self.put(KEEP, WORKER);
+    }
+
+    /// The worker's socket for messages, for handshakes, or for hellos without a cookie.
+    fn end_at_class(&mut self, workers: u32) {
+        self.put(LOAD_BYTE, PAYLOAD);
+        let is_handshake = self.jump_if_equal(HANDSHAKE.into());
+        self.put(RECALL, WORKER);
+        self.put(RETURN_A, 0);
+
+        self.land(is_handshake);
+        // A ClientHello of epoch 0 that says how long its cookie is: nothing is read beyond the datagram's end.
+        let mut no_hello = Vec::new();
+        self.put(LOAD_LEN, 0);
+        no_hello.push(self.jump_unless(JUMP_IF_ABOVE, SESSION_ID_LEN));
+        self.put(LOAD_HALF, PAYLOAD + EPOCH);
+        no_hello.push(self.jump_unless(JUMP_IF_EQUAL, 0));
+        self.put(LOAD_BYTE, PAYLOAD + MESSAGE_TYPE);
+        no_hello.push(self.jump_unless(JUMP_IF_EQUAL, CLIENT_HELLO.into()));
+        self.put(LOAD_BYTE, PAYLOAD + SESSION_ID_LEN);
+        self.put(ADD, SESSION_ID_LEN + 1);
+        self.put(TO_X, 0);
+        self.put(LOAD_LEN, 0);
+        no_hello.push(self.jump_unless(JUMP_IF_ABOVE_X, 0));
+        self.put(LOAD_BYTE_AT_X, PAYLOAD);
+        no_hello.push(self.jump_unless(JUMP_IF_EQUAL, 0));
+        self.put(RECALL, WORKER);
+        self.put(ADD, 2 * workers);
+        self.put(RETURN_A, 0);
+
+        no_hello.into_iter().for_each(|jump| self.land(jump));
+        self.put(RECALL, WORKER);
+        self.put(ADD, workers);
+        self.put(RETURN_A, 0);
+    }
+
     fn put(&mut self, code: u32, k: u32) {
         self.0.push(sock_filter { code: code as u16, jt: 0, jf: 0, k });
     }
@@ -229,11 +242,12 @@ impl Program {
 
     /// Lets `jump` end before the next instruction.
     fn land(&mut self, jump: Jump) {
-        let here = self.0.len();
+        let (Jump::Always(from) | Jump::If(from) | Jump::Unless(from)) = jump;
+        let over = u8::try_from(self.0.len() - from - 1).expect("the program is short");
         match jump {
-            Jump::Always(from) => self.0[from].k = (here - from - 1) as u32,
-            Jump::If(from) => self.0[from].jt = (here - from - 1) as u8,
-            Jump::Unless(from) => self.0[from].jf = (here - from - 1) as u8,
+            Jump::Always(_) => self.0[from].k = over.into(),
+            Jump::If(_) => self.0[from].jt = over,
+            Jump::Unless(_) => self.0[from].jf = over,
         }
     }
 }

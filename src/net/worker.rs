@@ -5,6 +5,7 @@ mod handover;
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use super::export::Order;
@@ -13,13 +14,13 @@ use super::mailbox::{Letter, Letters, Mailbox};
 use super::server::{Shared, SocketCounters};
 use super::share::Share;
 use super::socket::Port;
-use super::steer::HANDSHAKE;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
 use super::sys::udp::Waiting;
-use crate::engine::endpoint::{Endpoint, Error, Event};
+use crate::engine::endpoint::{Endpoint, Error, Event, Session};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
+use crate::wire::record::content_type::HANDSHAKE;
 
 /// Batches that are read from a socket before the next one has its turn.
 const READS: usize = 4;
@@ -101,15 +102,31 @@ impl Worker {
         self.ports.push(port);
     }
 
-    /// Serves until the server is stopped. Gives back the sockets, which the other workers' may still need beside them.
+    /// Serves until the server is stopped, and says goodbye, whatever the end was. Gives back the sockets, which the other
+    /// workers' may still need beside them.
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
         let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
         let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let served = self.serve(&mut waiting);
+            let said = self.say_goodbye(&mut waiting);
+            served.and(said)
+        }));
+        if outcome.is_err() {
+            // A handler that has panicked is not called again.
+            self.handler = Arc::new(|_: &mut Context<'_>, _: Session, _: &[u8]| {});
+            let _ = catch_unwind(AssertUnwindSafe(|| self.say_goodbye(&mut waiting)));
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(self.ports)
+    }
+
+    fn serve(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         waiting.want(BELL, true, false);
         // Of sessions that were imported.
         self.tell();
         while !self.is_over() {
-            self.wait(&mut waiting)?;
+            self.wait(waiting)?;
             let now = precise_now();
             if waiting.readable(BELL) {
                 self.mailbox().bell().hear();
@@ -119,7 +136,7 @@ impl Worker {
                 self.read_letters(now);
             }
             if let Some(order) = self.wanted.take()
-                && self.hand_over(order, &mut waiting)?
+                && self.hand_over(order, waiting)?
             {
                 break;
             }
@@ -147,8 +164,7 @@ impl Worker {
                 log::flush();
             }
         }
-        self.say_goodbye(&mut waiting)?;
-        Ok(self.ports)
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -359,7 +375,8 @@ impl Worker {
         waiting.want(BELL, false, false);
         self.endpoint.stop_accepting();
         let sessions: Vec<_> = self.endpoint.sessions().collect();
-        for some in sessions.chunks(GOODBYES_AT_ONCE) {
+        // At last nobody: what waits since before this, when a goodbye was cut short.
+        for some in sessions.chunks(GOODBYES_AT_ONCE).chain(iter::once(&[][..])) {
             some.iter().for_each(|session| drop(self.endpoint.close(*session)));
             self.tell();
             self.transmit();

@@ -64,12 +64,6 @@ impl Agreed {
     }
 }
 
-/// What OpenSSL calls the outcome of a check with this number.
-pub fn verify_result(number: i32) -> X509VerifyResult {
-    // SAFETY: any number is fine, it is only made into words.
-    unsafe { X509VerifyResult::from_raw(number) }
-}
-
 /// OpenSSL's name of the cipher suite with this number.
 pub fn cipher_name(ssl: &SslRef, number: [u8; 2]) -> Option<&'static str> {
     unsafe extern "C" {

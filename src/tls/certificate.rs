@@ -16,6 +16,7 @@ use openssl::x509::{X509, X509Crl};
 
 use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
+use crate::wipe;
 
 /// Files of certificates and keys are small; what is larger is something else.
 const FILE_AT_MOST: u64 = 16 << 20;
@@ -57,8 +58,7 @@ impl Contents {
 
 impl Drop for Contents {
     fn drop(&mut self) {
-        // SAFETY: the vector owns `capacity` bytes at that address.
-        unsafe { sys::OPENSSL_cleanse(self.0.as_mut_ptr().cast(), self.0.capacity()) }
+        wipe::bytes(&mut self.0);
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::CString;
-use std::sync::Mutex;
 use std::{iter, ptr, slice};
 
 use foreign_types::ForeignTypeRef;
@@ -13,10 +12,10 @@ use openssl::stack::StackRef;
 use openssl_sys::*;
 
 use super::cause::{Cause, with_clean_queue};
-use super::ex_data::Slot;
+use super::ex_data::{CONTEXTS, Slot};
 use super::master_secret;
 use super::sys::SSL_get_ciphers;
-use crate::guard::guard;
+use crate::guard::{guard, lock};
 
 /// The extensions' numbers.
 const CONNECTION_ID: c_uint = 54;
@@ -63,15 +62,12 @@ static NEGOTIATION: Slot<SSL, Negotiation> = Slot::new();
 /// Which contexts know the extensions: they can be added only once.
 static PREPARED: Slot<SSL_CTX, ()> = Slot::new();
 
-/// Held while a context is prepared: two threads may make endpoints with one context at once.
-static PREPARING: Mutex<()> = Mutex::new(());
-
 /// Lets sessions that are made with `context` from now on use the extensions, if they [`offer`] something.
 pub fn prepare(context: &SslContextRef) -> Result<(), Cause> {
     let context = context.as_ptr();
-    let _alone = PREPARING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = lock(&CONTEXTS);
     with_clean_queue(|| {
-        // SAFETY: the context is live, and no other thread is here; the callbacks take what libssl gives them.
+        // SAFETY: the context is live, and of the threads that make endpoints with it no other is here; the callbacks take what libssl gives them.
         unsafe {
             if PREPARED.get(context).is_some() {
                 return Ok(());

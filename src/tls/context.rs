@@ -26,6 +26,11 @@ const GROUPS: &CStr = c"X25519:P-256:P-384";
 /// Certificates between the peer's own and the trusted one, at most.
 const CHAIN_DEPTH: c_int = 10;
 
+/// OpenSSL's default for the number of sessions that a context keeps for clients without tickets, and ours. Each is a kilobyte
+/// or more, and stays when its connection is gone.
+const SESSION_CACHE_DEFAULT: i64 = 1024 * 20;
+const SESSION_CACHE: i64 = 256;
+
 /// All SSL_VERIFY_* there are.
 const VERIFY_MODES: c_int = 0x0f;
 
@@ -42,6 +47,16 @@ pub fn is_for_dtls(ctx: &SslContextRef) -> bool {
 pub fn of(builder: &mut SslContextBuilder) -> &SslContextRef {
     // SAFETY: the builder has it, and for as long as it is borrowed nobody else does.
     unsafe { SslContextRef::from_ptr(builder.as_ptr()) }
+}
+
+/// Keeps fewer sessions than OpenSSL's default, where the program has not set another number.
+pub fn bound_session_cache(ctx: &SslContextRef) {
+    // SAFETY: the context is alive.
+    unsafe {
+        if openssl_sys::SSL_CTX_sess_get_cache_size(ctx.as_ptr()) == SESSION_CACHE_DEFAULT {
+            openssl_sys::SSL_CTX_sess_set_cache_size(ctx.as_ptr(), SESSION_CACHE);
+        }
+    }
 }
 
 /// Sets the cipher list, the groups and DTLS 1.2 as the only version. On an error the context is as it was.

@@ -1,12 +1,16 @@
 //! Rust values that hang on an SSL or an SSL_CTX and are freed with it.
 
 use std::marker::PhantomData;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use libc::{c_int, c_long, c_void};
 use openssl_sys::*;
 
 use crate::guard::guard;
+
+/// Held by who looks at a context, or hangs something there, while other threads may do the same: libcrypto may move all that
+/// hangs there when something is hung there for the first time. Not held while a callback of the program's may run.
+pub static CONTEXTS: Mutex<()> = Mutex::new(());
 
 /// What values can hang on.
 pub trait Holder {
@@ -69,7 +73,8 @@ impl<H: Holder, T: 'static> Slot<H, T> {
     /// What hangs there.
     ///
     /// # Safety
-    /// `holder` is live for as long as the reference is used, and one thread uses it at a time.
+    /// `holder` is live for as long as the reference is used, and nobody calls [`Slot::set`] with it meanwhile. Where several
+    /// threads use it, as they do a context, `T` can be shared between them.
     pub unsafe fn get<'a>(&self, holder: *const H) -> Option<&'a T> {
         // SAFETY: the caller vouches for the holder; what hangs there was put by `set` as a Box<T>.
         unsafe { H::get(holder, self.index()).cast::<T>().as_ref() }
@@ -78,7 +83,8 @@ impl<H: Holder, T: 'static> Slot<H, T> {
     /// Hangs `value` there, in the place of what hung there; says whether that worked.
     ///
     /// # Safety
-    /// `holder` is live, one thread uses it at a time, and nothing that `get` gave is still in use.
+    /// `holder` is live, no other thread is in `get` or `set` with it (of a context that is shared: see [`CONTEXTS`]), and
+    /// nothing that `get` gave is still in use.
     pub unsafe fn set(&self, holder: *mut H, value: T) -> bool {
         // SAFETY: the caller vouches for the holder; a box that hangs there came from an earlier call.
         unsafe {

@@ -13,7 +13,6 @@ pub mod fork;
 pub mod huge_pages;
 pub mod master_secret;
 pub mod names;
-pub mod outgoing;
 pub mod peer;
 pub mod resumption;
 pub mod scratch;
@@ -22,9 +21,14 @@ pub mod session;
 pub mod sys;
 pub mod version;
 
-/// `len` random bytes, from OpenSSL's generator.
-pub fn random(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    openssl::rand::rand_bytes(&mut bytes).expect("OpenSSL has no random bytes");
+/// Random bytes, from OpenSSL's generator.
+pub fn random<const LEN: usize>() -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    randomize(&mut bytes);
     bytes
+}
+
+/// Fills `bytes` with random ones. Where there are none nothing can be done that is safe.
+pub fn randomize(bytes: &mut [u8]) {
+    openssl::rand::rand_bytes(bytes).expect("OpenSSL has no random bytes");
 }

@@ -105,6 +105,12 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     Ok(())
 }
 
+/// What OpenSSL calls the outcome of a check with this number.
+pub fn verify_result(number: c_int) -> X509VerifyResult {
+    // SAFETY: any number is fine, it is only made into words.
+    unsafe { X509VerifyResult::from_raw(number) }
+}
+
 /// The identity that the client gave with a pre-shared key.
 pub fn psk_identity(ssl: &SslRef) -> Option<&[u8]> {
     // SAFETY: the SSL is alive and so is the text, which belongs to its session; NULL means that there is none.
@@ -122,7 +128,5 @@ pub unsafe fn chain_error(store: *mut X509_STORE_CTX) -> String {
     // SAFETY: the caller's promise; both only read.
     let (error, depth): (c_int, c_int) =
         unsafe { (openssl_sys::X509_STORE_CTX_get_error(store), openssl_sys::X509_STORE_CTX_get_error_depth(store)) };
-    // SAFETY: any number is fine, it is only made into words.
-    let result = unsafe { X509VerifyResult::from_raw(error) };
-    format!("the peer's chain is not good at depth {depth}: {result} ({error})")
+    format!("the peer's chain is not good at depth {depth}: {} ({error})", verify_result(error))
 }

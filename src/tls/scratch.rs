@@ -4,7 +4,7 @@
 //! nothing behind. Between two hellos it belongs to a context of its own: one that hung on the program's would keep it alive
 //! for ever.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use foreign_types::ForeignTypeRef;
 use openssl::error::ErrorStack;
@@ -12,7 +12,7 @@ use openssl::ssl::{SslContext, SslContextRef, SslMethod};
 use openssl_sys::*;
 
 use super::bio::{Inbound, Outbound};
-use super::session::{Parameters, Session};
+use super::session::{NOBODY, Parameters, Session};
 use super::sys::SSL_CTX_get_ssl_method;
 
 /// What the program's callbacks have made of a hello.
@@ -26,15 +26,6 @@ pub enum Word {
     Nothing,
 }
 
-const PARAMETERS: Parameters = Parameters {
-    payload: 1200,
-    max_certificate_chain: 0,
-    first_timeout: 0,
-    longest_timeout: 0,
-    release_buffers: false,
-    sole_writer: true,
-};
-
 /// The SSL.
 pub struct Scratch {
     session: Session,
@@ -47,8 +38,7 @@ impl Scratch {
         // SAFETY: the context is live; methods are static.
         let method = unsafe { SslMethod::from_ptr(SSL_CTX_get_ssl_method(context.as_ptr())) };
         let own = SslContext::builder(method)?.build();
-        let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        Ok(Scratch { session: Session::accept(&own, nobody, &PARAMETERS)?, own })
+        Ok(Scratch { session: Session::accept(&own, NOBODY, &Parameters::FOR_HELLOS)?, own })
     }
 
     /// Whether it can ask the callbacks of `context`.
@@ -64,7 +54,7 @@ impl Scratch {
             return (Word::Nothing, None);
         }
         *self.session.inbound() = Inbound::new(peer);
-        *self.session.outbound() = Outbound::new(PARAMETERS.payload, peer);
+        *self.session.outbound() = Outbound::new(Parameters::FOR_HELLOS.payload, peer);
         if self.session.ask(hello_record) {
             return (Word::Proven, None);
         }

@@ -12,6 +12,7 @@ use openssl::ssl::SslContextRef;
 use super::cause::{Cause, with_clean_queue};
 use super::certificate::Contents;
 use super::sys;
+use crate::wipe;
 
 /// Fewer bytes can be guessed.
 const LEAST: usize = 16;
@@ -48,13 +49,10 @@ impl FleetSecret {
             let mut keys = [0; TICKET_KEYS];
             // One iteration: the file is no password that somebody could try out.
             pbkdf2_hmac(self.0.bytes(), b"dv_dtls tickets", 1, MessageDigest::sha256(), &mut keys)?;
-            // SAFETY: the context is alive; libssl copies the keys.
-            let set = unsafe {
-                let set = sys::SSL_CTRL_SET_TLSEXT_TICKET_KEYS;
-                let set = openssl_sys::SSL_CTX_ctrl(context.as_ptr(), set, keys.len() as _, keys.as_mut_ptr().cast());
-                sys::OPENSSL_cleanse(keys.as_mut_ptr().cast(), keys.len());
-                set
-            };
+            let (command, len, at) = (sys::SSL_CTRL_SET_TLSEXT_TICKET_KEYS, TICKET_KEYS as _, keys.as_mut_ptr().cast());
+            // SAFETY: the context is alive, and there are so many bytes; libssl copies them.
+            let set = unsafe { openssl_sys::SSL_CTX_ctrl(context.as_ptr(), command, len, at) };
+            wipe::bytes(&mut keys);
             if set == 1 { Ok(()) } else { Err(Cause::openssl()) }
         })
     }

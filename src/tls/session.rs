@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
@@ -45,6 +45,21 @@ pub struct Parameters {
     /// Nobody else writes on the SSL: its write buffer need hold no more than a datagram.
     pub sole_writer: bool,
 }
+
+impl Parameters {
+    /// For an SSL that is shown hellos, to ask the cookie callbacks of its context, and never gets beyond them.
+    pub const FOR_HELLOS: Parameters = Parameters {
+        payload: 1200,
+        max_certificate_chain: 0,
+        first_timeout: 0,
+        longest_timeout: 0,
+        release_buffers: false,
+        sole_writer: true,
+    };
+}
+
+/// Whom an SSL has for its peer that speaks to nobody.
+pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// How far a handshake is.
 #[derive(Clone, Debug)]
@@ -202,7 +217,8 @@ impl Session {
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
             // A message is a record, and libssl gives the connection up at a longer one than this: the program's own, which
             // need not fit a datagram, may have 16 KB, whatever the context wants.
-            let longest = if with.sole_writer { with.payload.clamp(FRAGMENT_MIN, PLAINTEXT_MAX) } else { PLAINTEXT_MAX };
+            let longest =
+                if with.sole_writer { with.payload.clamp(FRAGMENT_MIN, PLAINTEXT_MAX) } else { PLAINTEXT_MAX };
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, longest as c_long, ptr::null_mut());
             if with.release_buffers {
                 // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
@@ -384,13 +400,15 @@ impl Session {
         let ssl = self.ssl.as_ptr();
         // Emptied in any case: the program would take what is left there for the cause of its own failures.
         let why = cause::errors();
-        // SAFETY: the SSL is live and the text static; see `awaits_finished`.
+        // SAFETY: the SSL is live.
         unsafe {
-            if CStr::from_ptr(SSL_state_string(ssl)) == c"SSLERR" {
-                return Opened::Failed(why);
-            }
             if SSL_want(ssl) != SSL_NOTHING {
                 return Opened::Nothing;
+            }
+            // A fatal error has taken libssl back into the handshake, in which it waits for nothing any more. Its function for
+            // the state gives the last one before the error.
+            if SSL_is_init_finished(ssl) == 0 {
+                return Opened::Failed(why);
             }
             if SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0 {
                 return Opened::CloseNotify;

@@ -113,7 +113,6 @@ unsafe extern "C" {
         user: *mut c_void,
     ) -> *mut stack_st_X509_INFO;
     pub fn PEM_def_callback(buf: *mut c_char, size: c_int, writing: c_int, user: *mut c_void) -> c_int;
-    pub fn OPENSSL_cleanse(at: *mut c_void, len: size_t);
     pub fn BIO_ADDR_new() -> *mut BIO_ADDR;
     pub fn BIO_ADDR_free(addr: *mut BIO_ADDR);
     pub fn BIO_ADDR_rawmake(

@@ -88,6 +88,7 @@ ciphers(SSL_CTX *ctx)
     CHECK(dv_openssl_ctx_set_ciphers(NULL, good) == DV_ERROR && said("dv_openssl_ctx_set_ciphers", "ctx is NULL"));
     CHECK(dv_openssl_ctx_set_ciphers(ctx, NULL) == DV_ERROR && said("dv_openssl_ctx_set_ciphers", "ciphers is NULL"));
     CHECK(dv_openssl_ctx_set_ciphers(ctx, unknown) == DV_ERROR && said(unknown, "no cipher match"));
+    CHECK(strstr(dv_last_error(), unknown) != NULL && strstr(dv_last_error(), "no cipher match") != NULL);
     CHECK(dv_openssl_ctx_set_ciphers(ctx, empty) == DV_ERROR && said("\"\"", "no cipher match"));
     CHECK(dv_openssl_ctx_set_ciphers(ctx, broken) == DV_ERROR && said(broken, "invalid command"));
     CHECK(dv_openssl_ctx_set_ciphers(ctx, unknowns) == DV_ERROR && said(unknown, "no cipher match"));
@@ -129,6 +130,7 @@ certificate(SSL_CTX *ctx)
     for (i = 0; i < sizeof(bad_keys) / sizeof(bad_keys[0]); i++) {
         CHECK(dv_ssl_certificate(ctx, cert, in_folder(other, bad_keys[i].name)) == -1);
         CHECK(said(bad_keys[i].name, bad_keys[i].why));
+        CHECK(strstr(dv_last_error(), bad_keys[i].why) != NULL);
     }
     CHECK(SSL_CTX_get0_certificate(ctx) == NULL && SSL_CTX_get0_privatekey(ctx) == NULL);
 

@@ -347,6 +347,27 @@ child_refuses(struct side *server)
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+/* A clock that comes to its end: with a session, and before a handshake. */
+static void
+time_ends(struct side *client, struct side *server)
+{
+    uint64_t before = now_us;
+
+    now_us = UINT64_MAX - 200000;
+    CHECK(connect_to(client, server, "localhost", NULL) != 0);
+    settle(client, server);
+    CHECK(dv_endpoint_send(client->endpoint, client->session, "at the end", 10) == 0);
+    settle(client, server);
+    CHECK(server->last_len == 10 && memcmp(server->last, "at the end", 10) == 0);
+    CHECK(dv_endpoint_deadline(server->endpoint) > now_us);
+    CHECK(dv_endpoint_advance(server->endpoint, UINT64_MAX) == 0);
+    CHECK(dv_endpoint_deadline(server->endpoint) == UINT64_MAX);
+    CHECK(dv_endpoint_close(client->endpoint, client->session) == 0);
+    CHECK(dv_endpoint_receive(server->endpoint, UINT64_MAX, NULL, 0) == 0);
+    CHECK(connect_to(client, server, "localhost", NULL) != 0);
+    now_us = before;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -377,6 +398,7 @@ main(int argc, char **argv)
         settle(&client, &server);
         fails(&client, &server);
         time_passes(&client, &server);
+        time_ends(&client, &server);
         dv_endpoint_free(client.endpoint);
         dv_endpoint_free(server.endpoint);
         SSL_CTX_free(client_ctx);

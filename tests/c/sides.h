@@ -120,4 +120,56 @@ connect_to(struct side *client, const struct side *server, const char *name, con
     return session;
 }
 
+/* Every function of an endpoint and its sessions, where none may be called. */
+static inline void
+each_is_busy(const struct side *side)
+{
+    dv_endpoint *e = side->endpoint;
+    dv_session s = side->session, connected;
+    dv_stats stats = { .size = sizeof(stats) };
+    unsigned char key[DV_EXPORT_KEY_LEN] = "";
+    dv_resumption *resumption;
+    X509 *certificate;
+    dv_datagram datagram;
+    dv_event event;
+    char text[64];
+    long result;
+
+    CHECK(dv_endpoint_receive(e, now_us, NULL, 0) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_event(e, &event) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_transmit(e, &datagram, 1, 1) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_advance(e, now_us) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_connect(e, now_us, &side->address.any, sizeof(dv_address), NULL, NULL, &connected) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_send(e, s, "x", 1) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_close(e, s) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_sessions(e, NULL, 0) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_stats(e, &stats) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_export(e, 1, key, sizeof(key), NULL) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_export_commit(e) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_export_cancel(e) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_import(e, now_us, 0, key, sizeof(key), NULL) == DV_ERR_BUSY);
+    CHECK(dv_session_set_user(e, s, text) == DV_ERR_BUSY);
+    CHECK(dv_session_user(e, s) == NULL);
+    CHECK(dv_session_state(e, s) == DV_ERR_BUSY);
+    CHECK(dv_session_is_server(e, s) == DV_ERR_BUSY);
+    CHECK(dv_session_is_resumed(e, s) == DV_ERR_BUSY);
+    CHECK(dv_session_is_imported(e, s) == DV_ERR_BUSY);
+    CHECK(dv_session_message_max(e, s) == DV_ERR_BUSY);
+    CHECK(dv_session_addresses(e, s, NULL, NULL) == DV_ERR_BUSY);
+    CHECK(dv_session_peer_certificate(e, s, &certificate) == DV_ERR_BUSY);
+    CHECK(dv_session_verify_result(e, s, &result) == DV_ERR_BUSY);
+    CHECK(dv_session_alpn(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_server_name(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_cipher(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_psk_identity(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_srtp_profile(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_failure(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_export(e, s, "EXPORTER-t", NULL, 0, text, 8) == DV_ERR_BUSY);
+    CHECK(dv_session_resumption(e, s, &resumption) == DV_ERR_BUSY);
+    CHECK(dv_session_connection_id(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_peer_connection_id(e, s, text, sizeof(text)) == DV_ERR_BUSY);
+    CHECK(dv_session_is_peer_proven(e, s) == DV_ERR_BUSY);
+    CHECK(dv_session_confirm_peer(e, s) == DV_ERR_BUSY);
+}
+
 #endif

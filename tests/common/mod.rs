@@ -59,6 +59,15 @@ pub fn header() -> PathBuf {
     std::env::var_os("DV_INCLUDEDIR").map_or_else(|| root().join("include"), PathBuf::from)
 }
 
+/// The members of a struct of the header.
+pub fn members(name: &str) -> Vec<String> {
+    let header = std::fs::read_to_string(header().join("dv_dtls.h")).expect("the header");
+    let text = header.split(&format!("typedef struct {name} {{")).nth(1).expect("the struct");
+    let text = text.split(&format!("}} {name};")).next().expect("its end");
+    let members = text.lines().filter_map(|line| line.trim().strip_suffix(';')?.rsplit([' ', '*']).next());
+    members.map(|member| member.split('[').next().unwrap_or(member).to_owned()).collect()
+}
+
 /// The directory with the test certificates; the script does nothing when it has made them already.
 pub fn certificates() -> &'static Path {
     static CERTIFICATES: OnceLock<PathBuf> = OnceLock::new();
@@ -92,14 +101,21 @@ pub fn link(object: &Path, program: &Path, how: Link) {
             rpath.push(library());
             cc.arg("-L").arg(library()).arg("-ldv_dtls").arg(rpath).args(["-lssl", "-lcrypto"])
         }
-        Link::Static => {
-            // `make` writes down what rustc says the archive needs beside it.
-            let beside = library().join("native-libs");
-            let beside = std::fs::read_to_string(&beside).unwrap_or_else(|e| panic!("{}: {e}", beside.display()));
-            cc.arg(library().join("libdv_dtls.a")).args(["-lssl", "-lcrypto"]).args(beside.split_whitespace())
-        }
+        Link::Static => with_archive(&mut cc, &library().join("libdv_dtls.a")),
     };
     succeed(&mut cc);
+}
+
+/// Links an object with an archive that has the library in it, and OpenSSL.
+pub fn link_archive(object: &Path, program: &Path, archive: &Path) {
+    succeed(with_archive(compiler().arg(object).arg("-o").arg(program), archive));
+}
+
+fn with_archive<'a>(cc: &'a mut Command, archive: &Path) -> &'a mut Command {
+    // `make` writes down what rustc says an archive needs beside it.
+    let beside = library().join("native-libs");
+    let beside = std::fs::read_to_string(&beside).unwrap_or_else(|e| panic!("{}: {e}", beside.display()));
+    cc.arg(archive).args(["-lssl", "-lcrypto"]).args(beside.split_whitespace())
 }
 
 /// Links an object with OpenSSL alone.

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use dv_dtls::{CloseReason, Config, CookieSecret, Endpoint, Error, Event, Transmit};
+use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Transmit};
 
-use crate::CID_LEN;
 use crate::contexts::*;
 use crate::net::*;
+use crate::{CID_LEN, NATIVE_RECORDS};
 
 /// A server and `count` clients, of which the first `same_source` have one IP address.
 fn crowd(config: Config, count: u16, same_source: u16) -> (World, usize, Vec<usize>) {
@@ -352,4 +352,57 @@ fn a_child_process_refuses_to_send() {
     assert_eq!(status, 0);
     world.settle();
     assert_eq!(world.nodes[server].messages(theirs), [b"waits"]);
+}
+
+/// Carries what one has to say to the other.
+fn carry(now: u64, from: SocketAddr, one: &mut Endpoint, other: &mut Endpoint) {
+    while let Some(transmit) = one.transmit(1) {
+        other.receive(now, transmit.bytes, from, None);
+    }
+}
+
+/// A clock that comes to its end stands still: nothing overflows, and nothing is due before its time.
+#[test]
+fn at_the_end_of_time() {
+    let addresses = [1, 2, 3].map(|host| SocketAddr::from(([10, 2, 0, host], 5684)));
+    for begin in [u64::MAX - 2 * SECOND, u64::MAX - 5 * MS, u64::MAX] {
+        let mut config = settings(|s| s.native_records = NATIVE_RECORDS);
+        config.connection_ids = (CID_LEN != 0).then(|| ConnectionIds { len: CID_LEN, ..ConnectionIds::default() });
+        let (mut client, mut server) =
+            (Endpoint::new(client(), config.clone()).unwrap(), Endpoint::new(server(), config).unwrap());
+        let session = client.connect(begin, &Connect::to_named(addresses[1], "localhost")).unwrap();
+        let mut heard = Vec::new();
+        for step in 0..20 {
+            let now = begin.saturating_add(step * MS);
+            // At last from somewhere else, with connection IDs.
+            let from = addresses[if step > 15 && CID_LEN != 0 { 2 } else { 0 }];
+            carry(now, from, &mut client, &mut server);
+            carry(now, addresses[1], &mut server, &mut client);
+            for endpoint in [&mut client, &mut server] {
+                endpoint.advance(now);
+                assert!(endpoint.deadline() > now || now == u64::MAX);
+            }
+            let mut message = Vec::new();
+            while let Some(event) = server.event(&mut message) {
+                match event {
+                    Event::Message { session } => {
+                        heard.push(message.clone());
+                        assert!(matches!(server.send(session, &message), Ok(()) | Err(Error::Unproven)));
+                    }
+                    Event::Closed { reason, .. } => panic!("{reason:?}"),
+                    _ => {}
+                }
+            }
+            while let Some(event) = client.event(&mut message) {
+                assert!(!matches!(event, Event::Closed { .. }), "{event:?}");
+            }
+            if step > 10 {
+                client.send(session, &[step as u8]).unwrap();
+            }
+        }
+        assert_eq!(heard, (11..19).map(|step| vec![step]).collect::<Vec<_>>());
+        assert_eq!(server.stats().peers_moved, u64::from(CID_LEN != 0));
+        server.advance(u64::MAX);
+        assert_eq!(server.deadline(), u64::MAX);
+    }
 }

@@ -1,5 +1,5 @@
 //! What an operator builds from the examples, with programs that others wrote: a CoAP service behind `dtls_proxy`, servers
-//! behind a load balancer, certificates and keys by name, and a key log that Wireshark reads.
+//! behind a load balancer, statistics, certificates and keys by name, and a key log that Wireshark reads.
 //!
 //! What a proof needs and the machine does not have is named, and the proof is ignored.
 
@@ -13,6 +13,7 @@ mod coap;
 mod examples;
 mod fleet;
 mod keylog;
+mod metrics;
 mod names;
 
 use std::path::Path;
@@ -49,9 +50,13 @@ fn main() {
     // They wait more than they compute.
     arguments.test_threads = arguments.test_threads.or(Some(4));
     let (mut trials, mut missing) = (Vec::new(), Vec::new());
-    for (theme, proofs) in
-        [("coap", coap::PROOFS), ("fleet", fleet::PROOFS), ("keylog", keylog::PROOFS), ("names", names::PROOFS)]
-    {
+    for (theme, proofs) in [
+        ("coap", coap::PROOFS),
+        ("fleet", fleet::PROOFS),
+        ("keylog", keylog::PROOFS),
+        ("metrics", metrics::PROOFS),
+        ("names", names::PROOFS),
+    ] {
         for proof in proofs {
             let lacks: Vec<_> = proof.needs.iter().filter(|program| !is_there(program)).collect();
             // Asked for what is ignored, we do not run what cannot run.

@@ -11,5 +11,6 @@ mod handler;
 mod kernel;
 mod moving;
 mod operation;
+mod panics;
 mod sockets;
 mod workers;

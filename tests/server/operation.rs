@@ -145,18 +145,6 @@ fn a_graceful_end_has_a_deadline() {
     assert_eq!(client.end(), CloseReason::ByPeer);
 }
 
-#[test]
-#[should_panic(expected = "the handler's own")]
-fn a_panic_of_the_handler_comes_out_of_join() {
-    let panics = |_: &mut Context<'_>, _: Session, _: &[u8]| panic!("the handler's own");
-    let server =
-        Server::new(contexts::server(), ServerConfig { workers: 2, ..ServerConfig::default() }, panics).unwrap();
-    let address = server.bind("127.0.0.1:0").unwrap();
-    server.start().unwrap();
-    Client::connect(&contexts::client(), address).send(b"hello");
-    let _ = server.join();
-}
-
 /// Sessions begin and messages go to and fro while certificates change.
 #[test]
 fn no_session_is_lost_while_certificates_are_reloaded() {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::{Args, Usage};
-use crate::bench::servers::{HeapWatch, Server, library_directory};
+use crate::bench::servers::{Heap, HeapWatch, Server, library_directory};
 use crate::client::{Client, Profile, Timer};
 use crate::common::root;
 use crate::connect::{Plan, connect_all};
@@ -28,8 +28,8 @@ soak [--minutes M] [--directory DIR]
   lose datagrams, and a flood of hellos and forgeries comes beside them. The servers are the Rust example of the server door
   (target/release/examples/echo_server) and the C example of the helpers (build/dtls_server). A line each minute: what is
   resident, and what malloc has given out. Exits with 0 when after the last wave, with nobody there, each server has the
-  descriptors that it had after a tenth of the time, at most 2 MB more of memory and 64 KB more given out by malloc, no
-  session and no handshake, and has answered all that was to be answered.";
+  descriptors that it had after a tenth of the time, at most 2 MB more of memory, 16 blocks and 64 KB more given out by
+  malloc, no session and no handshake, and has answered all that was to be answered.";
 
 /// Sessions that are silent for so long are closed, and handshakes that take so long given up; a wave leaves nobody who is to
 /// stay alone for so long.
@@ -38,8 +38,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// So much more memory is allowed at the end.
 const GROWTH_KB: i64 = 2048;
 
-/// So much more may malloc have given out: what its caches of a thread hold counts as given out.
-const HEAP_GROWTH_KB: i64 = 64;
+/// So much more may malloc have given out. A buffer that grows stays one block, so what a wave leaves behind adds to the
+/// blocks, be it one in each wave.
+const HEAP_GROWTH: Heap = Heap { blocks: 16, bytes: 64 << 10 };
 
 /// A server has everything that it will keep after ten waves (the helpers grew until the sixth), and a tenth of the time.
 const WARM_UP: (u32, f64) = (10, 0.1);
@@ -58,7 +59,7 @@ struct Subject {
 struct State {
     resident_kb: i64,
     /// What malloc has given out.
-    heap_kb: i64,
+    heap: Heap,
     descriptors: usize,
     counters: BTreeMap<String, u64>,
 }
@@ -103,12 +104,14 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         let state = subject.rest(&profile)?;
         let warm = subject.warm.clone().unwrap_or_default();
         let (grown, descriptors) = (state.resident_kb - warm.resident_kb, state.descriptors == warm.descriptors);
-        let heap_grown = state.heap_kb - warm.heap_kb;
-        let well = grown <= GROWTH_KB && heap_grown <= HEAP_GROWTH_KB && descriptors && state.is_silent();
+        let (blocks, bytes) = (state.heap.blocks - warm.heap.blocks, state.heap.bytes - warm.heap.bytes);
+        let heap = blocks <= HEAP_GROWTH.blocks && bytes <= HEAP_GROWTH.bytes;
+        let well = grown <= GROWTH_KB && heap && descriptors && state.is_silent();
         let report = state.describe(subject.name, waves, began.elapsed());
         report
             .value("grown_kb", grown)
-            .value("heap_grown_kb", heap_grown)
+            .value("heap_grown_blocks", blocks)
+            .value("heap_grown_bytes", bytes)
             .value("descriptors_as_before", descriptors)
             .part("gained", state.gained(&warm))
             .value("good", well)
@@ -198,7 +201,7 @@ impl Subject {
             fs::read_dir(format!("/proc/{}/fd", process.0)).map_err(|why| format!("descriptors: {why}"))?;
         Ok(State {
             resident_kb: process.memory()?.resident as i64,
-            heap_kb: (self.heap.bytes()? / 1024) as i64,
+            heap: self.heap.now()?,
             descriptors: descriptors.count(),
             counters,
         })
@@ -222,7 +225,8 @@ impl State {
             .float("minutes", elapsed.as_secs_f64() / 60.0)
             .value("waves", waves)
             .value("resident_kb", self.resident_kb)
-            .value("heap_kb", self.heap_kb)
+            .value("heap_blocks", self.heap.blocks)
+            .value("heap_bytes", self.heap.bytes)
             .value("descriptors", self.descriptors)
             .value("sessions", self.open("dv_sessions"))
             .value("handshakes", self.open("dv_handshakes"))

@@ -9,6 +9,7 @@ use crate::engine::records::{Plain, Records, Secrets, Suite};
 use crate::engine::stats::Counters;
 use crate::tls::cause;
 use crate::tls::connection_id::{self, Offer};
+use crate::wipe;
 use crate::wire::record::{Record, content_type};
 
 /// What a connection offers its peer.
@@ -44,15 +45,20 @@ impl Connection {
 
     /// Our records, from the moment when OpenSSL has their keys.
     fn early(&mut self) -> Option<&mut Records> {
-        let handshake = self.handshake.as_mut()?;
-        if handshake.early.is_none() {
-            let ssl = self.protection.session().ssl();
-            let (agreed, suite, secrets) = (connection_id::agreed(ssl)?, Suite::of(ssl)?, Secrets::of(ssl)?);
-            self.checks &= agreed.checks;
-            let records = Records::with_cid(suite, &secrets, self.server, agreed.theirs, self.padding);
-            handshake.early = Some(Box::new(records));
+        if self.handshake.as_ref()?.early.is_none() {
+            let early = self.make_early();
+            wipe::stack();
+            self.handshake.as_mut()?.early = early;
         }
-        handshake.early.as_deref_mut()
+        self.handshake.as_mut()?.early.as_deref_mut()
+    }
+
+    #[inline(never)]
+    fn make_early(&mut self) -> Option<Box<Records>> {
+        let ssl = self.protection.session().ssl();
+        let (agreed, suite, secrets) = (connection_id::agreed(ssl)?, Suite::of(ssl)?, Secrets::of(ssl)?);
+        self.checks &= agreed.checks;
+        Some(Box::new(Records::with_cid(suite, &secrets, self.server, agreed.theirs, self.padding)))
     }
 
     /// What OpenSSL has sealed leaves with the peer's connection ID, if the peer wants one.
@@ -87,10 +93,10 @@ impl Connection {
     }
 
     /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.
-    pub(super) fn settle_cids(&mut self) -> Option<Records> {
+    pub(super) fn settle_cids(&mut self) -> Option<Box<Records>> {
         if self.offers && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);
         }
-        self.handshake.as_mut()?.early.take().map(|early| *early)
+        self.handshake.as_mut()?.early.take()
     }
 }

@@ -10,9 +10,10 @@ use crate::engine::export::{self, Entry};
 use crate::engine::protection::{Native, Protection};
 use crate::engine::records::{Records, Secrets};
 use crate::engine::settings::Settings;
-use crate::tls::agreed::{Agreed, cipher_name, srtp_name, srtp_number, verify_result};
+use crate::tls::agreed::{Agreed, cipher_name, srtp_name, srtp_number};
 use crate::tls::bio::Outbound;
 use crate::tls::fork;
+use crate::tls::peer;
 use crate::tls::resumption::Resumption;
 
 impl Connection {
@@ -94,7 +95,7 @@ impl Connection {
         let agreed = Agreed {
             cipher: Some(cipher_name(ssl, entry.cipher)?),
             cipher_number: entry.cipher,
-            verify_result: verify_result(entry.verify_result),
+            verify_result: peer::verify_result(entry.verify_result),
             alpn: entry.alpn.map(Box::from),
             server_name: entry.server_name.map(Box::from),
             psk_identity: entry.psk_identity.map(Box::from),

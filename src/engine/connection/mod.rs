@@ -5,6 +5,7 @@
 //! that come before their keys. libssl would survive most of that, but not all, and not in every version.
 
 mod cid;
+mod established;
 mod export;
 mod handshake;
 
@@ -21,10 +22,10 @@ use super::records::Records;
 use super::settings::Settings;
 use super::stats::Counters;
 use crate::log::log;
+use crate::tls::bio::SpareRoom;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
-use crate::tls::outgoing::SpareRoom;
-use crate::tls::session::{Opened, Parameters, Session};
+use crate::tls::session::{Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{Record, content_type, records};
@@ -260,121 +261,6 @@ impl Connection {
         }
     }
 
-    fn established_record(
-        &mut self,
-        now: u64,
-        record: &Record<'_>,
-        messages: &mut Datagrams,
-        counters: &Counters,
-    ) -> Heard {
-        if self.flight_kept_until != NEVER && self.may_repeat_flight(record) {
-            self.repeat(now, counters);
-            return Heard::default();
-        }
-        let known = match record.content_type {
-            content_type::APPLICATION_DATA | content_type::ALERT | content_type::HANDSHAKE => true,
-            content_type::RETURN_ROUTABILITY_CHECK => self.checks,
-            content_type::TLS12_CID => !self.cid.is_empty(),
-            _ => false,
-        };
-        if !known || record.epoch != 1 || !self.has_our_cid(record) || record.fragment().len() < usize::from(self.fragment_min) {
-            counters.records_dropped.add(1);
-            return Heard::default();
-        }
-        let heard = self.open(now, record, messages, counters);
-        if heard.authentic {
-            self.heard = now;
-            self.used = now;
-            self.released = false;
-            if matches!(self.state, State::Closed(CloseReason::ByPeer)) {
-                counters.closed_by_peer.add(1);
-            }
-        }
-        heard
-    }
-
-    /// Whether it belongs to the peer's last flight and nothing else will tell that he repeats it: if he has no new Finished
-    /// any more, a ChangeCipherSpec, or with connection IDs the Finished under its old number.
-    fn may_repeat_flight(&self, record: &Record<'_>) -> bool {
-        match record.epoch {
-            0 => is_change_cipher_spec(record),
-            _ => {
-                record.content_type == content_type::TLS12_CID
-                    && self.has_our_cid(record)
-                    && self.protection.records().is_some_and(|records| records.is_finished(record))
-            }
-        }
-    }
-
-    /// Most connections have none, and nothing is not compared with nothing: memcmp would read under an empty mask where
-    /// no memory is, for which processors with AVX-512 take longer than for the rest of the record.
-    fn has_our_cid(&self, record: &Record<'_>) -> bool {
-        if self.cid.is_empty() { record.cid.is_empty() } else { record.cid == &*self.cid }
-    }
-
-    fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> Heard {
-        let (mut check, newest) = (None, self.protection.is_newest(record));
-        match self.protection.open(record, messages) {
-            Opened::Message => self.forget_flight(),
-            Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
-            Opened::Empty => {}
-            Opened::Nothing => {
-                // Whoever knows the peer's address can send what does not open: that takes no memory.
-                if self.released {
-                    self.protection.rest();
-                }
-                if self.protection.is_exhausted() {
-                    self.exhaust();
-                }
-                return Heard::default();
-            }
-            Opened::Finished => {
-                self.answer_repeat(now, counters);
-            }
-            Opened::Check(message) => check = Some(message).filter(|_| self.checks),
-            Opened::CloseNotify => self.end(CloseReason::ByPeer),
-            Opened::Failed(why) => {
-                self.end(CloseReason::Failed);
-                self.why = Some(Box::new(why));
-            }
-        }
-        Heard { authentic: true, newest, check }
-    }
-
-    fn forget_flight(&mut self) {
-        if self.flight_kept_until != NEVER {
-            self.flight_kept_until = NEVER;
-            self.protection.outbound().forget_flight();
-        }
-    }
-
-    /// Protects a message; the datagram waits in [`Connection::transmit`].
-    pub fn send(&mut self, now: u64, message: &[u8], counters: &Counters) -> Result<(), SendError> {
-        self.catch_up(now);
-        if self.state != State::Established {
-            return Err(SendError::NotEstablished);
-        }
-        if self.is_forked() {
-            return Err(SendError::Forked);
-        }
-        if message.len() > self.message_max() {
-            counters.messages_too_long.add(1);
-            return Err(SendError::TooLong { max: self.message_max() });
-        }
-        if self.protection.is_exhausted() {
-            self.exhaust();
-            return Err(SendError::NotEstablished);
-        }
-        self.protection.seal(message).map_err(|why| {
-            self.why = Some(Box::new(why));
-            SendError::Failed
-        })?;
-        self.used = now;
-        self.released = false;
-        counters.messages_out.add(1);
-        Ok(())
-    }
-
     /// Says goodbye, where somebody would understand it, and ends the connection.
     pub fn close(&mut self, now: u64) {
         self.catch_up(now);
@@ -383,12 +269,6 @@ impl Connection {
             self.protection.shutdown();
         }
         self.end(CloseReason::Local);
-    }
-
-    /// The keys have done all that they may: the peer has to make new ones.
-    fn exhaust(&mut self) {
-        self.protection.shutdown();
-        self.end(CloseReason::Exhausted);
     }
 
     fn end(&mut self, reason: CloseReason) {
@@ -427,11 +307,15 @@ impl Connection {
             State::Handshaking => self.handshake.as_ref().map_or(NEVER, |handshake| handshake.deadline()),
             State::Established => {
                 let idle = self.heard.saturating_add(self.idle_timeout);
-                let release = if self.release && !self.released { self.used + RELEASE_AFTER } else { NEVER };
-                idle.min(release).min(self.flight_kept_until)
+                idle.min(self.release_due()).min(self.flight_kept_until)
             }
             State::Closed(_) => NEVER,
         }
+    }
+
+    /// When the connection has been idle for so long that its buffers go.
+    fn release_due(&self) -> u64 {
+        if self.release && !self.released { self.used.saturating_add(RELEASE_AFTER) } else { NEVER }
     }
 
     /// Does what is due.
@@ -449,7 +333,7 @@ impl Connection {
                 if now >= self.flight_kept_until {
                     self.forget_flight();
                 }
-                if self.release && !self.released && now >= self.used + RELEASE_AFTER {
+                if now >= self.release_due() {
                     self.protection.rest();
                     self.released = true;
                 }
@@ -473,18 +357,6 @@ impl Connection {
         self.peer
     }
 
-    /// The peer is somewhere else from now on. Where the headers of IP are longer, messages must be shorter.
-    pub(super) fn move_to(&mut self, peer: SocketAddr) {
-        if let Some(records) = self.protection.records() {
-            let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
-            self.message_max = match headers(peer).saturating_sub(had) {
-                0 => message_max,
-                more => packet_len(records.content_max(records.sealed_len(message_max.into()) - usize::from(more))),
-            };
-        }
-        self.peer = peer;
-    }
-
     /// Our connection ID, with which records come in: until the handshake is over that which is offered. Empty: none.
     pub fn cid(&self) -> &[u8] {
         &self.cid
@@ -498,16 +370,6 @@ impl Connection {
     /// Whether return routability checks were agreed on.
     pub(super) fn checks(&self) -> bool {
         self.checks && self.is_native()
-    }
-
-    /// A datagram with a message about an address.
-    pub(super) fn seal_check(&mut self, check: Check) -> Option<Vec<u8>> {
-        if self.state == State::Established && !self.is_forked() { self.protection.seal_check(check) } else { None }
-    }
-
-    /// Bytes of the datagram that a message of `len` bytes becomes, where the records are ours.
-    pub(super) fn sealed_len(&self, len: usize) -> Option<usize> {
-        self.protection.records().map(|records| records.sealed_len(len))
     }
 
     /// Bytes of the next datagram that has to leave.

@@ -1,7 +1,6 @@
 //! How an endpoint is to behave.
 
 use std::fmt;
-use std::hint::black_box;
 use std::time::Duration;
 
 use openssl::ssl::SslContextRef;
@@ -10,6 +9,7 @@ use super::Error;
 use crate::engine::registry::CID_MAX;
 use crate::engine::settings::Settings;
 use crate::tls::{self, connection_id};
+use crate::wipe;
 
 /// The largest multiple that records are padded to: there is room for it in the smallest packet.
 const PADDING_MAX: u16 = 64;
@@ -80,8 +80,11 @@ impl Config {
         if !tls::context::is_for_dtls(context) {
             return Err(Error::Invalid("the context is not one for DTLS".into()));
         }
-        if self.accept && !tls::cookie::trust_the_gate(context) {
-            return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+        if self.accept {
+            tls::context::bound_session_cache(context);
+            if !tls::cookie::trust_the_gate(context) {
+                return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
+            }
         }
         if self.connection_ids.is_some() {
             connection_id::prepare(context).map_err(|why| Error::Invalid(why.to_string()))?;
@@ -124,9 +127,7 @@ impl CookieSecret {
     pub fn new(secret: impl Into<Vec<u8>>, unix_offset_us: u64) -> CookieSecret {
         CookieSecret { secret: secret.into(), unix_offset: unix_offset_us }
     }
-}
 
-impl CookieSecret {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.secret
     }
@@ -134,8 +135,7 @@ impl CookieSecret {
 
 impl Drop for CookieSecret {
     fn drop(&mut self) {
-        self.secret.fill(0);
-        black_box(&self.secret);
+        wipe::bytes(&mut self.secret);
     }
 }
 

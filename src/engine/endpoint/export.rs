@@ -90,7 +90,7 @@ impl Endpoint {
 
     /// How many sessions more there may be.
     pub(crate) fn room(&self) -> usize {
-        (self.config.settings.max_connections as usize).saturating_sub(self.seats.len())
+        (self.config.settings.max_connections as usize).saturating_sub(self.seats.entries())
     }
 
     /// Makes what [`Endpoint::take_in`] takes, which may be more than there is [`Endpoint::room`] for; nothing of the endpoint
@@ -100,12 +100,12 @@ impl Endpoint {
         now: u64,
         entries: impl IntoIterator<Item = Entry<'a>>,
     ) -> Result<Vec<Seat>, Error> {
-        self.now = self.now.max(now);
+        self.tell_time(now);
         self.refuse_in_a_child()?;
         let ssl = Ssl::new(&self.context)?;
         let padding = self.config.connection_ids.as_ref().map_or(0, |ids| ids.padding);
         let most = if self.is_numbered() { NUMBERED_SESSIONS_MAX as usize } else { usize::MAX };
-        let seats = entries.into_iter().zip(self.seats.len()..).map(|(entry, before)| {
+        let seats = entries.into_iter().zip(self.seats.entries()..).map(|(entry, before)| {
             if before >= most {
                 return Err(Error::Limit);
             }

@@ -120,9 +120,9 @@ impl Endpoint {
             self.place(session, before);
             return;
         }
-        let cookie = u64::from_ne_bytes(tls::random(8).try_into().expect("eight bytes"));
+        let cookie = u64::from_ne_bytes(tls::random());
         unproven.cookies.push(cookie);
-        unproven.due = self.now + CHECK_TIME / CHALLENGES as u64;
+        unproven.due = self.now.saturating_add(CHECK_TIME / CHALLENGES as u64);
         let Some(datagram) = seat.connection.seal_check(Check::Challenge(cookie)) else { return };
         if unproven.charge(datagram.len()) {
             let (to, from) = (seat.connection.peer(), seat.local);

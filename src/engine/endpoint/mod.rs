@@ -36,7 +36,7 @@ use self::migration::Unproven;
 pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
-use super::connection::{CloseReason, Connection, OwnId, SendError, State, Terms};
+use super::connection::{CloseReason, Connection, NEVER, OwnId, SendError, State, Terms};
 use super::cookie::CookieJar;
 pub use super::registry::Id as Session;
 use super::registry::{Cids, Kind, Limits, Registry};
@@ -180,7 +180,7 @@ impl Endpoint {
         config.check_context(&context)?;
         let jar = match &config.cookie_secret {
             Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
-            None => CookieJar::new(&tls::random(32), 0),
+            None => CookieJar::new(&tls::random::<32>(), 0),
         };
         let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {
@@ -219,7 +219,7 @@ impl Endpoint {
 
     /// Takes a datagram that came at `now` from the peer `from` to our address `to`, where that is known.
     pub fn receive(&mut self, now: u64, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
-        self.now = self.now.max(now);
+        self.tell_time(now);
         self.counters.datagrams_in.add(1);
         if self.is_forked() {
             return;
@@ -386,7 +386,7 @@ impl Endpoint {
     /// Does what is due at `now`. It takes a bounded time: where very much is due, [`Endpoint::deadline`] is still not later
     /// than `now`, and another call does more.
     pub fn advance(&mut self, now: u64) {
-        self.now = self.now.max(now);
+        self.tell_time(now);
         for _ in 0..DUE_AT_ONCE {
             let Some((session, _)) = self.timers.pop_due(self.now) else { break };
             if let Some(seat) = self.seats.get_mut(session) {
@@ -399,14 +399,14 @@ impl Endpoint {
 
     /// Begins a handshake with a server; [`Event::Opened`] tells when it has finished.
     pub fn connect(&mut self, now: u64, connect: &Connect<'_>) -> Result<Session, Error> {
-        self.now = self.now.max(now);
+        self.tell_time(now);
         self.refuse_in_a_child()?;
         let to = without_flow_label(connect.to);
         let ours = |session: Session| self.seats.get(session).is_some_and(|seat| !seat.connection.is_server());
         if self.sessions_with(to).any(ours) {
             return Err(Error::Busy);
         }
-        if self.seats.len() >= self.config.settings.max_connections as usize {
+        if self.seats.entries() >= self.config.settings.max_connections as usize {
             return Err(Error::Limit);
         }
         let verify = self.config.verify_server;
@@ -540,13 +540,18 @@ impl Endpoint {
 
     /// Makes cookies with another secret from now on. Those that are out stay good.
     pub fn set_cookie_secret(&mut self, now: u64, secret: &CookieSecret) {
-        self.now = self.now.max(now);
+        self.tell_time(now);
         self.jar.replace(self.now, &secret.secret, secret.unix_offset);
+    }
+
+    /// A clock does not go back, and does not come to the time that never comes: what is due then is due never.
+    fn tell_time(&mut self, now: u64) {
+        self.now = self.now.max(now.min(NEVER - 1));
     }
 
     /// The oldest first.
     fn sessions_with(&self, peer: SocketAddr) -> impl Iterator<Item = Session> {
-        successors(self.seats.find(peer), |session| self.seats.next(*session))
+        successors(self.seats.find(&peer), |session| self.seats.next(*session))
     }
 
     fn is_begun_by(&self, session: Session, hello: &ClientHello<'_>) -> bool {

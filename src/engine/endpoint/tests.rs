@@ -15,6 +15,7 @@ use crate::engine::settings::Settings;
 use crate::tls::resumption::Resumption;
 use crate::wipe;
 use crate::wire::datagrams::Datagrams;
+use crate::wire::handshake::{Fragment, message_type};
 use crate::wire::record::{content_type, records};
 
 const SUITES: [&str; 3] = ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384", "PSK-CHACHA20-POLY1305"];
@@ -288,6 +289,48 @@ fn a_finished_in_clear_before_its_time() {
     assert_eq!((stats.handshakes_failed, stats.handshakes_finished, stats.records_dropped), (0, 1, 2));
 }
 
+/// A handshake message of no content under the client's keys.
+fn say(pair: &mut Pair, message_type: u8, message_seq: u16) {
+    let message = Fragment { message_type, length: 0, message_seq, offset: 0, body: &[] }.header();
+    let mut record = vec![0; pair.records(CLIENT).sealed_len(message.len())];
+    pair.records(CLIENT).seal(content_type::HANDSHAKE, &message, &mut record).unwrap();
+    pair.sides[SERVER].endpoint.receive(pair.now, &record, address(CLIENT), None);
+}
+
+/// A client with records of ours, and a server with them or with OpenSSL's.
+fn pair_with(native_server: bool) -> Pair {
+    let mut pair = Pair::new(SUITES[0]);
+    pair.sides[SERVER].endpoint.config.settings.native_records = native_server;
+    pair.open(None)
+}
+
+/// Each request for a renegotiation is refused, but not each in a record of its own that waits: the client decides how many it
+/// sends, and the program when they leave.
+#[test]
+fn refusals_of_renegotiations_do_not_pile_up() {
+    use message_type::{CLIENT_HELLO, HELLO_REQUEST};
+    for (native, request) in [(true, HELLO_REQUEST), (true, CLIENT_HELLO), (false, CLIENT_HELLO)] {
+        let mut pair = pair_with(native);
+        let before = pair.sides[SERVER].endpoint.outbox.waiting;
+        (0..1000).for_each(|number| say(&mut pair, request, number));
+        let waiting = pair.sides[SERVER].endpoint.outbox.waiting - before;
+        assert!((1..100).contains(&waiting), "{waiting} bytes, records of our own: {native}");
+        pair.carry();
+        pair.send(CLIENT, b"after").unwrap();
+        pair.carry();
+        assert_eq!((pair.sides[SERVER].messages, pair.sides[SERVER].closed), (1, None));
+    }
+}
+
+/// What makes libssl give the session up ends it at once, with an alert for the client.
+#[test]
+fn a_message_that_makes_no_sense_is_the_end() {
+    let mut pair = pair_with(false);
+    say(&mut pair, message_type::HELLO_REQUEST, 0);
+    pair.carry();
+    assert_eq!(pair.sides.map(|side| side.closed), [Some(CloseReason::Failed); 2]);
+}
+
 /// How often each of some secrets stands in the writable memory of this process. They are given inverted, so that they
 /// are not found where they are looked for.
 fn occurrences(inverted: &[Vec<u8>]) -> Vec<usize> {
@@ -347,8 +390,13 @@ fn assert_nothing_is_left(inverted: &[Vec<u8>], tickets: bool, what: &str) {
 #[test]
 fn no_secret_outlives_its_connection() {
     let _alone = alone();
-    for (suite, tickets) in WITH_TICKETS {
-        let mut pair = Pair::of(of(CLIENT, suite, tickets), of(SERVER, suite, tickets), Config::default()).open(None);
+    let ids = [None, Some(ConnectionIds::default())];
+    for ((suite, tickets), connection_ids) in
+        WITH_TICKETS.into_iter().flat_map(|with| ids.clone().map(|ids| (with, ids)))
+    {
+        let what = format!("{suite}, {connection_ids:?}");
+        let config = Config { connection_ids, ..Config::default() };
+        let mut pair = Pair::of(of(CLIENT, suite, tickets), of(SERVER, suite, tickets), config).open(None);
         for from in [CLIENT, SERVER] {
             pair.send(from, b"hello").unwrap();
         }
@@ -356,7 +404,7 @@ fn no_secret_outlives_its_connection() {
         let inverted = pair.connection(SERVER).protection().inverted_secrets();
         assert!(occurrences(&inverted).iter().all(|count| *count > 0), "they are not found where they are");
         drop(pair);
-        assert_nothing_is_left(&inverted, tickets, suite);
+        assert_nothing_is_left(&inverted, tickets, &what);
     }
 }
 

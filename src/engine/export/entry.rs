@@ -31,19 +31,19 @@ pub struct Entry<'a> {
     pub cipher: [u8; 2],
     /// The protection profile of SRTP; 0: none.
     pub srtp: u16,
-    /// What its keys are made of.
+    /// The master secret: what its keys are made of.
     pub master: &'a [u8; 48],
-    /// See above.
+    /// The random of the ClientHello.
     pub client_random: &'a [u8; 32],
-    /// See above.
+    /// The random of the ServerHello.
     pub server_random: &'a [u8; 32],
     /// How far its records have come.
     pub progress: Progress,
     /// Bytes of the longest message.
     pub message_max: u16,
-    /// How long ago the peer was heard, and the session used, in microseconds.
+    /// How long ago the peer was heard, in microseconds.
     pub heard_ago: u64,
-    /// See above.
+    /// How long ago the session was used, in microseconds.
     pub used_ago: u64,
     /// The program's number.
     pub user: u64,

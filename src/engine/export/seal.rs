@@ -77,7 +77,7 @@ impl<'a> Sealer<'a> {
         let mut header = [0; HEADER_LEN];
         header[..MAGIC.len()].copy_from_slice(&MAGIC);
         header[MAGIC.len()..][..2].copy_from_slice(&VERSION.to_be_bytes());
-        header[HEADER_LEN - SALT_LEN..].copy_from_slice(&tls::random(SALT_LEN));
+        tls::randomize(&mut header[HEADER_LEN - SALT_LEN..]);
         to.write_all(&header)?;
         Ok(Sealer { key: StreamKey::new(key, &header), to })
     }

@@ -60,7 +60,7 @@ impl Records {
 
     /// Goes on with a connection that has come so far elsewhere, [`SKIPPED`] numbers further on or more.
     pub fn go_on_elsewhere(&mut self, progress: Progress) {
-        let random = u64::from_ne_bytes(tls::random(8).try_into().expect("eight bytes"));
+        let random = u64::from_ne_bytes(tls::random());
         self.go_on_behind(SKIPPED + random % SCATTERED, progress);
     }
 

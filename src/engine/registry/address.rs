@@ -11,9 +11,9 @@ const IPV6: u64 = 6;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer(pub(super) [u64; 3]);
 
-impl From<SocketAddr> for Peer {
+impl From<&SocketAddr> for Peer {
     #[inline]
-    fn from(address: SocketAddr) -> Peer {
+    fn from(address: &SocketAddr) -> Peer {
         match address {
             SocketAddr::V4(v4) => Peer([0, u64::from(v4.ip().to_bits()), IPV4 << 16 | u64::from(v4.port())]),
             SocketAddr::V6(v6) => {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn peer(text: &str) -> Peer {
-        text.parse::<SocketAddr>().unwrap().into()
+        (&text.parse::<SocketAddr>().unwrap()).into()
     }
 
     fn source(text: &str) -> Source {
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn only_the_flow_label_is_left_out() {
         let labelled = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 1, 99, 0);
-        assert!(Peer::from(SocketAddr::from(labelled)) == peer("[2001:db8::1]:1"));
+        assert!(Peer::from(&SocketAddr::from(labelled)) == peer("[2001:db8::1]:1"));
         let different =
             ["192.0.2.7:1", "192.0.2.7:2", "[::ffff:192.0.2.7]:1", "[::192.0.2.7]:1", "[fe80::1%1]:1", "[fe80::1%2]:1"];
         for (i, a) in different.iter().enumerate() {

@@ -32,7 +32,12 @@ impl Cids {
 
     /// An ID that nobody has. It is random but for its beginning: nobody learns from it how many there are.
     pub fn choose(&self) -> Option<Box<[u8]>> {
-        let fresh = || [&self.prefix, &*tls::random(self.len - self.prefix.len())].concat().into_boxed_slice();
+        let fresh = || {
+            let mut cid = self.prefix.to_vec();
+            cid.resize(self.len, 0);
+            tls::randomize(&mut cid[self.prefix.len()..]);
+            cid.into_boxed_slice()
+        };
         if self.len == 0 {
             return Some(Box::default());
         }
@@ -111,6 +116,13 @@ mod tests {
         let mut cids = Cids::new(0, &[]);
         assert_eq!(cids.choose().as_deref(), Some(&[][..]));
         cids.set(&[], id(1));
+        assert_eq!(cids.find(&[]), None);
+        // Nor do they take the place of one that ends with eight zeros.
+        let mut cids = Cids::new(8, &[]);
+        cids.set(&[0; 8], id(1));
+        cids.set(&[], id(2));
+        assert_eq!(cids.find(&[0; 8]), Some(id(1)));
         cids.remove(&[]);
+        assert_eq!(cids.find(&[0; 8]), Some(id(1)));
     }
 }

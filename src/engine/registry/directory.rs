@@ -34,7 +34,7 @@ pub struct Directory {
 impl Directory {
     /// The number of `peer`.
     #[inline]
-    pub fn get(&self, peer: SocketAddr) -> Option<u64> {
+    pub fn get(&self, peer: &SocketAddr) -> Option<u64> {
         match Key::from(peer) {
             Key::Ipv4(key) => self.ipv4.get(&key),
             Key::Ipv6(key) => self.ipv6.get(&key),
@@ -43,7 +43,7 @@ impl Directory {
 
     /// Sets the number of `peer`; 0 takes it out.
     pub fn set(&self, peer: SocketAddr, value: u64) {
-        match Key::from(peer) {
+        match Key::from(&peer) {
             Key::Ipv4(key) => self.ipv4.set(&key, value),
             Key::Ipv6(key) => self.ipv6.set(&key, value),
         }
@@ -55,9 +55,9 @@ enum Key {
     Ipv6([u64; 3]),
 }
 
-impl From<SocketAddr> for Key {
+impl From<&SocketAddr> for Key {
     #[inline]
-    fn from(peer: SocketAddr) -> Key {
+    fn from(peer: &SocketAddr) -> Key {
         match peer {
             SocketAddr::V4(v4) => Key::Ipv4([u64::from(v4.ip().to_bits()) << 16 | u64::from(v4.port())]),
             SocketAddr::V6(_) => Key::Ipv6(Peer::from(peer).0),
@@ -260,7 +260,7 @@ mod tests {
         }
         for number in 0..0x1000 {
             let expected = map.get(&number).copied().filter(|value| *value != 0);
-            assert_eq!(directory.get(peer(number)), expected);
+            assert_eq!(directory.get(&peer(number)), expected);
         }
         assert_eq!(*directory.ipv4.writer(), map.values().filter(|value| **value != 0).count());
     }
@@ -273,7 +273,7 @@ mod tests {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     for number in 0..400 {
-                        assert_eq!(directory.get(peer(number)), Some(number + 1));
+                        assert_eq!(directory.get(&peer(number)), Some(number + 1));
                     }
                 }
             });

@@ -138,11 +138,6 @@ impl<T> Registry<T> {
         }
     }
 
-    /// The limits that hold.
-    pub fn limits(&self) -> Limits {
-        self.limits
-    }
-
     /// Sets other limits. Nobody is given up by that: [`Registry::admit`] refuses until there is room.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
@@ -150,14 +145,8 @@ impl<T> Registry<T> {
 
     /// The oldest entry with this peer.
     #[inline]
-    pub fn find(&self, peer: SocketAddr) -> Option<Id> {
+    pub fn find(&self, peer: &SocketAddr) -> Option<Id> {
         self.by_peer.get(&Peer::from(peer).0)
-    }
-
-    /// [`Registry::find`] for each of the peers of a batch of datagrams, handed to `found` in their order. At sizes that no
-    /// cache holds this takes a fraction of the time.
-    pub fn find_all(&self, peers: impl Iterator<Item = SocketAddr>, found: impl FnMut(Option<Id>)) {
-        self.by_peer.get_all(peers.map(|peer| Peer::from(peer).0), found);
     }
 
     /// The next younger entry with the same peer.
@@ -197,7 +186,7 @@ impl<T> Registry<T> {
         if self.handshakes >= self.limits.handshakes {
             return Err(Refusal::Handshakes);
         }
-        let replaced = self.find(peer).and_then(|oldest| self.kind(oldest)) == Some(Kind::Established);
+        let replaced = self.find(&peer).and_then(|oldest| self.kind(oldest)) == Some(Kind::Established);
         let source = self.sources.find(peer.into());
         let (handshakes, established) = source.map_or((0, 0), |source| (source.handshakes, source.established));
         if handshakes >= self.limits.handshakes_per_source {
@@ -216,7 +205,7 @@ impl<T> Registry<T> {
             Kind::Established => self.sources.enter(peer.into(), true),
             Kind::Foreign => NOWHERE,
         };
-        let peer = Peer::from(peer);
+        let peer = Peer::from(&peer);
         let (same_peer, idle, in_source) = (Links::NONE, Links::NONE, Links::NONE);
         let place = self.entries.insert(Entry { peer, kind, same_peer, idle, in_source, source });
         let at = place as usize;
@@ -268,7 +257,7 @@ impl<T> Registry<T> {
 
     /// Of the detached entries with this peer the one that came last.
     pub fn find_detached(&self, peer: SocketAddr) -> Option<Id> {
-        self.detached.get(&Peer::from(peer).0)
+        self.detached.get(&Peer::from(&peer).0)
     }
 
     fn is_detached(&self, place: u32) -> bool {
@@ -288,8 +277,8 @@ impl<T> Registry<T> {
         let Some(place) = self.entries.place(id).filter(|place| self.is_detached(*place)) else { return };
         self.forget_detached(place);
         let before = SocketAddr::from(self.entries[place].peer);
-        self.entries[place].peer = Peer::from(peer);
-        self.detached.set(&Peer::from(peer).0, id);
+        self.entries[place].peer = Peer::from(&peer);
+        self.detached.set(&Peer::from(&peer).0, id);
         let Entry { kind: Kind::Established, source, .. } = self.entries[place] else { return };
         self.sources[source].idle.unlink(&mut self.entries, place, Entry::in_source);
         self.sources.leave(before.into(), source, true);
@@ -418,13 +407,8 @@ impl<T> Registry<T> {
     }
 
     /// All entries, the foreign ones too.
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// All entries, in no order.

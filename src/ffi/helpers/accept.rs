@@ -4,17 +4,19 @@ use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_void};
 use openssl::ssl::{SslContext, SslContextRef};
 
-use super::connection::{State, into_struct, moved, send_waiting};
+use super::connection::send_waiting;
 use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback};
-use super::shared::{Entry, Local, STATE, Table, shared};
+use super::shared::{Entry, Local, Table, shared};
+use super::state::{STATE, State, into_struct, moved};
 use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
-use super::{address, due};
+use super::{address, due, in_use};
 use crate::engine::connection::{Connection, State as Phase, Terms};
 use crate::engine::gate::{self, Verdict};
 use crate::engine::registry::{Kind, Refusal};
 use crate::log::log;
 use crate::net::sys;
-use crate::tls::cookie::{Cookies, bound_session_cache, cookies, exchanges_cookies};
+use crate::tls::context::bound_session_cache;
+use crate::tls::cookie::{Cookies, cookies, exchanges_cookies};
 use crate::tls::scratch::Word;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
@@ -169,6 +171,7 @@ pub unsafe fn restart(
     // SAFETY: by contract.
     unsafe {
         if let Some(successor) = successor(state) {
+            let Some(_in_use) = in_use::begin(successor) else { return };
             let Some(of_successor) = STATE.get((*successor).ssl.cast()) else { return };
             if of_successor.connection.borrow().is_begun_by(hello) {
                 let mut messages = Datagrams::new();
@@ -182,6 +185,7 @@ pub unsafe fn restart(
             // He has restarted twice: only the last one matters.
             if let Some(earlier) = successor(state)
                 && earlier != conn
+                && let Some(_in_use) = in_use::begin(earlier)
             {
                 due::give_up(earlier);
             }
@@ -196,7 +200,7 @@ fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
         return None;
     }
     let behind = |table: &Table| state.id.get().and_then(|id| table.next(id));
-    let mut table = shared().settled(behind);
+    let mut table = shared().settled(behind)?;
     let next = behind(&table).and_then(|id| table.get_mut(id)).filter(|entry| entry.alive).map(|entry| {
         entry.thread = sys::thread();
         entry.conn
@@ -222,6 +226,8 @@ pub unsafe fn share(
     let Some(successor) = successor(state) else {
         return old.receive(now, datagram, messages, &local.counters);
     };
+    // In a callback in the middle of a call about the new one the datagram is lost, as it may be on its way.
+    let Some(_in_use) = in_use::begin(successor) else { return };
     // SAFETY: it is in the table, so it is live, and it is this thread's.
     let Some(of_successor) = (unsafe { STATE.get((*successor).ssl.cast()) }) else { return };
     let mut for_successor = Datagrams::new();

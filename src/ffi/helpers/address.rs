@@ -1,39 +1,30 @@
 //! Peer addresses between C and Rust.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
+use std::ptr;
 
-use libc::{AF_INET, AF_INET6, c_int, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::socklen_t;
 
 use super::types::dv_udp_conn_key_t;
+use crate::net::sys::address::Address;
+
+// Two names of one thing: unions of the same two members, and of what these begin with.
+const _: () = assert!(
+    size_of::<dv_udp_conn_key_t>() == size_of::<Address>() && align_of::<dv_udp_conn_key_t>() == align_of::<Address>()
+);
 
 /// The address in `key`, with flow label 0. `None` for another family, and for the unspecified address: it is what is left
 /// when `recvfrom` had less room than an IPv6 address needs.
 pub fn peer(key: &dv_udp_conn_key_t) -> Option<SocketAddr> {
-    // SAFETY: every member of the union is plain old data and the key is wholly initialised by contract; the family says
-    // which one was written.
-    let peer = unsafe {
-        match c_int::from(key.addr.sa_family) {
-            AF_INET => {
-                let sockaddr_in { sin_addr, sin_port, .. } = key.addr4;
-                SocketAddr::from((Ipv4Addr::from(u32::from_be(sin_addr.s_addr)), u16::from_be(sin_port)))
-            }
-            AF_INET6 => {
-                let sockaddr_in6 { sin6_addr, sin6_port, sin6_scope_id, .. } = key.addr6;
-                let ip = Ipv6Addr::from(sin6_addr.s6_addr);
-                SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(sin6_port), 0, sin6_scope_id))
-            }
-            _ => return None,
-        }
-    };
-    (!peer.ip().is_unspecified()).then_some(peer)
+    of(key).get().filter(|peer| !peer.ip().is_unspecified())
 }
 
 /// How long the address in `key` is. Not what the caller says: his length may still be that of another peer's family.
 pub fn length(key: &dv_udp_conn_key_t) -> socklen_t {
-    // SAFETY: as in `peer`.
-    let length = match c_int::from(unsafe { key.addr.sa_family }) {
-        AF_INET6 => size_of::<sockaddr_in6>(),
-        _ => size_of::<sockaddr_in>(),
-    };
-    length as socklen_t
+    of(key).len()
+}
+
+fn of(key: &dv_udp_conn_key_t) -> &Address {
+    // SAFETY: an Address has the members of a key at the same places, and by contract the key is wholly initialised.
+    unsafe { &*ptr::from_ref(key).cast() }
 }

@@ -1,101 +1,24 @@
 //! A connection: made from a hello, read, written, shut down, freed.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ptr;
 
 use libc::{EAGAIN, EBUSY, EINVAL, EIO, EMSGSIZE, ENOTCONN, c_char, c_int, c_void, size_t, socklen_t};
-use openssl::ssl::SslContext;
-use openssl_sys::{BIO, SSL, SSL_free, SSL_get_rbio, SSL_get_wbio};
+use openssl_sys::{BIO, SSL, SSL_free};
 
 use super::accept::{Begun, begin, restart};
-use super::shared::{Local, STATE, local, shared};
+use super::shared::{Local, local, shared};
+use super::state::{STATE, State, settle};
 use super::types::*;
-use super::{address, due, foreign};
+use super::{address, due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
-use crate::engine::registry::Id;
 use crate::engine::stats::Counters;
-use crate::guard::{guard, is_nested};
+use crate::guard::guard;
 use crate::log::log;
-use crate::net::sys::{self, Descriptor};
-use crate::tls::{bio, fork};
+use crate::net::sys;
+use crate::tls::bio;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
-
-/// Messages of one connection that wait for the next reads.
-const QUEUE_MAX: usize = 64;
-
-/// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it. Laid out in this order:
-/// what each message needs stands together, with the beginning of the connection.
-#[repr(C)]
-pub struct State {
-    /// Where it is in the table, while it is there.
-    pub id: Cell<Option<Id>>,
-    /// Messages that came with others in one datagram and wait for the next read. As good as always none.
-    queue: Cell<Option<Box<VecDeque<Box<[u8]>>>>>,
-    /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
-    pub successor: Cell<bool>,
-    /// The new one has proven itself.
-    pub superseded: Cell<bool>,
-    pub born: u32,
-    pub connection: RefCell<Connection>,
-    /// The socket that its datagrams come through, for what leaves later.
-    pub descriptor: Cell<Option<Descriptor>>,
-    /// The context that it began with: a server name may have led the SSL to another one since.
-    pub context: SslContext,
-}
-
-impl Drop for State {
-    /// The SSL is being freed, perhaps by the caller with SSL_free: nobody may do what is due for it any more.
-    fn drop(&mut self) {
-        if self.born != fork::generation() {
-            return;
-        }
-        let ssl = self.connection.get_mut().lend_ssl();
-        let mut table = shared().settled(|_| self.id.get());
-        table.forget_ssl(ssl.as_ptr() as usize);
-        if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
-            entry.alive = false;
-        }
-    }
-}
-
-impl State {
-    /// Whether a call about the connection runs.
-    fn is_in_use(&self) -> bool {
-        self.connection.try_borrow().is_err()
-    }
-
-    /// Queues messages for the next reads; those that find no room are dropped.
-    pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
-        let mut kept = self.queue.take();
-        for message in messages {
-            let queue = kept.get_or_insert_default();
-            if queue.len() < QUEUE_MAX {
-                queue.push_back(message.into());
-            } else {
-                counters.messages_dropped.add(1);
-            }
-        }
-        self.queue.set(kept);
-    }
-
-    /// The oldest of them.
-    fn dequeue(&self) -> Option<Box<[u8]>> {
-        let mut queue = self.queue.take()?;
-        let oldest = queue.pop_front();
-        self.queue.set(Some(queue).filter(|queue| !queue.is_empty()));
-        oldest
-    }
-
-    /// The socket that datagrams come through now, looked up again where they came through another number before.
-    pub fn note_descriptor(&self, fd: c_int, anew: bool) {
-        if anew || self.descriptor.get().is_none() {
-            self.descriptor.set(Descriptor::of(fd));
-        }
-    }
-}
 
 /// Sends what waits. The first error is given, but what comes after it is sent all the same: it is UDP.
 ///
@@ -131,8 +54,8 @@ pub unsafe fn send_waiting(
 ///
 /// Returns 0 when all was sent, or -1 when nothing waited or an error occurred.
 ///
-/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, or else that of sendto();
-/// what waited is gone then.
+/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY in a callback of OpenSSL's
+/// in the middle of a call about the connection of `wbio`, or else that of sendto(); what waited is gone then.
 ///
 /// Threads: one at a time for a BIO.
 ///
@@ -152,43 +75,53 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
             log!(Error, "dv_dtls_msg_send: wbio or key is NULL");
             return fail(EINVAL);
         }
-        // SAFETY: the caller vouches for the pointers.
-        let key = unsafe { &*key };
-        let Some(peer) = address::peer(key) else {
-            log!(Error, "dv_dtls_msg_send: the key holds no IPv4 or IPv6 address");
-            return fail(EINVAL);
-        };
-        let local = local();
-        // SAFETY: as above; the state lives as long as the BIO.
-        let sent = match unsafe { bio::outbound_state(wbio) } {
-            // SAFETY: as above, and libssl is not running.
-            Some(mut outbound) => unsafe {
-                let outbound = outbound.as_mut();
-                let mut waiting = Datagrams::new();
-                while let Some(datagram) = outbound.pop() {
-                    waiting.push(datagram);
-                }
-                outbound.expect_new_flight();
-                outbound.leave_room(&local.room);
-                waiting
-            },
-            // SAFETY: as above.
-            None => unsafe { foreign::datagrams(wbio, shared().settings().mtu, peer) },
-        };
-        if sent.is_empty() {
-            return fail(EAGAIN);
+        if in_use::has_wbio(wbio) {
+            return fail(EBUSY);
         }
-        for datagram in sent.iter() {
-            local.counters.datagrams_out.add(1);
-            // SAFETY: the key is a sockaddr of that length.
-            let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
-            if let Err(error) = sent {
-                log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
-                return fail(error.raw_os_error().unwrap_or(EIO));
-            }
-        }
-        DV_OK
+        // SAFETY: the caller vouches for the pointers, and libssl is not running on this BIO.
+        unsafe { send_from(wbio, fd, &*key) }
     })
+}
+
+/// [`dv_dtls_msg_send`].
+///
+/// # Safety
+/// `wbio` is live, and libssl does not use it now.
+pub unsafe fn send_from(wbio: *mut BIO, fd: c_int, key: &dv_udp_conn_key_t) -> c_int {
+    let Some(peer) = address::peer(key) else {
+        log!(Error, "dv_dtls_msg_send: the key holds no IPv4 or IPv6 address");
+        return fail(EINVAL);
+    };
+    let local = local();
+    // SAFETY: by contract; the state lives as long as the BIO.
+    let sent = match unsafe { bio::outbound_state(wbio) } {
+        // SAFETY: by contract.
+        Some(mut outbound) => unsafe {
+            let outbound = outbound.as_mut();
+            let mut waiting = Datagrams::new();
+            while let Some(datagram) = outbound.pop() {
+                waiting.push(datagram);
+            }
+            outbound.expect_new_flight();
+            outbound.leave_room(&local.room);
+            waiting
+        },
+        // SAFETY: by contract.
+        None => unsafe { foreign::datagrams(wbio, shared().settings().mtu, peer) },
+    };
+    if sent.is_empty() {
+        return fail(EAGAIN);
+    }
+    for datagram in sent.iter() {
+        local.counters.datagrams_out.add(1);
+        // SAFETY: the key is a sockaddr of that length.
+        let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
+        if let Err(error) = sent {
+            log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
+            return fail(error.raw_os_error().unwrap_or(EIO));
+        }
+    }
+    DV_OK
 }
 
 /// Looks at a datagram of a peer that conn_find does not know, and makes a connection when the time has come.
@@ -259,7 +192,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 ///
 /// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
 ///
-/// In a callback of libssl in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
+/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
 ///
 /// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
 ///   malloc() or calloc() and whose SSL he made
@@ -275,28 +208,26 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
+        let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if is_nested() && is_in_use(conn) {
-                log!(Error, "dv_dtls_conn_free: called by a callback in the middle of a call about this connection");
-                sys::set_errno(EBUSY);
-                return;
+            if !shared().remove(conn) {
+                return refuse_inside("dv_dtls_conn_free");
             }
-            shared().remove(conn);
             shared().forget_given_up(conn);
             unlink(&raw mut (*conn).list);
             SSL_free((*conn).ssl.cast());
             libc::free(conn.cast());
         }
+        drop(in_use);
         due::run_now(&local(), ptr::null_mut());
     });
 }
 
-/// # Safety
-/// `conn` is valid.
-unsafe fn is_in_use(conn: *mut dv_udp_conn_t) -> bool {
-    // SAFETY: by contract.
-    unsafe { !(*conn).ssl.is_null() && STATE.get((*conn).ssl.cast()).is_some_and(State::is_in_use) }
+/// Of a function that gives nothing: it was called by a callback, in the middle of a call about the same connection.
+pub fn refuse_inside(name: &str) {
+    log!(Error, "{name}: called by a callback while the connection is in use");
+    sys::set_errno(EBUSY);
 }
 
 /// Takes `node` out of the list that it hangs in, if any.
@@ -342,7 +273,7 @@ pub unsafe fn unlink(node: *mut dv_list_node) {
 /// for an error.
 ///
 /// Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a fatal alert (the log has
-/// the cause), ENOTCONN in the child of a fork, EBUSY in a callback of libssl in the middle of a call about `conn`.
+/// the cause), ENOTCONN in the child of a fork, EBUSY in a callback of OpenSSL's in the middle of a call about `conn`.
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -367,12 +298,15 @@ pub unsafe extern "C" fn dv_dtls_read(
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
+        let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
             // No slice yet: the program may want the message where the datagram is.
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return fail(EBUSY);
+            }
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -405,7 +339,7 @@ unsafe fn read(
     messages.clear();
     let (before, after);
     {
-        let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
+        let mut connection = state.connection.borrow_mut();
         if connection.is_forked() {
             return fail(ENOTCONN);
         }
@@ -468,31 +402,6 @@ unsafe fn read(
     }
 }
 
-/// After a call about the connection: what has changed, of where it is and of when it wants to be looked after.
-fn settle(local: &Local, now: u64, state: &State, before: (Phase, u64), after: (Phase, u64)) {
-    if before.0 != after.0 {
-        moved(local, state, before.0, after.0);
-    }
-    if before != after {
-        due::rearm(local, now, state, after.0, after.1);
-    }
-}
-
-/// The connection has come to another point of its life.
-pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
-    let Some(id) = state.id.get() else { return };
-    if from == Phase::Handshaking {
-        match to {
-            Phase::Closed(CloseReason::Failed) => local.counters.handshakes_failed.add(1),
-            Phase::Closed(CloseReason::HandshakeTimeout) => {}
-            _ => {
-                local.counters.handshakes_finished.add(1);
-                shared().table().establish(id);
-            }
-        }
-    }
-}
-
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
     let oldest = state.dequeue();
@@ -530,8 +439,8 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
 /// Returns `in_len`, or -1.
 ///
 /// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
-/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of libssl in the middle
-/// of a call about `conn`, or else that of sendto().
+/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of OpenSSL's in the
+/// middle of a call about `conn`, or else that of sendto().
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -549,22 +458,25 @@ pub unsafe extern "C" fn dv_dtls_write(
     addrlen: socklen_t,
 ) -> c_int {
     guard(DV_ERROR, || {
-        let _ = (out_buf, out_len);
+        let _ = (out_buf, out_len, addrlen);
         if conn.is_null() || in_buf.is_null() || in_len == 0 || in_len > isize::MAX as size_t {
             log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0 or the -1 of an error");
             return fail(EINVAL);
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
+        let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return fail(EBUSY);
+            }
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
             let message = std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len);
-            let Some(state) = STATE.get((*conn).ssl.cast()) else { return foreign::write(conn, message, fd, addrlen) };
-            let Ok(mut connection) = state.connection.try_borrow_mut() else { return fail(EBUSY) };
+            let Some(state) = STATE.get((*conn).ssl.cast()) else { return foreign::write(conn, message, fd) };
+            let mut connection = state.connection.borrow_mut();
             if state.superseded.get() {
                 return fail(ENOTCONN);
             }
@@ -607,6 +519,8 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
 
 /// Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand it.
 ///
+/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is sent.
+///
 /// - `conn`: the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
 /// - `fd`: the UDP socket
 /// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
@@ -625,9 +539,12 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
+        let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            local.shared.claim(&local, conn);
+            if !local.shared.claim(&local, conn) {
+                return refuse_inside("dv_dtls_shutdown");
+            }
             if (*conn).ssl.is_null() {
                 return;
             }
@@ -638,7 +555,7 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
             if state.superseded.get() {
                 return;
             }
-            let Ok(mut connection) = state.connection.try_borrow_mut() else { return };
+            let mut connection = state.connection.borrow_mut();
             connection.close(now);
             let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
             let phase = connection.state();
@@ -646,40 +563,6 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
             due::rearm(&local, now, state, phase, u64::MAX);
         }
     });
-}
-
-/// What the library keeps of a connection, made into a struct for C: the SSL belongs to it from then on.
-pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
-    let mut connection = connection;
-    // SAFETY: the struct is plain old data, all zeros are valid, and calloc gives it whole or not at all.
-    unsafe {
-        let conn = libc::calloc(1, size_of::<dv_udp_conn_t>()).cast::<dv_udp_conn_t>();
-        if conn.is_null() {
-            return conn;
-        }
-        let ssl = connection.lend_ssl().as_ptr();
-        (*conn).key = *key;
-        (*conn).ssl = ssl.cast();
-        (*conn).rbio = SSL_get_rbio(ssl).cast();
-        (*conn).wbio = SSL_get_wbio(ssl).cast();
-        let state = State {
-            connection: RefCell::new(connection),
-            context,
-            id: Cell::new(None),
-            descriptor: Cell::new(None),
-            queue: Cell::default(),
-            successor: Cell::new(false),
-            superseded: Cell::new(false),
-            born: fork::generation(),
-        };
-        shared().table().ssls.insert(ssl as usize);
-        if STATE.set(ssl, state) {
-            return conn;
-        }
-        SSL_free(ssl);
-        libc::free(conn.cast());
-        ptr::null_mut()
-    }
 }
 
 /// Sets errno and gives DV_ERROR.

@@ -11,6 +11,7 @@ use openssl_sys::X509_STORE_CTX;
 
 use super::environment;
 use super::types::*;
+use crate::ffi::error::remember;
 use crate::guard::guard;
 use crate::log::log;
 use crate::net;
@@ -241,16 +242,19 @@ pub unsafe extern "C" fn dv_openssl_set_peer_name(s: *mut c_void, name: *const c
     })
 }
 
-/// Runs what needs OpenSSL; its error becomes a log line and DV_ERROR.
+/// Runs what needs OpenSSL; its error becomes a log line, the thread's last error, and DV_ERROR.
 fn status(function: &str, body: impl FnOnce() -> Result<(), Cause>) -> c_int {
     environment::listen();
     if !runtime_matches() {
+        remember("the OpenSSL that is loaded is not the one that this library was built against");
         return DV_ERROR;
     }
     match body() {
         Ok(()) => DV_OK,
         Err(cause) => {
-            log!(Error, "{function}: {cause}");
+            let text = format!("{function}: {cause}");
+            log!(Error, "{text}");
+            remember(&text);
             DV_ERROR
         }
     }

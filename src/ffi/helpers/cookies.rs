@@ -100,7 +100,7 @@ unsafe fn subject(ssl: *mut SSL) -> Vec<u8> {
             return peer;
         }
         if STAND_IN.get(ssl).is_none() {
-            STAND_IN.set(ssl, tls::random(32));
+            STAND_IN.set(ssl, tls::random::<32>().into());
         }
         STAND_IN.get(ssl).cloned().unwrap_or_default()
     }

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 
 use libc::MSG_DONTWAIT;
 
-use super::connection::{State, moved, send_waiting, unlink};
-use super::shared::{Local, STATE, local, orphans_due, shared};
+use super::connection::{send_waiting, unlink};
+use super::in_use::{self, InUse};
+use super::shared::{Local, local, orphans_due, shared};
+use super::state::{STATE, State, moved};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::{Id, Refusal};
@@ -71,6 +73,7 @@ fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
 struct Work {
     id: Id,
     conn: *mut dv_udp_conn_t,
+    _in_use: InUse,
 }
 
 impl Work {
@@ -78,9 +81,11 @@ impl Work {
         let mut table = shared().table();
         table.get(id).filter(|entry| entry.alive && !entry.working && table.is_ours(entry))?;
         let entry = table.get_mut(id)?;
+        // In use: a callback of libssl has called a helper, in the middle of a call about this connection.
+        let _in_use = in_use::begin(entry.conn)?;
         entry.thread = sys::thread();
         entry.working = true;
-        Some(Work { id, conn: entry.conn })
+        Some(Work { id, conn: entry.conn, _in_use })
     }
 }
 
@@ -97,11 +102,7 @@ impl Drop for Work {
 unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
     // SAFETY: by contract.
     let Some(state) = (unsafe { STATE.get((*work.conn).ssl.cast()) }) else { return };
-    // Borrowed: a callback of libssl has called a helper, in the middle of a call about this connection.
-    let Ok(mut connection) = state.connection.try_borrow_mut() else {
-        local.timers.borrow_mut().set(work.id, now + LATER);
-        return;
-    };
+    let mut connection = state.connection.borrow_mut();
     let before = connection.state();
     connection.advance(now, &local.counters);
     if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
@@ -147,7 +148,7 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
     // SAFETY: as in `run`.
     unsafe {
         let Some(state) = STATE.get((*work.conn).ssl.cast()) else { return false };
-        let Ok(mut connection) = state.connection.try_borrow_mut() else { return false };
+        let mut connection = state.connection.borrow_mut();
         connection.close(now);
         if let Some(fd) = state.descriptor.get().and_then(|descriptor| descriptor.fd()) {
             let _ = send_waiting(&mut connection, &(*work.conn).key, fd, MSG_DONTWAIT, local);
@@ -162,7 +163,8 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
 /// The library gives a connection up: it leaves the table, its SSL is freed, the struct stays for its owner, if it has one.
 ///
 /// # Safety
-/// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed.
+/// `conn` is a live connection of the library that this thread may touch, and nothing of it is borrowed. It is in use, so that
+/// callbacks that come while its SSL is freed leave it alone.
 pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, OsString};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use crate::engine::settings::Settings;
@@ -12,9 +12,6 @@ use crate::log::{self, Level, log};
 use crate::net::sys;
 use crate::tls;
 use crate::tls::secret::FleetSecret;
-
-/// Bytes of a random cookie secret.
-const SECRET_LEN: usize = 32;
 
 /// The settings: defaults, and what the environment says.
 pub fn settings() -> Settings {
@@ -56,7 +53,7 @@ pub fn cookie_secret() -> Vec<u8> {
             Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }
     }
-    tls::random(SECRET_LEN)
+    tls::random::<32>().into()
 }
 
 /// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a
@@ -73,7 +70,7 @@ pub fn listen() {
             _ => return,
         };
         let show = |level, line: &str| sys::write_stderr(&format!("dv_dtls {level:?}: {line}\n"));
-        log::listen_by_default(level, Box::new(show));
+        log::listen_by_default(level, Arc::new(show));
     });
 }
 

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, c_int, socklen_t};
+use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, c_int};
 use openssl_sys::*;
 
 use super::address;
-use super::connection::{dv_dtls_msg_send, fail};
+use super::connection::{fail, send_from};
 use super::shared::shared;
 use super::types::*;
 use crate::engine::connection::payload;
@@ -72,7 +72,7 @@ pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: *m
 
 /// # Safety
 /// As for [`read`].
-pub unsafe fn write(conn: *mut dv_udp_conn_t, message: &[u8], fd: c_int, addrlen: socklen_t) -> c_int {
+pub unsafe fn write(conn: *mut dv_udp_conn_t, message: &[u8], fd: c_int) -> c_int {
     // SAFETY: by contract.
     unsafe {
         let ssl = (*conn).ssl.cast::<SSL>();
@@ -85,7 +85,7 @@ pub unsafe fn write(conn: *mut dv_udp_conn_t, message: &[u8], fd: c_int, addrlen
         if written <= 0 {
             return fail(if SSL_is_init_finished(ssl) == 1 { EIO } else { EAGAIN });
         }
-        match dv_dtls_msg_send((*conn).wbio.cast(), fd, &raw mut (*conn).key, addrlen) {
+        match send_from((*conn).wbio.cast(), fd, &(*conn).key) {
             DV_OK => written,
             error => error,
         }
@@ -111,7 +111,7 @@ unsafe fn flush(conn: *mut dv_udp_conn_t, fd: c_int) {
     unsafe {
         let wbio = (*conn).wbio.cast();
         if BIO_ctrl(wbio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) > 0 {
-            dv_dtls_msg_send(wbio, fd, &raw mut (*conn).key, 0);
+            send_from(wbio, fd, &(*conn).key);
         }
     }
 }

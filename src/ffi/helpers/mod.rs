@@ -12,9 +12,11 @@ mod due;
 mod environment;
 mod foreign;
 mod given_up;
+mod in_use;
 mod operate;
 mod refusals;
 mod shared;
+mod state;
 mod table;
 mod types;
 

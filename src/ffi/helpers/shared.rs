@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use openssl::ssl::SslContextRef;
 
-use super::connection::State;
 use super::environment;
 use super::given_up::GivenUp;
 use super::types::dv_udp_conn_t;
@@ -22,14 +21,19 @@ use crate::engine::registry::{Directory, Id, Kind, Limits, Registry};
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
+use crate::guard::{self, lock};
 use crate::net::sys;
-use crate::tls::outgoing::SpareRoom;
+use crate::tls::bio::SpareRoom;
+use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
-use crate::tls::{self, fork};
 use crate::wire::datagrams::Datagrams;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
+
+/// Of a connection in the directory whose pointer nobody has: whoever finds it asks the table, which notes that. So a
+/// handshake of a peer who restarts, and whom nobody has heard of when it fails, is known to have no owner.
+const UNSEEN: u64 = 1;
 
 /// A connection in the table.
 #[derive(Clone, Copy)]
@@ -98,14 +102,26 @@ impl Table {
         }
     }
 
-    /// Tells conn_find who is the oldest with this peer now: from then on a caller may have its pointer.
-    fn publish(&mut self, peer: SocketAddr) {
-        let oldest = self.registry.find(peer).and_then(|id| self.registry.get_mut(id));
+    /// Tells conn_find who is the oldest with this peer now.
+    fn publish(&self, peer: SocketAddr) {
+        let oldest = self.registry.find(&peer).and_then(|id| self.registry.get(id));
         let conn = oldest.map_or(0, |entry| {
-            entry.seen = true;
-            entry.conn.expose_provenance()
+            let conn = entry.conn.expose_provenance() as u64;
+            if entry.seen { conn } else { conn | UNSEEN }
         });
-        self.directory.set(peer, conn as u64);
+        self.directory.set(peer, conn);
+    }
+
+    /// A caller gets the pointer of this connection.
+    fn show(&mut self, id: Id) -> *mut dv_udp_conn_t {
+        let Some(entry) = self.registry.get_mut(id) else { return ptr::null_mut() };
+        let conn = entry.conn;
+        if !std::mem::replace(&mut entry.seen, true)
+            && let Some(peer) = self.registry.peer(id)
+        {
+            self.publish(peer);
+        }
+        conn
     }
 
     /// Where `conn` is. Many calls are about the connection that their thread's last one was about: `hint`.
@@ -220,10 +236,21 @@ impl Shared {
         lock(&self.table)
     }
 
-    /// The oldest connection with this peer. Waits for no lock.
+    /// The oldest connection with this peer. Waits for no lock, but the first time.
     #[inline]
-    pub fn find(&self, peer: SocketAddr) -> *mut dv_udp_conn_t {
-        self.directory.get(peer).map_or(ptr::null_mut(), |conn| ptr::with_exposed_provenance_mut(conn as usize))
+    pub fn find(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        match self.directory.get(peer) {
+            None => ptr::null_mut(),
+            Some(conn) if conn & UNSEEN == 0 => ptr::with_exposed_provenance_mut(conn as usize),
+            Some(_) => self.find_unseen(peer),
+        }
+    }
+
+    #[cold]
+    fn find_unseen(&self, peer: &SocketAddr) -> *mut dv_udp_conn_t {
+        let mut table = self.table();
+        let oldest = table.registry.find(peer);
+        oldest.map_or(ptr::null_mut(), |id| table.show(id))
     }
 
     pub fn jar(&self) -> MutexGuard<'_, CookieJar> {
@@ -232,7 +259,9 @@ impl Shared {
 
     /// Asks the cookie callbacks of a program that has its own. They may call helpers: no lock is held meanwhile.
     pub fn ask_program(&self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> Word {
-        let kept = lock(&self.scratches).pop().filter(|scratch| scratch.suits(context));
+        // In two steps: what does not suit is freed without the lock.
+        let kept = lock(&self.scratches).pop();
+        let kept = kept.filter(|scratch| scratch.suits(context));
         let Some(scratch) = kept.or_else(|| Scratch::new(context).ok()) else { return Word::Nothing };
         let (word, again) = scratch.ask(context, peer, hello_record);
         lock(&self.scratches).extend(again);
@@ -266,18 +295,17 @@ impl Shared {
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
-    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway.
+    /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway. Says whether
+    /// that was done; see [`Shared::settled`].
     #[inline]
-    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) {
-        if self.threads.load(Ordering::Relaxed) > 1 {
-            self.claim_from_others(local, conn);
-        }
+    pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
-    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) {
+    fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         local.claimed.set(find(&table));
         if let Some(id) = local.claimed.get()
             && let Some(entry) = table.get_mut(id)
@@ -286,23 +314,25 @@ impl Shared {
         {
             local.timers.borrow_mut().set(id, sys::now());
         }
+        true
     }
 
-    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it.
-    pub fn remove(&self, conn: *mut dv_udp_conn_t) {
+    /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
+    /// done; see [`Shared::settled`].
+    pub fn remove(&self, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
-        let mut table = self.settled(find);
+        let Some(mut table) = self.settled(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
         }
+        true
     }
 
     /// A caller gets the pointer, though other connections may stand before this one with the same peer.
     pub fn show(&self, conn: *mut dv_udp_conn_t) {
         let mut table = self.table();
-        let id = table.id_of(conn, None);
-        if let Some(entry) = id.and_then(|id| table.get_mut(id)) {
-            entry.seen = true;
+        if let Some(id) = table.id_of(conn, None) {
+            table.show(id);
         }
     }
 
@@ -345,23 +375,22 @@ impl Shared {
         ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
     }
 
-    /// The table, once no other thread does what is due for the connection that `find` finds.
-    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> MutexGuard<'_, Table> {
+    /// The table, once no other thread does what is due for the connection that `find` finds. A callback of libssl does not
+    /// wait for that: two of them could wait for each other.
+    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> Option<MutexGuard<'_, Table>> {
         loop {
             let table = self.table();
             match find(&table).and_then(|id| table.get(id)) {
                 Some(entry) if entry.working && entry.thread != sys::thread() => {}
-                _ => return table,
+                _ => return Some(table),
             }
             drop(table);
+            if guard::is_nested() {
+                return None;
+            }
             std::thread::yield_now();
         }
     }
-}
-
-/// A panic leaves nothing half done here, so the data behind a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What one thread has for itself.
@@ -433,5 +462,5 @@ impl Drop for Local {
     }
 }
 
-/// What hangs on the SSL of a connection that the library made.
-pub static STATE: tls::ex_data::Slot<openssl_sys::SSL, State> = tls::ex_data::Slot::new();
+#[cfg(test)]
+mod tests;

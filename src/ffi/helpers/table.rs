@@ -3,10 +3,11 @@
 use libc::c_uint;
 use md5::{Digest, Md5};
 
-use super::connection::State;
-use super::shared::{Entry, STATE, local, shared};
+use super::connection::refuse_inside;
+use super::shared::{Entry, local, shared};
+use super::state::{STATE, State};
 use super::types::*;
-use super::{address, due};
+use super::{address, due, in_use};
 use crate::engine::connection::State as Phase;
 use crate::engine::registry::Kind;
 use crate::guard::guard;
@@ -54,6 +55,8 @@ pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uin
 /// A connection of dv_dtls_conn_new() is there from the start. Where several have the same key, dv_dtls_conn_find() gives
 /// the oldest of them. The connection stays the caller's.
 ///
+/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is added.
+///
 /// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
 ///
 /// # Safety
@@ -70,6 +73,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
         if shared().table().id_of(conn, None).is_some() {
             return;
         }
+        let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_add") };
         shared().forget_given_up(conn);
         // SAFETY: as above.
         let state = unsafe { state(conn) };
@@ -101,6 +105,8 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 
 /// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.
 ///
+/// In a callback of OpenSSL's, while another thread does what is due for `conn`, errno becomes EBUSY and nothing is done.
+///
 /// - `conn`: the connection, which stays the caller's; NULL, or one that is not in the table, is fine
 ///
 /// # Safety
@@ -110,7 +116,9 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
-            shared().remove(conn);
+            if !shared().remove(conn) {
+                return refuse_inside("dv_dtls_conn_del");
+            }
             // The library will not free what the caller may free next.
             shared().forget_given_up(conn);
         }
@@ -139,7 +147,7 @@ pub unsafe extern "C" fn dv_dtls_conn_find(key: *mut dv_udp_conn_key_t) -> *mut 
         due::run_now(&local, std::ptr::null_mut());
         // SAFETY: the caller vouches for the key.
         let peer = unsafe { key.as_ref() }.and_then(address::peer);
-        let found = peer.map_or(std::ptr::null_mut(), |peer| local.shared.find(peer));
+        let found = peer.map_or(std::ptr::null_mut(), |peer| local.shared.find(&peer));
         local.last.set(found);
         found
     })

@@ -9,7 +9,8 @@ use std::{ptr, slice};
 
 use libc::{c_int, c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr};
 
-use super::udp::{Address, check};
+use super::address::Address;
+use super::udp::check;
 
 /// Messages in one system call, at most. With GRO or GSO each can be many datagrams.
 pub const BATCH: usize = 64;
@@ -20,8 +21,6 @@ const ROOM: usize = 1 << 16;
 /// From the beginning of one message to that of the next. At exactly 64 KiB all of them would compete for the same lines
 /// of the processor's caches.
 const STRIDE: usize = ROOM + 5 * 64;
-
-const SOL_UDP: c_int = 17;
 
 /// Room for the control messages of one datagram, aligned as they want it. On the way out a source address and a segment's
 /// length; on the way in also a count, and what a program may have asked for at a socket that it hands in.
@@ -112,7 +111,7 @@ impl Inbound {
         let mut received = Received { from: self.from[i].get()?, to: None, dropped: None, bytes, segment: len.max(1) };
         each_control(&self.controls[i], control_len, |level, kind, data| match (level, kind) {
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => received.dropped = read(data),
-            (SOL_UDP, libc::UDP_GRO) => {
+            (libc::SOL_UDP, libc::UDP_GRO) => {
                 received.segment = read::<c_int>(data).map_or(received.segment, |segment| segment.max(1) as usize);
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
@@ -128,8 +127,9 @@ impl Inbound {
     }
 }
 
-/// Plain C data of the kernel's: any bytes are a value.
+/// Plain C data of the kernel's: any bytes are a value, and none of them is padding.
 trait Plain: Copy {}
+impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for c_int {}
 impl Plain for in_pktinfo {}
@@ -273,14 +273,14 @@ impl Message {
             None => {}
         }
         if let Some(segment) = self.segment {
-            append(controls, &mut len, SOL_UDP, libc::UDP_SEGMENT, &segment);
+            append(controls, &mut len, libc::SOL_UDP, libc::UDP_SEGMENT, &segment);
         }
         len
     }
 }
 
 /// Appends one control message to those in the first `len` bytes.
-fn append<T: Copy>(controls: &mut Control, len: &mut usize, level: c_int, kind: c_int, data: &T) {
+fn append<T: Plain>(controls: &mut Control, len: &mut usize, level: c_int, kind: c_int, data: &T) {
     // SAFETY: both only compute.
     let (own, space) = unsafe { (libc::CMSG_LEN(size_of::<T>() as u32), libc::CMSG_SPACE(size_of::<T>() as u32)) };
     let mut header: cmsghdr = {
@@ -292,8 +292,8 @@ fn append<T: Copy>(controls: &mut Control, len: &mut usize, level: c_int, kind: 
     header.cmsg_type = kind;
     let place = &mut controls.0[*len..*len + space as usize];
     let data_begin = own as usize - size_of::<T>();
-    // SAFETY: cmsghdr has no padding on the platforms of this library's, nor has what is sent here; the slices are used
-    // up before the values go.
+    // SAFETY: cmsghdr has no padding on the platforms of this library's, nor has a Plain; the slices are used up before the
+    // values go.
     unsafe {
         place[..size_of::<cmsghdr>()]
             .copy_from_slice(slice::from_raw_parts((&raw const header).cast(), size_of::<cmsghdr>()));

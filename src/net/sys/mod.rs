@@ -1,5 +1,6 @@
 //! The system calls: the one place of this room with `unsafe`.
 
+pub mod address;
 pub mod batch;
 pub mod stream;
 pub mod udp;
@@ -17,17 +18,20 @@ use libc::{c_int, sockaddr, socklen_t};
 
 /// Microseconds of the monotonic clock, to some milliseconds: the vDSO answers without reading a hardware clock.
 pub fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    read_clock(libc::CLOCK_MONOTONIC_COARSE)
 }
 
 /// The same clock to the microsecond.
 pub fn precise_now() -> u64 {
+    read_clock(libc::CLOCK_MONOTONIC)
+}
+
+#[inline]
+fn read_clock(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is writable.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    // Neither is ever negative.
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
@@ -133,6 +137,13 @@ pub fn environment(name: &CStr) -> Option<OsString> {
         let value = secure_getenv(name.as_ptr());
         (!value.is_null()).then(|| OsString::from_vec(CStr::from_ptr(value).to_bytes().to_vec()))
     }
+}
+
+/// Runs `call` and leaves errno as it was: for what is done behind the back of whoever looks at it next.
+pub fn keep_errno(call: impl FnOnce()) {
+    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    call();
+    set_errno(errno);
 }
 
 /// Sets errno, by which the helpers tell why they failed.

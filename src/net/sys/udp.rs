@@ -1,81 +1,17 @@
 //! UDP sockets, their options, and waiting for them.
 
 use std::io;
-use std::mem::zeroed;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_void, socklen_t};
 
+use super::address::Address;
+use super::keep_errno;
+
 /// The result of a system call that says -1 when it fails.
 pub(super) fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// A socket address as the kernel has it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) union Address {
-    family: libc::sa_family_t,
-    v4: libc::sockaddr_in,
-    v6: libc::sockaddr_in6,
-}
-
-impl Address {
-    pub(super) const EMPTY: Address = {
-        // SAFETY: a sockaddr_in6 of zeros is valid, and no member of the union is larger.
-        Address { v6: unsafe { zeroed() } }
-    };
-
-    pub(super) fn new(address: SocketAddr) -> Address {
-        let mut raw = Address::EMPTY;
-        match address {
-            SocketAddr::V4(v4) => {
-                raw.v4 = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                    sin_zero: [0; 8],
-                }
-            }
-            SocketAddr::V6(v6) => {
-                raw.v6 = libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                    sin6_port: v6.port().to_be(),
-                    sin6_flowinfo: 0,
-                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                    sin6_scope_id: v6.scope_id(),
-                }
-            }
-        }
-        raw
-    }
-
-    pub(super) fn get(&self) -> Option<SocketAddr> {
-        // SAFETY: all members are plain old data, all bytes are initialised, and the family says which one was written.
-        unsafe {
-            match c_int::from(self.family) {
-                libc::AF_INET => {
-                    let ip = Ipv4Addr::from(u32::from_be(self.v4.sin_addr.s_addr));
-                    Some(SocketAddr::from((ip, u16::from_be(self.v4.sin_port))))
-                }
-                libc::AF_INET6 => {
-                    let ip = Ipv6Addr::from(self.v6.sin6_addr.s6_addr);
-                    let (port, scope) = (u16::from_be(self.v6.sin6_port), self.v6.sin6_scope_id);
-                    Some(SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope)))
-                }
-                _ => None,
-            }
-        }
-    }
-
-    pub(super) fn len(&self) -> socklen_t {
-        // SAFETY: the family is the first member of each, and always initialised.
-        match c_int::from(unsafe { self.family }) {
-            libc::AF_INET => size_of::<libc::sockaddr_in>() as socklen_t,
-            _ => size_of::<libc::sockaddr_in6>() as socklen_t,
-        }
-    }
 }
 
 /// A new UDP socket for addresses like this one, bound to nothing.
@@ -204,13 +140,10 @@ impl Bell {
     /// Rings. It may be called from a signal handler.
     pub fn ring(&self) {
         let one = 1u64;
-        // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already. errno stays what it
-        // was for whom a signal has interrupted.
-        unsafe {
-            let errno = *libc::__errno_location();
-            libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8);
-            *libc::__errno_location() = errno;
-        }
+        keep_errno(|| {
+            // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already.
+            unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+        });
     }
 
     /// Silences it.

@@ -311,12 +311,12 @@ impl Bench {
             let watch = HeapWatch::new(&self.built.directory, id)?;
             let environment: Vec<(&str, String)> = watch.environment().into_iter().chain(more).collect();
             let mut serving = self.serve(&program, 1, Start { environment: &environment, ..self.start() })?;
-            let before = watch.bytes()?;
+            let before = watch.now()?.bytes;
             serving.fill(COUNT + 1, 1, &self.profile)?;
             thread::sleep(Duration::from_millis(1200));
             // Somebody must call the helpers for what falls due to be done.
             serving.crowd.talk(&[0], talk(64, 1), Until::Elapsed(Duration::from_secs(1)))?;
-            let more = watch.bytes()? as f64 - before as f64;
+            let more = (watch.now()?.bytes - before) as f64;
             self.note("heap", case, id, more / 1024.0 / COUNT as f64);
         }
         Ok(())

@@ -197,7 +197,14 @@ impl Built {
     }
 }
 
-/// Preloaded into a server, it says how many bytes malloc has given out there.
+/// What malloc has given out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heap {
+    pub blocks: i64,
+    pub bytes: i64,
+}
+
+/// Preloaded into a server, it says what malloc has given out there.
 pub struct HeapWatch {
     library: PathBuf,
     file: PathBuf,
@@ -219,12 +226,16 @@ impl HeapWatch {
         [("LD_PRELOAD", self.library.display().to_string()), ("DV_HEAP_FILE", self.file.display().to_string())]
     }
 
-    /// The bytes that are given out now.
-    pub fn bytes(&self) -> Result<u64, String> {
+    /// What is given out now.
+    pub fn now(&self) -> Result<Heap, String> {
         // Two periods of the watch.
         thread::sleep(Duration::from_millis(250));
         let text = fs::read_to_string(&self.file).map_err(|why| format!("{}: {why}", self.file.display()))?;
-        text.trim().parse().map_err(|why| format!("{text:?}: {why}"))
+        let mut numbers = text.split_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(blocks)), Some(Ok(bytes))) => Ok(Heap { blocks, bytes }),
+            _ => Err(format!("{text:?} are not two numbers")),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::wire::datagrams::Datagrams;
 
-/// Room for datagrams that belongs to no connection now: see [`Outbound::use_room`](super::bio::Outbound::use_room).
+/// Room for datagrams that belongs to no connection now: see [`Outbound::use_room`](super::Outbound::use_room).
 pub type SpareRoom = Cell<Option<Box<Outgoing>>>;
 
 /// The datagrams of the last flight, kept to be sent again, then those that only wait to leave.
@@ -99,7 +99,7 @@ impl Outgoing {
         self.datagrams.get(self.left - 1).map(|datagram| &datagram[from..])
     }
 
-    /// See [`Outbound::pop_segments`](super::bio::Outbound::pop_segments).
+    /// See [`Outbound::pop_segments`](super::Outbound::pop_segments).
     pub fn pop_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
         let begin = self.datagrams.begin(self.left) + self.left_bytes;
         let segment = self.pop()?.len();

@@ -1,0 +1,159 @@
+//! An established connection: records come in, messages go out, and the peer may be somewhere else tomorrow.
+
+use std::net::SocketAddr;
+
+use super::{CloseReason, Connection, Heard, NEVER, SendError, State, headers, is_change_cipher_spec, packet_len};
+use crate::engine::stats::Counters;
+use crate::tls::session::Opened;
+use crate::wire::datagrams::Datagrams;
+use crate::wire::record::{Record, content_type};
+use crate::wire::routability::Check;
+
+impl Connection {
+    pub(super) fn established_record(
+        &mut self,
+        now: u64,
+        record: &Record<'_>,
+        messages: &mut Datagrams,
+        counters: &Counters,
+    ) -> Heard {
+        if self.flight_kept_until != NEVER && self.may_repeat_flight(record) {
+            self.repeat(now, counters);
+            return Heard::default();
+        }
+        let known = match record.content_type {
+            content_type::APPLICATION_DATA | content_type::ALERT | content_type::HANDSHAKE => true,
+            content_type::RETURN_ROUTABILITY_CHECK => self.checks,
+            content_type::TLS12_CID => !self.cid.is_empty(),
+            _ => false,
+        };
+        if !known
+            || record.epoch != 1
+            || !self.has_our_cid(record)
+            || record.fragment().len() < self.fragment_min.into()
+        {
+            counters.records_dropped.add(1);
+            return Heard::default();
+        }
+        let heard = self.open(now, record, messages, counters);
+        if heard.authentic {
+            self.heard = now;
+            self.used = now;
+            self.released = false;
+            if matches!(self.state, State::Closed(CloseReason::ByPeer)) {
+                counters.closed_by_peer.add(1);
+            }
+        }
+        heard
+    }
+
+    /// Whether it belongs to the peer's last flight and nothing else will tell that he repeats it: if he has no new Finished
+    /// any more, a ChangeCipherSpec, or with connection IDs the Finished under its old number.
+    fn may_repeat_flight(&self, record: &Record<'_>) -> bool {
+        match record.epoch {
+            0 => is_change_cipher_spec(record),
+            _ => {
+                record.content_type == content_type::TLS12_CID
+                    && self.has_our_cid(record)
+                    && self.protection.records().is_some_and(|records| records.is_finished(record))
+            }
+        }
+    }
+
+    /// Most connections have none, and nothing is not compared with nothing: memcmp would read under an empty mask where
+    /// no memory is, for which processors with AVX-512 take longer than for the rest of the record.
+    fn has_our_cid(&self, record: &Record<'_>) -> bool {
+        if self.cid.is_empty() { record.cid.is_empty() } else { record.cid == &*self.cid }
+    }
+
+    fn open(&mut self, now: u64, record: &Record<'_>, messages: &mut Datagrams, counters: &Counters) -> Heard {
+        let (mut check, newest) = (None, self.protection.is_newest(record));
+        match self.protection.open(record, messages) {
+            Opened::Message => self.forget_flight(),
+            Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
+            Opened::Empty => {}
+            Opened::Nothing => {
+                // Whoever knows the peer's address can send what does not open: that takes no memory.
+                if self.released {
+                    self.protection.rest();
+                }
+                if self.protection.is_exhausted() {
+                    self.exhaust();
+                }
+                return Heard::default();
+            }
+            Opened::Finished => {
+                self.answer_repeat(now, counters);
+            }
+            Opened::Check(message) => check = Some(message).filter(|_| self.checks),
+            Opened::CloseNotify => self.end(CloseReason::ByPeer),
+            Opened::Failed(why) => {
+                self.end(CloseReason::Failed);
+                self.why = Some(Box::new(why));
+            }
+        }
+        Heard { authentic: true, newest, check }
+    }
+
+    pub(super) fn forget_flight(&mut self) {
+        if self.flight_kept_until != NEVER {
+            self.flight_kept_until = NEVER;
+            self.protection.outbound().forget_flight();
+        }
+    }
+
+    /// Protects a message; the datagram waits in [`Connection::transmit`].
+    pub fn send(&mut self, now: u64, message: &[u8], counters: &Counters) -> Result<(), SendError> {
+        self.catch_up(now);
+        if self.state != State::Established {
+            return Err(SendError::NotEstablished);
+        }
+        if self.is_forked() {
+            return Err(SendError::Forked);
+        }
+        if message.len() > self.message_max() {
+            counters.messages_too_long.add(1);
+            return Err(SendError::TooLong { max: self.message_max() });
+        }
+        if self.protection.is_exhausted() {
+            self.exhaust();
+            return Err(SendError::NotEstablished);
+        }
+        self.protection.seal(message).map_err(|why| {
+            self.why = Some(Box::new(why));
+            SendError::Failed
+        })?;
+        self.used = now;
+        self.released = false;
+        counters.messages_out.add(1);
+        Ok(())
+    }
+
+    /// The keys have done all that they may: the peer has to make new ones.
+    pub(super) fn exhaust(&mut self) {
+        self.protection.shutdown();
+        self.end(CloseReason::Exhausted);
+    }
+
+    /// The peer is somewhere else from now on. Where the headers of IP are longer, messages must be shorter.
+    pub(in crate::engine) fn move_to(&mut self, peer: SocketAddr) {
+        if let Some(records) = self.protection.records() {
+            let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
+            self.message_max = match headers(peer).saturating_sub(had) {
+                0 => message_max,
+                more => packet_len(records.content_max(records.sealed_len(message_max.into()) - usize::from(more))),
+            };
+        }
+        self.peer = peer;
+    }
+
+    /// A datagram with a message about an address.
+    pub(in crate::engine) fn seal_check(&mut self, check: Check) -> Option<Vec<u8>> {
+        if self.state == State::Established && !self.is_forked() { self.protection.seal_check(check) } else { None }
+    }
+
+    /// Bytes of the datagram that a message of `len` bytes becomes, where the records are ours.
+    pub(in crate::engine) fn sealed_len(&self, len: usize) -> Option<usize> {
+        self.protection.records().map(|records| records.sealed_len(len))
+    }
+}

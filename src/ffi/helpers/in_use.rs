@@ -1,0 +1,63 @@
+//! The connections that the calls on this thread are about. A callback of libssl, in the middle of one, may call helpers about
+//! all others.
+//!
+//! Kept for the thread and not with the connection: one that a C caller has made has no place for it, and one that is being
+//! freed must still be recognised. Nothing has to be destroyed at the end of the thread, when destructors still call helpers.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ptr;
+
+use openssl_sys::BIO;
+
+use super::types::dv_udp_conn_t;
+
+/// Calls inside of callbacks inside of calls; one more is refused.
+const DEPTH_MAX: usize = 16;
+
+struct Calls {
+    about: [Cell<*mut dv_udp_conn_t>; DEPTH_MAX],
+    depth: Cell<usize>,
+}
+
+thread_local! {
+    static CALLS: Calls = const {
+        Calls { about: [const { Cell::new(ptr::null_mut()) }; DEPTH_MAX], depth: Cell::new(0) }
+    };
+}
+
+impl Calls {
+    fn any(&self, is: impl Fn(*mut dv_udp_conn_t) -> bool) -> bool {
+        self.about[..self.depth.get()].iter().any(|conn| is(conn.get()))
+    }
+}
+
+/// A call about a connection runs. The last one that has begun is the first one that ends.
+pub struct InUse(PhantomData<*mut dv_udp_conn_t>);
+
+/// Begins a call about `conn`, unless one runs on this thread already.
+#[inline]
+pub fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
+    CALLS.with(|calls| {
+        let depth = calls.depth.get();
+        if depth == DEPTH_MAX || calls.any(|other| other == conn) {
+            return None;
+        }
+        calls.about[depth].set(conn);
+        calls.depth.set(depth + 1);
+        Some(InUse(PhantomData))
+    })
+}
+
+impl Drop for InUse {
+    #[inline]
+    fn drop(&mut self) {
+        CALLS.with(|calls| calls.depth.set(calls.depth.get() - 1));
+    }
+}
+
+/// Whether `wbio` is that of a connection that a call is about.
+pub fn has_wbio(wbio: *mut BIO) -> bool {
+    // SAFETY: the caller of such a call vouches for the struct until it returns.
+    CALLS.with(|calls| calls.any(|conn| unsafe { (*conn).wbio } == wbio.cast()))
+}

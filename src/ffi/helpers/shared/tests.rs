@@ -1,0 +1,90 @@
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+use foreign_types::ForeignType;
+use openssl::ssl::{SslContext, SslMethod};
+
+use super::super::connection::{dv_dtls_conn_free, dv_dtls_conn_new, dv_dtls_read};
+use super::super::due;
+use super::super::table::dv_dtls_conn_find;
+use super::super::types::dv_udp_conn_key_t;
+use super::*;
+use crate::engine::endpoint::{Config, Connect, Endpoint};
+
+/// A server with a key in the place of a certificate, whose clients need no cookie.
+fn context() -> SslContext {
+    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+    context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+    context.set_psk_server_callback(|_, _, key| {
+        key[..16].fill(1);
+        Ok(16)
+    });
+    context.set_psk_client_callback(|_, _, _, key| {
+        key[..16].fill(1);
+        Ok(16)
+    });
+    context.build()
+}
+
+/// The first hello of a client of its own.
+fn hello(context: &SslContext, to: SocketAddr) -> Vec<u8> {
+    let mut client = Endpoint::new(context.clone(), Config::default()).unwrap();
+    client.connect(sys::now(), &Connect::to(to)).unwrap();
+    client.transmit(1).unwrap().bytes.to_vec()
+}
+
+/// A peer begins, begins anew beside that, and his first connection is freed. Gives his key.
+fn restart_and_free(port: u16) -> dv_udp_conn_key_t {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (fd, context) = (socket.as_raw_fd(), context());
+    let to = socket.local_addr().unwrap();
+    // SAFETY: zeroed, it is an address of no family; a member is then written whole.
+    let mut key: dv_udp_conn_key_t = unsafe { std::mem::zeroed() };
+    key.addr4.sin_family = libc::AF_INET as libc::sa_family_t;
+    key.addr4.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    key.addr4.sin_port = port.to_be();
+    let (mut first, mut second, mut out) = (hello(&context, to), hello(&context, to), [0u8; 64]);
+    // SAFETY: all pointers are valid, with the lengths that are said; the connection is freed once.
+    unsafe {
+        let (at, len) = (first.as_mut_ptr().cast(), first.len());
+        let conn = dv_dtls_conn_new(context.as_ptr().cast(), at, len, fd, &mut key, 0);
+        assert!(!conn.is_null());
+        let (at, len) = (second.as_mut_ptr().cast(), second.len());
+        assert_eq!(dv_dtls_read(conn, at, len, fd, out.as_mut_ptr().cast(), out.len(), 0), 0);
+        assert_eq!(shared().table().entries(), 2);
+        dv_dtls_conn_free(conn);
+    }
+    assert_eq!(shared().table().entries(), 1);
+    key
+}
+
+/// A day passes.
+fn give_up_all() {
+    // SAFETY: NULL finds nothing. From here on no connection is the last that was found.
+    unsafe { dv_dtls_conn_find(ptr::null_mut()) };
+    let later = sys::now() + 86_400_000_000;
+    while due::run(&local(), later, ptr::null_mut()) > 0 {}
+    assert_eq!(shared().table().entries(), 0);
+}
+
+#[test]
+fn only_what_somebody_knows_waits_for_its_owner_when_it_is_given_up() {
+    let waiting = || lock(&shared().given_up).len();
+    // Nobody has heard of the second connection: nobody will free it.
+    restart_and_free(40_000);
+    give_up_all();
+    assert_eq!(waiting(), 0);
+
+    let mut key = restart_and_free(40_001);
+    // SAFETY: the key is valid.
+    let found = unsafe { dv_dtls_conn_find(&mut key) };
+    assert!(!found.is_null());
+    give_up_all();
+    assert_eq!(waiting(), 1);
+    // SAFETY: it was given up, and is there until it is freed.
+    unsafe {
+        assert!((*found).ssl.is_null());
+        dv_dtls_conn_free(found);
+    }
+    assert_eq!(waiting(), 0);
+}
