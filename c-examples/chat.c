@@ -15,7 +15,8 @@ static const char help[] =
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     "  --workers N            threads (2)\n"
     SERVER_IDENTITY_HELP
-    "  -h                     this text\n";
+    "  -h                     this text\n"
+    SERVER_EXIT_CODES;
 
 #define PEOPLE_MAX 1000
 

@@ -22,7 +22,8 @@ static const char help[] =
     "  --workers N            threads (1)\n"
     "  --idle S               end sessions that were silent for so many seconds (300)\n"
     SERVER_IDENTITY_HELP
-    "  -h                     this text\n";
+    "  -h                     this text\n"
+    SERVER_EXIT_CODES;
 
 #define DATAGRAM_MAX 65536
 

@@ -23,6 +23,7 @@ static const char help[] =
     "  --cert FILE     a certificate to show, PEM\n"
     "  --key FILE      its key, PEM\n"
     "  --psk HEX       the key of the identity \"" PSK_IDENTITY "\", in the place of certificates\n"
+    "  --ciphers LIST  cipher suites (" CIPHERS "; with --psk " PSK_CIPHERS ")\n"
     "  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything\n"
     "  -h              this text\n"
     "exit code: 0 answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 not answered\n";

@@ -33,7 +33,8 @@ static const char help[] =
     "  --max-sessions N       sessions at once (100000)\n"
     "  --idle-timeout MS      close sessions that are silent for so long; 0: never (0)\n"
     SERVER_IDENTITY_HELP
-    "  -h                     this text\n";
+    "  -h                     this text\n"
+    SERVER_EXIT_CODES;
 
 static void echo(void *user, dv_endpoint *endpoint, const dv_event *event)
 {

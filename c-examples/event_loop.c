@@ -16,7 +16,8 @@ static const char help[] =
     "  --host ADDR            the address to listen on (" DEFAULT_ADDRESS ")\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     SERVER_IDENTITY_HELP
-    "  -h                     this text\n";
+    "  -h                     this text\n"
+    SERVER_EXIT_CODES;
 
 #define BATCH        16
 #define DATAGRAM_MAX 65536

@@ -33,6 +33,9 @@ enum exit_code {
     EXIT_UNANSWERED = 4     /* a session, but a message was not answered */
 };
 
+/* The servers' part of it, for their help. */
+#define SERVER_EXIT_CODES "exit code: 0 ended as asked, 1 set-up failed, 2 wrong usage\n"
+
 /* dv_set_log_callback: the library itself prints nothing. */
 static inline void show_log(int level, const char *line, void *user)
 {
@@ -57,11 +60,27 @@ static inline void complain(const char *what)
     if (error == 0) {
         fprintf(stderr, "%s\n", what);
     } else {
-        const char *reason = ERR_reason_error_string(error);
+        /* What the system said, OpenSSL has no words for. */
+        const char *reason = ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error)) : ERR_reason_error_string(error);
 
         fprintf(stderr, "%s: %s\n", what, reason != NULL ? reason : "unknown error");
     }
     ERR_clear_error();
+}
+
+/* Reads a whole number between least and most; -1 when it is none, which is told. */
+static inline long read_number(const char *text, long least, long most)
+{
+    char *end = NULL;
+    long number = 0;
+
+    errno = 0;
+    number = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
+        fprintf(stderr, "'%s' is no number from %ld to %ld\n", text, least, most);
+        return -1;
+    }
+    return number;
 }
 
 /* Reads an IPv4 or IPv6 address, or a host name, and a port. */
@@ -71,6 +90,10 @@ static inline int read_address(const char *host, const char *port, struct sockad
     struct addrinfo *found = NULL;
     int error = 0;
 
+    /* getaddrinfo takes larger numbers, and cuts them. */
+    if (read_number(port, 0, 65535) < 0) {
+        return -1;
+    }
     memset(&hints, 0, sizeof(hints));
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_DGRAM;
@@ -104,21 +127,6 @@ static inline const char *address_text(const void *address)
                 NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(text, sizeof(text), "%s port %s", host, port);
     return text;
-}
-
-/* Reads a whole number between least and most; -1 when it is none, which is told. */
-static inline long read_number(const char *text, long least, long most)
-{
-    char *end = NULL;
-    long number = 0;
-
-    errno = 0;
-    number = strtol(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
-        fprintf(stderr, "'%s' is no number from %ld to %ld\n", text, least, most);
-        return -1;
-    }
-    return number;
 }
 
 /* Whether all of the command line was options; what is not is told. */

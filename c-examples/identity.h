@@ -6,12 +6,16 @@
 #define DV_IDENTITY_H
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "example.h"
 
 #define PSK_IDENTITY "client"
 #define PSK_MAX      64
 #define NAMES_MAX    16
+
+#define PSK_CIPHERS    "PSK+AESGCM"
+#define SERVER_CIPHERS CIPHERS ":" PSK_CIPHERS
 
 /* Behind the codes of all single letters. */
 enum {
@@ -22,17 +26,19 @@ enum {
     OPTION_REQUIRE,
     OPTION_PSK,
     OPTION_PSK_FILE,
+    OPTION_CIPHERS,
     OPTION_KEYLOG,
     OPTION_OWN
 };
 
 /* Those of a client; a server has all of them. */
-#define CLIENT_IDENTITY_OPTIONS                       \
-    { "cert", required_argument, NULL, OPTION_CERT }, \
-    { "key", required_argument, NULL, OPTION_KEY },   \
-    { "ca", required_argument, NULL, OPTION_CA },     \
-    { "crl", required_argument, NULL, OPTION_CRL },   \
-    { "psk", required_argument, NULL, OPTION_PSK },   \
+#define CLIENT_IDENTITY_OPTIONS                             \
+    { "cert", required_argument, NULL, OPTION_CERT },       \
+    { "key", required_argument, NULL, OPTION_KEY },         \
+    { "ca", required_argument, NULL, OPTION_CA },           \
+    { "crl", required_argument, NULL, OPTION_CRL },         \
+    { "psk", required_argument, NULL, OPTION_PSK },         \
+    { "ciphers", required_argument, NULL, OPTION_CIPHERS }, \
     { "keylog", required_argument, NULL, OPTION_KEYLOG }
 
 #define SERVER_IDENTITY_OPTIONS                                   \
@@ -47,8 +53,10 @@ enum {
     "  --ca FILE              CA certificates that clients' certificates are checked against\n" \
     "  --crl FILE             revocation lists of these CAs, PEM\n"                             \
     "  --require-client-cert  refuse clients without a certificate of one of these CAs\n"       \
-    "  --psk HEX              a key for the identity \"" PSK_IDENTITY "\", in the place of certificates\n" \
+    "  --psk HEX              a key for the identity \"" PSK_IDENTITY "\", beside certificates\n" \
     "  --psk-file FILE        such keys for other identities, a line \"IDENTITY HEX\" for each\n" \
+    "  --ciphers LIST         cipher suites (" SERVER_CIPHERS ");\n" \
+    "                         PSK+AESGCM: keys only\n" \
     "  --keylog FILE          write the sessions' secrets there, for Wireshark: who has them reads everything\n"
 
 struct identity {
@@ -62,6 +70,7 @@ struct identity {
     unsigned char psk[PSK_MAX];
     size_t psk_len;
     const char *psk_file;
+    const char *ciphers;
     int keylog;
 };
 
@@ -135,6 +144,7 @@ static inline int identity_option(int option, const char *argument)
     case OPTION_REQUIRE: identity.require_client_cert = 1; return 0;
     case OPTION_PSK: return read_psk(argument);
     case OPTION_PSK_FILE: identity.psk_file = argument; return 0;
+    case OPTION_CIPHERS: identity.ciphers = argument; return 0;
     case OPTION_KEYLOG: return open_keylog(argument);
     default: return -1;
     }
@@ -194,8 +204,11 @@ static inline int check_revocations(SSL_CTX *ctx, const char *file)
 }
 
 /* What servers and clients have in common; -1 when something is wrong, which is told. */
-static inline int set_up(SSL_CTX *ctx)
+static inline int set_up(SSL_CTX *ctx, const char *ciphers)
 {
+    if (dv_openssl_ctx_set_ciphers(ctx, (char *)(identity.ciphers != NULL ? identity.ciphers : ciphers)) != DV_OK) {
+        return -1;
+    }
     if (identity.crl != NULL && check_revocations(ctx, identity.crl) < 0) {
         complain(identity.crl);
         return -1;
@@ -204,6 +217,20 @@ static inline int set_up(SSL_CTX *ctx)
         SSL_CTX_set_keylog_callback(ctx, log_keys);
     }
     return 0;
+}
+
+/*
+ * Who resumes a session shows neither certificate nor key. So only those go on that were made with the same list of suites, be
+ * it at another server of the fleet; dv_openssl_set_verify sees to the rest.
+ */
+static inline void tell_rules_apart(SSL_CTX *ctx, const char *ciphers)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int len = 0;
+
+    if (EVP_Digest(ciphers, strlen(ciphers), digest, &len, EVP_sha256(), NULL) == 1) {
+        SSL_CTX_set_session_id_context(ctx, digest, len);
+    }
 }
 
 /* The first certificate is for everybody, the others for clients that ask for one of their names; the log says what fails. */
@@ -227,7 +254,6 @@ static inline SSL_CTX *server_context(void)
 {
     SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());
     int mode = SSL_VERIFY_PEER | (identity.require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
-    char ciphers[] = CIPHERS ":PSK+AESGCM";
 
     if (identity.cert_count == 0) {
         identity.certs[0] = DEFAULT_CERT;
@@ -240,11 +266,16 @@ static inline SSL_CTX *server_context(void)
         SSL_CTX_free(ctx);
         return NULL;
     }
-    if (ctx == NULL || dv_openssl_ctx_set_ciphers(ctx, ciphers) != DV_OK || show_certificates(ctx) != 0
-        || set_up(ctx) < 0) {
+    if (identity.psk_file != NULL && access(identity.psk_file, R_OK) != 0) {
+        perror(identity.psk_file);
         SSL_CTX_free(ctx);
         return NULL;
     }
+    if (ctx == NULL || set_up(ctx, SERVER_CIPHERS) < 0 || show_certificates(ctx) != 0) {
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
+    tell_rules_apart(ctx, identity.ciphers != NULL ? identity.ciphers : SERVER_CIPHERS);
     if (identity.ca != NULL) {
         dv_openssl_set_verify(ctx, mode, (char *)identity.ca);
         /* It names the CAs to clients. When the file is not good there are none, and the log says why. */
@@ -263,11 +294,8 @@ static inline SSL_CTX *server_context(void)
 static inline SSL_CTX *client_context(void)
 {
     SSL_CTX *ctx = SSL_CTX_new(DTLS_client_method());
-    char ciphers[] = CIPHERS;
-    char psk_ciphers[] = "PSK+AESGCM";
 
-    if (ctx == NULL || dv_openssl_ctx_set_ciphers(ctx, identity.psk_len > 0 ? psk_ciphers : ciphers) != DV_OK
-        || show_certificates(ctx) != 0 || set_up(ctx) < 0) {
+    if (ctx == NULL || set_up(ctx, identity.psk_len > 0 ? PSK_CIPHERS : CIPHERS) < 0 || show_certificates(ctx) != 0) {
         SSL_CTX_free(ctx);
         return NULL;
     }

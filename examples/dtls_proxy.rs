@@ -87,7 +87,7 @@ impl Handler for Clients {
 
 fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
-    let backend: String = args.option("--backend").ok_or("--backend HOST:PORT is missing; -h tells more")?;
+    let backend: String = args.option("--backend").unwrap_or_else(|| args.refuse("--backend is missing"));
     let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));
     let mut config = ServerConfig { workers: args.or("--workers", 1), ..ServerConfig::default() };
     config.endpoint.settings.idle_timeout = std::time::Duration::from_secs(args.or("--idle", 300));

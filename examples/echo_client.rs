@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{ToSocketAddrs, UdpSocket};
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ echo_client [OPTIONS]
   --cert FILE     a certificate to show, PEM
   --key FILE      its private key, PEM
   --psk HEX       the key of the identity \"client\", in the place of certificates
+  --ciphers LIST  cipher suites (those of OpenSSL; with --psk PSK+AESGCM)
   --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything
   -h              this text";
 
@@ -32,7 +34,7 @@ fn main() -> Result<ExitCode, support::Failure> {
     let server = (args.or("--host", "127.0.0.1".to_owned()), args.or("--port", 4433));
     let name: Option<String> = args.option("--name");
     let message = args.or("--message", "hello".to_owned());
-    let count: u32 = args.or("--count", 1);
+    let count = args.or("--count", NonZeroU32::MIN).get();
     let timeout = Duration::from_secs(args.or("--timeout", 10));
     let context = support::client_context(&mut args)?;
     args.finish();

@@ -31,16 +31,16 @@ fn main() -> Result<(), support::Failure> {
     let identity = support::Identity::take(&mut args);
     args.finish();
 
+    let mut endpoint = Endpoint::new(identity.context()?, Config::default())?;
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     println!("listening on {}", socket.local_addr()?);
     let poll = poll::Poll::new()?;
     poll.add(&socket, SOCKET)?;
-    poll.add(stdin(), TERMINAL)?;
+    poll.add(stdin(), TERMINAL).map_err(|why| format!("the terminal: {why}"))?;
 
     let began = Instant::now();
     let now = || began.elapsed().as_micros() as u64;
-    let mut endpoint = Endpoint::new(identity.context()?, Config::default())?;
     let mut bytes = Vec::new();
     let mut typing = true;
     while typing {
@@ -57,12 +57,17 @@ fn main() -> Result<(), support::Failure> {
                     }
                 }
                 _ => {
-                    let mut line = String::new();
-                    typing = stdin().lock().read_line(&mut line)? > 0;
-                    let sessions: Vec<_> = endpoint.sessions().filter(|_| typing).collect();
-                    for session in sessions {
-                        if let Err(error) = endpoint.send(session, line.as_bytes()) {
-                            println!("{}: {error}", endpoint.info(session)?.peer());
+                    // All that was read, or epoll would not tell of the rest.
+                    let mut terminal = stdin().lock();
+                    let typed = terminal.fill_buf()?.to_vec();
+                    terminal.consume(typed.len());
+                    typing = !typed.is_empty();
+                    let sessions: Vec<_> = endpoint.sessions().collect();
+                    for line in typed.split_inclusive(|byte| *byte == b'\n') {
+                        for session in &sessions {
+                            if let Err(error) = endpoint.send(*session, line) {
+                                println!("{}: {error}", endpoint.info(*session)?.peer());
+                            }
                         }
                     }
                 }

@@ -400,7 +400,7 @@ void dv_dtls_conn_table_init(void);
  * A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one
  * by exclusive or, modulo 65535.
  *
- * The table does not use it, since whoever chooses his address can aim at it. It is there for
+ * The table does not use it, since a peer that chooses its address can aim at it. It is there for
  * programs that do.
  *
  * @param key a key that was cleared before the address was written into it; NULL gives 0
@@ -673,8 +673,8 @@ typedef struct dv_config {
     /** Not 0: handshakes of others are accepted. 0: the endpoint only connects. */
     int accept;
     /**
-     * Not 0: a server that is connected to must have a certificate that the SSL_CTX trusts,
-     * whatever its verify mode says.
+     * Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever
+     * its verify mode says.
      */
     int verify_server;
     /** Not 0: memory that idle sessions need only for traffic is given back. */
@@ -687,8 +687,8 @@ typedef struct dv_config {
      */
     const void *cookie_secret;
     /**
-     * With cookie_secret: what the time that the endpoint is given lacks to Unix time, in
-     * microseconds. The clocks of the servers may be a minute apart.
+     * With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The
+     * clocks of the servers may be a minute apart.
      */
     uint64_t unix_offset_us;
     /**
@@ -712,11 +712,10 @@ typedef struct dv_config {
      */
     int steer_handshakes;
     /**
-     * Of a server: the name of a file with random bytes, 16 at least, that servers share which
-     * answer for each other: each accepts the cookies and the session tickets of the others, and of
-     * itself before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-     * none. Of the helpers (dv_dtls_configure): the same for cookies; an endpoint wants what is in
-     * the file as its cookie_secret.
+     * Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept
+     * each other's cookies and session tickets, and their own from before a restart. It is read by
+     * dv_server_new and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_configure):
+     * the same for cookies. An endpoint takes what is in the file as its cookie_secret.
      */
     const char *secret_file;
     /**
@@ -729,7 +728,8 @@ typedef struct dv_config {
     /**
      * Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A
      * peer whose address changes then goes on without a handshake. They need native_records and its
-     * cipher suites: a client offers no others then.
+     * cipher suites: a client offers no others then. The first endpoint that wants them changes the
+     * SSL_CTX: while it is made nobody else may use that, other endpoints neither.
      */
     int connection_ids;
     /**
@@ -738,8 +738,8 @@ typedef struct dv_config {
      */
     uint32_t connection_id_len;
     /**
-     * Records with the peer's connection ID are filled up with zeros, so that what is sealed in
-     * them is as long as a multiple of so many bytes, 64 at most; 0: not at all.
+     * What is sealed in records with the peer's connection ID is padded with zeros to a multiple of
+     * so many bytes, 64 at most; 0: no padding.
      */
     uint32_t connection_id_padding;
     /**
@@ -790,8 +790,8 @@ int dv_config_init(struct dv_config *config, size_t size);
 #define DV_EVENT_CLOSED 3
 
 /**
- * The peer has another address, which dv_session_addresses tells; whether it has shown that it
- * receives, says dv_session_is_peer_proven. Only with connection_ids.
+ * The peer has another address. dv_session_addresses gives it; dv_session_is_peer_proven says
+ * whether it has shown that it receives there. Only with connection_ids.
  */
 #define DV_EVENT_MOVED 4
 
@@ -941,9 +941,9 @@ int dv_endpoint_receive(struct dv_endpoint *endpoint,
 int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
 
 /**
- * Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever
- * the socket can be written to. What is given counts as sent: what the kernel does not take is
- * lost, as any datagram may be.
+ * Gives the datagrams that have to leave, those of each session in their order. Call it until it
+ * gives 0, or whenever the socket can be written to. What is given counts as sent: what the kernel
+ * does not take is lost, as any datagram may be.
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams; their bytes stand there until the next call of another
@@ -992,7 +992,8 @@ int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
  * @param to_len its length in bytes
  * @param name the DNS name or IP address that the server's certificate must carry; a DNS name is
  *     told to the server (SNI). NULL: any certificate will do that the SSL_CTX trusts
- * @param resume an earlier session with this server to resume, or NULL
+ * @param resume an earlier session with this server to resume, or NULL. When the server has
+ *     forgotten it, or its certificate would not do now, there is a whole handshake
  * @param session receives the session, or 0
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to
@@ -1474,7 +1475,7 @@ typedef struct dv_stats {
      * max_sessions_per_source with nobody to make room.
      */
     uint64_t refused_source;
-    /** Connections refused because of max_connections, with nobody to make room. */
+    /** Connections refused because of max_sessions, with nobody to make room. */
     uint64_t refused_connections;
     /** Handshakes refused because too much waited for the program to read it. */
     uint64_t refused_unread;
@@ -1630,8 +1631,8 @@ int dv_server_new(SSL_CTX *ctx,
 void dv_server_free(struct dv_server *server);
 
 /**
- * Takes an address to listen on. A server can have several, but no two ports of the same one, which
- * a wildcard is for all of its family.
+ * Takes an address to listen on. A server can have several addresses, with one port each; a
+ * wildcard address stands for all of its family.
  *
  * @param server the server, which was not started yet
  * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
@@ -1722,8 +1723,9 @@ int dv_server_reload(struct dv_server *server, SSL_CTX *ctx);
  * @param len its length in bytes, at least 1
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an
- *     export and its end. A message that turns out not to fit in a datagram, or whose session ends
- *     before its turn, is dropped and counted.
+ *     export and its end; DV_ERR_TOO_LONG for more than a record can hold (16384 bytes). A message
+ *     that turns out not to fit in a datagram, or whose session ends before its turn, is dropped
+ *     and counted.
  */
 int dv_server_send(struct dv_server *server, dv_session session, const void *data, size_t len);
 
@@ -1813,8 +1815,8 @@ int dv_endpoint_export_cancel(dv_endpoint *endpoint);
  *     nobody imports it again
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
- * @param skipped receives how many sessions were passed over, as their peers have begun others here
- *     already, or closed, as require_extended_master_secret wants; NULL: not wanted
+ * @param skipped receives how many sessions were skipped because their peers have begun others here
+ *     already, or were closed because of require_extended_master_secret; NULL: not wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or
  *     not for us, DV_ERR_LIMIT when there are more than max_sessions.
@@ -1873,9 +1875,9 @@ int dv_server_export_cancel(dv_server *server);
  *     nobody imports it again
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
- * @param skipped receives how many sessions were passed over, as their peers speak to addresses
- *     that this server has not, or closed, as require_extended_master_secret wants; NULL: not
- *     wanted
+ * @param skipped receives how many sessions were skipped because their peers speak to an address
+ *     that this server does not have, or were closed because of require_extended_master_secret;
+ *     NULL: not wanted
  *
  * @return how many sessions go on, or a negative DV_ERR_*.
  */

@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::slice;
 
-use dv_dtls::{Config, Connect, Endpoint, Event, Session};
+use dv_dtls::{Config, Connect, Endpoint, Event, Session, Settings};
 use openssl::ssl::{SslContext, SslMethod};
 
 thread_local! {
@@ -108,21 +108,27 @@ fn carry(now: u64, sides: &mut [(SocketAddr, Endpoint); 2], message: &mut Vec<u8
     last
 }
 
-#[test]
-fn a_message_there_and_back() {
+/// A client and a server with a session between them; their time, and the client's session.
+fn open(config: &Config) -> ([(SocketAddr, Endpoint); 2], u64, Session) {
     let side = |number, server| {
-        let endpoint = Endpoint::new(context(server), Config::default()).unwrap();
+        let endpoint = Endpoint::new(context(server), config.clone()).unwrap();
         (SocketAddr::from(([192, 0, 2, number], 5684)), endpoint)
     };
     let mut sides = [side(1, false), side(2, true)];
     let to = sides[1].0;
     let session: Session = sides[0].1.connect(0, &Connect::to(to)).unwrap();
-    let mut message = Vec::new();
     let mut now = 0;
-    while carry(now, &mut sides, &mut message)[0] != Some(Event::Opened { session }) {
+    while carry(now, &mut sides, &mut Vec::new())[0] != Some(Event::Opened { session }) {
         now += 1000;
         assert!(now < 100_000);
     }
+    (sides, now, session)
+}
+
+#[test]
+fn a_message_there_and_back() {
+    let (mut sides, mut now, session) = open(&Config::default());
+    let mut message = Vec::new();
     let mut burst = |sides: &mut [(SocketAddr, Endpoint); 2], message: &mut Vec<u8>| {
         for _ in 0..8 {
             sides[0].1.send(session, &[7; 64]).unwrap();
@@ -137,4 +143,35 @@ fn a_message_there_and_back() {
     let before = (COUNT.get(), OF_NOTHING.get());
     (0..1000).for_each(|_| burst(&mut sides, &mut message));
     assert_eq!((COUNT.get(), OF_NOTHING.get()), before);
+}
+
+/// Where more always waits to leave, what has left takes up nothing all the same: not of a session whose program always has
+/// more to send, and not of a flood of strangers who are answered.
+#[test]
+fn a_backlog_that_never_ends() {
+    let steadily = |what: &str, round: &mut dyn FnMut()| {
+        (0..2000).for_each(|_| round());
+        let before = COUNT.get();
+        (0..20_000).for_each(|_| round());
+        assert_eq!(COUNT.get(), before, "{what}");
+    };
+    for native_records in [true, false] {
+        let settings = Settings { native_records, ..Config::default().settings };
+        let config = Config { settings, max_waiting_bytes: 32 << 10, ..Config::default() };
+        let ([(_, mut client), _], _, session) = open(&config);
+        steadily("messages", &mut || {
+            while client.send(session, &[7; 1000]).is_ok() {}
+            assert!(client.transmit(1).is_some());
+        });
+    }
+    let [mut client, mut server] =
+        [false, true].map(|server| Endpoint::new(context(server), Config::default()).unwrap());
+    let [ours, theirs] = [1, 2].map(|number| SocketAddr::from(([192, 0, 2, number], 5684)));
+    client.connect(0, &Connect::to(theirs)).unwrap();
+    let hello = client.transmit(1).unwrap().bytes.to_vec();
+    server.receive(0, &hello, ours, None);
+    steadily("answers to strangers", &mut || {
+        server.receive(0, &hello, ours, None);
+        assert!(server.transmit(1).is_some());
+    });
 }

@@ -102,12 +102,14 @@ fn echo_with_certificates_of_clients() {
 #[test]
 fn event_loop() {
     let (mut server, port) = Running::serve("event_loop", &[]);
-    let asks = std::thread::spawn(move || client(&port, &["--message", "anybody there?"]));
+    let asks = std::thread::spawn(move || client(&port, &["--message", "anybody there?", "--count", "2"]));
     assert!(server.line().ends_with("is here"));
     assert!(server.line().ends_with("anybody there?"));
     let mut terminal = server.child.stdin.take().unwrap();
-    terminal.write_all(b"yes\n").unwrap();
-    assert!(asks.join().unwrap().0.contains("yes"));
+    terminal.write_all(b"yes\nI am\n").unwrap();
+    let (text, content) = asks.join().unwrap();
+    assert!(content && text.contains("yes\\n\nI am\\n"), "{text}");
+    assert!(server.line().ends_with("anybody there?"));
     assert!(server.line().ends_with("is gone: ByPeer"));
     drop(terminal);
     assert!(server.child.wait().unwrap().success());

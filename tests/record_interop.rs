@@ -1,4 +1,4 @@
-//! The server's own records and the clients of others: OpenSSL's s_client, gnutls-cli, and a small one on Mbed TLS.
+//! The server's own records and the clients of others.
 
 mod common;
 
@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use common::process::{PATIENCE, Process, pause};
-use common::{certificates, directory, root, succeed};
+use common::certificates;
+use common::others::{gnutls_cli, mbedtls_client, s_client};
+use common::process::{PATIENCE, Process, pause, wait_until};
 use dv_dtls::{Context, Server, ServerConfig, Session};
 use openssl::ssl::{SslContext, SslFiletype, SslMethod};
 
@@ -36,8 +37,7 @@ fn server(suite: &str) -> (Server, SocketAddr) {
     (server, address)
 }
 
-/// A handshake, messages that are all answered, and a goodbye. A client sends each line of its input as a message and
-/// prints what it gets.
+/// A handshake, messages that are all answered, and a goodbye.
 fn talk(suite: &str, client: impl FnOnce(SocketAddr) -> Command) {
     let (server, address) = server(suite);
     let mut process = Process::start(client(address), Stdio::piped());
@@ -57,9 +57,7 @@ fn talk(suite: &str, client: impl FnOnce(SocketAddr) -> Command) {
     drop(input);
     let ended = process.wait();
     assert!(ended.status.success(), "{}: {}", ended.status, ended.output);
-    while server.stats().endpoints.closed_by_peer == 0 {
-        pause(deadline, || format!("{suite}: the client's close_notify did not come"));
-    }
+    wait_until(|| server.stats().endpoints.closed_by_peer > 0, || format!("{suite}: no close_notify of the client's"));
     let stats = server.stats().endpoints;
     assert_eq!((stats.records_taken_over, stats.handshakes_finished), (1, 1), "{suite}");
     assert_eq!((stats.messages_in, stats.messages_out), (MESSAGES, MESSAGES), "{suite}");
@@ -69,41 +67,17 @@ fn talk(suite: &str, client: impl FnOnce(SocketAddr) -> Command) {
 
 #[test]
 fn openssl_s_client() {
-    for (suite, _) in SUITES {
-        talk(suite, |to| {
-            let mut command = Command::new("openssl");
-            command.args(["s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-verify_return_error"]);
-            command.args(["-connect", &to.to_string()]).arg("-CAfile").arg(certificates().join("ca.pem"));
-            command
-        });
-    }
+    SUITES.iter().for_each(|(suite, _)| talk(suite, s_client));
 }
 
 #[test]
-fn gnutls_cli() {
+fn gnutls() {
     for (suite, cipher) in SUITES {
-        talk(suite, |to| {
-            let mut command = Command::new("gnutls-cli");
-            command.args(["--udp", "--logfile=/dev/null", "--verify-hostname=localhost"]);
-            command.arg(format!("--priority=NORMAL:-CIPHER-ALL:+{cipher}"));
-            command.arg("--x509cafile").arg(certificates().join("ca.pem"));
-            command.args(["--port", &to.port().to_string(), &to.ip().to_string()]);
-            command
-        });
+        talk(suite, |to| gnutls_cli(to, &[&format!("--priority=NORMAL:-CIPHER-ALL:+{cipher}")]));
     }
 }
 
 #[test]
 fn mbed_tls() {
-    let program = directory().join("mbedtls_client");
-    let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    cc.args(["-std=gnu11", "-O1", "-o"]).arg(&program).arg(root().join("tests/c-clients/mbedtls_client.c"));
-    succeed(cc.args(["-lmbedtls", "-lmbedx509", "-lmbedcrypto"]));
-    for (suite, _) in SUITES {
-        talk(suite, |to| {
-            let mut command = Command::new(&program);
-            command.args([to.ip().to_string(), to.port().to_string()]).arg(certificates().join("ca.pem"));
-            command
-        });
-    }
+    SUITES.iter().for_each(|(suite, _)| talk(suite, mbedtls_client));
 }

@@ -10,6 +10,7 @@ use std::process::exit;
 use std::str::FromStr;
 
 use openssl::error::ErrorStack;
+use openssl::sha::sha256;
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509VerifyFlags;
@@ -97,8 +98,10 @@ impl Args {
         }
     }
 
-    fn refuse(&self, why: impl Display) -> ! {
-        eprintln!("{why}\n\n{}", self.help);
+    /// Says what is wrong with the command line, and ends.
+    pub fn refuse(&self, why: impl Display) -> ! {
+        let (name, _) = self.help.split_once(' ').unwrap_or((self.help, ""));
+        eprintln!("{why}\n{name} -h shows the options");
         exit(2);
     }
 }
@@ -112,6 +115,7 @@ pub struct Identity {
     crl: Option<String>,
     require_client_cert: bool,
     keys_of_clients: Keys,
+    ciphers: String,
     keylog: Option<String>,
 }
 
@@ -151,8 +155,9 @@ macro_rules! identity_help {
   --ca FILE              certificates of the CAs that clients' certificates are checked against
   --crl FILE             revocation lists of these CAs, PEM
   --require-client-cert  refuse clients without a certificate of one of those CAs
-  --psk HEX              a key for the identity \"client\", in the place of certificates
+  --psk HEX              a key for the identity \"client\", beside certificates
   --psk-file FILE        such keys for other identities, a line \"IDENTITY HEX\" for each
+  --ciphers LIST         cipher suites (ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM); PSK+AESGCM: keys only
   --keylog FILE          write the sessions' secrets there, for Wireshark: who has them reads everything
   -h                     this text"
     };
@@ -168,6 +173,7 @@ impl Identity {
             crl: args.option("--crl"),
             require_client_cert: args.flag("--require-client-cert"),
             keys_of_clients: Keys { one: args.key("--psk"), file: args.option("--psk-file") },
+            ciphers: args.or("--ciphers", "ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM".to_owned()),
             keylog: args.option("--keylog"),
         };
         if identity.certs.is_empty() {
@@ -183,14 +189,11 @@ impl Identity {
     /// A context for the sessions of a server.
     pub fn context(&self) -> Result<SslContext, Failure> {
         let mut context = SslContext::builder(SslMethod::dtls_server())?;
-        context.set_cipher_list("ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM")?;
+        context.set_cipher_list(&self.ciphers)?;
         for (number, cert) in self.certs.iter().enumerate() {
             let key = self.keys.get(number).unwrap_or(cert);
             match number {
-                0 => {
-                    context.set_certificate_chain_file(cert).map_err(about(cert))?;
-                    context.set_private_key_file(key, SslFiletype::PEM).map_err(about(key))?;
-                }
+                0 => show(&mut context, cert, key)?,
                 _ => dv_dtls::add_certificate(&mut context, cert, key)?,
             }
         }
@@ -203,8 +206,10 @@ impl Identity {
         if let Some(file) = &self.crl {
             check_revocations(&mut context, file).map_err(about(file))?;
         }
-        // Without one, libssl refuses to resume sessions of clients with certificates.
-        context.set_session_id_context(b"dv_dtls example")?;
+        context.set_session_id_context(&self.rules()?)?;
+        if let Some(file) = &self.keys_of_clients.file {
+            File::open(file).map_err(|why| format!("{file}: {why}"))?;
+        }
         if self.keys_of_clients.are_any() {
             let keys = self.keys_of_clients.clone();
             // OpenSSL asks for the key of an identity: 0 says that there is none. Threads call it, several at once.
@@ -216,6 +221,22 @@ impl Identity {
         log_keys(&mut context, self.keylog.as_deref())?;
         Ok(context.build())
     }
+
+    /// Who resumes a session shows neither certificate nor key. So only those go on that were made under the same rules, be it
+    /// at another server of the fleet.
+    fn rules(&self) -> Result<[u8; 32], Failure> {
+        let cas = self.ca.as_ref().map_or(Ok(Vec::new()), std::fs::read)?;
+        let rules = format!("{} {} ", self.require_client_cert, self.ciphers);
+        Ok(sha256(&[rules.as_bytes(), &cas].concat()))
+    }
+}
+
+/// The certificate that a context shows, and its key.
+fn show(context: &mut SslContextBuilder, cert: &str, key: &str) -> Result<(), Failure> {
+    context.set_certificate_chain_file(cert).map_err(about(cert))?;
+    context.set_private_key_file(key, SslFiletype::PEM).map_err(about(key))?;
+    // A key of another type would stand beside the certificate, and both be good for nothing.
+    Ok(context.check_private_key().map_err(|_| format!("{key} is not the key of {cert}"))?)
 }
 
 /// Refuses peers whose certificate a list of its CA names. A CA without a list in the file is not trusted any more.
@@ -225,7 +246,8 @@ fn check_revocations(context: &mut SslContextBuilder, file: &str) -> Result<(), 
     store.set_flags(X509VerifyFlags::CRL_CHECK)
 }
 
-/// A context for the sessions of a client, with the words `--ca`, `--crl`, `--cert`, `--key`, `--psk` and `--keylog`.
+/// A context for the sessions of a client, with the words `--ca`, `--crl`, `--cert`, `--key`, `--psk`, `--ciphers` and
+/// `--keylog`.
 pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
     let mut context = SslContext::builder(SslMethod::dtls_client())?;
     let ca = args.or("--ca", "certs/out/ca.pem".to_owned());
@@ -234,10 +256,7 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
         check_revocations(&mut context, &file).map_err(about(&file))?;
     }
     if let Some(cert) = args.option::<String>("--cert") {
-        context.set_certificate_chain_file(&cert).map_err(about(&cert))?;
-    }
-    if let Some(key) = args.option::<String>("--key") {
-        context.set_private_key_file(&key, SslFiletype::PEM).map_err(about(&key))?;
+        show(&mut context, &cert, &args.or("--key", cert.clone()))?;
     }
     if let Some(psk) = args.key("--psk") {
         context.set_cipher_list("PSK+AESGCM")?;
@@ -245,6 +264,9 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
             fill(identity, b"client\0");
             Ok(fill(key, &psk))
         });
+    }
+    if let Some(ciphers) = args.option::<String>("--ciphers") {
+        context.set_cipher_list(&ciphers)?;
     }
     log_keys(&mut context, args.option::<String>("--keylog").as_deref())?;
     Ok(context.build())

@@ -49,7 +49,7 @@ pub struct dv_config {
     pub max_waiting_bytes: u32,
     /// Not 0: handshakes of others are accepted. 0: the endpoint only connects.
     pub accept: c_int,
-    /// Not 0: a server that is connected to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
+    /// Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
     pub verify_server: c_int,
     /// Not 0: memory that idle sessions need only for traffic is given back.
     pub release_buffers: c_int,
@@ -58,8 +58,8 @@ pub struct dv_config {
     /// The secret behind the cookies, the same for all servers that answer for each other; NULL: a random one. It is
     /// copied.
     pub cookie_secret: *const c_void,
-    /// With cookie_secret: what the time that the endpoint is given lacks to Unix time, in microseconds. The clocks of the
-    /// servers may be a minute apart.
+    /// With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The clocks of the servers
+    /// may be a minute apart.
     pub unix_offset_us: u64,
     /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits of
     /// sessions and handshakes are those of the whole server, max_waiting_bytes is for each of them.
@@ -70,10 +70,10 @@ pub struct dv_config {
     pub offload: c_int,
     /// Of a server. Not 0: handshakes come in at sockets of their own, if the kernel can see to that.
     pub steer_handshakes: c_int,
-    /// Of a server: the name of a file with random bytes, 16 at least, that servers share which answer for each other: each
-    /// accepts the cookies and the session tickets of the others, and of itself before a restart. It is read by dv_server_new
-    /// and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_configure): the same for cookies; an endpoint wants
-    /// what is in the file as its cookie_secret.
+    /// Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept each other's cookies and
+    /// session tickets, and their own from before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
+    /// none. Of the helpers (dv_dtls_configure): the same for cookies. An endpoint takes what is in the file as its
+    /// cookie_secret.
     pub secret_file: *const c_char,
     /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
     /// fraction of the time and of the memory. 0: OpenSSL makes both.
@@ -81,13 +81,14 @@ pub struct dv_config {
     /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
     pub require_extended_master_secret: c_int,
     /// Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A peer whose address changes
-    /// then goes on without a handshake. They need native_records and its cipher suites: a client offers no others then.
+    /// then goes on without a handshake. They need native_records and its cipher suites: a client offers no others then. The
+    /// first endpoint that wants them changes the SSL_CTX: while it is made nobody else may use that, other endpoints neither.
     pub connection_ids: c_int,
     /// Bytes of our connection IDs, at most 32. 0: only those of the peers are used, and they are found by their address. All
     /// implementations can do with 8; some can with no more than 10.
     pub connection_id_len: u32,
-    /// Records with the peer's connection ID are filled up with zeros, so that what is sealed in them is as long as a multiple
-    /// of so many bytes, 64 at most; 0: not at all.
+    /// What is sealed in records with the peer's connection ID is padded with zeros to a multiple of so many bytes, 64 at
+    /// most; 0: no padding.
     pub connection_id_padding: u32,
     /// Not 0: the new address of a peer is checked by asking the peer there (RFC 9853), if it can do so too.
     pub routability_checks: c_int,
@@ -115,7 +116,7 @@ const SECRET_MIN: u32 = 16;
 pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_config_init", || {
-            if config.is_null() || size < size_of::<size_t>() {
+            if config.is_null() || !is_size(size) {
                 return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
             }
             // SAFETY: the caller vouches for `size` bytes.
@@ -123,6 +124,15 @@ pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) ->
             Ok(0)
         })
     })
+}
+
+/// No struct that begins with its size is longer, in later versions neither: such a size stood in memory before, and nobody has
+/// set it. To write so much would overwrite what is behind the struct.
+const STRUCT_MAX: usize = 4096;
+
+/// Whether it can be the size of a struct that begins with it.
+pub(in crate::ffi) fn is_size(size: size_t) -> bool {
+    (size_of::<size_t>()..=STRUCT_MAX).contains(&size)
 }
 
 /// Fills a struct of the program's, whose header may be older or newer: what it has behind ours is zero.
@@ -146,7 +156,7 @@ pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut 
     // SAFETY: by contract.
     unsafe {
         let size = from.cast::<size_t>().read();
-        if size < size_of::<size_t>() {
+        if !is_size(size) {
             return Err(invalid(&format!("{name}.size is not the size of it")));
         }
         let ours = size.min(size_of::<T>());

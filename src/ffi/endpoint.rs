@@ -75,8 +75,8 @@ pub const DV_EVENT_OPENED: c_int = 1;
 pub const DV_EVENT_MESSAGE: c_int = 2;
 /// The session is over, for the reason that is given. Each session that was opened or connected has one such event.
 pub const DV_EVENT_CLOSED: c_int = 3;
-/// The peer has another address, which dv_session_addresses tells; whether it has shown that it receives, says
-/// dv_session_is_peer_proven. Only with connection_ids.
+/// The peer has another address. dv_session_addresses gives it; dv_session_is_peer_proven says whether it has shown that it
+/// receives there. Only with connection_ids.
 pub const DV_EVENT_MOVED: c_int = 4;
 
 /// The peer closed the session.
@@ -209,10 +209,11 @@ pub unsafe extern "C" fn dv_endpoint_receive(
             let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
             // SAFETY: as above; a union of plain bytes.
             let valid = |datagram: &dv_datagram| unsafe {
-                address_from(&datagram.peer).is_some() && (datagram.len == 0 || !datagram.data.is_null())
+                address_from(&datagram.peer).is_some()
+                    && (datagram.len == 0 || !datagram.data.is_null() && datagram.len <= LEN_MAX)
             };
             if !datagrams.iter().all(valid) {
-                return Err(invalid("a datagram without a peer or without data"));
+                return Err(invalid("a datagram without a peer or without data, or longer than memory"));
             }
             for datagram in datagrams {
                 // SAFETY: as above.
@@ -268,8 +269,8 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
     })
 }
 
-/// Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever the socket can be
-/// written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
+/// Gives the datagrams that have to leave, those of each session in their order. Call it until it gives 0, or whenever the
+/// socket can be written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
 ///
 /// - `endpoint`: the endpoint
 /// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint
@@ -364,7 +365,8 @@ pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us:
 /// - `to_len`: its length in bytes
 /// - `name`: the DNS name or IP address that the server's certificate must carry; a DNS name is told to the server (SNI).
 ///   NULL: any certificate will do that the SSL_CTX trusts
-/// - `resume`: an earlier session with this server to resume, or NULL
+/// - `resume`: an earlier session with this server to resume, or NULL. When the server has forgotten it, or its certificate
+///   would not do now, there is a whole handshake
 /// - `session`: receives the session, or 0
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to this server already.
@@ -512,12 +514,18 @@ pub(super) fn session_from(session: dv_session) -> Result<Session, Failure> {
     Session::from_u64(session).ok_or(Error::Stale.into())
 }
 
+/// Nothing in memory is longer. A length beyond it is, as a rule, the -1 of a call that has failed.
+pub(super) const LEN_MAX: usize = isize::MAX as usize;
+
 /// # Safety
 /// `first` has `count` elements, or is NULL.
 pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) -> Result<&'a [T], Failure> {
     match (first.is_null(), count) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(invalid(&format!("{name} is NULL"))),
+        (false, _) if count > LEN_MAX / size_of::<T>() => {
+            Err(invalid(&format!("the length of {name} is the -1 of an error")))
+        }
         // SAFETY: by contract.
         (false, _) => Ok(unsafe { slice::from_raw_parts(first, count) }),
     }

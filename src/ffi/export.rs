@@ -105,8 +105,8 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
 /// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again
 /// - `key`: the key that it is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `skipped`: receives how many sessions were passed over, as their peers have begun others here already, or closed, as
-///   require_extended_master_secret wants; NULL: not wanted
+/// - `skipped`: receives how many sessions were skipped because their peers have begun others here already, or were closed
+///   because of require_extended_master_secret; NULL: not wanted
 ///
 /// Returns how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or not for us, DV_ERR_LIMIT
 /// when there are more than max_sessions.
@@ -216,8 +216,8 @@ pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_in
 /// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again
 /// - `key`: the key that it is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `skipped`: receives how many sessions were passed over, as their peers speak to addresses that this server has not, or
-///   closed, as require_extended_master_secret wants; NULL: not wanted
+/// - `skipped`: receives how many sessions were skipped because their peers speak to an address that this server does not
+///   have, or were closed because of require_extended_master_secret; NULL: not wanted
 ///
 /// Returns how many sessions go on, or a negative DV_ERR_*.
 ///
@@ -276,7 +276,7 @@ unsafe fn key_from(key: *const c_void, key_len: size_t) -> Result<ExportKey, Fai
     // SAFETY: by contract.
     let key = unsafe { array(key.cast::<u8>(), key_len, "key") }?;
     let key = key.try_into().map_err(|_| invalid("key_len is not DV_EXPORT_KEY_LEN"))?;
-    Ok(ExportKey::new(key))
+    Ok(ExportKey::of(key))
 }
 
 /// Counts for C.

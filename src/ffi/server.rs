@@ -126,8 +126,8 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
     });
 }
 
-/// Takes an address to listen on. A server can have several, but no two ports of the same one, which a wildcard is for all of
-/// its family.
+/// Takes an address to listen on. A server can have several addresses, with one port each; a wildcard address stands for all
+/// of its family.
 ///
 /// - `server`: the server, which was not started yet
 /// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
@@ -325,8 +325,9 @@ pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_
 /// - `data`: the message
 /// - `len`: its length in bytes, at least 1
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an export and its end. A message that turns out not to fit in a
-/// datagram, or whose session ends before its turn, is dropped and counted.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an export and its
+/// end; DV_ERR_TOO_LONG for more than a record can hold (16384 bytes). A message that turns out not to fit in a datagram, or
+/// whose session ends before its turn, is dropped and counted.
 ///
 /// # Safety
 /// `server` is NULL or live; `data` has `len` bytes.

@@ -12,7 +12,7 @@ use openssl_sys::X509;
 
 use super::DV_ERR_PANIC;
 use super::address::{address_of, address_of_ip};
-use super::endpoint::{array, dv_address, dv_endpoint, dv_resumption, dv_session, session_from};
+use super::endpoint::{LEN_MAX, array, dv_address, dv_endpoint, dv_resumption, dv_session, session_from};
 use super::error::{Failure, checked, invalid};
 use super::running::live;
 use crate::engine::connection::State;
@@ -422,12 +422,12 @@ pub unsafe extern "C" fn dv_session_export(
         // SAFETY: the caller's promise.
         unsafe {
             ask("dv_session_export", endpoint, session, |info| {
-                if label.is_null() || out.is_null() {
-                    return Err(invalid("label or out is NULL"));
+                if label.is_null() || out.is_null() || len > LEN_MAX {
+                    return Err(invalid("label or out is NULL, or len is the -1 of an error"));
                 }
                 let label = CStr::from_ptr(label).to_str().map_err(|_| invalid("label is not UTF-8"))?;
                 // A copy: the program may want the key material where it has the context.
-                let context = match context.is_null() {
+                let context = match context.is_null() && context_len == 0 {
                     true => None,
                     false => Some(array(context.cast::<u8>(), context_len, "context")?.to_vec()),
                 };

@@ -3,7 +3,7 @@
 use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
-use super::config::fill;
+use super::config::{fill, is_size};
 use super::endpoint::dv_endpoint;
 use super::error::{Failure, checked, invalid};
 use super::running::live;
@@ -46,7 +46,7 @@ pub struct dv_stats {
     pub refused_handshakes: u64,
     /// Handshakes refused because of max_handshakes_per_source, or because of max_sessions_per_source with nobody to make room.
     pub refused_source: u64,
-    /// Connections refused because of max_connections, with nobody to make room.
+    /// Connections refused because of max_sessions, with nobody to make room.
     pub refused_connections: u64,
     /// Handshakes refused because too much waited for the program to read it.
     pub refused_unread: u64,
@@ -146,7 +146,7 @@ impl dv_stats {
     pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Failure> {
         // SAFETY: by contract.
         unsafe {
-            if stats.is_null() || (*stats).size < size_of::<size_t>() {
+            if stats.is_null() || !is_size((*stats).size) {
                 return Err(invalid("stats is NULL, or stats.size is not set"));
             }
             self.size = (*stats).size;

@@ -20,12 +20,13 @@ use super::steer::Owners;
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Settings, micros};
 use crate::engine::stats::{Counters, Stats, counters};
 use crate::guard::lock;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
+use crate::wire::record::PLAINTEXT_MAX;
 
 counters! {
     /// What a worker counts at its sockets.
@@ -328,7 +329,7 @@ impl Server {
     /// left is sent a close_notify. It does not wait for that.
     pub fn shutdown(&self, deadline: Duration) -> Result<(), Error> {
         self.refuse_in_a_child()?;
-        let by = precise_now().saturating_add(deadline.as_micros().try_into().unwrap_or(u64::MAX));
+        let by = precise_now().saturating_add(micros(deadline));
         self.shared.ask_all(|| Letter::Drain(by));
         Ok(())
     }
@@ -495,6 +496,7 @@ impl Shared {
         self.owners.and_then(|owners| owners.of_id(id))
     }
 
+    /// Relaxed: nothing else is handed over with it, and a worker that misses it is rung for.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -502,6 +504,9 @@ impl Shared {
     pub(super) fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
         if message.is_empty() {
             return Err(Error::Invalid("an empty message".into()));
+        }
+        if message.len() > PLAINTEXT_MAX {
+            return Err(Error::TooLong { max: PLAINTEXT_MAX });
         }
         self.mailbox_of(session)?.send(session, message)
     }

@@ -12,7 +12,9 @@ use openssl_sys::*;
 
 use super::ex_data::{CONTEXTS, Slot};
 use super::session::{Asked, NOBODY, Parameters, Probe, Session, cookie_asked};
-use super::sys::{set_cookie_generate_cb, set_cookie_verify_cb};
+use super::sys::{
+    SSL_R_COOKIE_GEN_CALLBACK_FAILURE, SSL_R_NO_VERIFY_COOKIE_CALLBACK, set_cookie_generate_cb, set_cookie_verify_cb,
+};
 use crate::guard::{guard, lock};
 use crate::wire::hello;
 
@@ -88,7 +90,8 @@ fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {
     let Ok(mut session) = Session::accept(context, peer, &Parameters::FOR_HELLOS) else {
         return (Probe::Theirs, Probe::Theirs);
     };
-    let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE);
-    let verify = session.probe(&hello::PROBE_WITH_COOKIE);
+    // libssl has one error for a missing generate callback and for one that fails, so its word alone does not count.
+    let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE, SSL_R_COOKIE_GEN_CALLBACK_FAILURE);
+    let verify = session.probe(&hello::PROBE_WITH_COOKIE, SSL_R_NO_VERIFY_COOKIE_CALLBACK);
     (generate, verify)
 }

@@ -58,7 +58,8 @@ pub struct Slot<H, T> {
     holds: PhantomData<fn(H) -> T>,
 }
 
-impl<H: Holder, T: 'static> Slot<H, T> {
+// Whoever lets go of the holder last drops what hangs there, on whatever thread.
+impl<H: Holder, T: Send + 'static> Slot<H, T> {
     pub const fn new() -> Slot<H, T> {
         Slot { index: OnceLock::new(), holds: PhantomData }
     }

@@ -1,13 +1,16 @@
 //! Sessions that can be resumed later, without certificates: a client keeps them itself, a server has those without a
 //! ticket in the cache of its context.
 
+use std::ptr;
+
 use foreign_types::{ForeignType, ForeignTypeRef};
 use libc::{c_int, c_uint};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslRef, SslSession};
-use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_SESSION};
+use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_SESSION, SSL_set_session};
 
 use super::cause::Cause;
+use super::peer;
 
 /// What a client keeps of a session, to resume it later: a ticket of the server's, or the session's id, and the secret.
 #[derive(Clone)]
@@ -38,13 +41,20 @@ impl Resumption {
         Ok(Resumption { session: SslSession::from_der(der)?, context })
     }
 
-    /// Offers it to the server in the handshake that `ssl` is going to begin. Only sessions of the same context will do.
+    /// Offers it to the server in the handshake that `ssl` is going to begin. Only sessions of the same context will do. libssl
+    /// looks at no certificate when a session is resumed: one whose certificate would not do in a whole handshake is not
+    /// offered, and then there is one.
     pub(crate) fn offer(&self, ssl: &mut SslRef) -> Result<(), Cause> {
         if ssl.ssl_context().as_ptr() != self.context.as_ptr() {
             return Err("the session to resume belongs to another context".into());
         }
         // SAFETY: both belong to one context.
-        Ok(unsafe { ssl.set_session(&self.session) }?)
+        unsafe { ssl.set_session(&self.session) }?;
+        if !peer::would_do(ssl) {
+            // SAFETY: the SSL is alive; NULL takes the session away from it.
+            unsafe { SSL_set_session(ssl.as_ptr(), ptr::null_mut()) };
+        }
+        Ok(())
     }
 
     /// Nobody can resume the session any more, whoever has kept it.

@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_long, c_uint};
-use openssl::error::{Error, ErrorStack};
+use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContextRef, SslRef};
 use openssl_sys::*;
 
@@ -110,7 +110,7 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 
 /// An SSL with a pair of datagram BIOs.
 ///
-/// It owns the SSL, unless [`Session::lend_ssl`] gave it away: then whoever has it frees it, and this session must be
+/// It owns the SSL, unless [`Session::give_away_ssl`] gave it away: then whoever has it frees it, and this session must be
 /// dropped or left alone from that moment on.
 pub struct Session {
     ssl: NonNull<SSL>,
@@ -243,7 +243,7 @@ impl Session {
     }
 
     /// Gives the SSL to somebody else, who frees it.
-    pub fn lend_ssl(&mut self) -> NonNull<SSL> {
+    pub fn give_away_ssl(&mut self) -> NonNull<SSL> {
         self.owned = false;
         self.ssl
     }
@@ -295,8 +295,9 @@ impl Session {
         proven
     }
 
-    /// Shows libssl a hello of our own, to see which cookie callback it calls.
-    pub fn probe(&mut self, hello_record: &[u8]) -> Probe {
+    /// Shows libssl a hello of our own, to see which cookie callback it calls. `missing` is the error when there is none: a
+    /// callback of the program's that fails has errors, too.
+    pub fn probe(&mut self, hello_record: &[u8], missing: c_int) -> Probe {
         let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
         asked(self);
         self.dtlsv1_listen(hello_record);
@@ -304,10 +305,8 @@ impl Session {
         if asked(self) {
             return Probe::Ours;
         }
-        let missing = |error: &Error| {
-            matches!(error.reason_code(), SSL_R_COOKIE_GEN_CALLBACK_FAILURE | SSL_R_NO_VERIFY_COOKIE_CALLBACK)
-        };
-        if errors.errors().iter().any(missing) { Probe::Nobody } else { Probe::Theirs }
+        let is_missing = errors.errors().iter().any(|error| error.reason_code() == missing);
+        if is_missing { Probe::Nobody } else { Probe::Theirs }
     }
 
     fn dtlsv1_listen(&mut self, hello_record: &[u8]) -> bool {
@@ -421,6 +420,7 @@ impl Session {
     /// Protects one message: one record, one datagram. It must not be longer than [`Session::message_max`].
     pub fn seal(&mut self, message: &[u8]) -> Result<(), ErrorStack> {
         self.acquire_buffers();
+        self.outbound().mark();
         // SAFETY: the SSL is live, the message is as long as is said.
         let written = unsafe { SSL_write(self.ssl.as_ptr(), message.as_ptr().cast(), message.len() as c_int) };
         if written > 0 { Ok(()) } else { Err(cause::errors()) }

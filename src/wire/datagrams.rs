@@ -1,5 +1,7 @@
 //! Datagrams in one buffer, as a flight is kept and as messages wait.
 
+use std::ops::Range;
+
 use super::record::{self, Record};
 
 /// Datagrams back to back in one buffer, as a flight is kept.
@@ -91,7 +93,7 @@ impl Datagrams {
     }
 
     /// These bytes of all of them back to back.
-    pub fn slice(&self, bytes: std::ops::Range<usize>) -> &[u8] {
+    pub fn slice(&self, bytes: Range<usize>) -> &[u8] {
         &self.bytes[bytes]
     }
 
@@ -114,10 +116,15 @@ impl Datagrams {
 
     /// Forgets the first `count`.
     pub fn drop_first(&mut self, count: usize) {
-        let gone = self.begin(count);
-        self.bytes.drain(..gone);
-        self.ends.drain(..count);
-        self.ends.iter_mut().for_each(|end| *end -= gone);
+        self.remove(0..count);
+    }
+
+    /// Forgets those with these numbers.
+    pub fn remove(&mut self, numbers: Range<usize>) {
+        let (begin, end) = (self.begin(numbers.start), self.begin(numbers.end));
+        self.bytes.drain(begin..end);
+        self.ends.drain(numbers.clone());
+        self.ends[numbers.start..].iter_mut().for_each(|later| *later -= end - begin);
     }
 
     /// Gives back the room that is not used.

@@ -121,7 +121,7 @@ static void not_for_dtls(int fd, dv_udp_conn_key_t *key, socklen_t len)
     SSL_CTX_free(wrong);
 }
 
-static void established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
+static void on_established(dv_udp_conn_t *conn, int fd, int closed, socklen_t len)
 {
     static char in[70000], out[70000];
     BIO *memory = BIO_new(BIO_s_mem());
@@ -254,7 +254,7 @@ int main(int argc, char **argv)
         dv_udp_conn_t *conn = dv_dtls_conn_find(&key);
 
         if (CHECK(conn != NULL)) {
-            established(conn, server.fd, closed, sizeof(struct sockaddr_in));
+            on_established(conn, server.fd, closed, sizeof(struct sockaddr_in));
         }
     }
     handshake_that_fails(ctx, &server);

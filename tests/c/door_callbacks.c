@@ -330,6 +330,9 @@ echo(void *user, dv_endpoint *endpoint, const dv_event *event)
     int before = at.calls;
 
     (void)user;
+    if (event->len == 5 && memcmp(event->data, "quiet", 5) == 0) {
+        return;
+    }
     CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
     at.inside += at.calls - before;
 }
@@ -375,7 +378,7 @@ on_a_worker(const char *certs)
     client_echo(&client, "hello");
     CHECK(at.calls > 0 && at.inside > 0 && at.opened == 1);
     at.wants_message = 1;
-    client_echo(&client, "another");
+    CHECK(dv_endpoint_send(client.endpoint, client.session, "quiet", 5) == 0);
     client_expect(&client, "from libssl's callback");
     at.wants_stop = 1;
     CHECK(dv_endpoint_send(client.endpoint, client.session, "stop", 4) == 0);

@@ -35,6 +35,7 @@ exchange(struct side *client, struct side *server)
     CHECK(strstr(dv_last_error(), "datagram") != NULL);
     CHECK(dv_endpoint_send(client->endpoint, client->session, "", 0) == DV_ERR_INVALID);
     CHECK(dv_endpoint_send(client->endpoint, client->session, NULL, 3) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_send(client->endpoint, client->session, client->last, (size_t)-1) == DV_ERR_INVALID);
 
     CHECK(dv_session_state(server->endpoint, server->session) == DV_SESSION_ESTABLISHED);
     CHECK(dv_session_is_server(server->endpoint, server->session) == 1);
@@ -90,6 +91,8 @@ statistics(const struct side *server)
     memset(&larger, 0xff, sizeof(larger));
     larger.stats.size = sizeof(larger);
     CHECK(dv_endpoint_stats(server->endpoint, &larger.stats) == 0 && larger.more[0] == 0 && larger.more[15] == 0);
+    stats.size = (size_t)0x55555555;
+    CHECK(dv_endpoint_stats(server->endpoint, &stats) == DV_ERR_INVALID && stats.size == (size_t)0x55555555);
     stats.size = 0;
     CHECK(dv_endpoint_stats(server->endpoint, &stats) == DV_ERR_INVALID);
     CHECK(dv_endpoint_stats(server->endpoint, NULL) == DV_ERR_INVALID);
@@ -165,6 +168,10 @@ null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
     CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == DV_ERR_INVALID);
     datagram.len = 0;
     CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == 0);
+    datagram.data = "the length is what recvfrom has returned";
+    datagram.len = (size_t)-1;
+    CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_receive(e, 0, &datagram, (size_t)-1) == DV_ERR_INVALID);
 
     CHECK(dv_endpoint_connect(NULL, 0, &server->address.any, sizeof(dv_address), NULL, NULL, &session) == DV_ERR_INVALID);
     CHECK(dv_endpoint_connect(e, 0, NULL, sizeof(dv_address), NULL, NULL, &session) == DV_ERR_INVALID && session == 0);
@@ -177,6 +184,8 @@ null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
     CHECK(dv_session_resumption(e, s, NULL) == DV_ERR_INVALID);
     CHECK(dv_session_export(e, s, NULL, NULL, 0, &event, 1) == DV_ERR_INVALID);
     CHECK(dv_session_export(e, s, "label", NULL, 0, NULL, 1) == DV_ERR_INVALID);
+    CHECK(dv_session_export(e, s, "label", NULL, 0, &event, (size_t)-1) == DV_ERR_INVALID);
+    CHECK(dv_session_export(e, s, "label", "context", (size_t)-1, &event, 1) == DV_ERR_INVALID);
     CHECK(dv_session_cipher(e, s, NULL, 1) == DV_ERR_INVALID);
 
     CHECK(dv_endpoint_new(NULL, NULL, &e) == DV_ERR_INVALID && e == NULL);
@@ -227,6 +236,12 @@ configurations(SSL_CTX *ctx)
     CHECK(dv_endpoint_new(ctx, &newer.config, &e) == DV_ERR_INVALID);
     config.size = 0;
     CHECK(dv_endpoint_new(ctx, &config, &e) == DV_ERR_INVALID);
+
+    /* What stood there before, as nobody has set it. */
+    config.size = (size_t)0x55555555;
+    CHECK(dv_endpoint_new(ctx, &config, &e) == DV_ERR_INVALID);
+    CHECK(dv_config_init(&config, (size_t)-1) == DV_ERR_INVALID);
+    CHECK(dv_dtls_get_config(&config, 1 << 20) == DV_ERR_INVALID);
 }
 
 static void

@@ -3,22 +3,13 @@
  * own, other BIOs, freeing first what is usually freed last, calls from callbacks and from a thread that ends.
  */
 #include <errno.h>
+#include <openssl/rand.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include "check.h"
 #include "peer.h"
-
-static dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct server *server)
-{
-    dv_udp_conn_key_t key;
-
-    client_open(client, ctx, server, NULL);
-    CHECK(client_handshake(client, server));
-    CHECK(client_echo(client, server, "hello"));
-    key = client_key(client);
-    return dv_dtls_conn_find(&key);
-}
 
 /* The cookie of an SSL over memory BIOs hangs on that SSL; a copy of the SSL makes its own. */
 static void copied_ssl(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
@@ -43,6 +34,22 @@ static void copied_ssl(SSL_CTX *server_ctx, SSL_CTX *client_ctx)
     SSL_free(server);
     SSL_free(client);
     BIO_ADDR_free(peer);
+}
+
+/* What was due for a connection goes with it. */
+static void nothing_is_due(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_key_t key;
+
+    CHECK(dv_dtls_next_timeout() == -1);
+    client_open(&client, ctx, server, NULL);
+    CHECK(client_handshake(&client, server));
+    CHECK(dv_dtls_next_timeout() >= 0);
+    key = client_key(&client);
+    dv_dtls_conn_free(dv_dtls_conn_find(&key));
+    CHECK(dv_dtls_next_timeout() == -1);
+    client_vanish(&client);
 }
 
 /* The library's BIOs are not the SSL's any more: nothing goes through, and nothing breaks. */
@@ -153,11 +160,58 @@ static void forked(struct server *server, SSL_CTX *ctx)
     if (child == 0) {
         int sealed = SSL_write(conn->ssl, "from the child", 14);
 
-        _exit(sealed > 0 || BIO_pending((BIO *)conn->wbio) > 0 || BIO_read(conn->wbio, out, sizeof(out)) > 0);
+        /* And nothing is due there for a connection of the parent's. */
+        dv_dtls_shutdown(conn, server->fd, sizeof(conn->key.addr4));
+        _exit(dv_dtls_next_timeout() != -1 || sealed > 0 || BIO_pending((BIO *)conn->wbio) > 0 || BIO_read(conn->wbio, out, sizeof(out)) > 0);
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(client_echo(&client, server, "from the parent's peer"));
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+}
+
+static void *random_bytes(void *stop)
+{
+    unsigned char bytes[32];
+
+    while (!atomic_load((atomic_int *)stop)) {
+        RAND_bytes(bytes, sizeof(bytes));
+    }
+    return NULL;
+}
+
+/* What another thread had locked at the fork, in OpenSSL's generator, stays locked in the child: helpers do without. */
+static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = established(&client, ctx, server);
+    dv_udp_conn_key_t key = client_key(&client);
+    atomic_int stop = 0;
+    pthread_t threads[2];
+    int i = 0, status = 0;
+
+    for (i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, random_bytes, &stop) == 0);
+    }
+    for (i = 0; i < 30 && status == 0; i++) {
+        pid_t child = fork();
+
+        if (child == 0) {
+            alarm(10);
+            if (dv_dtls_conn_find(&key) != NULL) {
+                _exit(1);
+            }
+            dv_dtls_conn_free(conn);
+            _exit(0);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(status == 0);
+    }
+    atomic_store(&stop, 1);
+    for (i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
     dv_dtls_conn_free(conn);
     client_vanish(&client);
 }
@@ -277,12 +331,14 @@ int main(int argc, char **argv)
     ctx = client_context(argv[1]);
     server_open(&server, argv[1]);
     copied_ssl(server.ctx, ctx);
+    nothing_is_due(&server, ctx);
     other_bios(&server, ctx);
     own_references(&server, ctx);
     ssl_first(&server, ctx);
     cleared(&server, ctx);
     lengths(&server, ctx);
     forked(&server, ctx);
+    forked_beside_threads(&server, ctx);
     from_callbacks(&server, ctx);
     thread_ends(&server, ctx);
     SSL_CTX_free(ctx);

@@ -3,96 +3,18 @@
  * certs/make-certs.sh.
  */
 #include <stdatomic.h>
-#include <string.h>
-#include <time.h>
 
-#include <arpa/inet.h>
-#include <openssl/ssl.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "socket_client.h"
 
-#include "dv_dtls.h"
-
-#include "check.h"
-
-enum { BATCH = 8, ID_LEN = 9 };
+enum { ID_LEN = 9 };
 
 static const char server_id[] = "srv";
-static uint64_t now_us = 1000000;
-
-struct side {
-    dv_endpoint *endpoint;
-    dv_address address;
-    dv_session session;
-    int messages, moved;
-};
-
-static dv_address
-address(uint16_t port)
-{
-    dv_address a;
-
-    memset(&a, 0, sizeof(a));
-    a.v4.sin_family = AF_INET;
-    a.v4.sin_port = htons(port);
-    a.v4.sin_addr.s_addr = htonl(0xc0000201);
-    return a;
-}
-
-static SSL_CTX *
-context(const char *certs)
-{
-    SSL_CTX *ctx = SSL_CTX_new(DTLS_method());
-    char file[512], key[512];
-
-    snprintf(file, sizeof(file), "%s/ca.pem", certs);
-    CHECK(SSL_CTX_load_verify_locations(ctx, file, NULL) == 1);
-    snprintf(file, sizeof(file), "%s/server-ecdsa.pem", certs);
-    snprintf(key, sizeof(key), "%s/server-ecdsa.key", certs);
-    CHECK(dv_ssl_certificate(ctx, file, key) == 0);
-    return ctx;
-}
-
-static int
-carry(struct side *from, struct side *to)
-{
-    dv_datagram out[BATCH];
-    dv_event event;
-    int n, i, all = 0;
-
-    while (dv_endpoint_event(from->endpoint, &event) == 1) {
-        CHECK(event.kind != DV_EVENT_CLOSED);
-        from->session = event.session;
-        from->messages += event.kind == DV_EVENT_MESSAGE;
-        from->moved += event.kind == DV_EVENT_MOVED;
-    }
-    while ((n = dv_endpoint_transmit(from->endpoint, out, BATCH, 1)) > 0) {
-        for (i = 0; i < n; i++) {
-            CHECK(memcmp(&out[i].peer, &to->address, sizeof(dv_address)) == 0);
-            out[i].peer = from->address;
-            out[i].local = to->address;
-        }
-        CHECK(dv_endpoint_receive(to->endpoint, now_us, out, (size_t)n) == 0);
-        all += n;
-    }
-    now_us += 1000;
-    return all;
-}
-
-static void
-settle(struct side *a, struct side *b)
-{
-    while (carry(a, b) + carry(b, a) > 0)
-        ;
-    carry(a, b);
-}
 
 /* A session whose client has moved. `checks`: it can show that it receives there. */
 static void
 move(SSL_CTX *ctx, int checks)
 {
-    struct side client = {.address = address(1000)}, server = {.address = address(5684)};
+    struct side client = {.address = address("192.0.2.1", 1000)}, server = {.address = address("192.0.2.1", 5684)};
     unsigned char id[ID_LEN] = {0}, small[4] = {0, 0, 0, 7}, long_message[600] = {1};
     dv_config config;
     dv_stats stats = {.size = sizeof(stats)};
@@ -109,8 +31,7 @@ move(SSL_CTX *ctx, int checks)
     config.connection_id_server_id_len = 0;
     config.routability_checks = checks;
     CHECK(dv_endpoint_new(ctx, &config, &client.endpoint) == 0);
-    CHECK(dv_endpoint_connect(client.endpoint, now_us, &server.address.any, sizeof(server.address), "localhost", NULL,
-                              &client.session) == 0);
+    client.session = connect_to(&client, &server, "localhost", NULL);
     settle(&client, &server);
 
     CHECK(dv_session_connection_id(server.endpoint, server.session, id, sizeof(id)) == ID_LEN);
@@ -123,7 +44,7 @@ move(SSL_CTX *ctx, int checks)
     CHECK(dv_session_peer_connection_id(client.endpoint, client.session, id, sizeof(id)) == ID_LEN);
     CHECK(dv_session_is_peer_proven(server.endpoint, server.session) == 1);
 
-    client.address = address(2000);
+    client.address = address("192.0.2.1", 2000);
     CHECK(dv_endpoint_send(client.endpoint, client.session, "hello", 5) == 0);
     settle(&client, &server);
     CHECK(server.messages == 1 && server.moved == 1 && client.moved == 0);
@@ -170,59 +91,15 @@ has_moved(void *user, dv_endpoint *endpoint, const dv_event *event)
     told++;
 }
 
-static void
-read_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-/* Waits for an answer, or for the end of the handshake. */
-static int
-wait_for(dv_endpoint *client, int fd, dv_address to, int kind)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-    char bytes[2048];
-    dv_datagram datagram;
-    dv_event event;
-    ssize_t n;
-    int tries;
-
-    for (tries = 0; tries < 500; tries++) {
-        while (dv_endpoint_transmit(client, &datagram, 1, 1) == 1)
-            CHECK(sendto(fd, datagram.data, datagram.len, 0, &to.any, sizeof(to.v4)) > 0);
-        poll(&ready, 1, 20);
-        n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-        read_clock();
-        memset(&datagram, 0, sizeof(datagram));
-        datagram.data = bytes;
-        datagram.peer = to;
-        if (n > 0) {
-            datagram.len = (size_t)n;
-            CHECK(dv_endpoint_receive(client, now_us, &datagram, 1) == 0);
-        }
-        CHECK(dv_endpoint_advance(client, now_us) == 0);
-        while (dv_endpoint_event(client, &event) == 1) {
-            if (event.kind == kind)
-                return 1;
-        }
-    }
-    return 0;
-}
-
 /* A server with two workers, whose callback is told. */
 static void
 with_a_server(SSL_CTX *ctx)
 {
     dv_callbacks callbacks = {.size = sizeof(callbacks), .message = echo, .moved = has_moved};
-    dv_address to = address(0);
-    dv_endpoint *client;
-    dv_session session;
+    struct client client;
     dv_config config;
     dv_server *server;
-    int fd[3], i, port;
+    int i, port;
 
     CHECK(dv_config_init(&config, sizeof(config)) == 0);
     config.connection_ids = 1;
@@ -230,21 +107,16 @@ with_a_server(SSL_CTX *ctx)
     CHECK(dv_server_new(ctx, &config, &callbacks, NULL, &server) == 0);
     port = dv_server_bind(server, "127.0.0.1", "0");
     CHECK(port > 0 && dv_server_start(server) == 0);
-    to.v4.sin_port = htons((uint16_t)port);
-    to.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK(dv_endpoint_new(ctx, &config, &client) == 0);
-    read_clock();
-    CHECK(dv_endpoint_connect(client, now_us, &to.any, sizeof(to.v4), "localhost", NULL, &session) == 0);
+    client_begin_as(&client, ctx, port, &config);
+    client_run(&client, &client.opened, NULL);
     for (i = 0; i < 3; i++) {
-        fd[i] = socket(AF_INET, SOCK_DGRAM, 0);
-        if (i == 0)
-            CHECK(wait_for(client, fd[i], to, DV_EVENT_OPENED));
-        CHECK(dv_endpoint_send(client, session, "hello", 5) == 0);
-        CHECK(wait_for(client, fd[i], to, DV_EVENT_MESSAGE) && told == i);
+        if (i > 0) {
+            client_rebind(&client);
+        }
+        client_echo(&client, "hello");
+        CHECK(told == i);
     }
-    for (i = 0; i < 3; i++)
-        close(fd[i]);
-    dv_endpoint_free(client);
+    client_end(&client);
     dv_server_free(server);
 }
 
@@ -288,7 +160,7 @@ main(int argc, char **argv)
     if (argc != 2) {
         return 2;
     }
-    ctx = context(argv[1]);
+    ctx = context(argv[1], "server-ecdsa");
     move(ctx, 1);
     move(ctx, 0);
     with_a_server(ctx);

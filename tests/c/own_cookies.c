@@ -161,6 +161,10 @@ static void strangers(const char *certs)
     own(any, &any_seen);
     SSL_CTX_set_options(any, SSL_OP_COOKIE_EXCHANGE);
     len = hello(clients, &server, first, sizeof(first));
+    /* They are the program's also where they fail at the first hello that the context ever sees. */
+    seen.says = 0;
+    CHECK(stranger(&server, server.ctx, first, len, 1023) == NULL);
+    seen.says = 1;
     one_client(&server, clients, &seen);
 
     /* One SSL, whoever says hello, and whichever context he says it to; nothing is kept of any. */

@@ -71,17 +71,6 @@ static dv_udp_conn_t *half_open(struct client *client, SSL_CTX *ctx, struct serv
     return server->conn;
 }
 
-static dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct server *server)
-{
-    dv_udp_conn_key_t key;
-
-    client_open(client, ctx, server, NULL);
-    CHECK(client_handshake(client, server));
-    CHECK(client_echo(client, server, "hello"));
-    key = client_key(client);
-    return dv_dtls_conn_find(&key);
-}
-
 static int send_to(struct server *server, dv_udp_conn_t *conn, const char *datagram, ssize_t len)
 {
     return sendto(server->fd, datagram, (size_t)len, 0, &conn->key.addr, sizeof(conn->key.addr4)) == len;

@@ -222,6 +222,18 @@ static inline int client_echo(struct client *client, struct server *server, cons
     return strcmp(back, message) == 0;
 }
 
+/* The connection of a client that is opened, shakes hands and is answered. */
+static inline dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct server *server)
+{
+    dv_udp_conn_key_t key;
+
+    client_open(client, ctx, server, NULL);
+    CHECK(client_handshake(client, server));
+    CHECK(client_echo(client, server, "hello"));
+    key = client_key(client);
+    return dv_dtls_conn_find(&key);
+}
+
 /* Goes without a word. */
 static inline void client_vanish(struct client *client)
 {

@@ -39,6 +39,26 @@ static void half_open(struct client *client, struct server *server)
     CHECK(server->conn != NULL);
 }
 
+static dv_stats counted(void)
+{
+    dv_stats stats = {.size = sizeof(stats)};
+
+    CHECK(dv_dtls_get_stats(&stats) == 0);
+    return stats;
+}
+
+/* The client's program has ended, and another one has its port. */
+static void begin_anew(struct client *again, const struct client *before, SSL_CTX *ctx, struct server *server)
+{
+    BIO *bio = BIO_new_dgram(before->fd, BIO_NOCLOSE);
+
+    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, (void *)&server->at);
+    again->fd = before->fd;
+    again->ssl = SSL_new(ctx);
+    SSL_set_bio(again->ssl, bio, bio);
+    SSL_set_connect_state(again->ssl);
+}
+
 /* Before the handshake is over and after it. Without cookies the pretender gets as far as a handshake of his own. */
 static void pretender(const char *certs, int cookies)
 {
@@ -47,6 +67,7 @@ static void pretender(const char *certs, int cookies)
     SSL_CTX *ctx = client_context(certs);
     dv_udp_conn_t *conn = NULL;
     dv_udp_conn_key_t key;
+    dv_stats before = counted(), after;
     char hello[2048];
     int i = 0, len = 0;
 
@@ -73,6 +94,10 @@ static void pretender(const char *certs, int cookies)
         CHECK(dv_dtls_conn_find(&key) == conn);
     }
     CHECK(server.closed == 0);
+    /* Each but the last made room for the next. */
+    after = counted();
+    CHECK(after.superseded - before.superseded == (cookies ? 0 : 5));
+    CHECK(after.handshakes == (cookies ? 0 : 1));
     /* What the pretender has left behind goes with its deadline or by hand. */
     while ((conn = dv_dtls_conn_find(&key)) != NULL) {
         dv_dtls_conn_free(conn);
@@ -90,7 +115,7 @@ static void restarted(const char *certs, int cookies)
     SSL_CTX *ctx = client_context(certs);
     dv_udp_conn_t *old = NULL;
     dv_udp_conn_key_t key;
-    BIO *bio = NULL;
+    dv_stats before = counted(), after;
     char message[64];
     int result = 0, waited = 0;
 
@@ -105,12 +130,7 @@ static void restarted(const char *certs, int cookies)
     old = dv_dtls_conn_find(&key);
     CHECK(old != NULL);
 
-    again.fd = client.fd;
-    again.ssl = SSL_new(ctx);
-    bio = BIO_new_dgram(again.fd, BIO_NOCLOSE);
-    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, (void *)&server.at);
-    SSL_set_bio(again.ssl, bio, bio);
-    SSL_set_connect_state(again.ssl);
+    begin_anew(&again, &client, ctx, &server);
     while ((result = SSL_do_handshake(again.ssl)) != 1) {
         /* In the middle of it the old one is still there. */
         CHECK(server.closed == 1 || dv_dtls_conn_find(&key) == old);
@@ -126,11 +146,43 @@ static void restarted(const char *certs, int cookies)
     server_drain(&server);
     CHECK(server.closed == 1);
     CHECK(server.messages == 4);
+    after = counted();
+    CHECK(after.restarted - before.restarted == 1 && after.superseded == before.superseded);
     while (SSL_read(again.ssl, message, sizeof(message)) > 0) {
     }
     CHECK(dv_dtls_conn_find(&key) != NULL);
     dv_dtls_conn_free(dv_dtls_conn_find(&key));
     CHECK(dv_dtls_conn_find(&key) == NULL);
+    SSL_free(again.ssl);
+    client_vanish(&client);
+    SSL_CTX_free(ctx);
+    server_close(&server);
+}
+
+/* Two programs one after the other, the first of which ends in the middle of its handshake: that is not a restart. */
+static void superseded(const char *certs)
+{
+    struct server server;
+    struct client client, again;
+    SSL_CTX *ctx = client_context(certs);
+    dv_udp_conn_key_t key;
+    dv_stats before = counted(), after;
+    char rest[2048];
+
+    server_open(&server, certs);
+    client_open(&client, ctx, &server, NULL);
+    half_open(&client, &server);
+    while (recv(client.fd, rest, sizeof(rest), MSG_DONTWAIT) > 0) {
+    }
+    begin_anew(&again, &client, ctx, &server);
+    CHECK(client_handshake(&again, &server));
+    CHECK(client_echo(&again, &server, "anew"));
+    after = counted();
+    CHECK(after.handshakes_begun - before.handshakes_begun == 2);
+    CHECK(after.handshakes_finished - before.handshakes_finished == 1);
+    CHECK(after.superseded - before.superseded == 1 && after.restarted == before.restarted);
+    key = client_key(&client);
+    dv_dtls_conn_free(dv_dtls_conn_find(&key));
     SSL_free(again.ssl);
     client_vanish(&client);
     SSL_CTX_free(ctx);
@@ -148,5 +200,6 @@ int main(int argc, char **argv)
         pretender(argv[1], cookies);
         restarted(argv[1], cookies);
     }
+    superseded(argv[1]);
     return check_report("restart");
 }

@@ -13,17 +13,6 @@
 
 #include "socket_client.h"
 
-/* Of a client. Not for AES-GCM, whose tags valgrind 3.19 takes for not initialised where `ring` has made them. */
-static SSL_CTX *
-client_context(const char *certs)
-{
-    SSL_CTX *ctx = context(certs, "client");
-    char ciphers[] = "ECDHE+CHACHA20";
-
-    CHECK(dv_openssl_ctx_set_ciphers(ctx, ciphers) == DV_OK);
-    return ctx;
-}
-
 /* What the callbacks saw. */
 static struct {
     pthread_mutex_t lock;
@@ -52,6 +41,7 @@ drive(dv_endpoint *endpoint)
     dv_datagram datagram;
     dv_event event;
     dv_session session;
+    const unsigned char key[DV_EXPORT_KEY_LEN] = { 0 };
     struct sockaddr_in to = { AF_INET, htons(9), { htonl(INADDR_LOOPBACK) }, { 0 } };
 
     CHECK(dv_endpoint_event(endpoint, &event) == DV_ERR_INVALID);
@@ -59,6 +49,12 @@ drive(dv_endpoint *endpoint)
     CHECK(dv_endpoint_transmit(endpoint, &datagram, 1, 1) == DV_ERR_INVALID);
     CHECK(dv_endpoint_advance(endpoint, clock_us()) == DV_ERR_INVALID);
     CHECK(dv_endpoint_connect(endpoint, clock_us(), (struct sockaddr *)&to, sizeof(to), NULL, NULL, &session) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_export(endpoint, -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "server's") != NULL);
+    CHECK(dv_endpoint_export_commit(endpoint) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_export_cancel(endpoint) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_import(endpoint, clock_us(), -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "server's") != NULL);
     dv_endpoint_free(endpoint);
 }
 

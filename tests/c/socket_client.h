@@ -33,20 +33,35 @@ clock_us(void)
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
+/* From now on the client's datagrams come from another port. */
+static inline void
+client_rebind(struct client *client)
+{
+    close(client->fd);
+    client->fd = socket(AF_INET, SOCK_DGRAM, 0);
+    CHECK(connect(client->fd, &client->server.any, sizeof(client->server.v4)) == 0);
+}
+
+static inline void
+client_begin_as(struct client *client, SSL_CTX *ctx, int port, const dv_config *config)
+{
+    memset(client, 0, sizeof(*client));
+    CHECK(dv_endpoint_new(ctx, config, &client->endpoint) == 0);
+    client->server = address("127.0.0.1", port);
+    client->fd = -1;
+    client_rebind(client);
+    CHECK(dv_endpoint_connect(client->endpoint, clock_us(), &client->server.any, sizeof(client->server.v4), "localhost",
+                              NULL, &client->session) == 0);
+}
+
 static inline void
 client_begin(struct client *client, SSL_CTX *ctx, int port)
 {
     dv_config config;
 
-    memset(client, 0, sizeof(*client));
     dv_config_init(&config, sizeof(config));
     config.accept = 0;
-    CHECK(dv_endpoint_new(ctx, &config, &client->endpoint) == 0);
-    client->server = address("127.0.0.1", port);
-    client->fd = socket(AF_INET, SOCK_DGRAM, 0);
-    CHECK(connect(client->fd, &client->server.any, sizeof(client->server.v4)) == 0);
-    CHECK(dv_endpoint_connect(client->endpoint, clock_us(), &client->server.any, sizeof(client->server.v4), "localhost",
-                              NULL, &client->session) == 0);
+    client_begin_as(client, ctx, port, &config);
 }
 
 /* Until what `done` points to is not 0 any more. A message, if there is one, is repeated until it has come back. */

@@ -35,14 +35,6 @@ static dv_udp_conn_t *find(const struct client *client)
     return dv_dtls_conn_find(&key);
 }
 
-static dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct server *server)
-{
-    client_open(client, ctx, server, NULL);
-    CHECK(client_handshake(client, server));
-    CHECK(client_echo(client, server, "hello"));
-    return find(client);
-}
-
 /* A client whose cookie has come back, and who does not say any more. */
 static void half_open(struct client *client, SSL_CTX *ctx, struct server *server)
 {

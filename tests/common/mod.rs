@@ -1,6 +1,7 @@
-//! What the tests that compile C programs share: the built library, the compiler, the certificates, a place for files.
+//! What tests share: the built library, the compiler, the certificates, a place for files, other programs.
 #![allow(dead_code)] // Each test binary uses a part of it.
 
+pub mod others;
 pub mod process;
 pub mod tool;
 

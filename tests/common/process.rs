@@ -79,6 +79,14 @@ impl Drop for Process {
     }
 }
 
+/// Waits until it is so. Where nothing happens for too long the test fails, and says what there was so far.
+pub fn wait_until(mut done: impl FnMut() -> bool, so_far: impl Fn() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        pause(deadline, &so_far);
+    }
+}
+
 /// Gives the other processes a moment; past the deadline the test fails.
 pub fn pause(deadline: Instant, output: impl Fn() -> String) {
     assert!(Instant::now() < deadline, "nothing happened for too long; so far:\n{}", output());

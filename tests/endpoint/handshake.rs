@@ -291,6 +291,44 @@ fn resumption() {
     }
 }
 
+/// No certificate is shown when a session is resumed: that of the session has to do for what is asked for now.
+#[test]
+fn a_session_is_resumed_only_where_its_certificate_would_do() {
+    let cases = [
+        ("server-ecdsa", Some("localhost"), true, true),
+        ("server-ecdsa", Some("localhost."), true, true),
+        ("server-ecdsa", Some("127.0.0.1"), true, true),
+        ("server-ecdsa", Some("::1"), true, true),
+        ("server-ecdsa", None, true, true),
+        ("server-ecdsa", Some("other.test"), true, false),
+        ("server-ecdsa", Some("192.0.2.1"), true, false),
+        ("server-ecdsa", Some("2001:db8::1"), true, false),
+        ("server-ecdsa", Some("other.test"), false, true),
+        ("wrong-ca", Some("localhost"), false, true),
+        ("wrong-ca", Some("localhost"), true, false),
+    ];
+    for (certificate, name, verify, good) in cases {
+        let mut world = World::new(13);
+        let server = world.add(server_with(certificate, |_| {}), Config::default());
+        let context = client_with(|context| context.set_verify(SslVerifyMode::NONE));
+        let trusting = world.add(context.clone(), Config { verify_server: false, ..Config::default() });
+        let client = world.add(context, Config { verify_server: verify, ..Config::default() });
+        let (session, _) = world.open(trusting, server);
+        let ticket = world.nodes[trusting].endpoint.info(session).unwrap().resumption().unwrap();
+        let (now, to) = (world.now, world.nodes[server].address);
+        let connect = Connect { name, resume: Some(&ticket), ..Connect::to(to) };
+        let session = world.nodes[client].endpoint.connect(now, &connect).unwrap();
+        world.pass_time(SECOND);
+        let node = &world.nodes[client];
+        if good {
+            assert_eq!(node.opened(), [session], "{certificate} {name:?}");
+            assert!(node.endpoint.info(session).unwrap().is_resumed(), "{certificate} {name:?}");
+        } else {
+            assert_eq!(node.closed(), [(session, CloseReason::Failed)], "{certificate} {name:?}");
+        }
+    }
+}
+
 #[test]
 fn a_session_of_another_context_is_not_resumed() {
     let mut world = World::new(12);

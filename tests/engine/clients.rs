@@ -1,4 +1,4 @@
-//! Clients that others wrote: OpenSSL's s_client, gnutls-cli, and a small one on Mbed TLS.
+//! Clients that others wrote.
 //!
 //! OpenSSL repeats a flight with other fragment boundaries, which strict clients do not take
 //! (<https://github.com/pion/dtls/pull/1099>, <https://github.com/OvenMediaLabs/OvenMediaEngine/issues/2329>); here what is
@@ -6,24 +6,22 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::Proof;
+use crate::common::others::{gnutls_cli, mbedtls_client, s_client};
 use crate::common::process::{Process, pause};
-use crate::common::{certificates, directory, root, succeed};
 use crate::door::{Door, Server};
 use crate::tool::Proxy;
 
 pub const PROOFS: &[Proof] = &[
     Proof::new("openssl_s_client", |door| talk(door, s_client, None)),
     Proof::new("openssl_s_client_under_loss", |door| talk(door, s_client, Some(1))),
-    Proof::new("gnutls_cli", |door| talk(door, gnutls_cli, None)),
-    Proof::new("gnutls_cli_under_loss", |door| talk(door, gnutls_cli, Some(2))),
-    Proof::new("mbedtls", |door| talk(door, mbedtls, None)),
-    Proof::new("mbedtls_under_loss", |door| talk(door, mbedtls, Some(3))),
+    Proof::new("gnutls_cli", |door| talk(door, |to| gnutls_cli(to, &[]), None)),
+    Proof::new("gnutls_cli_under_loss", |door| talk(door, |to| gnutls_cli(to, &[]), Some(2))),
+    Proof::new("mbedtls", |door| talk(door, mbedtls_client, None)),
+    Proof::new("mbedtls_under_loss", |door| talk(door, mbedtls_client, Some(3))),
 ];
 
 const MESSAGES: usize = 100;
@@ -33,38 +31,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// When a message, or the answer to it, counts as lost.
 const AGAIN: Duration = Duration::from_millis(300);
 
-fn s_client(to: SocketAddr) -> Command {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-verify_return_error"]);
-    command.args(["-connect", &to.to_string()]).arg("-CAfile").arg(certificates().join("ca.pem"));
-    command
-}
-
-fn gnutls_cli(to: SocketAddr) -> Command {
-    let mut command = Command::new("gnutls-cli");
-    command.args(["--udp", "--logfile=/dev/null", "--verify-hostname=localhost"]);
-    command.arg("--x509cafile").arg(certificates().join("ca.pem"));
-    command.args(["--port", &to.port().to_string(), &to.ip().to_string()]);
-    command
-}
-
-fn mbedtls(to: SocketAddr) -> Command {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| {
-        let program = directory().join("mbedtls_client");
-        let source: &Path = &root().join("tests/c-clients/mbedtls_client.c");
-        let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
-        cc.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source);
-        succeed(cc.args(["-lmbedtls", "-lmbedx509", "-lmbedcrypto"]));
-        program
-    });
-    let mut command = Command::new(program);
-    command.args([to.ip().to_string(), to.port().to_string()]).arg(certificates().join("ca.pem"));
-    command
-}
-
-/// A handshake, a hundred messages that are all answered, and a goodbye; perhaps at 20 % loss, by this seed. A client
-/// sends each line of its input as a message and prints what it gets.
+/// A handshake, a hundred messages that are all answered, and a goodbye; perhaps at 20 % loss, by this seed.
 fn talk(door: &Door, client: fn(SocketAddr) -> Command, loss: Option<u32>) {
     let server = Server::start(door);
     let proxy = loss.map(|seed| Proxy::start(server.address, &format!("--drop 0.2 --seed {seed}")));

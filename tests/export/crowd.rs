@@ -10,6 +10,7 @@ use dv_dtls::{Config, Connect, ConnectionIds, Endpoint, Event, Session};
 use openssl::ssl::SslContext;
 
 use crate::clients::PATIENCE;
+use crate::common::process::wait_until;
 use crate::contexts;
 
 /// Threads that the clients are divided among.
@@ -104,16 +105,12 @@ impl Crowd {
     /// Lets nobody ask any more, and waits until there is an answer to each question: nothing was lost on the way.
     pub fn assert_nothing_is_lost(&self) {
         self.tally.silence.store(true, Ordering::SeqCst);
-        let begin = Instant::now();
-        loop {
-            let answers = self.tally.answers.load(Ordering::SeqCst);
-            let questions = self.tally.questions.load(Ordering::SeqCst);
-            if answers == questions {
-                return;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{questions} questions, {answers} answers");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let counts = || [&self.tally.answers, &self.tally.questions].map(|count| count.load(Ordering::SeqCst));
+        let answered = || {
+            let [answers, questions] = counts();
+            answers == questions
+        };
+        wait_until(answered, || format!("{:?} answers and questions", counts()));
     }
 
     /// Nobody has noticed anything but answers.

@@ -2,10 +2,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use crate::Proof;
-use crate::common::process::{Ended, PATIENCE, Process, is_bound, pause};
+use crate::common::process::{Ended, Process, is_bound, wait_until};
 use crate::examples::{Language, Server, cert, file};
 
 pub const PROOFS: &[Proof] = &[
@@ -68,10 +67,7 @@ impl Service {
         // PUT may make resources.
         command.args(["-A", "127.0.0.1", "-p", &address.port().to_string(), "-d", "100"]);
         let plain = Process::start(command, Stdio::null());
-        let deadline = Instant::now() + PATIENCE;
-        while !is_bound(address) {
-            pause(deadline, || plain.output());
-        }
+        wait_until(|| is_bound(address), || plain.output());
         let backend = address.to_string();
         Service { proxy: language.serve("dtls_proxy", &[&["--backend", &backend], identity].concat()), _plain: plain }
     }

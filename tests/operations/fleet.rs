@@ -9,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use dv_dtls::{Config, Connect, CookieSecret, Endpoint};
 
 use crate::Proof;
-use crate::common::directory;
 use crate::common::process::{PATIENCE, Process, is_bound, pause};
+use crate::common::{directory, succeed};
 use crate::contexts;
 use crate::examples::{Language, build, cert, file};
 
 pub const PROOFS: &[Proof] = &[
     Proof { name: "clients_of_a_killed_server_resume", needs: &["nginx"], run: clients_of_a_killed_server_resume },
+    Proof { name: "sessions_go_on_behind_it", needs: &["nginx"], run: sessions_go_on_behind_it },
     Proof { name: "hellos_change_doors", needs: &[], run: hellos_change_doors },
 ];
 
@@ -41,7 +42,36 @@ fn wait_for(process: &Process, address: SocketAddr) {
     }
 }
 
-/// Two servers behind nginx, which balances by the clients' addresses and ports. One is killed and started again.
+/// Starts nginx in front of servers: it balances by the clients' addresses and ports, as docs/operations.md has it.
+fn balance(servers: &[SocketAddr]) -> (Process, SocketAddr) {
+    let balanced = free_address();
+    let servers: String = servers.iter().map(|server| format!("server {server} max_fails=0;\n")).collect();
+    let configuration = format!(
+        "load_module {NGINX_STREAM};
+         daemon off;
+         master_process off;
+         pid {}.pid;
+         events {{ worker_connections 8192; }}
+         stream {{
+             upstream fleet {{
+                 hash $remote_addr$remote_port consistent;
+                 {servers}
+             }}
+             server {{ listen {balanced} udp; proxy_pass fleet; }}
+         }}\n",
+        balanced.port()
+    );
+    let mut nginx = Command::new("nginx");
+    // In a folder that a user's PATH may lack.
+    nginx.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+    let file = file(&format!("nginx-{}.conf", balanced.port()), configuration);
+    nginx.arg("-p").arg(directory()).args(["-e", "stderr", "-c", &file]);
+    let nginx = Process::start(nginx, Stdio::null());
+    wait_for(&nginx, balanced);
+    (nginx, balanced)
+}
+
+/// Two servers behind nginx. One is killed and started again.
 fn clients_of_a_killed_server_resume() {
     let secret = secret("nginx.secret");
     let tool = build(&["--release", "--package", "dv-load"], "release").join("dv-load");
@@ -49,29 +79,7 @@ fn clients_of_a_killed_server_resume() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let (killed, other) = (serve(any), serve(any));
 
-    let balanced = free_address();
-    let configuration = format!(
-        "load_module {NGINX_STREAM};
-         daemon off;
-         master_process off;
-         pid nginx.pid;
-         events {{ worker_connections 8192; }}
-         stream {{
-             upstream fleet {{
-                 hash $remote_addr$remote_port consistent;
-                 server {} max_fails=0;
-                 server {} max_fails=0;
-             }}
-             server {{ listen {balanced} udp; proxy_pass fleet; }}
-         }}\n",
-        killed.address, other.address,
-    );
-    let mut nginx = Command::new("nginx");
-    // In a folder that a user's PATH may lack.
-    nginx.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
-    nginx.arg("-p").arg(directory()).args(["-e", "stderr", "-c", &file("nginx.conf", configuration)]);
-    let nginx = Process::start(nginx, Stdio::null());
-    wait_for(&nginx, balanced);
+    let (_nginx, balanced) = balance(&[killed.address, other.address]);
 
     let mut clients = Command::new(tool);
     clients.args(["failover", "--to", &balanced.to_string(), "--clients", &CLIENTS.to_string()]);
@@ -88,6 +96,33 @@ fn clients_of_a_killed_server_resume() {
     let ended = clients.wait_for(PATIENCE * 6);
     assert!(ended.status.success(), "{}", ended.output);
     assert!(ended.output.contains(&format!("\"clients\": {CLIENTS}")), "{}", ended.output);
+}
+
+/// A server behind nginx leaves its sessions to the next process.
+fn sessions_go_on_behind_it() {
+    for language in Language::BOTH {
+        let name = |what| format!("{language:?}.{what}");
+        let options = ["--upgrade", &file(&name("sessions"), ""), "--upgrade-key", &secret(&name("key"))];
+        let old = language.serve("echo_server", &options);
+        let (_nginx, balanced) = balance(&[old.address]);
+
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-dtls1_2", "-quiet", "-connect", &balanced.to_string()]);
+        let mut client = Process::start(client, Stdio::piped());
+        let mut terminal = client.child.stdin.take().expect("piped");
+        let mut echoed = |line: &str| {
+            writeln!(terminal, "{line}").expect("it reads");
+            client.until(|output| output.lines().any(|echo| echo == line).then_some(()));
+        };
+        echoed("before");
+        let address = old.address;
+        succeed(Command::new("sh").arg("-c").arg(format!("kill -USR2 {}", old.process.child.id())));
+        let said = old.process.wait().output;
+        assert!(said.contains("1 sessions are left to the next process"), "{said}");
+        let next = language.serve_at("echo_server", address, &options);
+        assert!(next.process.output().contains("1 sessions go on"), "{}", next.process.output());
+        echoed("afterwards");
+    }
 }
 
 /// A hello that one has answered is completed by another one, with a door of another kind.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Proof;
+use crate::common::others;
 use crate::common::process::{PATIENCE, Process};
 use crate::examples::{Language, cert, file};
 
@@ -20,6 +21,11 @@ pub const PROOFS: &[Proof] = &[
     Proof { name: "revoked_server", needs: &[], run: revoked_server },
     Proof { name: "psk_openssl", needs: &[], run: || psk(s_client) },
     Proof { name: "psk_gnutls", needs: &["gnutls-cli"], run: || psk(gnutls_cli) },
+    Proof { name: "small_devices_openssl", needs: &[], run: || small_devices(s_client) },
+    Proof { name: "small_devices_gnutls", needs: &["gnutls-cli"], run: || small_devices(gnutls_cli) },
+    Proof { name: "tickets_of_laxer_servers", needs: &[], run: tickets_of_laxer_servers },
+    Proof { name: "keys_only", needs: &[], run: keys_only },
+    Proof { name: "what_cannot_be_used", needs: &[], run: what_cannot_be_used },
 ];
 
 /// What a client says about itself, and what it wants to hear.
@@ -31,14 +37,14 @@ struct Client<'a> {
     certificate: Option<&'a str>,
     /// An identity, and the key in hex digits.
     psk: Option<(&'a str, &'a str)>,
+    /// It has no other cipher suites than those with AES-128-CCM-8.
+    small: bool,
 }
 
 type Tool = fn(SocketAddr, Client<'_>) -> Command;
 
 fn s_client(to: SocketAddr, client: Client<'_>) -> Command {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-verify_return_error"]);
-    command.args(["-connect", &to.to_string(), "-CAfile", &cert("ca.pem")]);
+    let mut command = others::s_client(to);
     if let Some((asked, wanted)) = client.name {
         command.args(["-servername", asked, "-verify_hostname", wanted]);
     }
@@ -46,8 +52,14 @@ fn s_client(to: SocketAddr, client: Client<'_>) -> Command {
         command.args(["-cert", &cert(&format!("{name}.pem")), "-key", &cert(&format!("{name}.key"))]);
     }
     if let Some((identity, key)) = client.psk {
-        command.args(["-cipher", "PSK+AESGCM", "-psk_identity", identity, "-psk", key]);
+        command.args(["-psk_identity", identity, "-psk", key]);
     }
+    match (client.psk, client.small) {
+        (None, false) => &mut command,
+        (None, true) => command.args(["-cipher", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"]),
+        (Some(_), false) => command.args(["-cipher", "PSK+AESGCM"]),
+        (Some(_), true) => command.args(["-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"]),
+    };
     command
 }
 
@@ -60,8 +72,11 @@ fn gnutls_cli(to: SocketAddr, client: Client<'_>) -> Command {
         command.args(["--x509certfile", &cert(&format!("{name}.pem")), "--x509keyfile", &cert(&format!("{name}.key"))]);
     }
     if let Some((identity, key)) = client.psk {
-        command.args(["--priority", "NORMAL:-KX-ALL:+PSK", "--pskusername", identity, "--pskkey", key]);
+        command.args(["--pskusername", identity, "--pskkey", key]);
     }
+    let exchange = if client.psk.is_some() { ":-KX-ALL:+PSK" } else { "" };
+    let cipher = if client.small { ":-CIPHER-ALL:+AES-128-CCM-8" } else { "" };
+    command.arg(format!("--priority=NORMAL{exchange}{cipher}"));
     command.args(["--port", &to.port().to_string(), &to.ip().to_string()]);
     command
 }
@@ -73,7 +88,11 @@ fn served(tool: Tool, to: SocketAddr, client: Client<'_>) -> bool {
 
 /// Whether a client is served, or ends without; where neither happens for so long, what it has printed.
 fn answered(tool: Tool, to: SocketAddr, client: Client<'_>, patience: Duration) -> Result<bool, String> {
-    let mut process = Process::start(tool(to, client), Stdio::piped());
+    is_answered(tool(to, client), patience)
+}
+
+fn is_answered(command: Command, patience: Duration) -> Result<bool, String> {
+    let mut process = Process::start(command, Stdio::piped());
     let mut input = process.child.stdin.take().expect("piped");
     // Clients that have ended read nothing.
     let _ = input.write_all(b"is anybody there?\n");
@@ -170,5 +189,103 @@ fn psk(tool: Tool) {
         assert!(!knows("one", "0102030405060708090a0b0c0d0e0f10"));
         // Who has a certificate needs no key.
         assert!(served(tool, server.address, Client::default()));
+    }
+}
+
+const KEY: &str = "0102030405060708090a0b0c0d0e0f10";
+
+/// Devices that speak CoAP often have one suite with keys and one with certificates (RFC 7252 9.1.3), which OpenSSL does not
+/// offer unless it is told to.
+fn small_devices(tool: Tool) {
+    for language in Language::BOTH {
+        let ciphers = ["--ciphers", "PSK-AES128-CCM8:ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"];
+        let server = language.serve("echo_server", &[&["--psk", KEY], &ciphers[..]].concat());
+        let with_key = Client { psk: Some(("client", KEY)), small: true, ..Client::default() };
+        let with_certificate = Client { small: true, ..Client::default() };
+        assert!(served(tool, server.address, with_key), "{language:?}");
+        assert!(served(tool, server.address, with_certificate), "{language:?}");
+        assert!(!served(tool, server.address, Client::default()), "{language:?}: others were not named");
+        assert!(language.asks(server.address, &ciphers).0.contains("ECDHE-ECDSA-AES128-CCM8"));
+        let (output, answered) = language.asks(server.address, &[&["--psk", KEY], &ciphers[..]].concat());
+        assert!(answered && output.contains("PSK-AES128-CCM8"), "{output}");
+
+        let others = language.serve("echo_server", &["--psk", KEY]);
+        assert!(!served(tool, others.address, with_key) && !served(tool, others.address, with_certificate));
+    }
+}
+
+/// Whoever resumes a session shows nothing: a ticket of a server that asks for less gets nobody in.
+fn tickets_of_laxer_servers() {
+    let ca = cert("ca.pem");
+    let stricter: [&[&str]; 3] = [
+        &["--psk", KEY, "--ciphers", "PSK+AESGCM"],
+        &["--ca", &ca, "--require-client-cert"],
+        &["--ca", &cert("other-ca.pem"), "--require-client-cert"],
+    ];
+    for language in Language::BOTH {
+        let secret = file(&format!("{language:?}.secret"), [7; 32]);
+        let serve = |options: &[&str]| language.serve("echo_server", &[&["--secret", &secret], options].concat());
+        let says = |to: SocketAddr, options: &[&str]| {
+            let mut client = s_client(to, Client::default());
+            client.args(options);
+            is_answered(client, PATIENCE)
+        };
+        let (mine, key) = (cert("client.pem"), cert("client.key"));
+        for (lax, shown) in [
+            (&[][..], &[][..]),
+            (&["--ca", &ca], &[]),
+            (&["--ca", &ca, "--require-client-cert"], &["-cert", &mine, "-key", &key]),
+        ] {
+            let ticket = file(&format!("{language:?}.ticket"), "");
+            let (server, fellow) = (serve(lax), serve(lax));
+            let keep = [shown, &["-sess_out", &ticket]].concat();
+            assert_eq!(says(server.address, &keep), Ok(true));
+            assert_eq!(says(fellow.address, &["-sess_in", &ticket]), Ok(true), "{language:?} {lax:?}");
+            for stricter in stricter.iter().filter(|stricter| **stricter != lax) {
+                let server = serve(stricter);
+                assert_eq!(
+                    says(server.address, &["-sess_in", &ticket]),
+                    Ok(false),
+                    "{language:?} {lax:?} {stricter:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Where only suites with keys are offered, nobody is served without one.
+fn keys_only() {
+    for language in Language::BOTH {
+        let server = language.serve("echo_server", &["--psk", KEY, "--ciphers", "PSK+AESGCM"]);
+        assert!(language.asks(server.address, &["--psk", KEY]).1);
+        assert!(!served(s_client, server.address, Client::default()));
+    }
+}
+
+/// A server that could serve nobody does not start, and says what is wrong.
+fn what_cannot_be_used() {
+    let [certificate, key, others_key] = ["server-ecdsa.pem", "server-ecdsa.key", "server-rsa.key"].map(cert);
+    for language in Language::BOTH {
+        for (options, told) in [
+            (&["--cert", &certificate, "--key", &others_key][..], others_key.as_str()),
+            (&["--cert", "missing.pem", "--key", &key], "missing.pem: No such file"),
+            (&["--psk-file", "missing.psk"], "missing.psk: No such file"),
+            (&["--ca", &certificate, "--crl", "missing.crl"], "missing.crl: No such file"),
+            (&["--ciphers", "NONE-OF-THESE"], "no cipher match"),
+            (&["--port", "65536"], "65536"),
+            (&["--stray"], "stray"),
+        ] {
+            for name in ["echo_server", "event_loop"] {
+                let mut command = language.program(name);
+                let free = if options[0] == "--port" { &[][..] } else { &["--port", "0"] };
+                command.args(free).args(options);
+                let ended = Process::start(command, Stdio::null()).wait();
+                let output = ended.output.replace("\": ", ": ");
+                assert!(
+                    matches!(ended.status.code(), Some(1 | 2)) && output.contains(told),
+                    "{language:?} {options:?}: {output}"
+                );
+            }
+        }
     }
 }

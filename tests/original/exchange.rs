@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::common::certificates;
-use crate::common::process::{Ended, PATIENCE, Process, is_bound, own_host, pause};
+use crate::common::others::s_client;
+use crate::common::process::{Ended, PATIENCE, Process, is_bound, own_host, pause, wait_until};
 
 /// What the client asks and the server answers; prelude.h has the same.
 pub const REQUEST: &str = "ping from the client";
@@ -80,10 +81,7 @@ impl Server {
 
     /// Runs `openssl s_client` against one of its addresses: one message there, one back.
     pub fn serve_s_client(&self, at: SocketAddr) -> Ended {
-        let mut command = Command::new("openssl");
-        command.args(["s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-verify_return_error"]);
-        command.args(["-connect", &at.to_string()]).arg("-CAfile").arg(certificates().join("ca.pem"));
-        let mut process = Process::start(command, Stdio::piped());
+        let mut process = Process::start(s_client(at), Stdio::piped());
         let mut input = process.child.stdin.take().expect("piped");
         input.write_all(REQUEST.as_bytes()).expect("s_client reads");
         let deadline = Instant::now() + PATIENCE;
@@ -101,10 +99,7 @@ impl Server {
 
     /// Waits until it has seen `clients` of them go, and asserts that it runs on.
     pub fn saw_go(&mut self, clients: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.output().matches(CLOSED).count() < clients {
-            pause(deadline, || self.output());
-        }
+        wait_until(|| self.output().matches(CLOSED).count() >= clients, || self.output());
         assert_eq!(self.process.ended(), None, "the server ended: {}", self.output());
     }
 

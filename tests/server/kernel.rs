@@ -5,10 +5,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dv_dtls::{Error, ServerConfig};
+use dv_dtls::{Error, ServerConfig, ServerStats};
 use libc::{c_int, c_long, sock_filter};
 
 use crate::clients::{Client, PATIENCE, Told, echo, running};
+use crate::common::process::wait_until;
 use crate::contexts;
 use crate::sockets::{BURST, burst};
 use crate::workers::first_hello;
@@ -165,10 +166,12 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
         full.store(true, Ordering::Relaxed);
         // A newcomer's hello is read, and its answer waits.
         let mut newcomer = Client::begin(&context, address);
-        wait_until(|| server.stats().endpoints.hellos_answered == 2);
+        let counted =
+            |so: &dyn Fn(ServerStats) -> bool| wait_until(|| so(server.stats()), || format!("{:?}", server.stats()));
+        counted(&|stats| stats.endpoints.hellos_answered == 2);
         // So are messages.
         (0..100u32).for_each(|number| client.send(&number.to_be_bytes()));
-        wait_until(|| server.stats().endpoints.messages_in == 100);
+        counted(&|stats| stats.endpoints.messages_in == 100);
         // Whoever sends too much is told.
         let (mut sent, mut refused) = (0u32, 0);
         while refused < 50 {
@@ -183,7 +186,7 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
             assert!(sent < 1000, "nobody says that it is too much");
         }
         assert!(sent as usize * 204 > WAITING_MAX, "{sent} messages");
-        wait_until(|| server.stats().sockets.socket_full > 0);
+        counted(&|stats| stats.sockets.socket_full > 0);
 
         full.store(false, Ordering::Relaxed);
         (0..100u32).for_each(|number| assert_eq!(client.message(), number.to_be_bytes()));
@@ -193,14 +196,6 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
         assert_eq!((stats.sockets.messages_refused, stats.sockets.datagrams_refused), (0, 0));
         assert_eq!(stats.endpoints.datagrams_dropped, 0);
     });
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    let began = std::time::Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// The ports of clients that are gone answer with ICMP errors, which come up at a socket that has asked for them.

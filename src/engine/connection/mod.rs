@@ -10,7 +10,6 @@ mod export;
 mod handshake;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
@@ -19,7 +18,7 @@ pub use self::cid::OwnId;
 use self::handshake::Handshake;
 use super::protection::{Protection, Settled};
 use super::records::Records;
-use super::settings::Settings;
+use super::settings::{Settings, micros};
 use super::stats::Counters;
 use crate::log::log;
 use crate::tls::bio::SpareRoom;
@@ -422,8 +421,8 @@ impl Connection {
     }
 
     /// Gives the SSL to a C caller, who frees it, and this connection with it. Given away, it is the same as before.
-    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
-        self.protection.session().lend_ssl()
+    pub(crate) fn give_away_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.protection.session().give_away_ssl()
     }
 
     /// The oldest datagram that a C caller wrote to the inbound BIO.
@@ -462,10 +461,6 @@ fn idle_timeout(settings: &Settings) -> u64 {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(NEVER)
-}
-
 /// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
 fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
@@ -475,8 +470,8 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
     Parameters {
         payload: payload(settings.mtu, peer),
         max_certificate_chain: settings.max_certificate_chain,
-        first_timeout: (settings.first_timeout.as_micros() as u64).max(TIMEOUT_MIN),
-        longest_timeout: (settings.longest_timeout.as_micros() as u64).max(TIMEOUT_MIN),
+        first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
+        longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
         release_buffers: settings.release_buffers,
         // Either is said only where nobody else does.
         sole_writer: settings.release_buffers || settings.native_records,

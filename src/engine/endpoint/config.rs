@@ -6,6 +6,7 @@ use std::time::Duration;
 use openssl::ssl::SslContextRef;
 
 use super::Error;
+use crate::engine::cookie::CookieJar;
 use crate::engine::registry::CID_MAX;
 use crate::engine::settings::Settings;
 use crate::tls::{self, connection_id};
@@ -39,6 +40,9 @@ pub struct Config {
 ///
 /// Both sides must want them, and each chooses the ID that it is sent. They need [`Settings::native_records`] and the cipher
 /// suites that go with it: a client offers no others then.
+///
+/// The first endpoint that wants them changes the context, as OpenSSL can be told of extensions only there: no other thread
+/// may be making sessions with the context meanwhile. A program whose endpoints share one makes them before it uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionIds {
     /// Bytes of ours, at most 32. With 0 ours are empty: the peer must be found by its address, as without them, and only
@@ -126,6 +130,11 @@ impl CookieSecret {
     /// endpoint is given lacks to Unix time, in microseconds: their clocks may be a minute apart.
     pub fn new(secret: impl Into<Vec<u8>>, unix_offset_us: u64) -> CookieSecret {
         CookieSecret { secret: secret.into(), unix_offset: unix_offset_us }
+    }
+
+    /// What makes and checks cookies with it.
+    pub(crate) fn jar(&self) -> CookieJar {
+        CookieJar::new(&self.secret, self.unix_offset)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -20,7 +20,7 @@ pub struct Connect<'a> {
     /// a name any certificate will do that the context trusts.
     pub name: Option<&'a str>,
     /// An earlier session with this server to resume, from [`Info::resumption`](super::Info::resumption). When the server
-    /// has forgotten it, there is a whole handshake.
+    /// has forgotten it, or its certificate would not do now, there is a whole handshake.
     pub resume: Option<&'a Resumption>,
 }
 

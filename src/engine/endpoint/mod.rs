@@ -175,21 +175,18 @@ pub(crate) struct Seat {
 impl Endpoint {
     /// An endpoint whose sessions are made with `context`, which must be one for DTLS. What the sessions need of it (keys,
     /// certificates, verify mode, ALPN and so on) is set before.
-    pub fn new(context: SslContext, config: Config) -> Result<Endpoint, Error> {
+    pub fn new(context: SslContext, mut config: Config) -> Result<Endpoint, Error> {
         config.check()?;
         config.check_context(&context)?;
-        let jar = match &config.cookie_secret {
-            Some(shared) => CookieJar::new(&shared.secret, shared.unix_offset),
-            None => CookieJar::new(&tls::random::<32>(), 0),
-        };
+        let secret = config.cookie_secret.take().unwrap_or_else(|| CookieSecret::new(tls::random::<32>(), 0));
         let cids = config.connection_ids.as_ref().map_or(Cids::new(0, &[]), |ids| Cids::new(ids.len, &ids.server_id));
         Ok(Endpoint {
             context,
-            jar,
+            jar: secret.jar(),
             seats: Registry::new(Limits::from(&config.settings)),
             cids,
             outbox: Outbox::new(config.max_waiting_bytes),
-            config: Config { cookie_secret: None, ..config },
+            config,
             ended: HashMap::new(),
             told: None,
             exported: Vec::new(),
@@ -431,11 +428,14 @@ impl Endpoint {
         if message.is_empty() {
             return Err(Error::Invalid("an empty message".into()));
         }
-        if !self.outbox.has_room(message.len()) {
-            return Err(Error::Again);
-        }
-        if seat.withholds(message.len()) {
-            return Err(Error::Unproven);
+        // What is too long gets no better by waiting.
+        if message.len() <= seat.connection.message_max() {
+            if !self.outbox.has_room(message.len()) {
+                return Err(Error::Again);
+            }
+            if seat.withholds(message.len()) {
+                return Err(Error::Unproven);
+            }
         }
         match seat.connection.send(self.now, message, &self.counters) {
             Ok(()) => {}
@@ -521,7 +521,8 @@ impl Endpoint {
             }
             self.outbox.ready.pop_front();
         }
-        let transmit = match self.outbox.ready.front().and_then(|session| self.seats.get_mut(*session)) {
+        let ready = self.outbox.ready.front().filter(|_| !self.outbox.is_turn_of_loose());
+        let transmit = match ready.and_then(|session| self.seats.get_mut(*session)) {
             Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
                 let to = connection.peer();
                 let max_segments = if unproven.is_some() { 1 } else { max_segments };
@@ -529,6 +530,7 @@ impl Endpoint {
                 unproven.iter_mut().for_each(|unproven| unproven.note_sent(bytes.len()));
                 *bytes_waiting -= bytes.len();
                 self.outbox.waiting -= bytes.len();
+                self.outbox.end_turn(*bytes_waiting > 0);
                 let segment_size = (segment < bytes.len()).then_some(segment);
                 Transmit { to, from: *local, segment_size, bytes }
             }

@@ -32,6 +32,13 @@ impl<'a> Transmit<'a> {
     }
 }
 
+/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
+/// each is moved once at most.
+const LEFT_AT_MOST: usize = 256;
+
+/// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
+const TURNS: usize = 16;
+
 /// See the [module](self).
 pub(super) struct Outbox {
     /// Connections with something to send. A connection that is gone since finds nothing.
@@ -42,6 +49,8 @@ pub(super) struct Outbox {
     loose: Datagrams,
     addresses: Vec<(SocketAddr, Option<IpAddr>)>,
     left: usize,
+    /// Connections have had so many turns since what no connection keeps had its last.
+    turns: usize,
     waiting_max: usize,
 }
 
@@ -49,7 +58,7 @@ impl Outbox {
     /// An empty one, for at most so many bytes.
     pub(super) fn new(waiting_max: usize) -> Outbox {
         let ready = VecDeque::new();
-        Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, waiting_max }
+        Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, turns: 0, waiting_max }
     }
 
     /// Whether there is room for so many bytes more.
@@ -75,9 +84,10 @@ impl Outbox {
             counters.datagrams_dropped.add(1);
             return;
         }
-        if self.left == self.addresses.len() {
-            self.loose.clear();
-            self.addresses.clear();
+        // Where more always waits, as in a flood of strangers, there is never nothing left.
+        if self.left == self.addresses.len() || self.left >= LEFT_AT_MOST.max(self.addresses.len() / 2) {
+            self.loose.drop_first(self.left);
+            self.addresses.drain(..self.left);
             self.left = 0;
         }
         self.loose.push(datagram);
@@ -85,7 +95,24 @@ impl Outbox {
         self.waiting += datagram.len();
     }
 
+    /// The first of the connections has had its turn. Where it has more to send, the others come first: of one that always
+    /// has, they would wait for ever.
+    #[inline]
+    pub(super) fn end_turn(&mut self, has_more: bool) {
+        self.turns += 1;
+        if has_more {
+            self.ready.rotate_left(1);
+        }
+    }
+
+    /// Whether a datagram that no connection keeps is to leave next, though connections are ready.
+    #[inline]
+    pub(super) fn is_turn_of_loose(&self) -> bool {
+        self.turns >= TURNS && self.left < self.addresses.len()
+    }
+
     pub(super) fn pop(&mut self) -> Option<Transmit<'_>> {
+        self.turns = 0;
         let &(to, from) = self.addresses.get(self.left)?;
         let bytes = self.loose.get(self.left)?;
         self.left += 1;

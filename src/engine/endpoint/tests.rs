@@ -206,6 +206,45 @@ fn a_key_that_was_tried_too_often_is_given_up() {
     assert_eq!(pair.sides[CLIENT].closed, Some(CloseReason::ByPeer));
 }
 
+/// Whether a connection drops a record of epoch 1 without a look inside, which has `cid`, if it is of the type with one.
+fn drops(connection: &mut Connection, content_type: u8, cid: &[u8]) -> bool {
+    let header = [content_type, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 1, 0];
+    let bytes = [&header[..], cid, &[0, 32], &[7; 32]].concat();
+    let record = records_with(&bytes, cid.len()).next().unwrap();
+    assert_eq!(record.cid, cid);
+    let counters = Counters::default();
+    assert!(!connection.receive_record(0, &record, &mut Datagrams::new(), &counters).authentic);
+    counters.records_dropped.get() == 1
+}
+
+/// Whoever has brought them there: a session with an ID takes no record without it, nor one with another, and none has one
+/// before that is agreed on. An empty ID is none.
+#[test]
+fn records_with_an_id_and_without() {
+    for len in [None, Some(0), Some(8)] {
+        let connection_ids = len.map(|len| ConnectionIds { len, ..ConnectionIds::default() });
+        let config = Config { connection_ids, ..Config::default() };
+        let of = |server| context(SUITES[0], server, |_| {});
+        let mut pair = Pair::of(of(false), of(true), config);
+        let has_one = len == Some(8);
+        pair.sides[CLIENT].session = pair.sides[CLIENT].endpoint.connect(0, &Connect::to(address(SERVER))).ok();
+        let connection = pair.connection(CLIENT);
+        let ours = connection.cid().to_vec();
+        assert_eq!(ours.len(), len.unwrap_or(0));
+        assert!(drops(connection, content_type::TLS12_CID, &ours));
+        assert!(!drops(connection, content_type::HANDSHAKE, &[]));
+        pair.carry();
+        for side in [CLIENT, SERVER] {
+            let connection = pair.connection(side);
+            let ours = connection.cid().to_vec();
+            assert_eq!(drops(connection, content_type::APPLICATION_DATA, &[]), has_one);
+            assert_eq!(drops(connection, content_type::TLS12_CID, &ours), !has_one);
+            assert!(drops(connection, content_type::TLS12_CID, &[]));
+            assert!(drops(connection, content_type::TLS12_CID, &[ours.first().map_or(0, |byte| !byte); 8]));
+        }
+    }
+}
+
 /// Whoever sends a fatal alert has given the session up for good (RFC 5246 7.2.2).
 #[test]
 fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
@@ -406,6 +445,21 @@ fn no_secret_outlives_its_connection() {
         drop(pair);
         assert_nothing_is_left(&inverted, tickets, &what);
     }
+}
+
+/// Nor the key of an export, though it is moved.
+#[test]
+fn no_key_of_an_export_outlives_it() {
+    let _alone = alone();
+    let inverted = tls::random::<{ ExportKey::LEN }>().to_vec();
+    let mut bytes = [0; ExportKey::LEN];
+    bytes.iter_mut().zip(&inverted).for_each(|(byte, inverted)| *byte = !inverted);
+    let moved = std::hint::black_box(ExportKey::new(bytes));
+    wipe::bytes(&mut bytes);
+    Pair::new(SUITES[0]).open(None).sides[SERVER].endpoint.export(&moved, &mut Vec::new()).unwrap();
+    assert!(occurrences(std::slice::from_ref(&inverted))[0] > 0, "it is not found where it is");
+    drop(moved);
+    assert_eq!(occurrences(&[inverted]), [0]);
 }
 
 /// Nor in what an export leaves behind, in the process that writes it and in the one that reads it.

@@ -17,23 +17,33 @@ use super::endpoint::Error;
 use crate::tls::fork;
 use crate::wipe;
 
-/// The key that an export is sealed with, both here and there: 32 random bytes. Wiped when dropped.
+/// The key that an export is sealed with, both here and there: 32 random bytes. Wiped when dropped. It stands in one place, or
+/// each move would leave a copy behind.
 #[derive(Clone)]
-pub struct ExportKey([u8; 32]);
+pub struct ExportKey(Box<[u8; 32]>);
 
 impl ExportKey {
     /// Bytes of a key.
     pub const LEN: usize = 32;
 
     /// The key with these bytes.
-    pub fn new(bytes: [u8; ExportKey::LEN]) -> ExportKey {
-        ExportKey(bytes)
+    pub fn new(mut bytes: [u8; ExportKey::LEN]) -> ExportKey {
+        let key = ExportKey::of(&bytes);
+        wipe::bytes(&mut bytes);
+        key
+    }
+
+    /// The same, of bytes that somebody else wipes.
+    pub(crate) fn of(bytes: &[u8; ExportKey::LEN]) -> ExportKey {
+        let mut key = ExportKey(Box::new([0; ExportKey::LEN]));
+        key.0.copy_from_slice(bytes);
+        key
     }
 }
 
 impl Drop for ExportKey {
     fn drop(&mut self) {
-        wipe::bytes(&mut self.0);
+        wipe::bytes(&mut *self.0);
     }
 }
 

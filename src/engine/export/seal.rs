@@ -45,7 +45,7 @@ impl StreamKey {
     #[inline(never)]
     fn derive(key: &ExportKey, header: &[u8; HEADER_LEN]) -> StreamKey {
         let (about, salt) = header.split_at(HEADER_LEN - SALT_LEN);
-        let secret = Salt::new(HKDF_SHA256, salt).extract(&key.0);
+        let secret = Salt::new(HKDF_SHA256, salt).extract(&*key.0);
         let key = secret.expand(&[b"dv_dtls session export", about], &AES_256_GCM).map(UnboundKey::from);
         StreamKey { key: LessSafeKey::new(key.expect("HKDF gives as much as one key")), number: 0 }
     }

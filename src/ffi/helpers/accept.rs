@@ -142,7 +142,10 @@ fn ask_program(
             local.counters.hellos_answered.add(1);
             answer(&verify);
         }
-        Word::Answer(_) | Word::Nothing => local.counters.strangers_dropped.add(1),
+        Word::Answer(_) | Word::Nothing => {
+            local.counters.strangers_dropped.add(1);
+            log!(Debug, "{peer}: no answer from the program's cookie callbacks, or one that is longer than the hello");
+        }
     }
     false
 }
@@ -187,6 +190,10 @@ pub unsafe fn restart(
                 && earlier != conn
                 && let Some(_in_use) = in_use::begin(earlier)
             {
+                let of_earlier = STATE.get((*earlier).ssl.cast());
+                if of_earlier.is_some_and(|state| state.connection.borrow().state() == Phase::Handshaking) {
+                    local.counters.superseded.add(1);
+                }
                 due::give_up(earlier);
             }
             state.successor.set(true);
@@ -271,7 +278,7 @@ unsafe fn advance_successor(
     }
     due::rearm(local, now, of_successor, phase, deadline);
     of_successor.enqueue(messages.iter(), &local.counters);
-    if phase == Phase::Established && !state.superseded.replace(true) {
-        local.counters.restarted.add(1);
+    if phase == Phase::Established {
+        state.superseded.set(true);
     }
 }

@@ -211,7 +211,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if !shared().remove(conn) {
+            if !shared().remove(&local(), conn) {
                 return refuse_inside("dv_dtls_conn_free");
             }
             shared().forget_given_up(conn);
@@ -301,8 +301,9 @@ pub unsafe extern "C" fn dv_dtls_read(
         let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            let datagram = if in_buf.is_null() { &[] } else { std::slice::from_raw_parts(in_buf.cast::<u8>(), in_len) };
-            // No slice yet: the program may want the message where the datagram is.
+            // No references yet: the program may want the message where the datagram is.
+            let datagram: *const [u8] =
+                if in_buf.is_null() { &[] } else { ptr::slice_from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
             if !local.shared.claim(&local, conn) {
                 return fail(EBUSY);
@@ -319,13 +320,13 @@ pub unsafe extern "C" fn dv_dtls_read(
 }
 
 /// # Safety
-/// `conn` is valid and `state` is its; `out` is writable, and may be where `datagram` is.
+/// `conn` is valid and `state` is its; `datagram` is readable; `out` is writable, and may be where `datagram` is.
 unsafe fn read(
     local: &Local,
     now: u64,
     conn: *mut dv_udp_conn_t,
     state: &State,
-    datagram: &[u8],
+    datagram: *const [u8],
     fd: c_int,
     out: *mut [u8],
 ) -> c_int {
@@ -334,6 +335,7 @@ unsafe fn read(
     }
     // SAFETY: the caller vouches for the struct.
     let key = unsafe { &(*conn).key };
+    let superseded = state.superseded.get();
     // Taken and not borrowed: a callback of libssl may read from another connection.
     let mut messages = local.messages.take();
     messages.clear();
@@ -347,6 +349,13 @@ unsafe fn read(
         let (connection, counters) = (&mut *connection, &local.counters);
         if before.0 == Phase::Handshaking {
             connection.use_room(&local.room);
+        }
+        // SAFETY: by contract. The compiler may count on what a reference is to for as long as it is there, and that of an
+        // argument is there until the function returns: this one is gone before `out` is written.
+        let datagram = unsafe { &*datagram };
+        // What the caller wrote to rbio with his own hand came before this datagram.
+        while let Some(written) = connection.take_inbound() {
+            connection.receive(now, &written, &mut messages, counters);
         }
         let hello = ClientHello::parse(datagram).filter(|hello| !connection.is_begun_by(hello));
         // SAFETY: as above.
@@ -363,10 +372,6 @@ unsafe fn read(
                 }
                 None => connection.receive(now, datagram, &mut messages, counters),
             }
-            // What the caller wrote to rbio with his own hand comes after what he wrote before.
-            while let Some(written) = connection.take_inbound() {
-                connection.receive(now, &written, &mut messages, counters);
-            }
             if let Err(error) = send_waiting(connection, key, fd, 0, local) {
                 log!(Warn, "dv_dtls_read: sendto {}: {error}", connection.peer());
             }
@@ -375,10 +380,16 @@ unsafe fn read(
     }
     settle(local, now, state, before, after);
     let phase = after.0;
+    if !superseded && state.superseded.get() {
+        match before.0 {
+            Phase::Handshaking => local.counters.superseded.add(1),
+            _ => local.counters.restarted.add(1),
+        }
+    }
     if before.0 != phase {
         state.note_descriptor(fd, true);
     }
-    // SAFETY: by contract; nobody looks at the datagram any more.
+    // SAFETY: by contract; there is no reference to the datagram any more.
     let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
     local.messages.replace(messages);
     if let Some(len) = delivered {
@@ -556,6 +567,10 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
                 return;
             }
             let mut connection = state.connection.borrow_mut();
+            // In the child of a fork nothing is sent, and the connection's number is another one's there.
+            if connection.is_forked() {
+                return;
+            }
             connection.close(now);
             let _ = send_waiting(&mut connection, &(*conn).key, fd, 0, &local);
             let phase = connection.state();

@@ -168,15 +168,55 @@ pub fn evict(local: &Local, now: u64, peer: SocketAddr, why: Refusal) -> bool {
 pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
     // SAFETY: by contract; freeing the SSL frees the BIOs and what hangs on it.
     unsafe {
-        let (ssl, seen) = shared().detach(conn);
-        openssl_sys::SSL_free(ssl.cast());
-        if !seen {
-            libc::free(conn.cast());
-        } else if let Some(oldest) = shared().keep_given_up(conn) {
+        let (ssl, unowned) = shared().detach(&local(), conn);
+        if let Some(oldest) = unowned.filter(|unowned| *unowned != conn) {
             local().counters.abandoned_freed.add(1);
             // It may hang in a list of the caller's still.
             unlink(&raw mut (*oldest).list);
             libc::free(oldest.cast());
+        }
+        openssl_sys::SSL_free(ssl.cast());
+        if unowned == Some(conn) {
+            libc::free(conn.cast());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreign_types::ForeignType;
+    use libc::calloc;
+    use openssl::ssl::{Ssl, SslContext, SslMethod};
+
+    use super::*;
+    use crate::engine::registry::Kind;
+    use crate::ffi::helpers::shared::Entry;
+    use crate::tls::ex_data::Slot;
+
+    /// Once a connection has no SSL any more, its owner may free it on another thread, while this one still frees the SSL. What
+    /// the library remembers then would be somebody else's memory, which it would free one day.
+    #[test]
+    fn what_was_given_up_may_be_freed_while_its_ssl_goes() {
+        struct Owner(usize);
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                shared().forget_given_up(self.0 as *mut dv_udp_conn_t);
+            }
+        }
+        static OWNER: Slot<openssl_sys::SSL, Owner> = Slot::new();
+
+        let context = SslContext::builder(SslMethod::dtls()).unwrap().build();
+        // SAFETY: the struct and the SSL are made here, and nobody else has them.
+        unsafe {
+            let conn: *mut dv_udp_conn_t = calloc(1, size_of::<dv_udp_conn_t>()).cast();
+            let ssl = std::mem::ManuallyDrop::new(Ssl::new(&context).unwrap()).as_ptr();
+            (*conn).ssl = ssl.cast();
+            assert!(OWNER.set(ssl, Owner(conn as usize)));
+            let peer = SocketAddr::from(([192, 0, 2, 99], 99));
+            shared().table().insert(peer, Entry::new(conn, true, true), Kind::Established);
+            give_up(conn);
+            assert!((*conn).ssl.is_null() && !shared().has_given_up(conn));
+            libc::free(conn.cast());
         }
     }
 }

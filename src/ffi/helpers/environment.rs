@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use crate::engine::endpoint::CookieSecret;
 use crate::engine::settings::Settings;
 use crate::log::{self, Level, log};
 use crate::net::sys;
@@ -46,14 +47,14 @@ pub fn settings() -> Settings {
 }
 
 /// The secret of the cookies: what the file named by DV_COOKIE_SECRET_FILE holds, or random bytes.
-pub fn cookie_secret() -> Vec<u8> {
+pub fn cookie_secret() -> CookieSecret {
     if let Some(path) = sys::environment(c"DV_COOKIE_SECRET_FILE") {
         match FleetSecret::read(Path::new(&path)) {
-            Ok(secret) => return secret.for_cookies().to_vec(),
+            Ok(secret) => return CookieSecret::new(secret.for_cookies(), sys::unix_offset()),
             Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
         }
     }
-    tls::random::<32>().into()
+    CookieSecret::new(tls::random::<32>(), sys::unix_offset())
 }
 
 /// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a

@@ -45,11 +45,11 @@ pub unsafe fn datagrams(wbio: *mut BIO, mtu: u16, peer: SocketAddr) -> Datagrams
 }
 
 /// # Safety
-/// `conn` is valid and has an SSL and BIOs; `out` is writable, and may be where `datagram` is.
-pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: &[u8], fd: c_int, out: *mut [u8]) -> c_int {
-    // SAFETY: by contract.
+/// `conn` is valid and has an SSL and BIOs; `datagram` is readable; `out` is writable, and may be where `datagram` is.
+pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: *const [u8], fd: c_int, out: *mut [u8]) -> c_int {
+    // SAFETY: by contract. The reference to the datagram is none of an argument: it is gone before `out` is written.
     unsafe {
-        let ssl = (*conn).ssl.cast::<SSL>();
+        let (ssl, datagram) = ((*conn).ssl.cast::<SSL>(), &*datagram);
         let shortest = fragment_min(ssl);
         let ends_it = |record: Record<'_>| record.epoch > 0 && record.fragment().len() < shortest;
         if !datagram.is_empty() && !records(datagram).any(ends_it) {

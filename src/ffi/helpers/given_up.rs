@@ -53,6 +53,13 @@ impl GivenUp {
 }
 
 #[cfg(test)]
+impl GivenUp {
+    pub fn has(&self, conn: usize) -> bool {
+        self.number.contains_key(&conn)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

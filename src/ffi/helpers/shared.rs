@@ -65,14 +65,15 @@ pub struct Table {
     directory: Arc<Directory>,
     /// The SSLs that the library has made and that are alive.
     pub ssls: HashSet<usize>,
-    /// The threads that use the library.
-    threads: HashSet<u64>,
+    /// The threads that use the library, and how many [`Local`]s each has: while it ends, one for each call, of which one may
+    /// run inside of another.
+    threads: HashMap<u64, u32>,
 }
 
 impl Table {
     /// Whether this thread may do what is due for a connection: it used it last, or who did is gone.
     pub fn is_ours(&self, entry: &Entry) -> bool {
-        entry.thread == sys::thread() || !self.threads.contains(&entry.thread)
+        entry.thread == sys::thread() || !self.threads.contains_key(&entry.thread)
     }
 
     /// Puts a connection in, behind those with the same peer.
@@ -205,10 +206,10 @@ fn make(known: *mut Shared) -> &'static Shared {
             ids: HashMap::new(),
             directory: directory.clone(),
             ssls: HashSet::new(),
-            threads: HashSet::new(),
+            threads: HashMap::new(),
         }),
         directory,
-        jar: Mutex::new(CookieJar::new(&environment::cookie_secret(), sys::unix_offset())),
+        jar: Mutex::new(environment::cookie_secret().jar()),
         settings: Mutex::new(Arc::new(settings)),
         given_up: Mutex::default(),
         orphans: Mutex::default(),
@@ -284,14 +285,14 @@ impl Shared {
         stats
     }
 
-    /// Remembers a struct that the library gave up. Gives one that is to be freed instead, when there are too many.
-    pub fn keep_given_up(&self, conn: *mut dv_udp_conn_t) -> Option<*mut dv_udp_conn_t> {
-        lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t)
-    }
-
     /// The owner frees a struct that the library had given up.
     pub fn forget_given_up(&self, conn: *mut dv_udp_conn_t) {
         lock(&self.given_up).forget(conn as usize);
+    }
+
+    #[cfg(test)]
+    pub fn has_given_up(&self, conn: *mut dv_udp_conn_t) -> bool {
+        lock(&self.given_up).has(conn as usize)
     }
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
@@ -299,6 +300,7 @@ impl Shared {
     /// that was done; see [`Shared::settled`].
     #[inline]
     pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        // Relaxed: whoever gets a connection from another thread has met that one, and so knows that there are two.
         self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
@@ -319,11 +321,12 @@ impl Shared {
 
     /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
     /// done; see [`Shared::settled`].
-    pub fn remove(&self, conn: *mut dv_udp_conn_t) -> bool {
+    pub fn remove(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
         let Some(mut table) = self.settled(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
+            local.timers.borrow_mut().cancel(id);
         }
         true
     }
@@ -336,23 +339,31 @@ impl Shared {
         }
     }
 
-    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads. Gives the SSL, and whether a
-    /// caller has the struct.
+    /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads: from then on the struct is its
+    /// owner's, who may free it at once. Gives the SSL, and the struct that has to be freed: this one if no caller has it, or
+    /// the oldest of those that were given up when there are too many.
     ///
     /// # Safety
     /// `conn` is a connection that this thread may touch.
-    pub unsafe fn detach(&self, conn: *mut dv_udp_conn_t) -> (*mut libc::c_void, bool) {
+    pub unsafe fn detach(
+        &self,
+        local: &Local,
+        conn: *mut dv_udp_conn_t,
+    ) -> (*mut libc::c_void, Option<*mut dv_udp_conn_t>) {
         let mut table = self.table();
         let id = table.id_of(conn, None);
         let seen = id.and_then(|id| table.get(id)).is_none_or(|entry| entry.seen);
         if let Some(id) = id {
             table.remove(id);
+            local.timers.borrow_mut().cancel(id);
         }
+        let oldest = || lock(&self.given_up).keep(conn as usize).map(|oldest| oldest as *mut dv_udp_conn_t);
+        let unowned = if seen { oldest() } else { Some(conn) };
         // SAFETY: by contract.
         unsafe {
             (*conn).rbio = ptr::null_mut();
             (*conn).wbio = ptr::null_mut();
-            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), seen)
+            (std::mem::replace(&mut (*conn).ssl, ptr::null_mut()), unowned)
         }
     }
 
@@ -369,7 +380,10 @@ impl Shared {
 
     /// A thread ends: what becomes due for its connections is any other thread's.
     fn leave(&self, deadlines: TimerQueue) {
-        self.table().threads.remove(&sys::thread());
+        self.table().threads.retain(|thread, locals| {
+            *locals -= u32::from(*thread == sys::thread());
+            *locals > 0
+        });
         let mut orphans = lock(&self.orphans);
         deadlines.into_deadlines().for_each(|(id, deadline)| orphans.set(id, deadline));
         ORPHANS_DUE.store(orphans.next(), Ordering::Relaxed);
@@ -434,7 +448,7 @@ impl Local {
         let counters = Arc::new(Counters::default());
         let shared = shared();
         shared.threads.fetch_add(1, Ordering::Relaxed);
-        shared.table().threads.insert(sys::thread());
+        *shared.table().threads.entry(sys::thread()).or_default() += 1;
         lock(&shared.counters).of_threads.push(counters.clone());
         Local {
             shared,

@@ -54,7 +54,7 @@ impl Drop for State {
                 None => std::thread::yield_now(),
             }
         };
-        table.forget_ssl(self.connection.get_mut().lend_ssl().as_ptr() as usize);
+        table.forget_ssl(self.connection.get_mut().give_away_ssl().as_ptr() as usize);
         if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
             entry.alive = false;
         }
@@ -123,7 +123,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
         if conn.is_null() {
             return conn;
         }
-        let ssl = connection.lend_ssl().as_ptr();
+        let ssl = connection.give_away_ssl().as_ptr();
         (*conn).key = *key;
         (*conn).ssl = ssl.cast();
         (*conn).rbio = SSL_get_rbio(ssl).cast();

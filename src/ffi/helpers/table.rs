@@ -27,7 +27,7 @@ pub extern "C" fn dv_dtls_conn_table_init() {
 /// A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one by exclusive or,
 /// modulo 65535.
 ///
-/// The table does not use it, since whoever chooses his address can aim at it. It is there for programs that do.
+/// The table does not use it, since a peer that chooses its address can aim at it. It is there for programs that do.
 ///
 /// - `key`: a key that was cleared before the address was written into it; NULL gives 0
 ///
@@ -116,7 +116,7 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
 pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     guard((), || {
         if !conn.is_null() {
-            if !shared().remove(conn) {
+            if !shared().remove(&local(), conn) {
                 return refuse_inside("dv_dtls_conn_del");
             }
             // The library will not free what the caller may free next.

@@ -80,8 +80,8 @@ pub unsafe fn outbound_state(bio: *mut BIO) -> Option<NonNull<Outbound>> {
 
 /// # Safety
 /// `bio` is NULL or a live BIO, and `method` is that of `P`.
-unsafe fn state<P>(bio: *mut BIO, method: &OnceLock<Method>) -> Option<NonNull<P>> {
-    let kind = method.get()?.kind;
+unsafe fn state<P>(bio: *mut BIO, method: &OnceLock<Option<Method>>) -> Option<NonNull<P>> {
+    let kind = method.get()?.as_ref()?.kind;
     // SAFETY: the caller vouches for the BIO; the type tells that new_bio made it for a P.
     unsafe { if bio.is_null() || BIO_method_type(bio) != kind { None } else { data(bio) } }
 }
@@ -97,8 +97,9 @@ unsafe impl Send for Method {}
 // SAFETY: as above.
 unsafe impl Sync for Method {}
 
-static INBOUND: OnceLock<Method> = OnceLock::new();
-static OUTBOUND: OnceLock<Method> = OnceLock::new();
+/// None: it could not be made.
+static INBOUND: OnceLock<Option<Method>> = OnceLock::new();
+static OUTBOUND: OnceLock<Option<Method>> = OnceLock::new();
 
 /// What the two directions have in common: how libssl and outsiders reach them.
 trait Port: Sized {
@@ -111,23 +112,28 @@ trait Port: Sized {
     fn peer(&self) -> Option<Peer>;
 }
 
-fn new_bio<P: Port>(method: &OnceLock<Method>, port: P) -> *mut BIO {
-    let make = || {
-        // SAFETY: plain calls; a method that could not be made would be NULL, which is checked.
+impl Method {
+    fn of<P: Port>() -> Option<Method> {
+        // SAFETY: plain calls; a method that could not be made is NULL, which is checked.
         unsafe {
-            let kind = BIO_get_new_index() | BIO_TYPE_SOURCE_SINK;
-            let method = NonNull::new(BIO_meth_new(kind, P::NAME.as_ptr())).expect("out of memory");
+            // There are 127 types for all of a process, then -1 for each who asks: our BIOs could not be told from others.
+            let index = Some(BIO_get_new_index()).filter(|index| *index != -1)?;
+            let kind = index | BIO_TYPE_SOURCE_SINK;
+            let method = NonNull::new(BIO_meth_new(kind, P::NAME.as_ptr()))?;
             BIO_meth_set_write__fixed_rust(method.as_ptr(), Some(bio_write::<P>));
             BIO_meth_set_read__fixed_rust(method.as_ptr(), Some(bio_read::<P>));
             BIO_meth_set_ctrl__fixed_rust(method.as_ptr(), Some(bio_ctrl::<P>));
             BIO_meth_set_destroy__fixed_rust(method.as_ptr(), Some(bio_destroy::<P>));
-            Method { kind, method }
+            Some(Method { kind, method })
         }
-    };
-    let method = method.get_or_init(make).method.as_ptr();
+    }
+}
+
+fn new_bio<P: Port>(method: &OnceLock<Option<Method>>, port: P) -> *mut BIO {
+    let Some(method) = method.get_or_init(Method::of::<P>) else { return ptr::null_mut() };
     // SAFETY: the method is complete; the box belongs to the BIO from here on and bio_destroy frees it.
     unsafe {
-        let bio = BIO_new(method);
+        let bio = BIO_new(method.method.as_ptr());
         if !bio.is_null() {
             BIO_set_data(bio, Box::into_raw(Box::new(port)).cast());
             BIO_set_init(bio, 1);

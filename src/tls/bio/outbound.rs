@@ -179,7 +179,9 @@ impl Outbound {
     #[inline]
     pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         self.open = false;
-        self.outgoing().datagrams.push_with(room, write);
+        let outgoing = self.outgoing();
+        outgoing.move_up();
+        outgoing.datagrams.push_with(room, write);
     }
 
     /// Gives back the room that nothing takes up now.
@@ -247,7 +249,10 @@ impl Outbound {
     /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
     pub fn mark(&mut self) -> usize {
         self.open = false;
-        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.datagrams.len())
+        self.outgoing.as_mut().map_or(0, |outgoing| {
+            outgoing.move_up();
+            outgoing.datagrams.len()
+        })
     }
 
     /// The content type of the first record written since `mark`.

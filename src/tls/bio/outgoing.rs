@@ -7,6 +7,10 @@ use crate::wire::datagrams::Datagrams;
 /// Room for datagrams that belongs to no connection now: see [`Outbound::use_room`](super::Outbound::use_room).
 pub type SpareRoom = Cell<Option<Box<Outgoing>>>;
 
+/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
+/// each is moved once at most.
+const LEFT_AT_MOST: usize = 64;
+
 /// The datagrams of the last flight, kept to be sent again, then those that only wait to leave.
 #[derive(Default)]
 pub struct Outgoing {
@@ -150,6 +154,15 @@ impl Outgoing {
     /// Bytes that wait to leave.
     pub fn waiting_len(&self) -> usize {
         self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
+    }
+
+    /// Forgets what has left and is not kept, although more waits: of somebody who always has more to send, it always does.
+    #[inline]
+    pub fn move_up(&mut self) {
+        if self.left.saturating_sub(self.flight) >= LEFT_AT_MOST.max(self.datagrams.len() / 2) {
+            self.datagrams.remove(self.flight..self.left);
+            self.left = self.flight;
+        }
     }
 
     /// What waits counts as gone.

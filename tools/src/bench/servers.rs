@@ -360,3 +360,84 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// Told 'a' it takes blocks of many sizes in every way, told 'f' it frees them; then it answers with what it was told.
+    const PROGRAM: &str = r#"
+        #include <malloc.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+
+        #define SIZES 64
+        static void *taken[SIZES][8];
+
+        int main(void)
+        {
+            char told = 0;
+
+            while (read(0, &told, 1) == 1) {
+                for (int n = 0; n < SIZES; n++) {
+                    size_t size = 16 * n + 8;
+                    void **at = taken[n];
+
+                    if (told == 'f') {
+                        for (int way = 0; way < 8; way++) {
+                            free(at[way]);
+                        }
+                        continue;
+                    }
+                    at[0] = malloc(size);
+                    at[1] = calloc(n + 1, 16);
+                    at[2] = realloc(malloc(size), 4 * size);
+                    at[3] = realloc(NULL, size);
+                    at[4] = aligned_alloc(64, 64 * (n + 1));
+                    at[5] = memalign(64, size);
+                    at[6] = posix_memalign(&at[6], 64, size) == 0 ? at[6] : NULL;
+                    at[7] = realloc(malloc(size), 0);
+                }
+                if (write(1, &told, 1) != 1) {
+                    return 1;
+                }
+            }
+            return 0;
+        }"#;
+
+    /// For mallinfo what a thread keeps of them is still given out.
+    #[test]
+    fn what_was_freed_is_not_given_out() {
+        let directory = std::env::temp_dir().join(format!("dv-heap-{}", std::process::id()));
+        let watch = HeapWatch::new(&directory, "test").unwrap();
+        let (source, program) = (directory.join("blocks.c"), directory.join("blocks"));
+        fs::write(&source, PROGRAM).unwrap();
+        compile(&source, &program, &["-w", "-fno-builtin"]).unwrap();
+        let mut command = Command::new(program);
+        let mut child = command.envs(watch.environment()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut tell = |word: u8| {
+            stdin.write_all(&[word]).unwrap();
+            stdout.read_exact(&mut [0]).unwrap();
+        };
+        // It is written now and then.
+        let until = |wanted: &dyn Fn(Heap) -> bool| {
+            let told = (0..40).map(|_| watch.now()).find(|now| now.as_ref().is_ok_and(|now| wanted(*now)));
+            told.unwrap_or_else(|| panic!("it stays at {:?}", watch.now())).unwrap()
+        };
+        let before = until(&|_| true);
+        for _ in 0..2 {
+            tell(b'a');
+            let taken = until(&|now| now.blocks == before.blocks + 7 * 64);
+            assert!(taken.bytes > before.bytes + 64 * 7 * 512);
+            tell(b'f');
+            until(&|now| (now.blocks, now.bytes) == (before.blocks, before.bytes));
+        }
+        drop(stdin);
+        assert!(child.wait().unwrap().success());
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

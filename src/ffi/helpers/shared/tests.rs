@@ -88,3 +88,18 @@ fn only_what_somebody_knows_waits_for_its_owner_when_it_is_given_up() {
     }
     assert_eq!(waiting(), 0);
 }
+
+/// In destructors of a thread that ends each call has a [`Local`] of its own, and a callback in the middle of it another one:
+/// when that goes, what the thread works with is not yet anybody's.
+#[test]
+fn a_thread_is_there_until_the_last_of_its_calls_is_over() {
+    let is_there = || shared().table().threads.contains_key(&sys::thread());
+    let thread = std::thread::spawn(move || {
+        let outer = Local::new();
+        drop(Local::new());
+        let between = is_there();
+        drop(outer);
+        (between, is_there())
+    });
+    assert_eq!(thread.join().unwrap(), (true, false));
+}
