@@ -6,9 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::guard::lock;
+use crate::tls::fork;
 
 /// How much a line matters; a listener names the least level that it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 thread_local! {
     static WAITING: RefCell<VecDeque<(Level, String)>> = const { RefCell::new(VecDeque::new()) };
     static IN_SINK: Cell<bool> = const { Cell::new(false) };
+    /// While this thread forks.
+    static HELD: RefCell<Option<MutexGuard<'static, Option<Sink>>>> = const { RefCell::new(None) };
 }
 
 /// Sets what receives the lines of `level` and more important ones; `None` turns the log off.
@@ -54,8 +57,20 @@ pub fn listen_by_default(level: Level, sink: Sink) {
 }
 
 fn set(current: &mut Option<Sink>, level: Option<Level>, sink: Option<Sink>) {
+    // So that forks are watched from now on.
+    fork::generation();
     WANTED.store(if sink.is_some() { level.map_or(0, |level| level as u8) } else { 0 }, Ordering::Relaxed);
     *current = sink;
+}
+
+/// Before a fork: where another thread was about to look who listens, the child would wait for it for ever.
+pub fn hold() {
+    let _ = HELD.try_with(|held| held.replace(Some(lock(&SINK))));
+}
+
+/// After a fork, in parent and child.
+pub fn release() {
+    let _ = HELD.try_with(|held| held.take());
 }
 
 /// Whether anybody wants lines of this level.

@@ -6,6 +6,8 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::log;
+
 /// A child begins with the one thread that adds to it: there is nothing to order.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
@@ -20,11 +22,18 @@ pub fn generation() -> u32 {
 
 #[cold]
 fn watch() {
-    /// It may do nothing that is not safe in a signal handler.
-    unsafe extern "C" fn forked() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
+    unsafe extern "C" fn before() {
+        log::hold();
     }
-    // SAFETY: the handler only adds to an atomic; the library stays loaded.
-    let failed = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    unsafe extern "C" fn in_parent() {
+        log::release();
+    }
+    /// It may do nothing that is not safe in a signal handler.
+    unsafe extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+        log::release();
+    }
+    // SAFETY: the handlers only add to an atomic, and lock and unlock; the library stays loaded.
+    let failed = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     assert_eq!(failed, 0, "no memory to watch for forks: parent and child would repeat nonces");
 }
