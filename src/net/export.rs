@@ -26,7 +26,7 @@ pub struct Order {
 }
 
 /// What becomes of an export. As long as it is being written, nobody can have it, and anybody may give it up; once it has its
-/// end, only the program knows.
+/// end, only the program knows. (All that is asked for is that its changes have one order, so that one of two wins.)
 #[derive(Default)]
 pub struct Verdict(AtomicU8);
 

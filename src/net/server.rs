@@ -496,6 +496,7 @@ impl Shared {
         self.owners.and_then(|owners| owners.of_id(id))
     }
 
+    /// Relaxed: nothing else is handed over with it, and a worker that misses it is rung for.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

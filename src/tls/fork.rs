@@ -6,6 +6,7 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// A child begins with the one thread that adds to it: there is nothing to order.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Changes in a child.
@@ -24,5 +25,6 @@ fn watch() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: the handler only adds to an atomic; the library stays loaded.
-    unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    let failed = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    assert_eq!(failed, 0, "no memory to watch for forks: parent and child would repeat nonces");
 }

@@ -21,7 +21,7 @@ pub mod session;
 pub mod sys;
 pub mod version;
 
-/// Random bytes, from OpenSSL's generator.
+/// Random bytes; see [`randomize`].
 pub fn random<const LEN: usize>() -> [u8; LEN] {
     let mut bytes = [0; LEN];
     randomize(&mut bytes);
@@ -29,6 +29,18 @@ pub fn random<const LEN: usize>() -> [u8; LEN] {
 }
 
 /// Fills `bytes` with random ones. Where there are none nothing can be done that is safe.
+///
+/// In the child of a fork they are the kernel's: OpenSSL's generator stays locked there for ever if another thread of the
+/// parent was at it.
 pub fn randomize(bytes: &mut [u8]) {
-    openssl::rand::rand_bytes(bytes).expect("OpenSSL has no random bytes");
+    // The kernel gives so many at once, or none.
+    const KERNEL_MAX: usize = 256;
+    if fork::generation() == 0 {
+        return openssl::rand::rand_bytes(bytes).expect("OpenSSL has no random bytes");
+    }
+    for part in bytes.chunks_mut(KERNEL_MAX) {
+        // SAFETY: the part is writable.
+        let got = unsafe { libc::getrandom(part.as_mut_ptr().cast(), part.len(), 0) };
+        assert_eq!(got, part.len() as isize, "the kernel has no random bytes");
+    }
 }

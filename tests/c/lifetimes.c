@@ -3,7 +3,9 @@
  * own, other BIOs, freeing first what is usually freed last, calls from callbacks and from a thread that ends.
  */
 #include <errno.h>
+#include <openssl/rand.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include "check.h"
@@ -169,6 +171,51 @@ static void forked(struct server *server, SSL_CTX *ctx)
     client_vanish(&client);
 }
 
+static void *random_bytes(void *stop)
+{
+    unsigned char bytes[32];
+
+    while (!atomic_load((atomic_int *)stop)) {
+        RAND_bytes(bytes, sizeof(bytes));
+    }
+    return NULL;
+}
+
+/* What another thread had locked at the fork, in OpenSSL's generator, stays locked in the child: helpers do without. */
+static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    dv_udp_conn_t *conn = established(&client, ctx, server);
+    dv_udp_conn_key_t key = client_key(&client);
+    atomic_int stop = 0;
+    pthread_t threads[2];
+    int i = 0, status = 0;
+
+    for (i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, random_bytes, &stop) == 0);
+    }
+    for (i = 0; i < 30 && status == 0; i++) {
+        pid_t child = fork();
+
+        if (child == 0) {
+            alarm(10);
+            if (dv_dtls_conn_find(&key) != NULL) {
+                _exit(1);
+            }
+            dv_dtls_conn_free(conn);
+            _exit(0);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(status == 0);
+    }
+    atomic_store(&stop, 1);
+    for (i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+}
+
 /* What a callback of libssl calls, in the middle of a call about `busy`. */
 static struct {
     dv_udp_conn_t *busy, *other;
@@ -291,6 +338,7 @@ int main(int argc, char **argv)
     cleared(&server, ctx);
     lengths(&server, ctx);
     forked(&server, ctx);
+    forked_beside_threads(&server, ctx);
     from_callbacks(&server, ctx);
     thread_ends(&server, ctx);
     SSL_CTX_free(ctx);

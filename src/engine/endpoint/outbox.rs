@@ -39,6 +39,9 @@ const LEFT_AT_MOST: usize = 256;
 /// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
 const TURNS: usize = 16;
 
+/// One part of the room in so many is not for the program's messages.
+const KEPT: usize = 16;
+
 /// See the [module](self).
 pub(super) struct Outbox {
     /// Connections with something to send. A connection that is gone since finds nothing.
@@ -61,9 +64,10 @@ impl Outbox {
         Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, turns: 0, waiting_max }
     }
 
-    /// Whether there is room for so many bytes more.
+    /// Whether there is room for a message of so many bytes more. Some is kept: a program that always has more to send would
+    /// leave none for the answers to newcomers.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting + bytes <= self.waiting_max
+        self.waiting + bytes <= self.waiting_max - self.waiting_max / KEPT
     }
 
     /// Looks at what a connection has to send.
@@ -80,7 +84,7 @@ impl Outbox {
 
     /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.
     pub(super) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8], counters: &Counters) {
-        if !self.has_room(datagram.len()) {
+        if self.waiting + datagram.len() > self.waiting_max {
             counters.datagrams_dropped.add(1);
             return;
         }

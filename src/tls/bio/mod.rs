@@ -5,8 +5,9 @@
 
 mod inbound;
 mod outbound;
+mod outgoing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
@@ -15,6 +16,7 @@ use openssl_sys::*;
 
 pub use self::inbound::Inbound;
 pub use self::outbound::Outbound;
+pub use self::outgoing::SpareRoom;
 // By name: openssl-sys declares some of these too, for OpenSSL 3.2 and later.
 use super::sys::{
     BIO_ADDR, BIO_ADDR_rawmake, BIO_CTRL_DGRAM_GET_FALLBACK_MTU, BIO_CTRL_DGRAM_GET_MTU_OVERHEAD,
@@ -25,6 +27,28 @@ use crate::guard::guard;
 
 /// Bytes of headers around a payload, at most.
 const IPV6_UDP_HEADERS: c_long = 40 + 8;
+
+/// Who is at the other end, as a BIO tells it.
+type Peer = (IpAddr, u16);
+
+/// The next sequence number in epoch 0, where records get numbers of ours. In half the room of an `Option`: each connection
+/// has two.
+struct Numbering(u64);
+
+impl Numbering {
+    /// No sequence number: they have 48 bits.
+    const NONE: Numbering = Numbering(u64::MAX);
+
+    fn next(&mut self) -> Option<&mut u64> {
+        Some(&mut self.0).filter(|next| **next != Numbering::NONE.0)
+    }
+}
+
+impl Default for Numbering {
+    fn default() -> Numbering {
+        Numbering::NONE
+    }
+}
 
 /// A new BIO that reads from `inbound`, or NULL.
 pub fn new_inbound(inbound: Inbound) -> *mut BIO {
@@ -84,8 +108,8 @@ trait Port: Sized {
     fn port_write(&mut self, datagram: &[u8]) -> bool;
     fn pending(&self) -> usize;
     fn reset(&mut self);
-    fn mtu(&mut self) -> Option<&mut usize>;
-    fn peer(&self) -> Option<SocketAddr>;
+    fn mtu(&mut self) -> Option<&mut u32>;
+    fn peer(&self) -> Option<Peer>;
 }
 
 impl Method {
@@ -174,7 +198,7 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 // libssl works with packets of 256 bytes and more: without this it would not write the payload of one.
                 BIO_CTRL_DGRAM_GET_MTU_OVERHEAD => IPV6_UDP_HEADERS,
                 BIO_CTRL_DGRAM_SET_MTU => {
-                    if let (Some(mtu), Ok(num)) = (port.mtu(), usize::try_from(num)) {
+                    if let (Some(mtu), Ok(num)) = (port.mtu(), u32::try_from(num)) {
                         *mtu = num;
                     }
                     num
@@ -204,11 +228,11 @@ unsafe extern "C" fn bio_destroy<P>(bio: *mut BIO) -> c_int {
 
 /// # Safety
 /// `to` is a live BIO_ADDR.
-unsafe fn write_address(to: *mut BIO_ADDR, peer: SocketAddr) -> c_int {
-    let (family, address, len) = match peer.ip() {
+unsafe fn write_address(to: *mut BIO_ADDR, (ip, port): Peer) -> c_int {
+    let (family, address, len) = match ip {
         IpAddr::V4(ip) => (libc::AF_INET, ip.to_ipv6_mapped().octets(), 4),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets(), 16),
     };
     // SAFETY: the address is `len` bytes at the end of an array of sixteen.
-    unsafe { BIO_ADDR_rawmake(to, family, address[16 - len..].as_ptr().cast(), len, peer.port().to_be()) }
+    unsafe { BIO_ADDR_rawmake(to, family, address[16 - len..].as_ptr().cast(), len, port.to_be()) }
 }
