@@ -35,11 +35,6 @@ impl GivenUp {
         None
     }
 
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.number.len()
-    }
-
     /// The owner frees a struct.
     pub fn forget(&mut self, conn: usize) {
         let GivenUp { order, number, .. } = self;
