@@ -166,7 +166,7 @@ soak: all certs
 ## fuzz: each fuzz target for FUZZ_SECONDS (60)
 FUZZ_SECONDS ?= 60
 fuzz:
-	@scripts/ensure-packages.sh build
+	@scripts/ensure-packages.sh fuzz
 	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
 	    fuzz/run.sh $$target $(FUZZ_SECONDS) || exit 1; done
 

@@ -941,9 +941,9 @@ int dv_endpoint_receive(struct dv_endpoint *endpoint,
 int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
 
 /**
- * Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever
- * the socket can be written to. What is given counts as sent: what the kernel does not take is
- * lost, as any datagram may be.
+ * Gives the datagrams that have to leave, those of each session in their order. Call it until it
+ * gives 0, or whenever the socket can be written to. What is given counts as sent: what the kernel
+ * does not take is lost, as any datagram may be.
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams; their bytes stand there until the next call of another
@@ -992,7 +992,8 @@ int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
  * @param to_len its length in bytes
  * @param name the DNS name or IP address that the server's certificate must carry; a DNS name is
  *     told to the server (SNI). NULL: any certificate will do that the SSL_CTX trusts
- * @param resume an earlier session with this server to resume, or NULL
+ * @param resume an earlier session with this server to resume, or NULL. When the server has
+ *     forgotten it, or its certificate would not do now, there is a whole handshake
  * @param session receives the session, or 0
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to

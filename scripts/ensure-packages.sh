@@ -1,5 +1,5 @@
 #!/bin/sh
-# ensure-packages.sh build|certs|test|interop|openssl|abi|deb|valgrind|bench: what is missing for that is installed, when
+# ensure-packages.sh build|certs|test|interop|openssl|abi|deb|valgrind|fuzz|bench: what is missing for that is installed, when
 # this runs as root or sudo asks no password; otherwise one line names it, with the command that installs it. What only widens
 # the tests (another compiler, libraries to compare with) is asked for in the same way, but goes on without.
 set -eu
@@ -68,6 +68,8 @@ deb)
     need xz-utils have xz
     ;;
 valgrind) need_build; need valgrind have valgrind ;;
+# libFuzzer is C++.
+fuzz) need_build; need g++ have "${CXX:-c++}" ;;
 bench)
     need_build
     need openssl have openssl
@@ -77,7 +79,7 @@ bench)
     want libmbedtls-dev test -e /usr/include/mbedtls/ssl.h
     want libwolfssl-dev test -e /usr/include/wolfssl/ssl.h
     ;;
-*) echo "usage: $0 build|certs|test|interop|openssl|abi|deb|valgrind|bench" >&2; exit 2 ;;
+*) echo "usage: $0 build|certs|test|interop|openssl|abi|deb|valgrind|fuzz|bench" >&2; exit 2 ;;
 esac
 
 have "${CARGO:-cargo}" || { echo "cargo is missing; install Rust 1.88 or later: https://rustup.rs" >&2; exit 1; }

@@ -171,6 +171,18 @@ pub enum Settled<'a> {
 }
 
 impl Settled<'_> {
+    /// The random of the client's hello.
+    pub fn client_random(&self) -> [u8; 32] {
+        match self {
+            Settled::Live(ssl) => {
+                let mut random = [0; 32];
+                ssl.client_random(&mut random);
+                random
+            }
+            Settled::Kept(_, secrets) => secrets.client_random,
+        }
+    }
+
     /// Whether the peer is the same beyond doubt: it has shown the same certificate or identity, or one session resumes the
     /// other. Of sessions that OpenSSL goes on with, nobody asks.
     pub fn has_peer_of(&self, other: &Settled<'_>) -> bool {

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// Microseconds, in which the engine counts time. What is longer than they can say is as good as never.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Settings of one endpoint, or of the helpers' table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -269,8 +269,8 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
     })
 }
 
-/// Gives the datagrams that have to leave. The order is kept; call it until it gives 0, or whenever the socket can be
-/// written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
+/// Gives the datagrams that have to leave, those of each session in their order. Call it until it gives 0, or whenever the
+/// socket can be written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
 ///
 /// - `endpoint`: the endpoint
 /// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint
@@ -365,7 +365,8 @@ pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us:
 /// - `to_len`: its length in bytes
 /// - `name`: the DNS name or IP address that the server's certificate must carry; a DNS name is told to the server (SNI).
 ///   NULL: any certificate will do that the SSL_CTX trusts
-/// - `resume`: an earlier session with this server to resume, or NULL
+/// - `resume`: an earlier session with this server to resume, or NULL. When the server has forgotten it, or its certificate
+///   would not do now, there is a whole handshake
 /// - `session`: receives the session, or 0
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to this server already.

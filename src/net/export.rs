@@ -14,6 +14,7 @@ use super::sys::precise_now;
 use super::sys::stream::{Held, Sink, Source};
 use crate::engine::endpoint::{Endpoint, Error};
 use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
+use crate::engine::settings::micros;
 
 /// What a worker is asked for: what it has, and then to wait for the verdict.
 #[derive(Clone)]
@@ -25,7 +26,7 @@ pub struct Order {
 }
 
 /// What becomes of an export. As long as it is being written, nobody can have it, and anybody may give it up; once it has its
-/// end, only the program knows.
+/// end, only the program knows. (All that is asked for is that its changes have one order, so that one of two wins.)
 #[derive(Default)]
 pub struct Verdict(AtomicU8);
 
@@ -218,8 +219,8 @@ impl Server {
 
 /// The time after so long; zero means never.
 fn time_in(timeout: Duration) -> u64 {
-    match timeout.as_micros() {
+    match micros(timeout) {
         0 => u64::MAX,
-        wait => precise_now().saturating_add(wait.try_into().unwrap_or(u64::MAX)),
+        wait => precise_now().saturating_add(wait),
     }
 }

@@ -20,7 +20,7 @@ use super::steer::Owners;
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Settings, micros};
 use crate::engine::stats::{Counters, Stats, counters};
 use crate::guard::lock;
 use crate::tls::cause::Cause;
@@ -329,7 +329,7 @@ impl Server {
     /// left is sent a close_notify. It does not wait for that.
     pub fn shutdown(&self, deadline: Duration) -> Result<(), Error> {
         self.refuse_in_a_child()?;
-        let by = precise_now().saturating_add(deadline.as_micros().try_into().unwrap_or(u64::MAX));
+        let by = precise_now().saturating_add(micros(deadline));
         self.shared.ask_all(|| Letter::Drain(by));
         Ok(())
     }
@@ -496,6 +496,7 @@ impl Shared {
         self.owners.and_then(|owners| owners.of_id(id))
     }
 
+    /// Relaxed: nothing else is handed over with it, and a worker that misses it is rung for.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

@@ -74,6 +74,8 @@ pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {
             openssl_sys::SSL_set_cipher_list(trial.as_ptr(), list) == 1
                 && set_groups_and_version(|cmd, n, at| openssl_sys::SSL_ctrl(trial.as_ptr(), cmd, n, at))
                 && openssl_sys::SSL_CTX_set_cipher_list(ctx.as_ptr(), list) == 1
+                // Each SSL would take a list of what TLS 1.3 has, which this version knows nothing of.
+                && openssl_sys::SSL_CTX_set_ciphersuites(ctx.as_ptr(), c"".as_ptr()) == 1
                 && set_groups_and_version(|cmd, n, at| openssl_sys::SSL_CTX_ctrl(ctx.as_ptr(), cmd, n, at))
         };
         if set { Ok(()) } else { Err(Cause::openssl().about(format_args!("cipher list {}", quoted(ciphers)))) }

@@ -100,6 +100,20 @@ impl<H: Holder, T: Send + 'static> Slot<H, T> {
             }
         }
     }
+
+    /// Frees what hangs there.
+    ///
+    /// # Safety
+    /// As for [`Slot::set`].
+    pub unsafe fn clear(&self, holder: *mut H) {
+        // SAFETY: the caller vouches for the holder; a box that hangs there came from `set`, and hangs there no more.
+        unsafe {
+            let old = H::get(holder, self.index());
+            if H::set(holder, self.index(), std::ptr::null_mut()) {
+                free_box::<T>(old);
+            }
+        }
+    }
 }
 
 /// # Safety

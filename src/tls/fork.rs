@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::log;
 
+/// A child begins with the one thread that adds to it: there is nothing to order.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Changes in a child.
@@ -33,5 +34,6 @@ fn watch() {
         log::release();
     }
     // SAFETY: the handlers only add to an atomic, and lock and unlock; the library stays loaded.
-    unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    let failed = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    assert_eq!(failed, 0, "no memory to watch for forks: parent and child would repeat nonces");
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
-use libc::c_int;
+use libc::{c_char, c_int, c_uint};
 use openssl::ssl::SslRef;
-use openssl::x509::X509VerifyResult;
 use openssl::x509::verify::X509CheckFlags;
-use openssl_sys::X509_STORE_CTX;
+use openssl::x509::{X509Ref, X509VerifyResult};
+use openssl_sys::{X509_STORE_CTX, X509_VERIFY_PARAM};
 
 use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
@@ -102,30 +102,44 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     if mode & openssl_sys::SSL_VERIFY_FAIL_IF_NO_PEER_CERT != 0 && ssl.peer_certificate().is_none() {
         return Err("the peer sent no certificate".into());
     }
+    if ssl.session_reused() && ssl.peer_certificate().is_some_and(|shown| !is_named(ssl, &shown)) {
+        return Err("the certificate of the session that was resumed carries another name".into());
+    }
     Ok(())
 }
 
 /// Whether the certificate of the session that `ssl` is about to resume would do in a whole handshake: it was good, where the
 /// mode asks for that, and it carries the name.
-pub fn would_do(ssl: &SslRef, name: Option<&CStr>) -> bool {
+pub fn would_do(ssl: &SslRef) -> bool {
     // SAFETY: the SSL is alive.
     let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
-    let (true, Some(certificate)) = (mode & openssl_sys::SSL_VERIFY_PEER != 0, ssl.peer_certificate()) else {
-        return true;
-    };
-    // SAFETY: the certificate and the names are alive; NULL: nobody asks which of its names it was.
-    let carries = |name: Name<'_>| unsafe {
-        let flags = X509CheckFlags::NO_PARTIAL_WILDCARDS.bits();
-        let certificate = certificate.as_ptr();
-        match name {
-            Name::Dns(dns) => {
-                openssl_sys::X509_check_host(certificate, dns.as_ptr().cast(), dns.len(), flags, ptr::null_mut()) == 1
-            }
-            Name::Ip(IpAddr::V4(ip)) => openssl_sys::X509_check_ip(certificate, ip.octets().as_ptr(), 4, flags) == 1,
-            Name::Ip(IpAddr::V6(ip)) => openssl_sys::X509_check_ip(certificate, ip.octets().as_ptr(), 16, flags) == 1,
-        }
-    };
-    ssl.verify_result() == X509VerifyResult::OK && name.is_none_or(|name| Name::parse(name).is_ok_and(carries))
+    mode & openssl_sys::SSL_VERIFY_PEER == 0
+        || ssl
+            .peer_certificate()
+            .is_none_or(|shown| ssl.verify_result() == X509VerifyResult::OK && is_named(ssl, &shown))
+}
+
+/// Whether a certificate carries the name or the address that `ssl` wants of its peer. libssl asks that of a certificate that
+/// is shown, and nothing of that of a session that is resumed.
+fn is_named(ssl: &SslRef, certificate: &X509Ref) -> bool {
+    let certificate = certificate.as_ptr();
+    // SAFETY: the SSL, what it wants and the certificate are alive; a length of 0 stands for a text's own. The address is freed
+    // as OpenSSL's texts are.
+    unsafe {
+        // What is said about an address that nobody wants is not for the caller's queue of errors.
+        ERR_set_mark();
+        let wanted = openssl_sys::SSL_get0_param(ssl.as_ptr());
+        let flags = X509_VERIFY_PARAM_get_hostflags(wanted);
+        let mut names =
+            (0..).map(|n| X509_VERIFY_PARAM_get0_host(wanted, n)).take_while(|name| !name.is_null()).peekable();
+        let named = names.peek().is_none()
+            || names.any(|name| openssl_sys::X509_check_host(certificate, name, 0, flags, ptr::null_mut()) == 1);
+        let address = X509_VERIFY_PARAM_get1_ip_asc(wanted);
+        let addressed = address.is_null() || openssl_sys::X509_check_ip_asc(certificate, address, 0) == 1;
+        openssl_sys::OPENSSL_free(address.cast());
+        ERR_pop_to_mark();
+        named && addressed
+    }
 }
 
 /// What OpenSSL calls the outcome of a check with this number.
@@ -152,4 +166,12 @@ pub unsafe fn chain_error(store: *mut X509_STORE_CTX) -> String {
     let (error, depth): (c_int, c_int) =
         unsafe { (openssl_sys::X509_STORE_CTX_get_error(store), openssl_sys::X509_STORE_CTX_get_error_depth(store)) };
     format!("the peer's chain is not good at depth {depth}: {} ({error})", verify_result(error))
+}
+
+unsafe extern "C" {
+    fn ERR_set_mark() -> c_int;
+    fn ERR_pop_to_mark() -> c_int;
+    fn X509_VERIFY_PARAM_get_hostflags(param: *const X509_VERIFY_PARAM) -> c_uint;
+    fn X509_VERIFY_PARAM_get0_host(param: *mut X509_VERIFY_PARAM, number: c_int) -> *const c_char;
+    fn X509_VERIFY_PARAM_get1_ip_asc(param: *mut X509_VERIFY_PARAM) -> *mut c_char;
 }

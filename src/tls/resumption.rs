@@ -1,7 +1,6 @@
 //! Sessions that can be resumed later, without certificates: a client keeps them itself, a server has those without a
 //! ticket in the cache of its context.
 
-use std::ffi::CStr;
 use std::ptr;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
@@ -42,16 +41,16 @@ impl Resumption {
         Ok(Resumption { session: SslSession::from_der(der)?, context })
     }
 
-    /// Offers it to the server in the handshake that `ssl` is going to begin, which must be called `name`. Only sessions of the
-    /// same context will do. libssl looks at no certificate when a session is resumed: one whose certificate would not do in
-    /// a whole handshake is not offered, and then there is one.
-    pub(crate) fn offer(&self, ssl: &mut SslRef, name: Option<&CStr>) -> Result<(), Cause> {
+    /// Offers it to the server in the handshake that `ssl` is going to begin. Only sessions of the same context will do. libssl
+    /// looks at no certificate when a session is resumed: one whose certificate would not do in a whole handshake is not
+    /// offered, and then there is one.
+    pub(crate) fn offer(&self, ssl: &mut SslRef) -> Result<(), Cause> {
         if ssl.ssl_context().as_ptr() != self.context.as_ptr() {
             return Err("the session to resume belongs to another context".into());
         }
         // SAFETY: both belong to one context.
         unsafe { ssl.set_session(&self.session) }?;
-        if !peer::would_do(ssl, name) {
+        if !peer::would_do(ssl) {
             // SAFETY: the SSL is alive; NULL takes the session away from it.
             unsafe { SSL_set_session(ssl.as_ptr(), ptr::null_mut()) };
         }

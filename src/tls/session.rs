@@ -24,6 +24,9 @@ use crate::wire::routability::Check;
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
 pub const PAYLOAD_MIN: usize = 256 - 48;
 
+/// The shortest record that libssl can be told to write at most.
+const FRAGMENT_MIN: usize = 512;
+
 /// How often libssl's own timer may run out before it is stopped: at the thirteenth time libssl gives up for good.
 const EXPIRIES_MAX: u32 = 10;
 
@@ -39,6 +42,8 @@ pub struct Parameters {
     pub longest_timeout: u64,
     /// OpenSSL's buffers are given back whenever the session is idle.
     pub release_buffers: bool,
+    /// Nobody else writes on the SSL: its write buffer need hold no more than a datagram.
+    pub sole_writer: bool,
 }
 
 impl Parameters {
@@ -49,6 +54,7 @@ impl Parameters {
         first_timeout: 0,
         longest_timeout: 0,
         release_buffers: false,
+        sole_writer: true,
     };
 }
 
@@ -88,7 +94,7 @@ pub enum Probe {
     Nobody,
 }
 
-/// What libssl's callbacks need to know of an SSL, hung on it.
+/// What libssl's callbacks need to know of an SSL, hung on it until its handshake is over.
 #[derive(Default)]
 struct Mark {
     /// Our own stateless stage has verified the cookie of this SSL's hello.
@@ -104,7 +110,7 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 
 /// An SSL with a pair of datagram BIOs.
 ///
-/// It owns the SSL, unless [`Session::lend_ssl`] gave it away: then whoever has it frees it, and this session must be
+/// It owns the SSL, unless [`Session::give_away_ssl`] gave it away: then whoever has it frees it, and this session must be
 /// dropped or left alone from that moment on.
 pub struct Session {
     ssl: NonNull<SSL>,
@@ -113,7 +119,7 @@ pub struct Session {
     inbound: NonNull<Inbound>,
     outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
-    payload: usize,
+    payload: u16,
     owned: bool,
     buffers_released: bool,
 }
@@ -183,7 +189,7 @@ impl Session {
                 bios: [rbio, wbio],
                 inbound,
                 outbound,
-                payload: with.payload,
+                payload: 0,
                 owned: true,
                 buffers_released: false,
             };
@@ -198,14 +204,22 @@ impl Session {
             if !MARK.set(ssl, mark) {
                 return Err(ErrorStack::get());
             }
-            // With encrypt-then-MAC libssl 3.0 gives the connection up at the first record that is not authentic.
-            SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_ENCRYPT_THEN_MAC);
+            // With encrypt-then-MAC libssl 3.0 gives the connection up at the first record that is not authentic. Empty
+            // fragments are a matter of TLS 1.0, but room is kept for them.
+            let options = SSL_OP_NO_QUERY_MTU
+                | SSL_OP_NO_RENEGOTIATION
+                | SSL_OP_NO_ENCRYPT_THEN_MAC
+                | SSL_OP_DONT_INSERT_EMPTY_FRAGMENTS;
+            SSL_set_options(ssl, options);
             // RFC 8996 puts an end to DTLS 1.0; DTLSv1_listen knows nothing of 1.3.
             SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
-            // A message is a record. Where the context wants shorter ones, libssl gives the connection up at a longer message.
-            SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, PLAINTEXT_MAX as c_long, ptr::null_mut());
+            // A message is a record, and libssl gives the connection up at a longer one than this: the program's own, which
+            // need not fit a datagram, may have 16 KB, whatever the context wants.
+            let longest =
+                if with.sole_writer { with.payload.clamp(FRAGMENT_MIN, PLAINTEXT_MAX) } else { PLAINTEXT_MAX };
+            SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, longest as c_long, ptr::null_mut());
             if with.release_buffers {
                 // OpenSSL 3.0 ignores it for DTLS. Since 3.2 it keeps buffers for each epoch, out of reach of SSL_free_buffers.
                 SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());
@@ -229,7 +243,7 @@ impl Session {
     }
 
     /// Gives the SSL to somebody else, who frees it.
-    pub fn lend_ssl(&mut self) -> NonNull<SSL> {
+    pub fn give_away_ssl(&mut self) -> NonNull<SSL> {
         self.owned = false;
         self.ssl
     }
@@ -261,6 +275,13 @@ impl Session {
     pub fn begin_handshake(&mut self, sequence: u64) {
         self.outbound().begin_handshake(sequence);
         self.inbound().begin_handshake(sequence + 1);
+    }
+
+    /// The handshake is over. Its last flight stays until the peer is known to have it.
+    pub fn end_handshake(&mut self) {
+        self.outbound().end_handshake();
+        // SAFETY: the SSL is live, and no callback that looks at it runs now.
+        unsafe { MARK.clear(self.ssl.as_ptr()) };
     }
 
     /// Asks the cookie callbacks of the context about a hello, alone in its record: whether its cookie is good. If it is not,
@@ -439,7 +460,7 @@ impl Session {
 
     /// Datagrams have at most `payload` bytes from now on, if that is less than before, those of the last flight too.
     pub fn lower_payload(&mut self, payload: usize) {
-        let payload = payload.min(self.payload);
+        let payload = payload.min(self.payload.into());
         self.set_payload(payload);
         self.outbound().set_mtu(payload);
     }
@@ -467,9 +488,9 @@ impl Session {
     }
 
     fn set_payload(&mut self, payload: usize) {
-        self.payload = payload.max(PAYLOAD_MIN);
+        self.payload = u16::try_from(payload.max(PAYLOAD_MIN)).unwrap_or(u16::MAX);
         // SAFETY: the SSL is live.
-        unsafe { SSL_set_mtu(self.ssl.as_ptr(), self.payload as c_long) };
+        unsafe { SSL_set_mtu(self.ssl.as_ptr(), self.payload.into()) };
     }
 }
 

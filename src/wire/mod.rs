@@ -1,8 +1,10 @@
 //! What is on the wire: records, handshake fragments, ClientHello and HelloVerifyRequest as pure functions over byte slices.
 //!
-//! Nothing here allocates, keeps state or trusts a length. RFC 6347 rules, RFC 5246 where it refers to it.
+//! Nothing here trusts a length, and but for [`datagrams`] and [`backlog`], which hold what waits, nothing allocates or keeps
+//! state. RFC 6347 rules, RFC 5246 where it refers to it.
 #![forbid(unsafe_code)]
 
+pub mod backlog;
 pub mod datagrams;
 pub mod handshake;
 pub mod hello;

@@ -60,21 +60,6 @@ static void on_freed(void *ssl, void *value, CRYPTO_EX_DATA *all, int index, lon
     }
 }
 
-static dv_udp_conn_t *find(const struct client *client)
-{
-    dv_udp_conn_key_t key = client_key(client);
-
-    return dv_dtls_conn_find(&key);
-}
-
-static dv_udp_conn_t *established(struct client *client, SSL_CTX *ctx, struct server *server)
-{
-    client_open(client, ctx, server, NULL);
-    CHECK(client_handshake(client, server));
-    CHECK(client_echo(client, server, "hello"));
-    return find(client);
-}
-
 static dv_udp_conn_t *busy;
 
 static void refuse_about_busy(SSL *ssl)

@@ -49,6 +49,31 @@ fn the_certificate_must_carry_the_name() {
     }
 }
 
+/// libssl looks at no name when a session is resumed.
+#[test]
+fn the_certificate_of_a_resumed_session_must_carry_the_name() {
+    let (server, context) = (server("server-ecdsa").build(), client(SSL_VERIFY_PEER, "ca.pem").build());
+    let session = meet(&context, &server).session();
+    let again = |name: &CStr| {
+        let mut ssl = Ssl::new(&context).unwrap();
+        works(|| peer_name(&ssl, name));
+        // SAFETY: both are of one context.
+        unsafe { ssl.set_session(&session) }.unwrap();
+        let mut met = meet_with(ssl, Ssl::new(&server).unwrap());
+        assert!(met.both_done(), "{}", met.client.error());
+        assert!(met.client.ssl().session_reused(), "{name:?}");
+        // For the next one.
+        met.session();
+        met
+    };
+    for good in [c"localhost", c"localhost.", c"127.0.0.1", c"::1"] {
+        works(|| verdict(again(good).client.ssl()));
+    }
+    for bad in [c"localhost.example.org", c"127.0.0.2", c"::2"] {
+        fails(|| verdict(again(bad).client.ssl()), &["another name"]);
+    }
+}
+
 #[test]
 fn the_last_name_counts() {
     let server = server("server-ecdsa").build();

@@ -406,3 +406,27 @@ fn at_the_end_of_time() {
         assert_eq!(server.deadline(), u64::MAX);
     }
 }
+
+/// A session that is always sent more than leaves keeps no other one from being served, and no newcomer from an answer.
+#[test]
+fn nobody_waits_for_a_session_that_always_has_more() {
+    let mut world = World::new(14);
+    let server = world.add(server(), Config { max_waiting_bytes: 32 << 10, ..Config::default() });
+    let context = client();
+    let [greedy, modest, newcomer] = [0; 3].map(|_| world.add(context.clone(), Config::default()));
+    let [(_, always), (_, once)] = [greedy, modest].map(|client| world.open(client, server));
+    world.connect(newcomer, server);
+    let now = world.now;
+    let [of_modest, of_newcomer] = [modest, newcomer].map(|node| world.nodes[node].address);
+    let hello = world.nodes[newcomer].endpoint.transmit(1).unwrap().bytes.to_vec();
+    let endpoint = &mut world.nodes[server].endpoint;
+    endpoint.send(once, b"hello").unwrap();
+    while endpoint.send(always, &[0; 1000]).is_ok() {}
+    endpoint.receive(now, &hello, of_newcomer, None);
+    let mut served = Vec::new();
+    for _ in 0..50 {
+        while endpoint.send(always, &[0; 1000]).is_ok() {}
+        served.push(endpoint.transmit(1).unwrap().to);
+    }
+    assert!(served.contains(&of_modest) && served.contains(&of_newcomer), "{served:?}");
+}

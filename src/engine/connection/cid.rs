@@ -45,11 +45,12 @@ impl Connection {
 
     /// Our records, from the moment when OpenSSL has their keys.
     fn early(&mut self) -> Option<&mut Records> {
-        if self.early.is_none() {
-            self.early = self.make_early();
+        if self.handshake.as_ref()?.early.is_none() {
+            let early = self.make_early();
             wipe::stack();
+            self.handshake.as_mut()?.early = early;
         }
-        self.early.as_deref_mut()
+        self.handshake.as_mut()?.early.as_deref_mut()
     }
 
     #[inline(never)]
@@ -66,8 +67,8 @@ impl Connection {
             return;
         }
         if self.early().is_some_and(|early| !early.cid().is_empty()) {
-            let Connection { protection, early, .. } = self;
-            protection.outbound().replace_sealed(|record| early.as_deref_mut()?.put_cid(record));
+            let Connection { protection, handshake, .. } = self;
+            protection.outbound().replace_sealed(|record| handshake.as_mut()?.early.as_mut()?.put_cid(record));
         }
     }
 
@@ -83,7 +84,7 @@ impl Connection {
             }
             Some((content_type::ALERT, [FATAL, description])) => {
                 self.end(CloseReason::Failed);
-                self.why = Some(cause::alert(*description));
+                self.why = Some(Box::new(cause::alert(*description)));
             }
             Some(_) => return true,
             None => counters.records_dropped.add(1),
@@ -96,6 +97,6 @@ impl Connection {
         if self.offers && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);
         }
-        self.early.take()
+        self.handshake.as_mut()?.early.take()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{CloseReason, Connection, Heard, NEVER, SendError, State, headers, is_change_cipher_spec};
+use super::{CloseReason, Connection, Heard, NEVER, SendError, State, headers, is_change_cipher_spec, packet_len};
 use crate::engine::stats::Counters;
 use crate::tls::session::Opened;
 use crate::wire::datagrams::Datagrams;
@@ -17,7 +17,7 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> Heard {
-        if self.flight.kept_until != NEVER && self.may_repeat_flight(record) {
+        if self.flight_kept_until != NEVER && self.may_repeat_flight(record) {
             self.repeat(now, counters);
             return Heard::default();
         }
@@ -27,7 +27,11 @@ impl Connection {
             content_type::TLS12_CID => !self.cid.is_empty(),
             _ => false,
         };
-        if !known || record.epoch != 1 || !self.has_our_cid(record) || record.fragment().len() < self.fragment_min {
+        if !known
+            || record.epoch != 1
+            || !self.has_our_cid(record)
+            || record.fragment().len() < self.fragment_min.into()
+        {
             counters.records_dropped.add(1);
             return Heard::default();
         }
@@ -85,15 +89,15 @@ impl Connection {
             Opened::CloseNotify => self.end(CloseReason::ByPeer),
             Opened::Failed(why) => {
                 self.end(CloseReason::Failed);
-                self.why = Some(why);
+                self.why = Some(Box::new(why));
             }
         }
         Heard { authentic: true, newest, check }
     }
 
     pub(super) fn forget_flight(&mut self) {
-        if self.flight.kept_until != NEVER {
-            self.flight.kept_until = NEVER;
+        if self.flight_kept_until != NEVER {
+            self.flight_kept_until = NEVER;
             self.protection.outbound().forget_flight();
         }
     }
@@ -107,16 +111,16 @@ impl Connection {
         if self.is_forked() {
             return Err(SendError::Forked);
         }
-        if message.len() > self.message_max {
+        if message.len() > self.message_max() {
             counters.messages_too_long.add(1);
-            return Err(SendError::TooLong { max: self.message_max });
+            return Err(SendError::TooLong { max: self.message_max() });
         }
         if self.protection.is_exhausted() {
             self.exhaust();
             return Err(SendError::NotEstablished);
         }
         self.protection.seal(message).map_err(|why| {
-            self.why = Some(why);
+            self.why = Some(Box::new(why));
             SendError::Failed
         })?;
         self.used = now;
@@ -137,7 +141,7 @@ impl Connection {
             let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
             self.message_max = match headers(peer).saturating_sub(had) {
                 0 => message_max,
-                more => records.content_max(records.sealed_len(message_max) - more),
+                more => packet_len(records.content_max(records.sealed_len(message_max.into()) - usize::from(more))),
             };
         }
         self.peer = peer;

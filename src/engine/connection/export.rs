@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use openssl::ssl::SslRef;
 
-use super::{CloseReason, Connection, Flight, NEVER, State, idle_timeout, payload};
+use super::{CloseReason, Connection, NEVER, State, idle_timeout, packet_len, payload};
 use crate::engine::export::{self, Entry};
 use crate::engine::protection::{Native, Protection};
 use crate::engine::records::{Records, Secrets};
@@ -26,9 +26,9 @@ impl Connection {
         }
         let Native { records, outbound, agreed, secrets, .. } = &**native;
         let resumption = agreed.resumption.as_ref().and_then(|kept| kept.to_der().ok());
-        let flight = (self.flight.kept_until != NEVER).then(|| {
+        let flight = (self.flight_kept_until != NEVER).then(|| {
             let (sequence, datagrams) = outbound.flight();
-            let kept_for = self.flight.kept_until.saturating_sub(now);
+            let kept_for = self.flight_kept_until.saturating_sub(now);
             export::Flight { sequence, kept_for, datagrams: datagrams.collect() }
         });
         Some(Entry {
@@ -42,7 +42,7 @@ impl Connection {
             client_random: &secrets.client_random,
             server_random: &secrets.server_random,
             progress: records.progress(),
-            message_max: self.message_max.try_into().unwrap_or(u16::MAX),
+            message_max: self.message_max,
             heard_ago: now.saturating_sub(self.heard),
             used_ago: now.saturating_sub(self.used),
             user,
@@ -116,25 +116,23 @@ impl Connection {
         let mut records = Records::with_cid(entry.suite, &secrets, entry.server, entry.peer_id.into(), padding);
         records.go_on_elsewhere(entry.progress.clone());
         let payload = payload(settings.mtu, entry.peer);
-        let message_max = usize::from(entry.message_max).min(records.content_max(payload));
+        let message_max = entry.message_max.min(packet_len(records.content_max(payload)));
         let mut outbound = Outbound::new(payload, entry.peer);
-        let mut flight = Flight::new(settings, now);
+        let mut flight_kept_until = NEVER;
         if let Some(kept) = &entry.flight {
             outbound.keep_flight(kept.sequence, kept.datagrams.iter().copied());
-            flight.kept_until = now.saturating_add(kept.kept_for);
+            flight_kept_until = now.saturating_add(kept.kept_for);
         }
         Some(Connection {
             protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
             peer: entry.peer,
             state: State::Established,
             why: None,
-            client_random: *entry.client_random,
-            hello_seq: 0,
             server: entry.server,
-            next_in_clear: 0,
-            held: Vec::new(),
-            flight,
-            handshake_deadline: NEVER,
+            flight_kept_until,
+            flight_sent: now,
+            repeats: 0,
+            handshake: None,
             idle_timeout: idle_timeout(settings),
             heard: now.saturating_sub(entry.heard_ago),
             used: now.saturating_sub(entry.used_ago),
@@ -145,13 +143,12 @@ impl Connection {
             require_extended_master_secret: settings.require_extended_master_secret,
             message_max,
             home: None,
-            fragment_min: entry.suite.sealed_min(),
+            fragment_min: packet_len(entry.suite.sealed_min()),
             born: fork::generation(),
             offers: false,
             cid: entry.our_id.into(),
             padding,
             checks: entry.checks,
-            early: None,
         })
     }
 }

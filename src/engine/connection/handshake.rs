@@ -1,6 +1,8 @@
 //! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
 
-use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, payload};
+use super::{CloseReason, Connection, NEVER, State, TIMEOUT_MIN, is_change_cipher_spec, micros, packet_len, payload};
+use crate::engine::records::Records;
+use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
 use crate::tls::cause;
 use crate::tls::session::Progress;
@@ -13,7 +15,7 @@ use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type, set_s
 const REPEAT_SPACING: u64 = 50_000;
 
 /// Flights sent again because the peer repeated his, at most: what he sends in clear may be forged.
-const REPEATS_MAX: u32 = 64;
+const REPEATS_MAX: u8 = 64;
 
 /// How long the last flight is kept for a peer that has not got it: twice the maximum segment lifetime (RFC 6347 4.2.4).
 const LAST_FLIGHT_KEPT: u64 = 240_000_000;
@@ -26,12 +28,76 @@ const HELD_BYTES: usize = 16 * 1024;
 const SMALLER_MTUS: [u16; 2] = [576, 256];
 const TIMEOUTS_PER_STEP: u32 = 4;
 
+/// What only a handshake needs: an established connection has none of it.
+pub(super) struct Handshake {
+    deadline: u64,
+    /// When our flight is sent again, and how long that was waited for.
+    due: u64,
+    timeout: u64,
+    timeouts: u32,
+    first_timeout: u64,
+    longest_timeout: u64,
+    /// Of the hello that began it: its number among the client's messages, and its random. A repetition has the same random,
+    /// a restarted client another.
+    pub(super) hello_seq: u16,
+    pub(super) client_random: [u8; 32],
+    /// The number under which libssl sees the next record in clear.
+    pub(super) next_in_clear: u64,
+    /// Records that wait for their keys.
+    held: Vec<Box<[u8]>>,
+    /// Records of our own while OpenSSL makes the handshake; see [`cid`](super::cid).
+    pub(super) early: Option<Box<Records>>,
+}
+
+impl Handshake {
+    pub(super) fn new(settings: &Settings, now: u64) -> Handshake {
+        Handshake {
+            deadline: now.saturating_add(micros(settings.handshake_timeout)),
+            due: NEVER,
+            timeout: 0,
+            timeouts: 0,
+            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
+            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+            hello_seq: 0,
+            client_random: [0; 32],
+            next_in_clear: 0,
+            held: Vec::new(),
+            early: None,
+        }
+    }
+
+    /// When something is to be done, at the latest.
+    pub(super) fn deadline(&self) -> u64 {
+        self.due.min(self.deadline)
+    }
+
+    /// Nothing is done any more.
+    pub(super) fn end(&mut self) {
+        self.due = NEVER;
+        self.held = Vec::new();
+    }
+
+    /// Keeps a record until its time has come, if there is room for it.
+    fn hold(&mut self, record: &Record<'_>) -> bool {
+        let bytes: usize = self.held.iter().map(|held| held.len()).sum();
+        let ccs = record.content_type == content_type::CHANGE_CIPHER_SPEC;
+        let room = self.held.len() < HELD_RECORDS
+            && bytes + record.bytes.len() <= HELD_BYTES
+            && !(ccs && self.held.iter().any(|held| held[0] == content_type::CHANGE_CIPHER_SPEC));
+        if room {
+            self.held.push(record.bytes.into());
+        }
+        room
+    }
+}
+
 impl Connection {
     pub(super) fn handshake_record(&mut self, now: u64, record: &Record<'_>, counters: &Counters) {
         match (record.epoch, record.content_type) {
             (0, content_type::HANDSHAKE) => {
                 let first = Fragment::parse(record.fragment()).map_or(0, |(fragment, _)| fragment.message_type);
-                if self.server && first == message_type::CLIENT_HELLO && self.flight.due != NEVER {
+                let flight_waits = self.handshake.as_ref().is_some_and(|handshake| handshake.due != NEVER);
+                if self.server && first == message_type::CLIENT_HELLO && flight_waits {
                     self.repeat(now, counters);
                     return;
                 }
@@ -79,7 +145,8 @@ impl Connection {
     /// may be its certificate. For each that is not yet due libssl makes room for as much as it says that it has: it would for
     /// ten, as long as a certificate chain each.
     fn may_say(&self, fragment: &Fragment<'_>) -> bool {
-        let behind_hello = fragment.message_seq.wrapping_sub(self.hello_seq);
+        let hello_seq = self.handshake.as_ref().map_or(0, |handshake| handshake.hello_seq);
+        let behind_hello = fragment.message_seq.wrapping_sub(hello_seq);
         match fragment.message_type {
             _ if !self.server => true,
             message_type::CLIENT_HELLO => behind_hello == 0,
@@ -97,54 +164,57 @@ impl Connection {
     }
 
     pub(super) fn hold(&mut self, record: &Record<'_>, counters: &Counters) {
-        let bytes: usize = self.held.iter().map(|held| held.len()).sum();
-        let ccs = record.content_type == content_type::CHANGE_CIPHER_SPEC;
-        if self.state != State::Handshaking
-            || self.held.len() == HELD_RECORDS
-            || bytes + record.bytes.len() > HELD_BYTES
-            || ccs && self.held.iter().any(|held| held[0] == content_type::CHANGE_CIPHER_SPEC)
-        {
+        let goes_on = self.state == State::Handshaking;
+        if !self.handshake.as_mut().is_some_and(|handshake| goes_on && handshake.hold(record)) {
             counters.records_dropped.add(1);
-            return;
         }
-        self.held.push(record.bytes.into());
     }
 
-    /// Shows libssl the held records whose time has come: a ChangeCipherSpec at any time, since it refuses it politely, and
-    /// handshake records of the next epoch behind it.
+    /// Shows libssl the held records whose time has come.
     pub(super) fn step_held(&mut self, now: u64, counters: &Counters) {
-        if self.held.is_empty() || self.state != State::Handshaking {
+        let Some(handshake) = self.handshake.as_mut().filter(|handshake| !handshake.held.is_empty()) else { return };
+        if self.state != State::Handshaking {
             return;
         }
+        let mut held = std::mem::take(&mut handshake.held);
+        self.step_those(&mut held, now, counters);
+        if let Some(handshake) = self.handshake.as_mut().filter(|_| !matches!(self.state, State::Closed(_))) {
+            handshake.held = held;
+        }
+    }
+
+    /// A ChangeCipherSpec is shown at any time, since libssl refuses it politely, and handshake records of the next epoch
+    /// behind it.
+    fn step_those(&mut self, held: &mut Vec<Box<[u8]>>, now: u64, counters: &Counters) {
         let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
-        if let Some(at) = self.held.iter().position(|held| is_ccs(held)) {
+        if let Some(at) = held.iter().position(|held| is_ccs(held)) {
             if !self.awaits_finished() {
-                let ccs = self.held.remove(at);
+                let ccs = held.remove(at);
                 self.step_in_clear(&ccs, now);
                 if self.state != State::Handshaking {
                     return;
                 }
                 if !self.awaits_finished() {
-                    self.held.insert(at, ccs);
+                    held.insert(at, ccs);
                     return;
                 }
             } else {
-                self.held.remove(at);
+                held.remove(at);
             }
         }
         let mut at = 0;
-        while at < self.held.len() && self.awaits_finished() {
+        while at < held.len() && self.awaits_finished() {
             // What the peer says in the next epoch before it is established is the program's, or the end: it waits.
-            if !matches!(self.held[at][0], content_type::HANDSHAKE | content_type::TLS12_CID) {
+            if !matches!(held[at][0], content_type::HANDSHAKE | content_type::TLS12_CID) {
                 at += 1;
                 continue;
             }
-            let bytes = self.held.remove(at);
+            let bytes = held.remove(at);
             match Record::parse_with(&bytes, self.cid.len()) {
                 Some((record, _)) if !self.is_expected(&record) => counters.records_dropped.add(1),
                 Some((record, _)) if record.content_type == content_type::TLS12_CID => {
                     if self.step_with_cid(&record, now, counters) {
-                        self.held.insert(at, bytes);
+                        held.insert(at, bytes);
                         at += 1;
                     }
                 }
@@ -153,12 +223,12 @@ impl Connection {
         }
     }
 
-    /// Opens what was held until the handshake was over.
+    /// Opens what was held until the handshake was over, which nothing is needed of from then on.
     pub(super) fn open_held(&mut self, now: u64, messages: &mut Datagrams, counters: &Counters) {
-        if self.state == State::Handshaking || self.held.is_empty() {
+        if self.state != State::Established {
             return;
         }
-        for held in std::mem::take(&mut self.held) {
+        for held in self.handshake.take().into_iter().flat_map(|handshake| handshake.held) {
             if let Some((record, _)) = Record::parse_with(&held, self.cid.len()) {
                 self.receive_record(now, &record, messages, counters);
             }
@@ -168,9 +238,10 @@ impl Connection {
     /// One step with a record in clear. It gets a number of ours: libssl drops what lags behind the highest number that it
     /// has seen, which in clear may be anybody's.
     pub(super) fn step_in_clear(&mut self, record: &[u8], now: u64) {
+        let Some(handshake) = &mut self.handshake else { return };
         let mut record = record.to_vec();
-        set_sequence(&mut record, self.next_in_clear);
-        self.next_in_clear += 1;
+        set_sequence(&mut record, handshake.next_in_clear);
+        handshake.next_in_clear += 1;
         self.step(&record, now);
     }
 
@@ -195,38 +266,38 @@ impl Connection {
             }
             Progress::Failed(why) => {
                 self.end(CloseReason::Failed);
-                self.why = Some(why);
+                self.why = Some(Box::new(why));
                 return;
             }
         }
-        if self.protection.outbound().waits() {
-            let flight = &mut self.flight;
-            flight.sent = now;
-            flight.timeout = flight.first_timeout;
-            flight.timeouts = 0;
-            flight.due = now.saturating_add(flight.timeout);
+        if self.protection.outbound().waits()
+            && let Some(handshake) = &mut self.handshake
+        {
+            self.flight_sent = now;
+            handshake.timeout = handshake.first_timeout;
+            handshake.timeouts = 0;
+            handshake.due = now.saturating_add(handshake.timeout);
         }
     }
 
     /// `finished`: the sequence number of the peer's Finished, where libssl has just taken that.
     pub(super) fn establish(&mut self, now: u64, finished: Option<u64>) {
         let session = self.protection.session();
-        session.outbound().end_handshake();
+        session.end_handshake();
         if self.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
             session.shutdown();
             self.put_cids();
             self.end(CloseReason::Failed);
-            self.why = Some(cause::no_extended_master_secret());
+            self.why = Some(Box::new(cause::no_extended_master_secret()));
             return;
         }
         self.state = State::Established;
         self.heard = now;
         self.used = now;
-        self.message_max = session.message_max();
-        self.fragment_min = session.fragment_min();
-        self.flight.due = NEVER;
-        self.flight.sent = now;
-        self.flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
+        self.message_max = packet_len(session.message_max());
+        self.fragment_min = packet_len(session.fragment_min());
+        self.flight_sent = now;
+        self.flight_kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         let last_flight_is_ours = self.server != session.ssl().session_reused();
         if !last_flight_is_ours {
             self.forget_flight();
@@ -239,12 +310,13 @@ impl Connection {
             self.protection.outbound().take_sealed();
         }
         if let Some(records) = self.protection.records() {
-            self.message_max = records.content_max(HEADER_LEN + self.fragment_min + self.message_max);
+            let room = HEADER_LEN + usize::from(self.fragment_min) + usize::from(self.message_max);
+            self.message_max = packet_len(records.content_max(room));
             if self.message_max == 0 {
                 // The peer's connection ID fills the packet.
                 self.protection.shutdown();
                 self.end(CloseReason::Failed);
-                self.why = Some(cause::no_room_for_messages());
+                self.why = Some(Box::new(cause::no_room_for_messages()));
             }
         }
     }
@@ -253,21 +325,22 @@ impl Connection {
     pub(super) fn catch_up(&mut self, now: u64) {
         if self.state == State::Handshaking && self.protection.session().is_finished() {
             self.establish(now, None);
+            self.handshake.take_if(|_| self.state == State::Established);
         }
     }
 
     /// Somebody repeats the peer's flight in clear; it may have been the peer.
     pub(super) fn repeat(&mut self, now: u64, counters: &Counters) {
-        if self.flight.repeats < REPEATS_MAX && self.answer_repeat(now, counters) {
-            self.flight.repeats += 1;
+        if self.repeats < REPEATS_MAX && self.answer_repeat(now, counters) {
+            self.repeats += 1;
         }
     }
 
     /// The peer repeats his flight, so ours is lost, or was slow. Says whether it is sent again.
     pub(super) fn answer_repeat(&mut self, now: u64, counters: &Counters) -> bool {
-        let again = now >= self.flight.sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend();
+        let again = now >= self.flight_sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend();
         if again {
-            self.flight.sent = now;
+            self.flight_sent = now;
             counters.flights_resent_on_repeat.add(1);
         }
         again
@@ -276,20 +349,30 @@ impl Connection {
     /// The peer may have begun anew, and would take this flight for an answer to its new hello. As long as it does not speak of
     /// this handshake, it is not sent again.
     pub fn await_the_peer(&mut self) {
-        if self.state == State::Handshaking && self.flight.due != NEVER {
-            self.flight.due = self.handshake_deadline;
+        if self.state == State::Handshaking
+            && let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.due != NEVER)
+        {
+            handshake.due = handshake.deadline;
         }
     }
 
-    /// Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
-    pub(super) fn time_out(&mut self, now: u64, counters: &Counters) {
-        let flight = &mut self.flight;
-        flight.timeouts += 1;
-        flight.timeout = flight.timeout.saturating_mul(2).min(flight.longest_timeout);
-        flight.due = now.saturating_add(flight.timeout);
-        flight.sent = now;
-        let step = (flight.timeouts / TIMEOUTS_PER_STEP) as usize;
-        if flight.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
+    /// Does what is due for a handshake.
+    pub(super) fn advance_handshake(&mut self, now: u64, counters: &Counters) {
+        let Some(handshake) = &mut self.handshake else { return };
+        if now >= handshake.deadline {
+            counters.handshakes_timed_out.add(1);
+            return self.end(CloseReason::HandshakeTimeout);
+        }
+        if now < handshake.due {
+            return;
+        }
+        // Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
+        handshake.timeouts += 1;
+        handshake.timeout = handshake.timeout.saturating_mul(2).min(handshake.longest_timeout);
+        handshake.due = now.saturating_add(handshake.timeout);
+        self.flight_sent = now;
+        let step = (handshake.timeouts / TIMEOUTS_PER_STEP) as usize;
+        if handshake.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
             self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }

@@ -10,17 +10,18 @@ mod export;
 mod handshake;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
 
 pub use self::cid::OwnId;
+use self::handshake::Handshake;
 use super::protection::{Protection, Settled};
 use super::records::Records;
-use super::settings::Settings;
+use super::settings::{Settings, micros};
 use super::stats::Counters;
 use crate::log::log;
+use crate::tls::bio::SpareRoom;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::session::{Parameters, Session};
@@ -104,8 +105,6 @@ pub struct Connection {
     state: State,
     born: u32,
     padding: u16,
-    /// The number of its hello among the client's messages.
-    hello_seq: u16,
     server: bool,
     release: bool,
     released: bool,
@@ -114,26 +113,24 @@ pub struct Connection {
     /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
     offers: bool,
     checks: bool,
+    /// How often the last flight was sent again because the peer asked for it in clear.
+    repeats: u8,
+    message_max: u16,
+    fragment_min: u16,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(u16, u16)>,
     cid: Box<[u8]>,
-    message_max: usize,
-    fragment_min: usize,
     idle_timeout: u64,
     /// When the peer was heard last, and when the connection was used last.
     heard: u64,
     used: u64,
-    flight: Flight,
-    handshake_deadline: u64,
+    /// How long our last flight is kept, and when it was sent.
+    flight_kept_until: u64,
+    flight_sent: u64,
     peer: SocketAddr,
-    why: Option<ErrorStack>,
-    /// Of the hello that began it. A repetition has the same, a restarted client another.
-    client_random: [u8; 32],
-    /// The number under which libssl sees the next record in clear.
-    next_in_clear: u64,
-    held: Vec<Box<[u8]>>,
-    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(usize, usize)>,
-    /// Records of our own while OpenSSL makes the handshake; see [`cid`].
-    early: Option<Box<Records>>,
+    why: Option<Box<ErrorStack>>,
+    /// While it goes on, and where it has failed.
+    handshake: Option<Box<Handshake>>,
 }
 
 /// What a record has told about its sender.
@@ -145,19 +142,6 @@ pub struct Heard {
     pub newest: bool,
     /// What it says about an address.
     pub check: Option<Check>,
-}
-
-/// When our last flight was sent, and when it is sent again. What each message asks for comes first.
-#[repr(C)]
-struct Flight {
-    kept_until: u64,
-    sent: u64,
-    due: u64,
-    first_timeout: u64,
-    longest_timeout: u64,
-    timeout: u64,
-    timeouts: u32,
-    repeats: u32,
 }
 
 impl Connection {
@@ -183,9 +167,11 @@ impl Connection {
         let mut connection = Connection::new(session, settings, peer, now);
         connection.server = true;
         terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;
-        connection.client_random = *hello.random;
-        connection.hello_seq = hello.message_seq;
-        connection.next_in_clear = hello.record_sequence + 1;
+        if let Some(handshake) = &mut connection.handshake {
+            handshake.client_random = *hello.random;
+            handshake.hello_seq = hello.message_seq;
+            handshake.next_in_clear = hello.record_sequence + 1;
+        }
         let (first, _) = datagram.split_at(hello.record_len);
         if !terms.listen {
             connection.protection.session().begin_handshake(hello.record_sequence);
@@ -213,7 +199,7 @@ impl Connection {
         own.map_or(Ok(()), |own| connection.offer(own))?;
         connection.step(&[], now);
         match connection.why.take() {
-            Some(why) => Err(why.into()),
+            Some(why) => Err(E::from(*why)),
             None => Ok(connection),
         }
     }
@@ -224,13 +210,11 @@ impl Connection {
             peer,
             state: State::Handshaking,
             why: None,
-            client_random: [0; 32],
-            hello_seq: 0,
             server: false,
-            next_in_clear: 0,
-            held: Vec::new(),
-            flight: Flight::new(settings, now),
-            handshake_deadline: now.saturating_add(micros(settings.handshake_timeout)),
+            flight_kept_until: NEVER,
+            flight_sent: now,
+            repeats: 0,
+            handshake: Some(Box::new(Handshake::new(settings, now))),
             idle_timeout: idle_timeout(settings),
             heard: now,
             used: now,
@@ -246,7 +230,6 @@ impl Connection {
             cid: Box::default(),
             padding: 0,
             checks: false,
-            early: None,
         }
     }
 
@@ -291,8 +274,9 @@ impl Connection {
         if !matches!(self.state, State::Closed(_)) {
             self.state = State::Closed(reason);
         }
-        self.flight.due = NEVER;
-        self.held = Vec::new();
+        if let Some(handshake) = &mut self.handshake {
+            handshake.end();
+        }
     }
 
     /// The next datagram that has to leave.
@@ -319,10 +303,10 @@ impl Connection {
     /// When [`Connection::advance`] wants to be called, at the latest.
     pub fn deadline(&self) -> u64 {
         match self.state {
-            State::Handshaking => self.flight.due.min(self.handshake_deadline),
+            State::Handshaking => self.handshake.as_ref().map_or(NEVER, |handshake| handshake.deadline()),
             State::Established => {
                 let idle = self.heard.saturating_add(self.idle_timeout);
-                idle.min(self.release_due()).min(self.flight.kept_until)
+                idle.min(self.release_due()).min(self.flight_kept_until)
             }
             State::Closed(_) => NEVER,
         }
@@ -337,11 +321,7 @@ impl Connection {
     pub fn advance(&mut self, now: u64, counters: &Counters) {
         self.catch_up(now);
         match self.state {
-            State::Handshaking if now >= self.handshake_deadline => {
-                counters.handshakes_timed_out.add(1);
-                self.end(CloseReason::HandshakeTimeout);
-            }
-            State::Handshaking if now >= self.flight.due => self.time_out(now, counters),
+            State::Handshaking => self.advance_handshake(now, counters),
             State::Established => {
                 if now >= self.heard.saturating_add(self.idle_timeout) {
                     counters.idle_timed_out.add(1);
@@ -349,7 +329,7 @@ impl Connection {
                     self.state = State::Closed(CloseReason::IdleTimeout);
                     return;
                 }
-                if now >= self.flight.kept_until {
+                if now >= self.flight_kept_until {
                     self.forget_flight();
                 }
                 if now >= self.release_due() {
@@ -368,7 +348,7 @@ impl Connection {
 
     /// What libssl said of a failure.
     pub fn why(&self) -> Option<&ErrorStack> {
-        self.why.as_ref()
+        self.why.as_deref()
     }
 
     /// The peer's address.
@@ -398,7 +378,11 @@ impl Connection {
 
     /// Whether `hello` is the one that began this connection, again.
     pub fn is_begun_by(&self, hello: &ClientHello<'_>) -> bool {
-        self.server && self.client_random == *hello.random
+        self.server
+            && match &self.handshake {
+                Some(handshake) => handshake.client_random == *hello.random,
+                None => self.settled().client_random() == *hello.random,
+            }
     }
 
     /// Whether this is a server's side.
@@ -418,7 +402,7 @@ impl Connection {
 
     /// Bytes of the longest message that can be sent.
     pub fn message_max(&self) -> usize {
-        self.message_max
+        self.message_max.into()
     }
 
     /// Who knows what the program may ask of the session: peer certificate, cipher, exporter and so on.
@@ -436,9 +420,9 @@ impl Connection {
         matches!(self.protection, Protection::Native(_))
     }
 
-    /// Gives the SSL to a C caller, who frees it, and this connection with it.
-    pub(crate) fn lend_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
-        self.protection.session().lend_ssl()
+    /// Gives the SSL to a C caller, who frees it, and this connection with it. Given away, it is the same as before.
+    pub(crate) fn give_away_ssl(&mut self) -> std::ptr::NonNull<openssl_sys::SSL> {
+        self.protection.session().give_away_ssl()
     }
 
     /// The oldest datagram that a C caller wrote to the inbound BIO.
@@ -451,24 +435,22 @@ impl Connection {
         &mut self.protection
     }
 
+    /// Room for what is written next, from `spare`: for a program that sends all that waits after each call. See
+    /// [`crate::tls::bio::Outbound::use_room`].
+    #[inline]
+    pub(crate) fn use_room(&mut self, spare: &SpareRoom) {
+        self.protection.outbound().use_room(spare);
+    }
+
+    /// Leaves that room to others.
+    #[inline]
+    pub(crate) fn leave_room(&mut self, spare: &SpareRoom) {
+        self.protection.outbound().leave_room(spare);
+    }
+
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
-    }
-}
-
-impl Flight {
-    fn new(settings: &Settings, now: u64) -> Flight {
-        Flight {
-            sent: now,
-            due: NEVER,
-            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
-            timeout: 0,
-            timeouts: 0,
-            repeats: 0,
-            kept_until: NEVER,
-        }
     }
 }
 
@@ -477,10 +459,6 @@ fn idle_timeout(settings: &Settings) -> u64 {
         0 => NEVER,
         timeout => timeout,
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(NEVER)
 }
 
 /// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
@@ -492,18 +470,25 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
     Parameters {
         payload: payload(settings.mtu, peer),
         max_certificate_chain: settings.max_certificate_chain,
-        first_timeout: (settings.first_timeout.as_micros() as u64).max(TIMEOUT_MIN),
-        longest_timeout: (settings.longest_timeout.as_micros() as u64).max(TIMEOUT_MIN),
+        first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
+        longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
         release_buffers: settings.release_buffers,
+        // Either is said only where nobody else does.
+        sole_writer: settings.release_buffers || settings.native_records,
     }
+}
+
+/// The length of something that is in a packet.
+fn packet_len(len: usize) -> u16 {
+    len.try_into().unwrap_or(u16::MAX)
 }
 
 /// Bytes of UDP payload in an IP packet of `mtu` bytes to `peer`.
 pub fn payload(mtu: u16, peer: SocketAddr) -> usize {
-    usize::from(mtu) - headers(peer)
+    usize::from(mtu - headers(peer))
 }
 
 /// Bytes of the headers of IP and UDP.
-fn headers(peer: SocketAddr) -> usize {
+fn headers(peer: SocketAddr) -> u16 {
     if peer.ip().to_canonical().is_ipv4() { 20 + 8 } else { 40 + 8 }
 }

@@ -41,12 +41,12 @@ impl<'a> Connect<'a> {
             ssl.set_verify(SslVerifyMode::PEER);
         }
         let invalid = |why: &dyn std::fmt::Display| Error::Invalid(why.to_string());
-        let name = self.name.map(CString::new).transpose().map_err(|why| invalid(&why))?;
-        if let Some(name) = &name {
-            peer::set_name(ssl, name).map_err(|why| invalid(&why))?;
+        if let Some(name) = self.name {
+            let name = CString::new(name).map_err(|why| invalid(&why))?;
+            peer::set_name(ssl, &name).map_err(|why| invalid(&why))?;
         }
         match self.resume {
-            Some(resumption) => resumption.offer(ssl, name.as_deref()).map_err(|why| invalid(&why)),
+            Some(resumption) => resumption.offer(ssl).map_err(|why| invalid(&why)),
             None => Ok(()),
         }
     }

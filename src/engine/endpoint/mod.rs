@@ -521,7 +521,8 @@ impl Endpoint {
             }
             self.outbox.ready.pop_front();
         }
-        let transmit = match self.outbox.ready.front().and_then(|session| self.seats.get_mut(*session)) {
+        let ready = self.outbox.ready.front().filter(|_| !self.outbox.is_turn_of_loose());
+        let transmit = match ready.and_then(|session| self.seats.get_mut(*session)) {
             Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
                 let to = connection.peer();
                 let max_segments = if unproven.is_some() { 1 } else { max_segments };
@@ -529,6 +530,7 @@ impl Endpoint {
                 unproven.iter_mut().for_each(|unproven| unproven.note_sent(bytes.len()));
                 *bytes_waiting -= bytes.len();
                 self.outbox.waiting -= bytes.len();
+                self.outbox.end_turn(*bytes_waiting > 0);
                 let segment_size = (segment < bytes.len()).then_some(segment);
                 Transmit { to, from: *local, segment_size, bytes }
             }

@@ -36,6 +36,12 @@ impl<'a> Transmit<'a> {
 /// each is moved once at most.
 const LEFT_AT_MOST: usize = 256;
 
+/// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
+const TURNS: usize = 16;
+
+/// One part of the room in so many is not for the program's messages.
+const KEPT: usize = 16;
+
 /// See the [module](self).
 pub(super) struct Outbox {
     /// Connections with something to send. A connection that is gone since finds nothing.
@@ -46,6 +52,8 @@ pub(super) struct Outbox {
     loose: Datagrams,
     addresses: Vec<(SocketAddr, Option<IpAddr>)>,
     left: usize,
+    /// Connections have had so many turns since what no connection keeps had its last.
+    turns: usize,
     waiting_max: usize,
 }
 
@@ -53,12 +61,13 @@ impl Outbox {
     /// An empty one, for at most so many bytes.
     pub(super) fn new(waiting_max: usize) -> Outbox {
         let ready = VecDeque::new();
-        Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, waiting_max }
+        Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, turns: 0, waiting_max }
     }
 
-    /// Whether there is room for so many bytes more.
+    /// Whether there is room for a message of so many bytes more. Some is kept: a program that always has more to send would
+    /// leave none for the answers to newcomers.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting + bytes <= self.waiting_max
+        self.waiting + bytes <= self.waiting_max - self.waiting_max / KEPT
     }
 
     /// Looks at what a connection has to send.
@@ -75,7 +84,7 @@ impl Outbox {
 
     /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.
     pub(super) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8], counters: &Counters) {
-        if !self.has_room(datagram.len()) {
+        if self.waiting + datagram.len() > self.waiting_max {
             counters.datagrams_dropped.add(1);
             return;
         }
@@ -90,7 +99,24 @@ impl Outbox {
         self.waiting += datagram.len();
     }
 
+    /// The first of the connections has had its turn. Where it has more to send, the others come first: of one that always
+    /// has, they would wait for ever.
+    #[inline]
+    pub(super) fn end_turn(&mut self, has_more: bool) {
+        self.turns += 1;
+        if has_more {
+            self.ready.rotate_left(1);
+        }
+    }
+
+    /// Whether a datagram that no connection keeps is to leave next, though connections are ready.
+    #[inline]
+    pub(super) fn is_turn_of_loose(&self) -> bool {
+        self.turns >= TURNS && self.left < self.addresses.len()
+    }
+
     pub(super) fn pop(&mut self) -> Option<Transmit<'_>> {
+        self.turns = 0;
         let &(to, from) = self.addresses.get(self.left)?;
         let bytes = self.loose.get(self.left)?;
         self.left += 1;

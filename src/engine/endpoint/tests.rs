@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufRead;
 use std::os::unix::fs::FileExt;
+use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions};
@@ -457,7 +458,7 @@ fn no_key_of_an_export_outlives_it() {
     let moved = std::hint::black_box(ExportKey::new(bytes));
     wipe::bytes(&mut bytes);
     Pair::new(SUITES[0]).open(None).sides[SERVER].endpoint.export(&moved, &mut Vec::new()).unwrap();
-    assert!(occurrences(&[inverted.clone()])[0] > 0, "it is not found where it is");
+    assert!(occurrences(slice::from_ref(&inverted))[0] > 0, "it is not found where it is");
     drop(moved);
     assert_eq!(occurrences(&[inverted]), [0]);
 }

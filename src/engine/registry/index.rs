@@ -8,15 +8,14 @@ use crate::tls::huge_pages;
 
 const LEAST_SLOTS: usize = 16;
 
-/// Aligned so that none lies across two cache lines.
 #[derive(Clone, Copy)]
-#[repr(align(32))]
-struct Slot<const N: usize, V> {
+struct Slot<const N: usize, V, A> {
     key: [u64; N],
     value: Option<V>,
+    _aligned: [A; 0],
 }
 
-impl<const N: usize, V> Slot<N, V> {
+impl<const N: usize, V, A> Slot<N, V, A> {
     /// Word by word: a processor that reads two words at once which were just written one by one waits until all that it has
     /// begun before is done, other look-ups' slots among it.
     #[inline]
@@ -25,15 +24,20 @@ impl<const N: usize, V> Slot<N, V> {
     }
 }
 
-/// Values by keys of `N` words.
-pub(super) struct Index<const N: usize, V> {
+/// An index aligned like this has no slot that lies across two cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+pub(super) struct HalfLine;
+
+/// Values by keys of `N` words, in slots that are aligned like `A`.
+pub(super) struct Index<const N: usize, V, A = ()> {
     hash: Hash<N>,
-    slots: Vec<Slot<N, V>>,
+    slots: Vec<Slot<N, V, A>>,
     len: usize,
 }
 
-impl<const N: usize, V: Copy> Index<N, V> {
-    pub(super) fn new() -> Index<N, V> {
+impl<const N: usize, V: Copy, A: Copy> Index<N, V, A> {
+    pub(super) fn new() -> Index<N, V, A> {
         Index { hash: Hash::new(), slots: Self::empty(LEAST_SLOTS), len: 0 }
     }
 
@@ -49,7 +53,7 @@ impl<const N: usize, V: Copy> Index<N, V> {
         }
         let slot = self.slot(self.home(key), key);
         self.len += usize::from(self.slots[slot].value.is_none());
-        self.slots[slot] = Slot { key: *key, value: Some(value) };
+        self.slots[slot] = Slot { key: *key, value: Some(value), _aligned: [] };
     }
 
     /// Takes out a key that is there.
@@ -75,9 +79,9 @@ impl<const N: usize, V: Copy> Index<N, V> {
         }
     }
 
-    fn empty(slots: usize) -> Vec<Slot<N, V>> {
+    fn empty(slots: usize) -> Vec<Slot<N, V, A>> {
         let mut empty = huge_pages::vec(slots);
-        empty.resize(slots, Slot { key: [0; N], value: None });
+        empty.resize(slots, Slot { key: [0; N], value: None, _aligned: [] });
         empty
     }
 
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn finds_what_is_there_through_growth_and_removal() {
         let keys: Vec<[u64; 1]> = (0..5000).map(|i| [i * 7]).collect();
-        let mut index = Index::new();
+        let mut index = Index::<_, _>::new();
         for (value, key) in keys.iter().enumerate() {
             index.set(key, value);
         }
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn setting_again_replaces() {
-        let mut index = Index::new();
+        let mut index = Index::<_, _>::new();
         index.set(&[1], 'a');
         index.set(&[1], 'b');
         assert_eq!((index.get(&[1]), index.len), (Some('b'), 1));
@@ -163,7 +167,7 @@ mod tests {
         ];
         for kind in kinds {
             for _ in 0..8 {
-                let mut index = Index::new();
+                let mut index = Index::<_, _>::new();
                 (0..COUNT).for_each(|n| index.set(&kind(n), n));
                 let passed = |n| {
                     let key = kind(n);
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn two_tables_hash_differently() {
-        let (mut a, mut b) = (Index::new(), Index::new());
+        let (mut a, mut b) = (Index::<_, _>::new(), Index::<_, _>::new());
         for i in 0..1000 {
             a.set(&[i], ());
             b.set(&[i], ());

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use self::address::Peer;
 pub use self::cids::{CID_MAX, Cids};
 pub use self::directory::Directory;
-use self::index::Index;
+use self::index::{HalfLine, Index};
 use self::list::{Links, List};
 pub use self::slab::Id;
 use self::slab::{NOWHERE, Slab};
@@ -113,7 +113,7 @@ pub struct Registry<T> {
     /// By place, apart from the entries, each with its number: a look-up touches nothing else of a connection.
     values: Vec<Option<(Id, T)>>,
     /// The oldest entry of each peer.
-    by_peer: Index<3, Id>,
+    by_peer: Index<3, Id, HalfLine>,
     /// The detached entry that came last to each address.
     detached: Index<3, Id>,
     sources: Sources,
@@ -276,11 +276,12 @@ impl<T> Registry<T> {
     pub fn relocate(&mut self, id: Id, peer: SocketAddr) {
         let Some(place) = self.entries.place(id).filter(|place| self.is_detached(*place)) else { return };
         self.forget_detached(place);
+        let before = SocketAddr::from(self.entries[place].peer);
         self.entries[place].peer = Peer::from(&peer);
         self.detached.set(&Peer::from(&peer).0, id);
         let Entry { kind: Kind::Established, source, .. } = self.entries[place] else { return };
         self.sources[source].idle.unlink(&mut self.entries, place, Entry::in_source);
-        self.sources.leave(source, true);
+        self.sources.leave(before.into(), source, true);
         let source = self.sources.enter(peer.into(), true);
         self.entries[place].source = source;
         self.sources[source].idle.push(&mut self.entries, place, Entry::in_source);
@@ -308,18 +309,19 @@ impl<T> Registry<T> {
             true => self.forget_detached(place),
             false => self.unlink_same_peer(place),
         }
-        let Entry { kind, source, .. } = self.entries[place];
+        let Entry { kind, source, peer, .. } = self.entries[place];
+        let left = SocketAddr::from(peer).into();
         match kind {
             Kind::Handshaking => {
                 self.handshakes -= 1;
                 self.sources[source].begun.unlink(&mut self.entries, place, Entry::in_source);
-                self.sources.leave(source, false);
+                self.sources.leave(left, source, false);
             }
             Kind::Established => {
                 self.established -= 1;
                 self.idle.unlink(&mut self.entries, place, Entry::idle);
                 self.sources[source].idle.unlink(&mut self.entries, place, Entry::in_source);
-                self.sources.leave(source, true);
+                self.sources.leave(left, source, true);
             }
             Kind::Foreign => {}
         }

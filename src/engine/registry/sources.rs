@@ -7,7 +7,6 @@ use super::slab::Slab;
 
 /// A source with at least one handshake or connection.
 pub(super) struct Source {
-    key: address::Source,
     pub(super) handshakes: u32,
     pub(super) established: u32,
     /// Its handshakes, the oldest first.
@@ -88,8 +87,7 @@ impl Sources {
     pub(super) fn enter(&mut self, key: address::Source, established: bool) -> u32 {
         let place = self.place(key).unwrap_or_else(|| {
             let (begun, idle, equals_begun, equals) = (List::EMPTY, List::EMPTY, Links::NONE, Links::NONE);
-            let place =
-                self.slab.insert(Source { key, handshakes: 0, established: 0, begun, idle, equals_begun, equals });
+            let place = self.slab.insert(Source { handshakes: 0, established: 0, begun, idle, equals_begun, equals });
             self.index.set(&key.0, place);
             place
         });
@@ -103,12 +101,12 @@ impl Sources {
         self.count(place, true, true);
     }
 
-    /// One handshake or connection less.
-    pub(super) fn leave(&mut self, place: u32, established: bool) {
+    /// One handshake or connection less of the source at `place`, which is that of `key`.
+    pub(super) fn leave(&mut self, key: address::Source, place: u32, established: bool) {
         self.count(place, established, false);
         let source = &self.slab[place];
         if source.handshakes == 0 && source.established == 0 {
-            self.index.remove(&source.key.0);
+            self.index.remove(&key.0);
             self.slab.remove(place);
         }
     }

@@ -39,6 +39,7 @@ pub unsafe fn send_waiting(
         local.counters.datagrams_out.add(1);
         result = result.and(sent);
     }
+    connection.leave_room(&local.room);
     result
 }
 
@@ -102,6 +103,7 @@ pub unsafe fn send_from(wbio: *mut BIO, fd: c_int, key: &dv_udp_conn_key_t) -> c
                 waiting.push(datagram);
             }
             outbound.expect_new_flight();
+            outbound.leave_room(&local.room);
             waiting
         },
         // SAFETY: by contract.
@@ -345,6 +347,9 @@ unsafe fn read(
         }
         before = (connection.state(), connection.deadline());
         let (connection, counters) = (&mut *connection, &local.counters);
+        if before.0 == Phase::Handshaking {
+            connection.use_room(&local.room);
+        }
         // SAFETY: by contract. The compiler may count on what a reference is to for as long as it is there, and that of an
         // argument is there until the function returns: this one is gone before `out` is written.
         let datagram = unsafe { &*datagram };
@@ -410,7 +415,7 @@ unsafe fn read(
 
 /// Gives the oldest message that waits, and queues the others.
 fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Counters) -> Option<c_int> {
-    let oldest = state.queue.borrow_mut().pop_front();
+    let oldest = state.dequeue();
     let alone = oldest.is_none() && messages.len() <= 1;
     let mut fresh = messages.iter();
     let mut give = |message: &[u8]| {
@@ -487,6 +492,7 @@ pub unsafe extern "C" fn dv_dtls_write(
                 return fail(ENOTCONN);
             }
             let before = (connection.state(), connection.deadline());
+            connection.use_room(&local.room);
             if let Err(error) = connection.send(now, message, &local.counters) {
                 return refuse(&connection, error, in_len);
             }

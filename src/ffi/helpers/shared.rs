@@ -23,6 +23,7 @@ use crate::engine::stats::{Counters, Stats};
 use crate::engine::timers::TimerQueue;
 use crate::guard::{self, lock};
 use crate::net::sys;
+use crate::tls::bio::SpareRoom;
 use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
 use crate::wire::datagrams::Datagrams;
@@ -299,6 +300,7 @@ impl Shared {
     /// that was done; see [`Shared::settled`].
     #[inline]
     pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
+        // Relaxed: whoever gets a connection from another thread has met that one, and so knows that there are two.
         self.threads.load(Ordering::Relaxed) == 1 || self.claim_from_others(local, conn)
     }
 
@@ -416,6 +418,8 @@ pub struct Local {
     pub claimed: Cell<Option<Id>>,
     /// Where messages are opened to.
     pub messages: RefCell<Datagrams>,
+    /// Where connections put what they send: each call sends all of it, so one room is enough.
+    pub room: SpareRoom,
     pub counters: Arc<Counters>,
     pub refusals: super::refusals::Refusals,
 }
@@ -452,6 +456,7 @@ impl Local {
             last: Cell::new(ptr::null_mut()),
             claimed: Cell::new(None),
             messages: RefCell::default(),
+            room: SpareRoom::default(),
             counters,
             refusals: Default::default(),
         }

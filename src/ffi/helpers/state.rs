@@ -1,7 +1,6 @@
 //! What the library keeps of a connection beyond its struct.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::ptr;
 
 use libc::c_int;
@@ -17,9 +16,7 @@ use crate::engine::stats::Counters;
 use crate::net::sys::Descriptor;
 use crate::tls::ex_data::Slot;
 use crate::tls::fork;
-
-/// Messages of one connection that wait for the next reads.
-const QUEUE_MAX: usize = 64;
+use crate::wire::backlog::Backlog;
 
 /// What hangs on the SSL of a connection that the library made.
 pub static STATE: Slot<SSL, State> = Slot::new();
@@ -31,14 +28,12 @@ pub struct State {
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,
     /// Messages that came with others in one datagram and wait for the next read.
-    pub queue: RefCell<VecDeque<Box<[u8]>>>,
+    queue: Cell<Backlog>,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
     pub successor: Cell<bool>,
     /// The new one has proven itself.
     pub superseded: Cell<bool>,
     pub born: u32,
-    /// What it hangs on.
-    ssl: usize,
     pub connection: RefCell<Connection>,
     /// The socket that its datagrams come through, for what leaves later.
     pub descriptor: Cell<Option<Descriptor>>,
@@ -59,7 +54,7 @@ impl Drop for State {
                 None => std::thread::yield_now(),
             }
         };
-        table.forget_ssl(self.ssl);
+        table.forget_ssl(self.connection.get_mut().give_away_ssl().as_ptr() as usize);
         if let Some(entry) = self.id.get().and_then(|id| table.get_mut(id)) {
             entry.alive = false;
         }
@@ -69,14 +64,21 @@ impl Drop for State {
 impl State {
     /// Queues messages for the next reads; those that find no room are dropped.
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
-        let mut queue = self.queue.borrow_mut();
+        let mut queue = self.queue.take();
         for message in messages {
-            if queue.len() < QUEUE_MAX {
-                queue.push_back(message.into());
-            } else {
+            if !queue.push(message) {
                 counters.messages_dropped.add(1);
             }
         }
+        self.queue.set(queue);
+    }
+
+    /// The oldest of them.
+    pub fn dequeue(&self) -> Option<Box<[u8]>> {
+        let mut queue = self.queue.take();
+        let oldest = queue.pop();
+        self.queue.set(queue);
+        oldest
     }
 
     /// The socket that datagrams come through now, looked up again where they came through another number before.
@@ -121,18 +123,17 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
         if conn.is_null() {
             return conn;
         }
-        let ssl = connection.lend_ssl().as_ptr();
+        let ssl = connection.give_away_ssl().as_ptr();
         (*conn).key = *key;
         (*conn).ssl = ssl.cast();
         (*conn).rbio = SSL_get_rbio(ssl).cast();
         (*conn).wbio = SSL_get_wbio(ssl).cast();
         let state = State {
             connection: RefCell::new(connection),
-            ssl: ssl as usize,
             context,
             id: Cell::new(None),
             descriptor: Cell::new(None),
-            queue: RefCell::default(),
+            queue: Cell::default(),
             successor: Cell::new(false),
             superseded: Cell::new(false),
             born: fork::generation(),

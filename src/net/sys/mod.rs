@@ -8,6 +8,7 @@ pub mod udp;
 use std::cell::Cell;
 use std::ffi::{CStr, OsString};
 use std::io;
+use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStringExt;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,7 +100,8 @@ pub unsafe fn epoll_add(epfd: c_int, event: *mut libc::epoll_event, fd: c_int) -
 /// A descriptor together with what it stands for: numbers are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    fd: c_int,
+    /// One more than the number, so that the table of connections needs no room for whether there is one.
+    above: NonZeroU32,
     device: libc::dev_t,
     inode: libc::ino_t,
 }
@@ -110,16 +112,18 @@ impl Descriptor {
         let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
         // SAFETY: fstat fills what it is given when it returns 0.
         unsafe {
+            let above = NonZeroU32::new(u32::try_from(fd).ok()? + 1)?;
             (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| {
                 let stat = stat.assume_init();
-                Descriptor { fd, device: stat.st_dev, inode: stat.st_ino }
+                Descriptor { above, device: stat.st_dev, inode: stat.st_ino }
             })
         }
     }
 
     /// The number, while it still stands for the same thing.
     pub fn fd(&self) -> Option<c_int> {
-        (Descriptor::of(self.fd) == Some(*self)).then_some(self.fd)
+        let fd = (self.above.get() - 1) as c_int;
+        (Descriptor::of(fd) == Some(*self)).then_some(fd)
     }
 }
 

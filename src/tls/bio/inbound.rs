@@ -1,14 +1,11 @@
 //! What libssl reads.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ptr::NonNull;
 
-use super::Port;
+use super::{Numbering, Peer, Port};
+use crate::wire::backlog::Backlog;
 use crate::wire::datagrams::renumber;
-
-/// Datagrams that a C caller may queue on an inbound BIO before libssl reads them.
-const QUEUE_MAX: usize = 64;
 
 /// What libssl reads: the record that is being received, then what a C caller wrote. Laid out in this order: what each
 /// record needs comes first.
@@ -19,19 +16,20 @@ pub struct Inbound {
     record: Option<NonNull<[u8]>>,
     /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
     /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
-    sequence: Option<u64>,
-    queue: VecDeque<Box<[u8]>>,
-    peer: Option<SocketAddr>,
+    sequence: Numbering,
+    /// What a C caller wrote and libssl has not read.
+    queue: Backlog,
+    peer: Option<Peer>,
 }
 
 impl Inbound {
     pub fn new(peer: SocketAddr) -> Inbound {
-        Inbound { peer: Some(peer), ..Inbound::default() }
+        Inbound { peer: Some((peer.ip(), peer.port())), ..Inbound::default() }
     }
 
     /// From here on records of epoch 0 that are lent are numbered from `sequence` on.
     pub fn begin_handshake(&mut self, sequence: u64) {
-        self.sequence = Some(sequence);
+        self.sequence = Numbering(sequence);
     }
 
     /// Lets libssl read `record`. The caller takes it back before the borrow ends.
@@ -45,8 +43,9 @@ impl Inbound {
     }
 
     /// The oldest datagram that a C caller wrote.
+    #[inline]
     pub fn pop(&mut self) -> Option<Box<[u8]>> {
-        self.queue.pop_front()
+        self.queue.pop()
     }
 
     /// One datagram into `out`, cut to its size as recvfrom does.
@@ -59,12 +58,12 @@ impl Inbound {
         if let Some(record) = self.record.take() {
             // SAFETY: `lend` got it as a slice that outlives the loan, and the loan has not been taken back.
             let len = copy(unsafe { record.as_ref() }, out);
-            if let Some(sequence) = &mut self.sequence {
+            if let Some(sequence) = self.sequence.next() {
                 renumber(&mut out[..len], sequence);
             }
             return Some(len);
         }
-        self.queue.pop_front().map(|datagram| copy(&datagram, out))
+        self.pop().map(|datagram| copy(&datagram, out))
     }
 }
 
@@ -74,22 +73,18 @@ impl Port for Inbound {
         self.read(out)
     }
     fn port_write(&mut self, datagram: &[u8]) -> bool {
-        let room = self.queue.len() < QUEUE_MAX;
-        if room {
-            self.queue.push_back(datagram.into());
-        }
-        room
+        self.queue.push(datagram)
     }
     fn pending(&self) -> usize {
-        self.queue.iter().map(|d| d.len()).sum()
+        self.queue.total_len()
     }
     fn reset(&mut self) {
         self.queue.clear();
     }
-    fn mtu(&mut self) -> Option<&mut usize> {
+    fn mtu(&mut self) -> Option<&mut u32> {
         None
     }
-    fn peer(&self) -> Option<SocketAddr> {
+    fn peer(&self) -> Option<Peer> {
         self.peer
     }
 }

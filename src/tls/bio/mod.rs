@@ -5,8 +5,9 @@
 
 mod inbound;
 mod outbound;
+mod outgoing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
@@ -15,6 +16,7 @@ use openssl_sys::*;
 
 pub use self::inbound::Inbound;
 pub use self::outbound::Outbound;
+pub use self::outgoing::SpareRoom;
 // By name: openssl-sys declares some of these too, for OpenSSL 3.2 and later.
 use super::sys::{
     BIO_ADDR, BIO_ADDR_rawmake, BIO_CTRL_DGRAM_GET_FALLBACK_MTU, BIO_CTRL_DGRAM_GET_MTU_OVERHEAD,
@@ -25,6 +27,28 @@ use crate::guard::guard;
 
 /// Bytes of headers around a payload, at most.
 const IPV6_UDP_HEADERS: c_long = 40 + 8;
+
+/// Who is at the other end, as a BIO tells it.
+type Peer = (IpAddr, u16);
+
+/// The next sequence number in epoch 0, where records get numbers of ours. In half the room of an `Option`: each connection
+/// has two.
+struct Numbering(u64);
+
+impl Numbering {
+    /// No sequence number: they have 48 bits.
+    const NONE: Numbering = Numbering(u64::MAX);
+
+    fn next(&mut self) -> Option<&mut u64> {
+        Some(&mut self.0).filter(|next| **next != Numbering::NONE.0)
+    }
+}
+
+impl Default for Numbering {
+    fn default() -> Numbering {
+        Numbering::NONE
+    }
+}
 
 /// A new BIO that reads from `inbound`, or NULL.
 pub fn new_inbound(inbound: Inbound) -> *mut BIO {
@@ -56,8 +80,8 @@ pub unsafe fn outbound_state(bio: *mut BIO) -> Option<NonNull<Outbound>> {
 
 /// # Safety
 /// `bio` is NULL or a live BIO, and `method` is that of `P`.
-unsafe fn state<P>(bio: *mut BIO, method: &OnceLock<Method>) -> Option<NonNull<P>> {
-    let kind = method.get()?.kind;
+unsafe fn state<P>(bio: *mut BIO, method: &OnceLock<Option<Method>>) -> Option<NonNull<P>> {
+    let kind = method.get()?.as_ref()?.kind;
     // SAFETY: the caller vouches for the BIO; the type tells that new_bio made it for a P.
     unsafe { if bio.is_null() || BIO_method_type(bio) != kind { None } else { data(bio) } }
 }
@@ -73,8 +97,9 @@ unsafe impl Send for Method {}
 // SAFETY: as above.
 unsafe impl Sync for Method {}
 
-static INBOUND: OnceLock<Method> = OnceLock::new();
-static OUTBOUND: OnceLock<Method> = OnceLock::new();
+/// None: it could not be made.
+static INBOUND: OnceLock<Option<Method>> = OnceLock::new();
+static OUTBOUND: OnceLock<Option<Method>> = OnceLock::new();
 
 /// What the two directions have in common: how libssl and outsiders reach them.
 trait Port: Sized {
@@ -83,27 +108,32 @@ trait Port: Sized {
     fn port_write(&mut self, datagram: &[u8]) -> bool;
     fn pending(&self) -> usize;
     fn reset(&mut self);
-    fn mtu(&mut self) -> Option<&mut usize>;
-    fn peer(&self) -> Option<SocketAddr>;
+    fn mtu(&mut self) -> Option<&mut u32>;
+    fn peer(&self) -> Option<Peer>;
 }
 
-fn new_bio<P: Port>(method: &OnceLock<Method>, port: P) -> *mut BIO {
-    let make = || {
-        // SAFETY: plain calls; a method that could not be made would be NULL, which is checked.
+impl Method {
+    fn of<P: Port>() -> Option<Method> {
+        // SAFETY: plain calls; a method that could not be made is NULL, which is checked.
         unsafe {
-            let kind = BIO_get_new_index() | BIO_TYPE_SOURCE_SINK;
-            let method = NonNull::new(BIO_meth_new(kind, P::NAME.as_ptr())).expect("out of memory");
+            // There are 127 types for all of a process, then -1 for each who asks: our BIOs could not be told from others.
+            let index = Some(BIO_get_new_index()).filter(|index| *index != -1)?;
+            let kind = index | BIO_TYPE_SOURCE_SINK;
+            let method = NonNull::new(BIO_meth_new(kind, P::NAME.as_ptr()))?;
             BIO_meth_set_write__fixed_rust(method.as_ptr(), Some(bio_write::<P>));
             BIO_meth_set_read__fixed_rust(method.as_ptr(), Some(bio_read::<P>));
             BIO_meth_set_ctrl__fixed_rust(method.as_ptr(), Some(bio_ctrl::<P>));
             BIO_meth_set_destroy__fixed_rust(method.as_ptr(), Some(bio_destroy::<P>));
-            Method { kind, method }
+            Some(Method { kind, method })
         }
-    };
-    let method = method.get_or_init(make).method.as_ptr();
+    }
+}
+
+fn new_bio<P: Port>(method: &OnceLock<Option<Method>>, port: P) -> *mut BIO {
+    let Some(method) = method.get_or_init(Method::of::<P>) else { return ptr::null_mut() };
     // SAFETY: the method is complete; the box belongs to the BIO from here on and bio_destroy frees it.
     unsafe {
-        let bio = BIO_new(method);
+        let bio = BIO_new(method.method.as_ptr());
         if !bio.is_null() {
             BIO_set_data(bio, Box::into_raw(Box::new(port)).cast());
             BIO_set_init(bio, 1);
@@ -168,7 +198,7 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 // libssl works with packets of 256 bytes and more: without this it would not write the payload of one.
                 BIO_CTRL_DGRAM_GET_MTU_OVERHEAD => IPV6_UDP_HEADERS,
                 BIO_CTRL_DGRAM_SET_MTU => {
-                    if let (Some(mtu), Ok(num)) = (port.mtu(), usize::try_from(num)) {
+                    if let (Some(mtu), Ok(num)) = (port.mtu(), u32::try_from(num)) {
                         *mtu = num;
                     }
                     num
@@ -198,11 +228,11 @@ unsafe extern "C" fn bio_destroy<P>(bio: *mut BIO) -> c_int {
 
 /// # Safety
 /// `to` is a live BIO_ADDR.
-unsafe fn write_address(to: *mut BIO_ADDR, peer: SocketAddr) -> c_int {
-    let (family, address, len) = match peer.ip() {
+unsafe fn write_address(to: *mut BIO_ADDR, (ip, port): Peer) -> c_int {
+    let (family, address, len) = match ip {
         IpAddr::V4(ip) => (libc::AF_INET, ip.to_ipv6_mapped().octets(), 4),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets(), 16),
     };
     // SAFETY: the address is `len` bytes at the end of an array of sixteen.
-    unsafe { BIO_ADDR_rawmake(to, family, address[16 - len..].as_ptr().cast(), len, peer.port().to_be()) }
+    unsafe { BIO_ADDR_rawmake(to, family, address[16 - len..].as_ptr().cast(), len, port.to_be()) }
 }
