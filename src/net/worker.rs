@@ -439,9 +439,11 @@ impl Held {
         self.taken == self.addresses.len()
     }
 
-    /// Adds a datagram, where there is room.
+    /// Adds a datagram, where there is room. What goes with each counts as well: somebody may send a flood of single bytes.
     fn push(&mut self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
-        if self.datagrams.total_len() + datagram.len() > HELD_BYTES {
+        const ASIDE: usize = size_of::<(SocketAddr, Option<IpAddr>)>() + size_of::<usize>();
+        let held = self.datagrams.total_len() + self.addresses.len() * ASIDE;
+        if held + datagram.len() + ASIDE > HELD_BYTES {
             return false;
         }
         self.datagrams.push(datagram);
@@ -458,5 +460,19 @@ impl Held {
         let &(from, to) = self.addresses.get(self.taken)?;
         self.taken += 1;
         Some((from, to, self.datagrams.get(self.taken - 1)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_bytes_do_not_take_up_more_than_others() {
+        let mut held = Held::default();
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        while held.push(from, None, &[22]) {}
+        let places = size_of_val(&held.addresses[..]);
+        assert!(places + held.datagrams.total_len() <= HELD_BYTES, "{places}");
     }
 }
