@@ -11,8 +11,8 @@ use std::ptr::{null, null_mut};
 
 use dv_dtls::*;
 
-/// What a signal handler may call, and the child of a fork: a guard is more than that allows.
-const SIGNAL_SAFE: [&str; 2] = ["dv_server_stop", "forked"];
+/// What a signal handler may call, and what stands around a fork: a guard is more than these allow.
+const SIGNAL_SAFE: [&str; 4] = ["dv_server_stop", "before_fork", "after_fork", "after_fork_in_child"];
 
 /// NULL or 0.
 trait Nothing {

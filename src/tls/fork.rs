@@ -22,18 +22,18 @@ pub fn generation() -> u32 {
 
 #[cold]
 fn watch() {
-    unsafe extern "C" fn before() {
+    unsafe extern "C" fn before_fork() {
         log::hold();
     }
-    unsafe extern "C" fn in_parent() {
+    unsafe extern "C" fn after_fork() {
         log::release();
     }
     /// It may do nothing that is not safe in a signal handler.
-    unsafe extern "C" fn in_child() {
+    unsafe extern "C" fn after_fork_in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
         log::release();
     }
     // SAFETY: the handlers only add to an atomic, and lock and unlock; the library stays loaded.
-    let failed = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    let failed = unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
     assert_eq!(failed, 0, "no memory to watch for forks: parent and child would repeat nonces");
 }
