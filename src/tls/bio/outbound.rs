@@ -94,10 +94,12 @@ impl Outbound {
         }
     }
 
-    /// Leaves the room to others, unless something waits or is kept there.
+    /// Leaves the room to others, unless something waits or is kept there. Swept: what has left, or was dropped with
+    /// BIO_reset, must not become part of somebody else's flight.
     #[inline]
     pub fn leave_room(&mut self, spare: &SpareRoom) {
-        if let Some(room) = self.outgoing.take_if(|outgoing| outgoing.is_empty()) {
+        if let Some(mut room) = self.outgoing.take_if(|outgoing| outgoing.is_empty()) {
+            room.settle();
             spare.set(Some(room));
         }
     }
@@ -339,4 +341,30 @@ fn fitting(bytes: &[u8], mtu: usize) -> usize {
         Some(*end)
     });
     ends.enumerate().take_while(|(number, end)| *number == 0 || *end <= mtu).last().map_or(bytes.len(), |(_, end)| end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_in_room_for_others() {
+        let new = || Outbound::new(1200, ([127, 0, 0, 1], 1).into());
+        let room = SpareRoom::default();
+        for drop_it in [|one: &mut Outbound| one.reset(), |one: &mut Outbound| assert!(one.pop().is_some())] {
+            let mut one = new();
+            one.push(b"one's");
+            drop_it(&mut one);
+            one.leave_room(&room);
+
+            let mut other = new();
+            other.begin_handshake(0);
+            other.use_room(&room);
+            other.push(b"the other's flight");
+            while other.pop().is_some() {}
+            assert!(other.resend());
+            assert_eq!(other.pop().map(<[u8]>::len), Some(b"the other's flight".len()));
+            assert!(other.pop().is_none());
+        }
+    }
 }
