@@ -420,12 +420,16 @@ fn nobody_waits_for_a_session_that_always_has_more() {
     let [of_modest, of_newcomer] = [modest, newcomer].map(|node| world.nodes[node].address);
     let hello = world.nodes[newcomer].endpoint.transmit(1).unwrap().bytes.to_vec();
     let endpoint = &mut world.nodes[server].endpoint;
+    // To the last byte: a message of one byte is shorter than an answer to a hello.
+    let fill = |endpoint: &mut Endpoint| [1000, 1].map(|len| while endpoint.send(always, &[0; 1000][..len]).is_ok() {});
+    // The greedy one is the first whose turn it is.
+    endpoint.send(always, &[0; 1000]).unwrap();
     endpoint.send(once, b"hello").unwrap();
-    while endpoint.send(always, &[0; 1000]).is_ok() {}
+    fill(endpoint);
     endpoint.receive(now, &hello, of_newcomer, None);
     let mut served = Vec::new();
     for _ in 0..50 {
-        while endpoint.send(always, &[0; 1000]).is_ok() {}
+        fill(endpoint);
         served.push(endpoint.transmit(1).unwrap().to);
     }
     assert!(served.contains(&of_modest) && served.contains(&of_newcomer), "{served:?}");
