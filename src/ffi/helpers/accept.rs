@@ -234,8 +234,9 @@ pub unsafe fn share(
         return old.receive(now, datagram, messages, &local.counters);
     };
     // In a callback in the middle of a call about the new one the datagram is lost, as it may be on its way.
-    let Some(_in_use) = in_use::begin(successor) else { return };
     // SAFETY: it is in the table, so it is live, and it is this thread's.
+    let Some(_in_use) = (unsafe { in_use::begin(successor) }) else { return };
+    // SAFETY: as above.
     let Some(of_successor) = (unsafe { STATE.get((*successor).ssl.cast()) }) else { return };
     let mut for_successor = Datagrams::new();
     for record in records(datagram) {

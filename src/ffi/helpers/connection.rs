@@ -208,7 +208,8 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
-        let Some(in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_free") };
+        // SAFETY: the caller vouches for the struct.
+        let Some(in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
             if !shared().remove(&local(), conn) {
@@ -298,7 +299,8 @@ pub unsafe extern "C" fn dv_dtls_read(
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
-        let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
+        // SAFETY: the caller vouches for the struct.
+        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             // No references yet: the program may want the message where the datagram is.
@@ -476,7 +478,8 @@ pub unsafe extern "C" fn dv_dtls_write(
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
-        let Some(_in_use) = in_use::begin(conn) else { return fail(EBUSY) };
+        // SAFETY: the caller vouches for the struct.
+        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             if !local.shared.claim(&local, conn) {
@@ -550,7 +553,8 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         }
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
-        let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_shutdown") };
+        // SAFETY: the caller vouches for the struct.
+        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
             if !local.shared.claim(&local, conn) {

@@ -82,7 +82,8 @@ impl Work {
         table.get(id).filter(|entry| entry.alive && !entry.working && table.is_ours(entry))?;
         let entry = table.get_mut(id)?;
         // In use: a callback of libssl has called a helper, in the middle of a call about this connection.
-        let _in_use = in_use::begin(entry.conn)?;
+        // SAFETY: it is in the table, whose lock is held: whoever frees it takes it out first.
+        let _in_use = unsafe { in_use::begin(entry.conn) }?;
         entry.thread = sys::thread();
         entry.working = true;
         Some(Work { id, conn: entry.conn, _in_use })

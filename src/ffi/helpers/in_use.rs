@@ -15,19 +15,22 @@ use super::types::dv_udp_conn_t;
 /// Calls inside of callbacks inside of calls; one more is refused.
 const DEPTH_MAX: usize = 16;
 
+/// A connection, and its `wbio`: while its SSL is being freed, the struct may be freed by its owner, on another thread.
+type Connection = (*mut dv_udp_conn_t, *mut BIO);
+
 struct Calls {
-    about: [Cell<*mut dv_udp_conn_t>; DEPTH_MAX],
+    about: [Cell<Connection>; DEPTH_MAX],
     depth: Cell<usize>,
 }
 
 thread_local! {
     static CALLS: Calls = const {
-        Calls { about: [const { Cell::new(ptr::null_mut()) }; DEPTH_MAX], depth: Cell::new(0) }
+        Calls { about: [const { Cell::new((ptr::null_mut(), ptr::null_mut())) }; DEPTH_MAX], depth: Cell::new(0) }
     };
 }
 
 impl Calls {
-    fn any(&self, is: impl Fn(*mut dv_udp_conn_t) -> bool) -> bool {
+    fn any(&self, is: impl Fn(Connection) -> bool) -> bool {
         self.about[..self.depth.get()].iter().any(|conn| is(conn.get()))
     }
 }
@@ -36,14 +39,18 @@ impl Calls {
 pub struct InUse(PhantomData<*mut dv_udp_conn_t>);
 
 /// Begins a call about `conn`, unless one runs on this thread already.
+///
+/// # Safety
+/// `conn` is live now.
 #[inline]
-pub fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
+pub unsafe fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
     CALLS.with(|calls| {
         let depth = calls.depth.get();
-        if depth == DEPTH_MAX || calls.any(|other| other == conn) {
+        if depth == DEPTH_MAX || calls.any(|(other, _)| other == conn) {
             return None;
         }
-        calls.about[depth].set(conn);
+        // SAFETY: by contract.
+        calls.about[depth].set((conn, unsafe { (*conn).wbio }.cast()));
         calls.depth.set(depth + 1);
         Some(InUse(PhantomData))
     })
@@ -58,6 +65,5 @@ impl Drop for InUse {
 
 /// Whether `wbio` is that of a connection that a call is about.
 pub fn has_wbio(wbio: *mut BIO) -> bool {
-    // SAFETY: the caller of such a call vouches for the struct until it returns.
-    CALLS.with(|calls| calls.any(|conn| unsafe { (*conn).wbio } == wbio.cast()))
+    CALLS.with(|calls| calls.any(|(_, other)| other == wbio))
 }

@@ -73,7 +73,8 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
         if shared().table().id_of(conn, None).is_some() {
             return;
         }
-        let Some(_in_use) = in_use::begin(conn) else { return refuse_inside("dv_dtls_conn_add") };
+        // SAFETY: as above.
+        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_conn_add") };
         shared().forget_given_up(conn);
         // SAFETY: as above.
         let state = unsafe { state(conn) };
