@@ -3,7 +3,9 @@
  *
  *     build/event_loop --port 4433
  */
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,7 +14,7 @@
 static const char help[] =
     "usage: event_loop [options]\n"
     "A DTLS server on one socket. Prints what clients send, and sends each line of the terminal to all of them. Ends with\n"
-    "the terminal's input.\n"
+    "the terminal's input, or at SIGINT and SIGTERM.\n"
     "  --host ADDR            the address to listen on (" DEFAULT_ADDRESS ")\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     SERVER_IDENTITY_HELP
@@ -107,37 +109,56 @@ static void send_waiting(dv_endpoint *endpoint, int fd)
     }
 }
 
+/* A descriptor that can be read when a signal asks for the end. */
+static int signals_that_end(void)
+{
+    sigset_t ending;
+
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigprocmask(SIG_BLOCK, &ending, NULL);
+    return signalfd(-1, &ending, SFD_CLOEXEC);
+}
+
 static int serve(dv_endpoint *endpoint, int fd)
 {
-    struct epoll_event event = { EPOLLIN, { .fd = fd } };
-    struct epoll_event ready[2];
+    const int watched[] = { fd, STDIN_FILENO, signals_that_end() };
+    struct epoll_event ready[3];
     char line[1024];
     int epfd = epoll_create1(EPOLL_CLOEXEC);
-    int typing = 1;
+    int over = 0;
     int count = 0;
 
-    if (epfd < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        perror("epoll");
-        return EXIT_SETUP;
+    for (count = 0; count < 3; count++) {
+        struct epoll_event event = { EPOLLIN, { .fd = watched[count] } };
+
+        if (epoll_ctl(epfd, EPOLL_CTL_ADD, watched[count], &event) != 0) {
+            perror(watched[count] == STDIN_FILENO ? "epoll: the terminal" : "epoll");
+            return EXIT_SETUP;
+        }
     }
-    event.data.fd = STDIN_FILENO;
-    if (epoll_ctl(epfd, EPOLL_CTL_ADD, STDIN_FILENO, &event) != 0) {
-        perror("epoll: the terminal");
-        return EXIT_SETUP;
-    }
-    while (typing) {
+    while (!over) {
         /* 1. Wait. */
-        count = epoll_wait(epfd, ready, 2, patience(endpoint));
+        count = epoll_wait(epfd, ready, 3, patience(endpoint));
         while (count-- > 0) {
             if (ready[count].data.fd == fd) {
                 /* 2. Give it what has come in. */
                 receive(endpoint, fd);
-            } else {
+            } else if (ready[count].data.fd == STDIN_FILENO) {
                 ssize_t len = read(STDIN_FILENO, line, sizeof(line));
 
-                typing = len > 0;
-                to_all(endpoint, typing ? line : NULL, typing ? (size_t)len : 0);
+                if (len > 0) {
+                    to_all(endpoint, line, (size_t)len);
+                } else {
+                    over = 1;
+                }
+            } else {
+                over = 1;
             }
+        }
+        if (over) {
+            to_all(endpoint, NULL, 0);
         }
         dv_endpoint_advance(endpoint, now_us());
         /* 3. Take what has happened. */

@@ -15,11 +15,13 @@ use dv_dtls::{CloseReason, Context, Handler, Server, ServerConfig, Session};
 mod support;
 #[path = "support/poll.rs"]
 mod poll;
+#[path = "support/signals.rs"]
+mod signals;
 
 const HELP: &str = concat!(
     "\
 dtls_proxy --backend HOST:PORT [OPTIONS]
-  Takes DTLS and speaks plain UDP to the backend, one backend socket a session.
+  Takes DTLS and speaks plain UDP to the backend, one backend socket a session. SIGINT and SIGTERM end it.
   --backend HOST:PORT    the UDP service
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
@@ -100,6 +102,8 @@ fn main() -> Result<(), support::Failure> {
         poll: poll::Poll::new()?,
     });
     let server = Arc::new(Server::new(identity.context()?, config, Clients(backend.clone()))?);
+    let ends = server.clone();
+    signals::Signals::that_end()?.then(move || ends.stop());
     println!("listening on {}", server.bind(address)?);
     let answers = server.clone();
     thread::spawn(move || {

@@ -12,11 +12,16 @@ use dv_dtls::{Config, Context, Export, ExportKey, Server, ServerConfig, Session}
 
 #[macro_use]
 mod support;
+#[path = "support/signals.rs"]
+mod signals;
+
+use signals::Signals;
+use support::{Failure, Identity};
 
 const HELP: &str = concat!(
     "\
 echo_server [OPTIONS]
-  Sends each message back to whom it came from, until it is killed.
+  Sends each message back to whom it came from. SIGHUP loads the certificate again, SIGINT and SIGTERM end it.
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
   --workers N            threads (1)
@@ -34,7 +39,7 @@ echo_server [OPTIONS]
     identity_help!()
 );
 
-fn main() -> Result<(), support::Failure> {
+fn main() -> Result<(), Failure> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);
@@ -54,7 +59,7 @@ fn main() -> Result<(), support::Failure> {
     let metrics: Option<u16> = args.option("--metrics");
     let upgrade: Option<String> = args.option("--upgrade");
     let key_file: Option<String> = args.option("--upgrade-key");
-    let identity = support::Identity::take(&mut args);
+    let identity = Identity::take(&mut args);
     args.finish();
 
     let echo = |context: &mut Context<'_>, session: Session, message: &[u8]| {
@@ -63,25 +68,20 @@ fn main() -> Result<(), support::Failure> {
     };
     let server = Arc::new(Server::new(identity.context()?, config, echo)?);
     let address = server.bind((host, port))?;
-    if let Some(path) = upgrade {
-        let key =
-            ExportKey::new(fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?);
-        if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
-            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key);
-            match export.and_then(|export| server.import(export)) {
-                Ok(imported) => println!("{} sessions go on", imported.sessions),
-                Err(error) => eprintln!("all clients have to begin anew: {error}"),
-            }
+    let upgrade = match upgrade {
+        Some(path) => {
+            let key = fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?;
+            Some(Upgrade { path, key: ExportKey::new(key) })
         }
-        // Blocked before there are threads, so that all of them leave it to this one.
-        let upgrade = Signal::block(libc::SIGUSR2);
-        let server = server.clone();
-        thread::spawn(move || {
-            while let Err(error) = upgrade.wait_and(|| hand_over(&server, &path, &key)) {
-                eprintln!("the sessions go on here: {error}");
-            }
-        });
+        None => None,
+    };
+    if let Some(upgrade) = &upgrade {
+        upgrade.take_over(&server)?;
     }
+    // Blocked before there are threads, so that all of them leave the signals to this one.
+    let signals = Signals::block(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGUSR2])?;
+    let controlled = server.clone();
+    thread::spawn(move || control(&controlled, &signals, &identity, upgrade.as_ref()));
     println!("listening on {address}");
     if let Some(port) = metrics {
         let (listener, server) = (TcpListener::bind(("127.0.0.1", port))?, server.clone());
@@ -91,34 +91,51 @@ fn main() -> Result<(), support::Failure> {
     Ok(server.run()?)
 }
 
-/// Leaves the sessions to the next process.
-fn hand_over(server: &Server, path: &str, key: &ExportKey) -> Result<(), Box<dyn std::error::Error>> {
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let exported = server.export_to(key, &file)?;
-    println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);
-    Ok(server.commit_export()?)
-}
-
-/// A signal that is waited for.
-struct Signal(libc::sigset_t);
-
-impl Signal {
-    fn block(number: libc::c_int) -> Signal {
-        // SAFETY: the set is made empty before anything is put into it.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, number);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-            Signal(set)
+/// Does what signals ask for, until one has ended the server.
+fn control(server: &Server, signals: &Signals, identity: &Identity, upgrade: Option<&Upgrade>) {
+    loop {
+        match (signals.wait(), upgrade) {
+            (Ok(libc::SIGHUP), _) => {
+                let reloaded = identity.context().and_then(|context| Ok(server.reload(context)?));
+                if let Err(error) = reloaded {
+                    eprintln!("the old certificate stays: {error:?}");
+                }
+            }
+            (Ok(libc::SIGUSR2), Some(upgrade)) => match upgrade.hand_over(server) {
+                Ok(()) => return,
+                Err(error) => eprintln!("the sessions go on here: {error:?}"),
+            },
+            (Ok(libc::SIGUSR2), None) => {}
+            _ => return server.stop(),
         }
     }
+}
 
-    fn wait_and<T>(&self, then: impl FnOnce() -> T) -> T {
-        let mut number = 0;
-        // SAFETY: the set was made in `block`.
-        unsafe { libc::sigwait(&self.0, &mut number) };
-        then()
+/// Where sessions wait for the next process, and what they are sealed with.
+struct Upgrade {
+    path: String,
+    key: ExportKey,
+}
+
+impl Upgrade {
+    /// Goes on with the sessions of the process before this one, if there are some.
+    fn take_over(&self, server: &Server) -> Result<(), Failure> {
+        if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
+            let export = Export::take(File::options().read(true).write(true).open(&self.path)?, &self.key);
+            match export.and_then(|export| server.import(export)) {
+                Ok(imported) => println!("{} sessions go on", imported.sessions),
+                Err(error) => eprintln!("all clients have to begin anew: {error}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the sessions to the next process.
+    fn hand_over(&self, server: &Server) -> Result<(), Failure> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let exported = server.export_to(&self.key, &file)?;
+        println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);
+        Ok(server.commit_export()?)
     }
 }
 

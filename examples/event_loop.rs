@@ -10,12 +10,14 @@ use dv_dtls::{Config, Endpoint, Event};
 mod support;
 #[path = "support/poll.rs"]
 mod poll;
+#[path = "support/signals.rs"]
+mod signals;
 
 const HELP: &str = concat!(
     "\
 event_loop [OPTIONS]
   A DTLS server on one socket, in an epoll loop. Prints what clients send, and sends each line of the terminal to all of
-  them. Ends with the terminal's input.
+  them. Ends with the terminal's input, or at SIGINT and SIGTERM.
   --host ADDR            the address to listen on (127.0.0.1)
   --port N               the UDP port; 0 takes a free one (4433)
 ",
@@ -24,6 +26,7 @@ event_loop [OPTIONS]
 
 const SOCKET: u64 = 0;
 const TERMINAL: u64 = 1;
+const END: u64 = 2;
 
 fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
@@ -34,16 +37,18 @@ fn main() -> Result<(), support::Failure> {
     let mut endpoint = Endpoint::new(identity.context()?, Config::default())?;
     let socket = UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
+    let end = signals::Signals::that_end()?;
     println!("listening on {}", socket.local_addr()?);
     let poll = poll::Poll::new()?;
     poll.add(&socket, SOCKET)?;
     poll.add(stdin(), TERMINAL).map_err(|why| format!("the terminal: {why}"))?;
+    poll.add(&end, END)?;
 
     let began = Instant::now();
     let now = || began.elapsed().as_micros() as u64;
     let mut bytes = Vec::new();
-    let mut typing = true;
-    while typing {
+    let mut over = false;
+    while !over {
         // 1. Wait, at most until the endpoint has something to do by itself.
         let due = endpoint.deadline();
         let timeout = (due != u64::MAX).then(|| Duration::from_micros(due.saturating_sub(now())));
@@ -56,12 +61,13 @@ fn main() -> Result<(), support::Failure> {
                         endpoint.receive(now(), &datagram[..len], from, None);
                     }
                 }
+                END => over = true,
                 _ => {
                     // All that was read, or epoll would not tell of the rest.
                     let mut terminal = stdin().lock();
                     let typed = terminal.fill_buf()?.to_vec();
                     terminal.consume(typed.len());
-                    typing = !typed.is_empty();
+                    over |= typed.is_empty();
                     let sessions: Vec<_> = endpoint.sessions().collect();
                     for line in typed.split_inclusive(|byte| *byte == b'\n') {
                         for session in &sessions {
@@ -74,7 +80,7 @@ fn main() -> Result<(), support::Failure> {
             }
         }
         endpoint.advance(now());
-        if !typing {
+        if over {
             let sessions: Vec<_> = endpoint.sessions().collect();
             sessions.into_iter().try_for_each(|session| endpoint.close(session))?;
         }

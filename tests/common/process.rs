@@ -45,6 +45,13 @@ impl Process {
         self.child.try_wait().expect("our child")
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, number: i32) {
+        // SAFETY: kill takes no pointer; the number is that of our child, which is not yet waited for.
+        let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, number) };
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    }
+
     /// Waits until it has ended.
     pub fn wait(self) -> Ended {
         self.wait_for(PATIENCE)

@@ -4,8 +4,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 
 use crate::Proof;
+use crate::common::cert;
 use crate::common::process::{Ended, Process, is_bound, wait_until};
-use crate::examples::{Language, Server, cert, file};
+use crate::examples::{Language, Server, file};
 
 pub const PROOFS: &[Proof] = &[
     Proof {
