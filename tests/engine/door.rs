@@ -1,13 +1,13 @@
 //! The doors of the library that a server can stand behind. A proof is written once and holds for each of them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::common::process::{PATIENCE, Process, is_bound, own_host, pause, udp_sockets};
+use crate::common::process::{PATIENCE, Process, free_port, is_bound, own_host, pause, udp_sockets};
 use crate::common::{Link, certificates, compile, directory, library, link, root, succeed};
 use crate::document::Document;
 use crate::program::{Program, Taken};
@@ -169,9 +169,7 @@ impl Setup {
     pub fn start(&self, door: &Door) -> Server {
         let ipv4 = own_host();
         let host = self.host.map_or(IpAddr::V4(ipv4), IpAddr::V6);
-        let socket = UdpSocket::bind(SocketAddr::new(host, 0)).expect("a port");
-        let address = socket.local_addr().expect("bound");
-        drop(socket);
+        let address = SocketAddr::new(host, free_port());
         let mut command = Command::new((door.program)(door));
         (door.arguments)(&mut command, address, ipv4);
         command.args((door.native_records == Some(false)).then_some("-o"));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use dv_dtls::{Config, Connect, CookieSecret, Endpoint};
 
 use crate::Proof;
-use crate::common::process::{PATIENCE, Process, is_bound, pause};
+use crate::common::process::{PATIENCE, Process, free_port, is_bound, pause};
 use crate::common::{cert, directory};
 use crate::contexts;
 use crate::examples::{Language, build, file};
@@ -32,7 +32,7 @@ fn secret(name: &str) -> String {
 }
 
 fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 fn wait_for(process: &Process, address: SocketAddr) {
