@@ -328,7 +328,10 @@ fn a_child_process_refuses_to_send() {
     let address = world.nodes[server].address;
     // SAFETY: the child calls nothing but the endpoint, which takes no lock, and leaves without unwinding.
     let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {
+        // SAFETY: the call takes no pointer. Should the child wait for something, it ends, and the test fails.
+        unsafe { libc::alarm(20) };
         let endpoint = &mut world.nodes[client].endpoint;
         let refused = endpoint.send(session, b"child") == Err(Error::Forked)
             && endpoint.transmit(1).is_none()
