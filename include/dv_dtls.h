@@ -458,32 +458,8 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * connection: A connection: made from a hello, read, written, shut down, freed.
+ * connection: A connection: made from a hello, shut down, freed.
  * ---------------------------------------------------------------------------------------------- */
-
-#if !defined(DV_OMIT_DTLS_MSG_SEND)
-/**
- * Sends what waits in wbio to key, one sendto() a datagram.
- *
- * What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the
- * MTU.
- *
- * @param wbio the wbio of a connection, or a memory BIO
- * @param fd a UDP socket
- * @param key the peer's address
- * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
- *     family's is used
- *
- * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
- *
- * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY
- * in a callback of OpenSSL's in the middle of a call about the connection of wbio, or else that of
- * sendto(); what waited is gone then.
- *
- * Threads: one at a time for a BIO.
- */
-int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrlen);
-#endif
 
 #if !defined(DV_OMIT_DTLS_CONN_NEW)
 /**
@@ -518,6 +494,24 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
                                 socklen_t addrlen);
 #endif
 
+#if !defined(DV_OMIT_DTLS_SHUTDOWN)
+/**
+ * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
+ * it.
+ *
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * sent.
+ *
+ * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
+ * @param fd the UDP socket
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * Threads: one at a time for a connection.
+ */
+void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
+#endif
+
 #if !defined(DV_OMIT_DTLS_CONN_FREE)
 /**
  * Frees a connection: takes it out of the table, frees its SSL and the struct. NULL is fine.
@@ -535,6 +529,10 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
  */
 void dv_dtls_conn_free(dv_udp_conn_t *conn);
 #endif
+
+/* ----------------------------------------------------------------------------------------------
+ * messages: What goes through a connection: datagrams in, messages out, and the other way round.
+ * ---------------------------------------------------------------------------------------------- */
 
 #if !defined(DV_OMIT_DTLS_READ)
 /**
@@ -606,22 +604,28 @@ int dv_dtls_write(dv_udp_conn_t *conn,
                   socklen_t addrlen);
 #endif
 
-#if !defined(DV_OMIT_DTLS_SHUTDOWN)
+#if !defined(DV_OMIT_DTLS_MSG_SEND)
 /**
- * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
- * it.
+ * Sends what waits in wbio to key, one sendto() a datagram.
  *
- * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
- * sent.
+ * What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the
+ * MTU.
  *
- * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
- * @param fd the UDP socket
+ * @param wbio the wbio of a connection, or a memory BIO
+ * @param fd a UDP socket
+ * @param key the peer's address
  * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
  *     family's is used
  *
- * Threads: one at a time for a connection.
+ * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
+ *
+ * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY
+ * in a callback of OpenSSL's in the middle of a call about the connection of wbio, or else that of
+ * sendto(); what waited is gone then.
+ *
+ * Threads: one at a time for a BIO.
  */
-void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
+int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrlen);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
@@ -754,7 +758,7 @@ typedef struct dv_config {
      * datagram is for. A server with several workers puts one more byte behind it. What is left of
      * connection_id_len, at least one byte, is random.
      */
-    uint8_t connection_id_server_id[20];
+    uint8_t connection_id_server_id[24];
     /**
      * An export that takes longer to write, since nobody reads it, fails, and the sessions go on.
      * 0: no limit.

@@ -245,6 +245,7 @@ impl Session {
     /// Gives the SSL to somebody else, who frees it.
     pub fn give_away_ssl(&mut self) -> NonNull<SSL> {
         self.owned = false;
+        self.outbound().give_away();
         self.ssl
     }
 

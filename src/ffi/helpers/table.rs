@@ -3,7 +3,7 @@
 use libc::c_uint;
 use md5::{Digest, Md5};
 
-use super::connection::refuse_inside;
+use super::errno::refuse_inside;
 use super::shared::{Entry, local, shared};
 use super::state::{STATE, State};
 use super::types::*;
