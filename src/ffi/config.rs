@@ -1,6 +1,7 @@
 //! How an endpoint is to behave.
 
 use std::ffi::{CStr, OsStr};
+use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::slice;
@@ -96,7 +97,7 @@ pub struct dv_config {
     pub connection_id_server_id_len: u32,
     /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
     /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
-    pub connection_id_server_id: [u8; 20],
+    pub connection_id_server_id: [u8; 24],
     /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on. 0: no limit.
     pub export_timeout_ms: u32,
 }
@@ -116,58 +117,83 @@ const SECRET_MIN: u32 = 16;
 pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_config_init", || {
-            if config.is_null() || !is_size(size) {
-                return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
-            }
             // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) };
+            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) }?;
             Ok(0)
         })
     })
 }
 
-/// No struct that begins with its size is longer, in later versions neither: such a size stood in memory before, and nobody has
-/// set it. To write so much would overwrite what is behind the struct.
-const STRUCT_MAX: usize = 4096;
+/// A struct that begins with its size. Later headers have more behind what there is, and a program has as much of it as its
+/// own header knew.
+///
+/// # Safety
+/// Any bytes are one.
+pub(in crate::ffi) unsafe trait Growing: Copy {
+    /// What it is called in messages.
+    const NAME: &str;
+    /// Bytes up to the end of what the first header had.
+    const LEAST: usize;
 
-/// Whether it can be the size of a struct that begins with it.
-pub(in crate::ffi) fn is_size(size: size_t) -> bool {
-    (size_of::<size_t>()..=STRUCT_MAX).contains(&size)
+    /// Whether `size` can be that of one. No program has less than the first header had: who says so has taken the size of a
+    /// pointer, as a rule. No header has more than a page; such a size stood in memory before, nobody has set it, and to write
+    /// so much would overwrite what is behind the struct. And members end where words do.
+    fn check(size: size_t) -> Result<(), Failure> {
+        const MOST: usize = 4096;
+        if (Self::LEAST..=MOST).contains(&size) && size.is_multiple_of(align_of::<size_t>()) {
+            return Ok(());
+        }
+        Err(invalid(&format!("{size} is not the size of a {}, which is {}", Self::NAME, size_of::<Self>())))
+    }
 }
 
 /// Fills a struct of the program's, whose header may be older or newer: what it has behind ours is zero.
 ///
 /// # Safety
-/// `to` has `size` bytes.
-pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
+/// `to` is NULL or has `size` bytes.
+pub(in crate::ffi) unsafe fn fill<T: Growing>(to: *mut T, size: usize, from: &T) -> Result<(), Failure> {
+    if to.is_null() {
+        return Err(invalid(&format!("the {} is NULL", T::NAME)));
+    }
+    T::check(size)?;
     // SAFETY: by contract.
     unsafe {
         ptr::write_bytes(to.cast::<u8>(), 0, size);
         ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast(), size.min(size_of::<T>()));
     }
+    Ok(())
 }
 
-/// Takes over a struct of the program's that begins with its size: what its header did not have yet stays as it is, and what
-/// it has behind ours must be zero.
+/// Takes over a struct of the program's: what its header did not have yet stays as it is, and what it has behind ours must be
+/// zero.
 ///
 /// # Safety
-/// `from` has as many bytes as its first member, a size_t, says; any bytes are a `T`.
-pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut T) -> Result<(), Failure> {
+/// `from` has as many bytes as its first member says.
+pub(in crate::ffi) unsafe fn take<T: Growing>(from: *const T, to: &mut T) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
         let size = from.cast::<size_t>().read();
-        if !is_size(size) {
-            return Err(invalid(&format!("{name}.size is not the size of it")));
-        }
+        T::check(size)?;
         let ours = size.min(size_of::<T>());
         let unknown = slice::from_raw_parts(from.cast::<u8>().add(ours), size - ours);
         if unknown.iter().any(|byte| *byte != 0) {
-            return Err(invalid(&format!("{name} sets something that this version of the library does not know")));
+            let name = T::NAME;
+            return Err(invalid(&format!("the {name} sets something that this version of the library does not know")));
         }
         ptr::copy_nonoverlapping(from.cast::<u8>(), ptr::from_mut(to).cast(), ours);
     }
     Ok(())
 }
+
+// SAFETY: numbers, and pointers that nobody follows before they were looked at.
+unsafe impl Growing for dv_config {
+    const NAME: &str = "dv_config";
+    const LEAST: usize = offset_of!(dv_config, export_timeout_ms) + size_of::<u32>();
+}
+
+// A member that is added must not come to lie where a program has padding now, which nobody sets.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<dv_config>() == dv_config::LEAST);
 
 impl Default for dv_config {
     fn default() -> dv_config {
@@ -226,7 +252,7 @@ impl From<&Settings> for dv_config {
             connection_id_padding: 0,
             routability_checks: 0,
             connection_id_server_id_len: 0,
-            connection_id_server_id: [0; 20],
+            connection_id_server_id: [0; 24],
             export_timeout_ms: 0,
         }
     }
@@ -267,7 +293,7 @@ impl dv_config {
         let mut known = dv_config::default();
         if !config.is_null() {
             // SAFETY: by contract. All bytes make valid members, of which the size is the first.
-            unsafe { take("config", config, &mut known)? };
+            unsafe { take(config, &mut known)? };
         }
         Ok(known)
     }
@@ -290,7 +316,7 @@ impl dv_config {
             Some(CookieSecret::new(secret, self.unix_offset_us))
         };
         let server_id = self.connection_id_server_id.get(..self.connection_id_server_id_len as usize);
-        let server_id = server_id.ok_or_else(|| invalid("config.connection_id_server_id_len is more than 20"))?;
+        let server_id = server_id.ok_or_else(|| invalid("config.connection_id_server_id_len is more than 24"))?;
         let connection_ids = ConnectionIds {
             len: self.connection_id_len as usize,
             server_id: server_id.to_vec(),
@@ -326,4 +352,53 @@ impl dv_config {
 
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A struct whose first header ended with `first`.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Grown {
+        size: size_t,
+        first: u64,
+        later: u64,
+    }
+
+    // SAFETY: numbers.
+    unsafe impl Growing for Grown {
+        const NAME: &str = "Grown";
+        const LEAST: usize = offset_of!(Grown, later);
+    }
+
+    const DEFAULT: Grown = Grown { size: 0, first: 1, later: 2 };
+
+    fn given(size: usize) -> Result<Grown, Failure> {
+        let (program, mut known) = (Grown { size, first: 10, later: 20 }, DEFAULT);
+        // SAFETY: no size that is read is longer than the struct.
+        unsafe { take(&program, &mut known) }.map(|()| known)
+    }
+
+    #[test]
+    fn what_an_older_header_did_not_have_keeps_its_default() {
+        assert_eq!(given(16).unwrap(), Grown { size: 16, first: 10, later: 2 });
+        assert_eq!(given(24).unwrap(), Grown { size: 24, first: 10, later: 20 });
+        let mut program = Grown { size: 9, first: 9, later: 9 };
+        // SAFETY: the program's struct is as long as is said.
+        unsafe { fill(&mut program, 16, &Grown { size: 16, ..DEFAULT }) }.unwrap();
+        assert_eq!(program, Grown { size: 16, first: 1, later: 9 });
+    }
+
+    #[test]
+    fn no_header_has_these_sizes() {
+        for size in [0, 1, 8, 12, 15, 17, 23, 4097, 4104, 0x5555_5555, usize::MAX] {
+            assert!(given(size).is_err(), "{size}");
+            let mut program = DEFAULT;
+            // SAFETY: nothing is written.
+            assert!(unsafe { fill(&mut program, size, &Grown { size, first: 9, later: 9 }) }.is_err(), "{size}");
+            assert_eq!(program, DEFAULT);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Its functions may be called from any thread at any time, but for dv_server_free, which is the last call.
 
 use std::ffi::CStr;
+use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -14,7 +15,7 @@ use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
 use super::DV_ERR_PANIC;
-use super::config::{dv_config, take};
+use super::config::{Growing, dv_config, take};
 use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
@@ -400,6 +401,12 @@ pub(super) unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Fa
     Ok(&unsafe { server.as_ref() }.ok_or_else(|| invalid("server is NULL"))?.0)
 }
 
+// SAFETY: a pointer to a function is called only after the program has vouched for it.
+unsafe impl Growing for dv_callbacks {
+    const NAME: &str = "dv_callbacks";
+    const LEAST: usize = offset_of!(dv_callbacks, moved) + size_of::<dv_callback>();
+}
+
 impl dv_callbacks {
     /// What stands at `callbacks`, with nothing for what the program's header did not have yet.
     ///
@@ -412,7 +419,7 @@ impl dv_callbacks {
             return Err(invalid("callbacks is NULL"));
         }
         // SAFETY: by contract; NULL is None.
-        unsafe { take("callbacks", callbacks, &mut known)? };
+        unsafe { take(callbacks, &mut known)? };
         Ok(known)
     }
 }

@@ -250,7 +250,7 @@ static void
 bad_input(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa");
-    dv_callbacks callbacks = { .size = sizeof(callbacks) }, tiny = { .size = 1 };
+    dv_callbacks callbacks = { .size = sizeof(callbacks) }, tiny = { .size = sizeof(void *) };
     struct {
         dv_callbacks known;
         void (*later)(void);

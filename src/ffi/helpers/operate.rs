@@ -6,7 +6,7 @@ use super::due;
 use super::shared::{local, shared};
 use crate::engine::endpoint::{CookieSecret, Error};
 use crate::engine::settings::Settings;
-use crate::ffi::config::{dv_config, fill, is_size};
+use crate::ffi::config::{dv_config, fill};
 use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
 use crate::ffi::stats::dv_stats;
 use crate::guard::guard;
@@ -60,11 +60,8 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_dtls_get_config", || {
-            if config.is_null() || !is_size(size) {
-                return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
-            }
             // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) };
+            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
             Ok(0)
         })
     })
