@@ -18,6 +18,7 @@ use super::address::{address_from, address_of, address_of_ip, sockaddr_from};
 use super::config::dv_config;
 use super::error::{Failure, checked, invalid};
 use super::running::{live, own};
+use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
 use crate::guard::guard;
@@ -149,6 +150,7 @@ pub unsafe extern "C" fn dv_endpoint_new(
                 if ctx.is_null() {
                     return Err(invalid("ctx is NULL"));
                 }
+                check_openssl()?;
                 let config = dv_config::read(config)?;
                 let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
                 *endpoint = Box::into_raw(Box::new(dv_endpoint::new(made)));

@@ -22,6 +22,7 @@ use super::endpoint::{
 };
 use super::error::{Failure, checked, invalid};
 use super::stats::dv_stats;
+use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Error, Session};
 use crate::guard::guard;
@@ -95,6 +96,7 @@ pub unsafe extern "C" fn dv_server_new(
                 if ctx.is_null() {
                     return Err(invalid("ctx is NULL"));
                 }
+                check_openssl()?;
                 let config = dv_config::read_for_server(config)?;
                 let callbacks = dv_callbacks::read(callbacks)?;
                 let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };

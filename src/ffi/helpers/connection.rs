@@ -15,6 +15,7 @@ use super::{address, due, foreign, in_use};
 use crate::guard::guard;
 use crate::log::log;
 use crate::net::sys;
+use crate::tls::version::runtime_matches;
 
 /// Looks at a datagram of a peer that conn_find does not know, and makes a connection when the time has come.
 ///
@@ -53,6 +54,9 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         if ctx.is_null() || buf.is_null() || key.is_null() || len > isize::MAX as size_t {
             log!(Error, "dv_dtls_conn_new: ctx, buf or key is NULL, or len is the -1 of an error");
             sys::set_errno(EINVAL);
+            return ptr::null_mut();
+        }
+        if !runtime_matches() {
             return ptr::null_mut();
         }
         let (local, now) = (local(), sys::now());

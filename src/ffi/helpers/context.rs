@@ -12,12 +12,12 @@ use openssl_sys::X509_STORE_CTX;
 use super::environment;
 use super::types::*;
 use crate::ffi::error::remember;
+use crate::ffi::version::{check_openssl, failed};
 use crate::guard::guard;
 use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
 use crate::tls::secret::FleetSecret;
-use crate::tls::version::runtime_matches;
 use crate::tls::{certificate, context, names, peer};
 
 /// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the version.
@@ -245,9 +245,8 @@ pub unsafe extern "C" fn dv_openssl_set_peer_name(s: *mut c_void, name: *const c
 /// Runs what needs OpenSSL; its error becomes a log line, the thread's last error, and DV_ERROR.
 fn status(function: &str, body: impl FnOnce() -> Result<(), Cause>) -> c_int {
     environment::listen();
-    if !runtime_matches() {
-        remember("the OpenSSL that is loaded is not the one that this library was built against");
-        return DV_ERROR;
+    if let Err(why) = check_openssl() {
+        return failed(&why);
     }
     match body() {
         Ok(()) => DV_OK,
