@@ -16,8 +16,8 @@ use crate::engine::settings::Settings;
 use crate::guard::guard;
 use crate::net::server::ServerConfig;
 
-/// How an endpoint or a server is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
-/// added at the end.
+/// How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_get_config fill it, then change what is
+/// to be different. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
@@ -26,15 +26,16 @@ pub struct dv_config {
     pub size: size_t,
     /// Sessions at once, handshakes included; at the limit the longest idle one of the fullest source goes.
     pub max_sessions: u32,
-    /// Handshakes in progress at once.
+    /// Handshakes with clients in progress at once. At this limit, and at that of a source, newcomers are not answered; they
+    /// ask again.
     pub max_handshakes: u32,
     /// Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle one goes.
     pub max_sessions_per_source: u32,
     /// Handshakes in progress from one source.
     pub max_handshakes_per_source: u32,
-    /// Bytes of the largest IP packet to send, IP and UDP headers included; 256 at least.
+    /// Bytes of the largest IP packet to send, IP and UDP headers included: 256 to 65535.
     pub mtu: u32,
-    /// Wait before a flight is sent again for the first time, in milliseconds; it doubles after that.
+    /// Wait before a flight is sent again for the first time, in milliseconds, 10 at least; it doubles after that.
     pub first_timeout_ms: u32,
     /// The longest wait between two repetitions, in milliseconds.
     pub longest_timeout_ms: u32,
@@ -42,13 +43,15 @@ pub struct dv_config {
     pub handshake_timeout_ms: u32,
     /// A session that hears nothing for so long is closed; 0: never.
     pub idle_timeout_ms: u32,
-    /// Messages of one session that wait for the program to take them; more are dropped and counted.
+    /// Messages of one session that wait for the program to take them, 65535 at most; more are dropped and counted.
     pub max_queued_messages: u32,
-    /// Bytes of a peer's certificate chain.
+    /// Bytes of a peer's certificate chain; a handshake with a longer one fails. A session keeps its peer's own certificate as
+    /// long as it lives, and the chain as well where OpenSSL makes the records: a session of somebody with a certificate that
+    /// you trust can take so many bytes more.
     pub max_certificate_chain: u32,
-    /// Bytes that wait for the program to take them, and bytes that wait for it to send them.
+    /// Bytes that wait for the program to take them, and as many that wait for it to send them. Not of the helpers.
     pub max_waiting_bytes: u32,
-    /// Not 0: handshakes of others are accepted. 0: the endpoint only connects.
+    /// Not 0: handshakes of clients are accepted. 0: the endpoint only connects.
     pub accept: c_int,
     /// Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
     pub verify_server: c_int,
@@ -62,7 +65,7 @@ pub struct dv_config {
     /// With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The clocks of the servers
     /// may be a minute apart.
     pub unix_offset_us: u64,
-    /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits of
+    /// Of a server: its threads, 1 to 256. Each has its own sockets and sessions, and a client stays with one of them. The limits of
     /// sessions and handshakes are those of the whole server, max_waiting_bytes is for each of them.
     pub workers: u32,
     /// Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
@@ -73,11 +76,11 @@ pub struct dv_config {
     pub steer_handshakes: c_int,
     /// Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept each other's cookies and
     /// session tickets, and their own from before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-    /// none. Of the helpers (dv_dtls_configure): the same for cookies. An endpoint takes what is in the file as its
-    /// cookie_secret.
+    /// none. Of the helpers (dv_dtls_configure): the same for cookies. An endpoint does not look at it: give it what is in the
+    /// file as cookie_secret.
     pub secret_file: *const c_char,
     /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
-    /// fraction of the time and of the memory. 0: OpenSSL makes both.
+    /// fraction of the time and of the memory. 0: OpenSSL makes both, as it always does for the helpers.
     pub native_records: c_int,
     /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
     pub require_extended_master_secret: c_int,
@@ -93,7 +96,7 @@ pub struct dv_config {
     pub connection_id_padding: u32,
     /// Not 0: the new address of a peer is checked by asking the peer there (RFC 9853), if it can do so too.
     pub routability_checks: c_int,
-    /// Bytes at connection_id_server_id.
+    /// Bytes at connection_id_server_id, 24 at most and fewer than connection_id_len.
     pub connection_id_server_id_len: u32,
     /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
     /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
@@ -109,7 +112,7 @@ const SECRET_MIN: u32 = 16;
 /// - `config`: the configuration
 /// - `size`: sizeof(dv_config)
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
 /// `config` is NULL or has `size` bytes.

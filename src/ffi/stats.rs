@@ -13,7 +13,8 @@ use crate::engine::stats::Stats;
 use crate::guard::guard;
 use crate::net::server::{ServerStats, SocketStats};
 
-/// What an endpoint has counted since it was made. Members are only ever added at the end.
+/// What an endpoint, a server or the helpers' table has counted since it was made. `sessions` and `handshakes` are what there is
+/// now, all others only grow. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 #[allow(non_camel_case_types)]
@@ -36,7 +37,7 @@ pub struct dv_stats {
     pub hellos_too_short: u64,
     /// Cookies that did not verify.
     pub cookies_refused: u64,
-    /// Handshakes begun, that is, cookies that verified.
+    /// Handshakes begun: cookies that verified, and handshakes of dv_endpoint_connect.
     pub handshakes_begun: u64,
     /// Handshakes finished.
     pub handshakes_finished: u64,
@@ -117,7 +118,7 @@ pub struct dv_stats {
 /// - `endpoint`: the endpoint
 /// - `stats`: receives the counters; its `size` must be set
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `stats` is NULL or as long as its `size` says.

@@ -53,11 +53,11 @@ exchange(struct side *client, struct side *server)
     CHECK(dv_session_psk_identity(server->endpoint, server->session, text, sizeof(text)) == 0);
     CHECK(dv_session_srtp_profile(server->endpoint, server->session, text, sizeof(text)) == 0);
     CHECK(dv_session_failure(server->endpoint, server->session, text, sizeof(text)) == 0);
-    CHECK(dv_session_export(client->endpoint, client->session, "EXPORTER-t", "c", 1, key[0], sizeof(key[0])) == 0);
-    CHECK(dv_session_export(server->endpoint, server->session, "EXPORTER-t", "c", 1, key[1], sizeof(key[1])) == 0);
+    CHECK(dv_session_export_keying_material(client->endpoint, client->session, "EXPORTER-t", "c", 1, key[0], sizeof(key[0])) == 0);
+    CHECK(dv_session_export_keying_material(server->endpoint, server->session, "EXPORTER-t", "c", 1, key[1], sizeof(key[1])) == 0);
     CHECK(memcmp(key[0], key[1], sizeof(key[0])) == 0);
     key[1][0] = 'c';
-    CHECK(dv_session_export(server->endpoint, server->session, "EXPORTER-t", key[1], 1, key[1], sizeof(key[1])) == 0);
+    CHECK(dv_session_export_keying_material(server->endpoint, server->session, "EXPORTER-t", key[1], 1, key[1], sizeof(key[1])) == 0);
     CHECK(memcmp(key[0], key[1], sizeof(key[0])) == 0);
     CHECK(dv_session_addresses(server->endpoint, server->session, &peer, &local) == 0);
     CHECK(memcmp(&peer, &client->address, sizeof(peer)) == 0);
@@ -132,7 +132,7 @@ each_function_gives(dv_endpoint *e, dv_session s, int error)
     CHECK(dv_session_psk_identity(e, s, text, sizeof(text)) == error);
     CHECK(dv_session_srtp_profile(e, s, text, sizeof(text)) == error);
     CHECK(dv_session_failure(e, s, text, sizeof(text)) == error);
-    CHECK(dv_session_export(e, s, "label", NULL, 0, key, sizeof(key)) == error);
+    CHECK(dv_session_export_keying_material(e, s, "label", NULL, 0, key, sizeof(key)) == error);
     CHECK(dv_session_resumption(e, s, &resumption) == error && resumption == NULL);
 }
 
@@ -181,10 +181,10 @@ null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
     CHECK(dv_session_peer_certificate(e, s, NULL) == DV_ERR_INVALID);
     CHECK(dv_session_verify_result(e, s, NULL) == DV_ERR_INVALID);
     CHECK(dv_session_resumption(e, s, NULL) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, NULL, NULL, 0, &event, 1) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, "label", NULL, 0, NULL, 1) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, "label", NULL, 0, &event, (size_t)-1) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, "label", "context", (size_t)-1, &event, 1) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, NULL, NULL, 0, &event, 1) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "label", NULL, 0, NULL, 1) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "label", NULL, 0, &event, (size_t)-1) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "label", "context", (size_t)-1, &event, 1) == DV_ERR_INVALID);
     CHECK(dv_session_cipher(e, s, NULL, 1) == DV_ERR_INVALID);
 
     CHECK(dv_endpoint_new(NULL, NULL, &e) == DV_ERR_INVALID && e == NULL);
@@ -283,7 +283,7 @@ fails(struct side *client, struct side *server)
           DV_ERR_EXISTS);
     CHECK(dv_endpoint_send(client->endpoint, session, "early", 5) == DV_ERR_NOT_ESTABLISHED);
     CHECK(dv_session_message_max(client->endpoint, session) == 0);
-    CHECK(dv_session_export(client->endpoint, session, "label", NULL, 0, text, 8) == DV_ERR_NOT_ESTABLISHED);
+    CHECK(dv_session_export_keying_material(client->endpoint, session, "label", NULL, 0, text, 8) == DV_ERR_NOT_ESTABLISHED);
     for (i = 0; i < 10 && dv_session_state(client->endpoint, session) != DV_SESSION_CLOSED; i++) {
         dv_datagram out[BATCH];
         int n = dv_endpoint_transmit(client->endpoint, out, BATCH, 1);

@@ -305,8 +305,13 @@ bad_input(const char *certs)
     CHECK(dv_server_run(server) == DV_ERR_INVALID);
     CHECK(dv_server_join(server) == 0);
     CHECK(dv_server_bind(server, NULL, "0") > 0);
+    CHECK(dv_server_bind(server, "no such host", "0") == DV_ERR_IO);
     dv_server_stop(server);
     CHECK(dv_server_run(server) == 0);
+    /* It is over, and remains so. */
+    CHECK(dv_server_join(server) == 0);
+    CHECK(dv_server_start(server) == DV_ERR_INVALID && dv_server_bind(server, NULL, "0") == DV_ERR_INVALID);
+    CHECK(dv_server_close(server, 1) == DV_ERR_STALE && dv_server_send(server, 1, "a", 1) == DV_ERR_STALE);
     dv_server_free(server);
     SSL_CTX_free(ctx);
 }

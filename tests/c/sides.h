@@ -177,7 +177,7 @@ each_is_busy(const struct side *side)
     CHECK(dv_session_psk_identity(e, s, text, sizeof(text)) == DV_ERR_BUSY);
     CHECK(dv_session_srtp_profile(e, s, text, sizeof(text)) == DV_ERR_BUSY);
     CHECK(dv_session_failure(e, s, text, sizeof(text)) == DV_ERR_BUSY);
-    CHECK(dv_session_export(e, s, "EXPORTER-t", NULL, 0, text, 8) == DV_ERR_BUSY);
+    CHECK(dv_session_export_keying_material(e, s, "EXPORTER-t", NULL, 0, text, 8) == DV_ERR_BUSY);
     CHECK(dv_session_resumption(e, s, &resumption) == DV_ERR_BUSY);
     CHECK(dv_session_connection_id(e, s, text, sizeof(text)) == DV_ERR_BUSY);
     CHECK(dv_session_peer_connection_id(e, s, text, sizeof(text)) == DV_ERR_BUSY);

@@ -23,6 +23,12 @@ use crate::tls::version::runtime_matches;
 /// nothing is kept (RFC 6347 4.2.1); anything else from a stranger is dropped. The hello that brings the cookie back makes
 /// the connection. Without the option any ClientHello makes one. The first flight is sent before this returns.
 ///
+/// A hello makes one connection: a copy of it, from the network or on another thread, gives NULL as long as the connection is
+/// in the table, where dv_dtls_conn_find() finds it.
+///
+/// Cookie callbacks of the program's own are asked, where `ctx` has some. No answer is longer than the datagram: cookies of
+/// more than some 150 bytes are not sent, and the log says so.
+///
 /// - `ctx`: an SSL_CTX for servers
 /// - `buf`: the datagram
 /// - `len`: its length in bytes
@@ -33,9 +39,12 @@ use crate::tls::version::runtime_matches;
 /// Returns the connection, or NULL: the datagram was answered or dropped, or a limit or a failure stood against it (the
 /// log and the statistics tell).
 ///
+/// Errors: errno is EINVAL for a NULL, or a `len` that is the -1 of recvfrom(); in all other cases it says nothing.
+///
 /// Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). The library may give it up
 /// at a deadline or a limit: then it is not in the table any more and its `ssl`, `rbio` and `wbio` are NULL, but the
-/// struct stays readable until it is freed.
+/// struct stays readable until it is freed. Of those that are never freed the library keeps 65,536, and frees the oldest
+/// beyond that. The SSL_CTX may be freed before.
 ///
 /// # Safety
 /// The pointers are NULL or valid; `buf` has `len` bytes.

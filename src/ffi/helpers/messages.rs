@@ -23,14 +23,14 @@ use crate::wire::hello::ClientHello;
 /// Takes a datagram of the peer and gives the next message.
 ///
 /// During the handshake the datagram moves it on, and what the library has to say is sent before this returns. A datagram
-/// may hold several records: their messages are queued (at most 64, then the newest is dropped and counted) and come out
-/// one a call, before what arrives later. A message longer than `out_len` is cut, as recvfrom() does.
+/// may hold several records: their messages are queued (max_queued_messages at most, 64 by default; more are dropped and
+/// counted) and come out one a call, before what arrives later. A message longer than `out_len` is cut, as recvfrom() does.
 ///
-/// A forged or broken record never ends an established connection.
+/// A forged or broken record never ends an established connection that dv_dtls_conn_new() has made.
 ///
 /// - `conn`: the connection
 /// - `in_buf`: the datagram; NULL takes the next queued message without one
-/// - `in_len`: its length in bytes
+/// - `in_len`: its length in bytes; 0 with NULL
 /// - `fd`: the UDP socket that it came through
 /// - `out_buf`: receives the message; it may be `in_buf`
 /// - `out_len`: how many bytes there is room for
@@ -40,8 +40,10 @@ use crate::wire::hello::ClientHello;
 /// closed the connection, or has restarted so that a new one takes its place, or the library has given it up: free it; -1
 /// for an error.
 ///
-/// Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a fatal alert (the log has
-/// the cause), ENOTCONN in the child of a fork, EBUSY in a callback of OpenSSL's in the middle of a call about `conn`.
+/// Errors: errno is EIO when the handshake failed or the peer sent a fatal alert (the log has the cause): the connection is
+/// over, free it. With the others nothing has happened: EINVAL for a NULL, no room, or an `in_len` that is the -1 of
+/// recvfrom(); ENOTCONN in the child of a fork; EBUSY in a callback of OpenSSL's in the middle of a call about `conn`. That
+/// something could not be sent is logged.
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -233,7 +235,8 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
 ///
 /// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
 /// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of OpenSSL's in the
-/// middle of a call about `conn`, or else that of sendto().
+/// middle of a call about `conn`, EIO when OpenSSL failed, or else that of sendto(). In none of these cases
+/// has the message left.
 ///
 /// Threads: one at a time for a connection.
 ///
@@ -324,7 +327,7 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
 /// Returns 0 when all was sent, or -1 when nothing waited or an error occurred.
 ///
 /// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY in a callback of OpenSSL's
-/// in the middle of a call about the connection of `wbio`, or else that of sendto(); what waited is gone then.
+/// in the middle of a call about the connection of `wbio`, or else that of sendto(): then what waited is gone.
 ///
 /// Threads: one at a time for a BIO.
 ///

@@ -52,12 +52,16 @@ pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uin
 
 /// Puts a connection into the table under its `key`.
 ///
-/// A connection of dv_dtls_conn_new() is there from the start. Where several have the same key, dv_dtls_conn_find() gives
-/// the oldest of them. The connection stays the caller's.
+/// A connection of dv_dtls_conn_new() is there from the start, and one that is there stays where it is. Where several have the
+/// same key, dv_dtls_conn_find() gives the oldest of them. A connection that the caller allocated counts for no limit, and the
+/// library never gives it up.
 ///
 /// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is added.
 ///
-/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
+/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out; it must live until it is
+///   taken out again
+///
+/// Errors: a NULL, or a key without an IPv4 or IPv6 address, is logged.
 ///
 /// # Safety
 /// `conn` is NULL or valid until it is taken out.
@@ -130,9 +134,9 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 ///
 /// - `key`: the peer's address; NULL finds nothing
 ///
-/// Returns the connection, or NULL.
+/// Returns the connection, or NULL; errno says nothing.
 ///
-/// Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when the library gives it
+/// Ownership: the connection stays in the table. It is readable until dv_dtls_conn_free(), also when the library gives it
 /// up meanwhile.
 ///
 /// Threads: any may look. A connection that another thread used last may be given up by that one until dv_dtls_read(),
