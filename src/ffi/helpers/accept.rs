@@ -7,7 +7,7 @@ use openssl::ssl::{SslContext, SslContextRef};
 use super::connection::send_waiting;
 use super::cookies::{dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback};
 use super::shared::{Entry, Local, Table, shared};
-use super::state::{STATE, State, into_struct, moved};
+use super::state::{STATE, State, into_struct, moved, publish};
 use super::types::{dv_udp_conn_key_t, dv_udp_conn_t};
 use super::{address, due, in_use};
 use crate::engine::connection::{Connection, State as Phase, Terms};
@@ -115,10 +115,8 @@ pub unsafe fn begin(
         log!(Error, "dv_dtls_conn_new: out of memory");
         return Begun::Nothing;
     };
-    let id = shared().table().insert(peer, Entry::new(conn, true, false), Kind::Handshaking);
-    state.id.set(Some(id));
     state.note_descriptor(fd, true);
-    due::rearm(local, now, state, Phase::Handshaking, deadline);
+    publish(local, peer, Entry::new(conn, true, false), Kind::Handshaking, Some(state), deadline);
     Begun::Connection(conn)
 }
 

@@ -7,10 +7,11 @@ use libc::{EAGAIN, EBUSY, EINVAL, EIO, EMSGSIZE, ENOTCONN, c_char, c_int, c_void
 use openssl_sys::{BIO, SSL, SSL_free};
 
 use super::accept::{Begun, begin, restart};
+use super::in_use::{self, InUse};
 use super::shared::{Local, local, shared};
 use super::state::{STATE, State, settle};
 use super::types::*;
-use super::{address, due, foreign, in_use};
+use super::{address, due, foreign};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::stats::Counters;
 use crate::guard::guard;
@@ -208,11 +209,12 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
+        let local = local();
         // SAFETY: the caller vouches for the struct.
-        let Some(in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_conn_free") };
+        let Some(in_use) = (unsafe { take(&local, conn) }) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if !shared().remove(&local(), conn) {
+            if !shared().remove(&local, conn) {
                 return refuse_inside("dv_dtls_conn_free");
             }
             shared().forget_given_up(conn);
@@ -221,8 +223,20 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
             libc::free(conn.cast());
         }
         drop(in_use);
-        due::run_now(&local(), ptr::null_mut());
+        due::run_now(&local, ptr::null_mut());
     });
+}
+
+/// Begins a call about `conn`, which is this thread's from now on. Not in a callback in the middle of another call about it,
+/// on this thread or on another one.
+///
+/// # Safety
+/// `conn` is live.
+#[inline]
+unsafe fn take(local: &Local, conn: *mut dv_udp_conn_t) -> Option<InUse> {
+    // In this order: as long as another thread does what is due for it, nothing of the struct can be looked at.
+    // SAFETY: by contract.
+    local.shared.claim(local, conn).then(|| unsafe { in_use::begin(conn) }).flatten()
 }
 
 /// Of a function that gives nothing: it was called by a callback, in the middle of a call about the same connection.
@@ -300,16 +314,13 @@ pub unsafe extern "C" fn dv_dtls_read(
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
-        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return fail(EBUSY) };
+        let Some(_in_use) = (unsafe { take(&local, conn) }) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             // No references yet: the program may want the message where the datagram is.
             let datagram: *const [u8] =
                 if in_buf.is_null() { &[] } else { ptr::slice_from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            if !local.shared.claim(&local, conn) {
-                return fail(EBUSY);
-            }
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -479,12 +490,9 @@ pub unsafe extern "C" fn dv_dtls_write(
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
-        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return fail(EBUSY) };
+        let Some(_in_use) = (unsafe { take(&local, conn) }) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            if !local.shared.claim(&local, conn) {
-                return fail(EBUSY);
-            }
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }
@@ -554,12 +562,9 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
-        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_shutdown") };
+        let Some(_in_use) = (unsafe { take(&local, conn) }) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            if !local.shared.claim(&local, conn) {
-                return refuse_inside("dv_dtls_shutdown");
-            }
             if (*conn).ssl.is_null() {
                 return;
             }

@@ -41,7 +41,7 @@ pub struct InUse(PhantomData<*mut dv_udp_conn_t>);
 /// Begins a call about `conn`, unless one runs on this thread already.
 ///
 /// # Safety
-/// `conn` is live now.
+/// `conn` is live now, and no other thread does what is due for it.
 #[inline]
 pub unsafe fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
     CALLS.with(|calls| {

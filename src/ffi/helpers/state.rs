@@ -1,6 +1,7 @@
 //! What the library keeps of a connection beyond its struct.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::ptr;
 
 use libc::c_int;
@@ -8,10 +9,10 @@ use openssl::ssl::SslContext;
 use openssl_sys::{SSL, SSL_free, SSL_get_rbio, SSL_get_wbio};
 
 use super::due;
-use super::shared::{Local, shared};
+use super::shared::{Entry, Local, shared};
 use super::types::*;
 use crate::engine::connection::{CloseReason, Connection, State as Phase};
-use crate::engine::registry::Id;
+use crate::engine::registry::{Id, Kind};
 use crate::engine::stats::Counters;
 use crate::net::sys::Descriptor;
 use crate::tls::ex_data::Slot;
@@ -86,6 +87,17 @@ impl State {
         if anew || self.descriptor.get().is_none() {
             self.descriptor.set(Descriptor::of(fd));
         }
+    }
+}
+
+/// Puts a connection into the table. From then on another thread may find it, use it and free it: whoever has made it leaves it
+/// alone.
+pub fn publish(local: &Local, peer: SocketAddr, entry: Entry, kind: Kind, state: Option<&State>, deadline: u64) {
+    let mut table = shared().table();
+    let id = table.insert(peer, entry, kind);
+    if let Some(state) = state {
+        state.id.set(Some(id));
+        local.timers.borrow_mut().set(id, deadline);
     }
 }
 

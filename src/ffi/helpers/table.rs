@@ -5,7 +5,7 @@ use md5::{Digest, Md5};
 
 use super::connection::refuse_inside;
 use super::shared::{Entry, local, shared};
-use super::state::{STATE, State};
+use super::state::{STATE, State, publish};
 use super::types::*;
 use super::{address, due, in_use};
 use crate::engine::connection::State as Phase;
@@ -83,11 +83,7 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(Phase::Handshaking) => Kind::Handshaking,
             Some(_) => Kind::Established,
         };
-        let id = shared().table().insert(peer, Entry::new(conn, state.is_some(), true), kind);
-        if let Some(state) = state {
-            state.id.set(Some(id));
-            local().timers.borrow_mut().set(id, sys::now());
-        }
+        publish(&local(), peer, Entry::new(conn, state.is_some(), true), kind, state, sys::now());
     });
 }
 
