@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::atomic::AtomicU64;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
@@ -29,6 +30,8 @@ use crate::tls::resumption::Resumption;
 pub struct dv_endpoint {
     /// Each call takes it out and puts it back: a callback of libssl that calls again in the middle finds nothing.
     pub(super) endpoint: Cell<Option<NonNull<Endpoint>>>,
+    /// The worker's thread, of a handle that is [lent](dv_endpoint::lend): no other one looks into it.
+    pub(super) lent_on: AtomicU64,
 }
 
 /// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
