@@ -879,7 +879,7 @@ typedef struct dv_event {
     void *user;
     /**
      * The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next
-     * dv_endpoint_event or dv_endpoint_receive.
+     * dv_endpoint_event or dv_endpoint_receive, to which it must not be given.
      */
     const void *data;
     /** Bytes of the message. */
@@ -947,7 +947,7 @@ int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams; their bytes stand there until the next call of another
- *     function on this endpoint
+ *     function on this endpoint, to which they must not be given
  * @param max how many fit at out
  * @param segments how many datagrams of one length to one peer may be joined into one of out
  *     (UDP_SEGMENT takes 64); 1 for a program that sends them one by one

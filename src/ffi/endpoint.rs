@@ -115,7 +115,7 @@ pub struct dv_event {
     /// What dv_session_set_user has attached to it.
     pub user: *mut c_void,
     /// The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next dv_endpoint_event or
-    /// dv_endpoint_receive.
+    /// dv_endpoint_receive, to which it must not be given.
     pub data: *const c_void,
     /// Bytes of the message.
     pub len: size_t,
@@ -276,7 +276,8 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
 /// socket can be written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
 ///
 /// - `endpoint`: the endpoint
-/// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint
+/// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint,
+///   to which they must not be given
 /// - `max`: how many fit at `out`
 /// - `segments`: how many datagrams of one length to one peer may be joined into one of `out` (UDP_SEGMENT takes 64); 1
 ///   for a program that sends them one by one
