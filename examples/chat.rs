@@ -14,7 +14,7 @@ mod signals;
 const HELP: &str = concat!(
     "\
 chat [OPTIONS]
-  A room: what one client says, all others hear. Try it with several openssl s_client -dtls1_2. SIGINT and SIGTERM end it.
+  A room: what one client says, all others hear (try openssl s_client -dtls1_2). SIGINT and SIGTERM end it.
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
   --workers N            threads (2)
