@@ -32,7 +32,7 @@ pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
 pub use self::info::Info;
-use self::migration::Unproven;
+use self::migration::{Moves, Unproven};
 pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
@@ -135,6 +135,8 @@ pub struct Endpoint {
     /// Those that stand still until their export is committed or cancelled, and since when.
     exported: Vec<Session>,
     exported_at: u64,
+    /// For the log.
+    moves: Moves,
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
@@ -189,6 +191,7 @@ impl Endpoint {
             told: None,
             exported: Vec::new(),
             exported_at: 0,
+            moves: Moves::default(),
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             counters: Arc::default(),
