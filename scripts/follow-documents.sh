@@ -11,7 +11,7 @@ if [ ! -e /made ] || [ "$(id -u)" != 0 ]; then
     exit 2
 fi
 rules='
-    s/^make test\( .*\)\{0,1\}$/# not run, it takes half an hour and is run by itself: &/
+    s/^make test\( .*\)\{0,1\}$/# not run, it is run by itself: &/
     s/^make coverage.*/# not run, it is make test again, in a clone: &/
     s/^make bench\( .*\)\{0,1\}$/# not run, it takes half an hour; bench-quick is its short form: &/
     s/^make soak *\(#.*\)\{0,1\}$/# not run, it takes half an hour; five minutes of it are the next line: &/
