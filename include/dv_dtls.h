@@ -102,9 +102,8 @@
  *            They must not end the call with longjmp() or an exception.
  * fork       two processes that seal with one key would repeat nonces, so what was made before a fork
  *            sends nothing in the child: the helpers' table is empty there, connections give
- *            ENOTCONN, endpoints and servers DV_ERR_FORKED. All can be freed. A fork is noticed by
- *            pthread_atfork(): a child that is made without it (vfork, clone as a system call) must
- *            not use what was made before.
+ *            ENOTCONN, endpoints and servers DV_ERR_FORKED. All can be freed. A child of _Fork() or
+ *            clone() is noticed from Linux 4.14 on; one of vfork() must call nothing of the library.
  * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
  * out_buf    it writes into.
@@ -119,7 +118,7 @@
  * callbacks move together.
  *
  * DV_LIST_NODE names the type of the list member of dv_udp_conn_t. Define it before the include to
- * have your own, such as struct list_head; it must be two pointers, the next link first.
+ * have your own, such as struct list_head; it must be two pointers.
  */
 
 /* Made by cbindgen from src/ffi: change it there, then `make header`. */
@@ -937,7 +936,8 @@ typedef struct dv_event {
     void *user;
     /**
      * The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next
-     * dv_endpoint_event or dv_endpoint_receive; of a server, as long as the callback runs.
+     * dv_endpoint_event or dv_endpoint_receive, to which it must not be given; of a server, as long
+     * as the callback runs.
      */
     const void *data;
     /** Bytes of the message; 0 without one. */
@@ -1009,7 +1009,7 @@ int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams; their bytes stand there until a function other than this one
- *     is called on the endpoint
+ *     is called on the endpoint, to which they must not be given
  * @param max how many fit at out
  * @param segments how many datagrams of one length to one peer may be joined into one of out
  *     (UDP_SEGMENT takes 64); 1 for a program that sends them one by one
@@ -1517,7 +1517,7 @@ typedef struct dv_stats {
     uint64_t handshakes;
     /** Datagrams that came in. */
     uint64_t datagrams_in;
-    /** Datagrams that went out. */
+    /** Datagrams that the kernel has taken; of an endpoint, those that it gave to be sent. */
     uint64_t datagrams_out;
     /** Datagrams from strangers that are no ClientHello: dropped. */
     uint64_t strangers_dropped;

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::atomic::AtomicU64;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
@@ -30,6 +31,8 @@ use crate::tls::resumption::Resumption;
 pub struct dv_endpoint {
     /// Each call takes it out and puts it back: a callback of libssl that calls again in the middle finds nothing.
     pub(super) endpoint: Cell<Option<NonNull<Endpoint>>>,
+    /// The worker's thread, of a handle that is [lent](dv_endpoint::lend): no other one looks into it.
+    pub(super) lent_on: AtomicU64,
 }
 
 /// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0
@@ -113,8 +116,8 @@ pub struct dv_event {
     pub session: dv_session,
     /// What dv_session_set_user has attached to it.
     pub user: *mut c_void,
-    /// The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next dv_endpoint_event or dv_endpoint_receive;
-    /// of a server, as long as the callback runs.
+    /// The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next dv_endpoint_event or dv_endpoint_receive,
+    /// to which it must not be given; of a server, as long as the callback runs.
     pub data: *const c_void,
     /// Bytes of the message; 0 without one.
     pub len: size_t,
@@ -278,7 +281,8 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
 /// socket can be written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
 ///
 /// - `endpoint`: the endpoint
-/// - `out`: receives the datagrams; their bytes stand there until a function other than this one is called on the endpoint
+/// - `out`: receives the datagrams; their bytes stand there until a function other than this one is called on the endpoint,
+///   to which they must not be given
 /// - `max`: how many fit at `out`
 /// - `segments`: how many datagrams of one length to one peer may be joined into one of `out` (UDP_SEGMENT takes 64); 1
 ///   for a program that sends them one by one

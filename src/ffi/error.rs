@@ -8,7 +8,7 @@ use libc::{c_char, c_int};
 
 use crate::engine::endpoint::Error;
 use crate::guard::guard;
-use crate::log::{in_sink, log};
+use crate::log::{in_one_line, in_sink, log};
 
 /// An argument is NULL where it must not be, or makes no sense; dv_last_error says which.
 pub const DV_ERR_INVALID: c_int = -2;
@@ -150,7 +150,7 @@ pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, F
 
 /// Keeps why a function has failed for [`dv_last_error`].
 pub(in crate::ffi) fn remember(why: &str) {
-    let text = CString::new(why.replace('\0', " ")).unwrap_or_default();
+    let text = CString::new(in_one_line(why.to_owned())).unwrap_or_default();
     // A thread that ends has none any more, while destructors of the program may still call.
     let _ = LAST.try_with(|last| last.replace(text));
 }

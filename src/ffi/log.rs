@@ -58,7 +58,7 @@ pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_fn, 
         let sink = callback.map(|callback| -> crate::log::Sink {
             Arc::new(move |level, line| {
                 let user = &user;
-                let line = CString::new(line.replace('\0', " ")).unwrap_or_default();
+                let line = CString::new(line).unwrap_or_default();
                 // SAFETY: the program promised that the callback may be called with its pointer; the line outlives the call.
                 unsafe { callback(level as c_int, line.as_ptr(), user.0) }
             })

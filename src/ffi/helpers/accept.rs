@@ -120,10 +120,10 @@ fn ask_program(local: &Local, now: u64, arrival: &Arrival<'_>, hello: &ClientHel
 
 /// Sends a HelloVerifyRequest.
 fn answer(local: &Local, arrival: &Arrival<'_>, verify: &[u8]) {
-    local.counters.datagrams_out.add(1);
     let Arrival { fd, key, peer, .. } = *arrival;
     // SAFETY: the key is a sockaddr of that length.
     let sent = unsafe { sys::send_to(fd, verify, 0, ptr::from_ref(key).cast(), address::length(key)) };
+    local.counters.datagrams_out.add(sent.is_ok().into());
     if let Err(error) = sent {
         log!(Debug, "dv_dtls_conn_new: sendto {peer}: {error}");
     }

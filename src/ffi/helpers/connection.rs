@@ -111,12 +111,9 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
-        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_shutdown") };
+        let Some(_in_use) = (unsafe { in_use::take(&local, conn) }) else { return refuse_inside("dv_dtls_shutdown") };
         // SAFETY: the caller vouches for the struct.
         unsafe {
-            if !local.shared.claim(&local, conn) {
-                return refuse_inside("dv_dtls_shutdown");
-            }
             if (*conn).ssl.is_null() {
                 return;
             }
@@ -162,11 +159,12 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
         if conn.is_null() {
             return;
         }
+        let local = local();
         // SAFETY: the caller vouches for the struct.
-        let Some(in_use) = (unsafe { in_use::begin(conn) }) else { return refuse_inside("dv_dtls_conn_free") };
+        let Some(in_use) = (unsafe { in_use::take(&local, conn) }) else { return refuse_inside("dv_dtls_conn_free") };
         // SAFETY: the caller vouches for the struct, and gives up whatever belongs to it.
         unsafe {
-            if !shared().remove(&local(), conn) {
+            if !shared().remove(&local, conn) {
                 return refuse_inside("dv_dtls_conn_free");
             }
             shared().forget_given_up(conn);
@@ -175,7 +173,7 @@ pub unsafe extern "C" fn dv_dtls_conn_free(conn: *mut dv_udp_conn_t) {
             libc::free(conn.cast());
         }
         drop(in_use);
-        due::run_now(&local(), ptr::null_mut());
+        due::run_now(&local, ptr::null_mut());
     });
 }
 

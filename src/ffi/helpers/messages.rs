@@ -69,16 +69,13 @@ pub unsafe extern "C" fn dv_dtls_read(
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
-        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return fail(EBUSY) };
+        let Some(_in_use) = (unsafe { in_use::take(&local, conn) }) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
             // No references yet: the program may want the message where the datagram is.
             let datagram: *const [u8] =
                 if in_buf.is_null() { &[] } else { ptr::slice_from_raw_parts(in_buf.cast::<u8>(), in_len) };
             let out = ptr::slice_from_raw_parts_mut(out_buf.cast::<u8>(), out_len.min(c_int::MAX as usize));
-            if !local.shared.claim(&local, conn) {
-                return fail(EBUSY);
-            }
             if (*conn).ssl.is_null() {
                 return DV_CLOSED;
             }
@@ -262,12 +259,9 @@ pub unsafe extern "C" fn dv_dtls_write(
         let (local, now) = (local(), sys::now());
         due::run(&local, now, conn);
         // SAFETY: the caller vouches for the struct.
-        let Some(_in_use) = (unsafe { in_use::begin(conn) }) else { return fail(EBUSY) };
+        let Some(_in_use) = (unsafe { in_use::take(&local, conn) }) else { return fail(EBUSY) };
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            if !local.shared.claim(&local, conn) {
-                return fail(EBUSY);
-            }
             if (*conn).ssl.is_null() {
                 return fail(ENOTCONN);
             }

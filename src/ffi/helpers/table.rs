@@ -87,10 +87,13 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(Phase::Handshaking) => Kind::Handshaking,
             Some(_) => Kind::Established,
         };
-        let id = shared().table().insert(peer, Entry::new(conn, state.is_some(), true), kind);
+        // In one step: another thread may find it from then on, use it and free it.
+        let local = local();
+        let mut table = local.shared.table();
+        let id = table.insert(peer, Entry::new(conn, state.is_some(), true), kind);
         if let Some(state) = state {
             state.id.set(Some(id));
-            local().timers.borrow_mut().set(id, sys::now());
+            local.timers.borrow_mut().set(id, sys::now());
         }
     });
 }
