@@ -13,7 +13,7 @@
 static void
 open_sides(struct side *client, struct side *server, const char *certs, const dv_config *config)
 {
-    SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
+    SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
 
     memset(client, 0, sizeof(*client));
     memset(server, 0, sizeof(*server));
@@ -277,7 +277,7 @@ in_a_child(dv_server *server, struct side *side)
 static void
 server_doors(const char *certs, struct side *side)
 {
-    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = hold };
     dv_server *server;
     dv_endpoint *client;

@@ -104,7 +104,7 @@ static void
 echo(const char *certs, int workers)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
-    SSL_CTX *client_ctx = client_context(certs);
+    SSL_CTX *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = open_cb, .message = message_cb, .close = close_cb };
     dv_stats stats = { .size = sizeof(stats) };
     dv_config config;
@@ -172,7 +172,7 @@ echo(const char *certs, int workers)
 static void
 handed_in(const char *certs)
 {
-    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks) };
     struct sockaddr_in address = { AF_INET, 0, { htonl(INADDR_LOOPBACK) }, { 0 } };
     socklen_t len = sizeof(address);
