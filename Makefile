@@ -120,11 +120,13 @@ certs:
 header:
 	DV_HEADER=update $(CARGO) build --locked
 
-## check: format, clippy, header, exported symbols, ABI, documentation; changes nothing
+## check: format, clippy, header, exported symbols, ABI, documentation, scripts; changes nothing
 check: check-header check-symbols check-abi
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	@if ! command -v shellcheck >/dev/null; then echo 'shellcheck is not installed: left out'; \
+	    else shellcheck .ci/run certs/*.sh fuzz/*.sh scripts/*.sh; fi
 
 ## check-header: the header is what src/ffi says, and documents everything
 check-header:

@@ -166,12 +166,17 @@ static int serve(void)
     pthread_t answers;
     int ran = 0;
 
+    epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (epfd < 0) {
+        perror("epoll_create1");
+        return EXIT_SETUP;
+    }
     /* Signals are for this thread. */
     sigfillset(&signals);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    epfd = epoll_create1(EPOLL_CLOEXEC);
-    if (epfd < 0 || pthread_create(&answers, NULL, bring_back, NULL) != 0) {
-        perror("no thread for the answers");
+    if (pthread_create(&answers, NULL, bring_back, NULL) != 0) {
+        fprintf(stderr, "no thread for the answers\n");
+        close(epfd);
         return EXIT_SETUP;
     }
     ran = dv_server_start(server);
@@ -211,6 +216,7 @@ int main(int argc, char **argv)
     int bound = 0;
     int ret = EXIT_SETUP;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
@@ -233,14 +239,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "--backend is missing\n");
         return wrong_usage(argv[0]);
     }
-    if (workers < 0 || idle < 0 || !all_options(argc, argv)) {
+    if (workers < 0 || idle < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0
+        || read_backend(backend_name) < 0) {
         return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
     config.idle_timeout_ms = (uint32_t)idle * 1000;
     ctx = server_context();
-    if (ctx == NULL || read_backend(backend_name) < 0) {
-        goto out;
+    if (ctx == NULL) {
+        return EXIT_SETUP;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0 || (bound = dv_server_bind(server, host, port)) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
@@ -251,10 +258,12 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
-    fflush(stdout);
     ret = serve();
 
 out:
+    /* From here on a second signal must not find the server. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     dv_server_free(server);
     SSL_CTX_free(ctx);
     return ret;

@@ -1445,7 +1445,7 @@ typedef struct dv_stats {
     uint64_t handshakes;
     /** Datagrams that came in. */
     uint64_t datagrams_in;
-    /** Datagrams that went out. */
+    /** Datagrams that the kernel has taken; of an endpoint, those that it gave to be sent. */
     uint64_t datagrams_out;
     /** Datagrams from strangers that are no ClientHello: dropped. */
     uint64_t strangers_dropped;

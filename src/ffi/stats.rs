@@ -24,7 +24,7 @@ pub struct dv_stats {
     pub handshakes: u64,
     /// Datagrams that came in.
     pub datagrams_in: u64,
-    /// Datagrams that went out.
+    /// Datagrams that the kernel has taken; of an endpoint, those that it gave to be sent.
     pub datagrams_out: u64,
     /// Datagrams from strangers that are no ClientHello: dropped.
     pub strangers_dropped: u64,

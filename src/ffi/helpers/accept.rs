@@ -54,9 +54,9 @@ pub unsafe fn begin(
 ) -> Begun {
     let exchange = exchanges_cookies(context);
     let answer = |answer: &[u8]| {
-        local.counters.datagrams_out.add(1);
         // SAFETY: the key is a sockaddr of that length.
         let sent = unsafe { sys::send_to(fd, answer, 0, (&raw const *key).cast(), address::length(key)) };
+        local.counters.datagrams_out.add(sent.is_ok().into());
         if let Err(error) = sent {
             log!(Debug, "dv_dtls_conn_new: sendto {peer}: {error}");
         }

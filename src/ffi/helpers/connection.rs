@@ -37,7 +37,7 @@ pub unsafe fn send_waiting(
     while let Some(datagram) = connection.transmit() {
         // SAFETY: the key is a sockaddr of that length.
         let sent = unsafe { sys::send_to(fd, datagram, flags, (&raw const *key).cast(), length) };
-        local.counters.datagrams_out.add(1);
+        local.counters.datagrams_out.add(sent.is_ok().into());
         result = result.and(sent);
     }
     connection.leave_room(&local.room);
@@ -114,9 +114,9 @@ pub unsafe fn send_from(wbio: *mut BIO, fd: c_int, key: &dv_udp_conn_key_t) -> c
         return fail(EAGAIN);
     }
     for datagram in sent.iter() {
-        local.counters.datagrams_out.add(1);
         // SAFETY: the key is a sockaddr of that length.
         let sent = unsafe { sys::send_to(fd, datagram, 0, (&raw const *key).cast(), address::length(key)) };
+        local.counters.datagrams_out.add(sent.is_ok().into());
         if let Err(error) = sent {
             log!(Error, "dv_dtls_msg_send: sendto {peer}: {error}");
             return fail(error.raw_os_error().unwrap_or(EIO));
