@@ -1656,7 +1656,9 @@ int dv_server_bind(struct dv_server *server, const char *host, const char *port)
 int dv_server_bind_fd(struct dv_server *server, int fd);
 
 /**
- * Starts the threads of a server.
+ * Starts the threads of a server. They must be over, by dv_server_join() or dv_server_free(),
+ * before the program calls exit() or returns from main(): OpenSSL cleans up then, whoever still
+ * uses it.
  *
  * @param server the server
  *

@@ -196,7 +196,8 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
     })
 }
 
-/// Starts the threads of a server.
+/// Starts the threads of a server. They must be over, by dv_server_join() or dv_server_free(), before the program calls exit()
+/// or returns from main(): OpenSSL cleans up then, whoever still uses it.
 ///
 /// - `server`: the server
 ///
