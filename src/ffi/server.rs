@@ -201,6 +201,9 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 
 /// Starts the threads of a server. It is started once: when it is over, it can only be freed.
 ///
+/// The threads must be over, by dv_server_join() or dv_server_free(), before the program calls exit() or returns from main():
+/// OpenSSL cleans up then, whoever still uses it.
+///
 /// - `server`: the server, which is bound to an address
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID without an address, or a second time; DV_ERR_IO when there are no more
