@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread;
@@ -10,13 +11,12 @@ use std::time::Duration;
 
 use dv_dtls::{Config, Context, Export, ExportKey, Server, ServerConfig, Session};
 
+use signals::Signals;
+
 #[macro_use]
 mod support;
 #[path = "support/signals.rs"]
 mod signals;
-
-use signals::Signals;
-use support::{Failure, Identity};
 
 const HELP: &str = concat!(
     "\
@@ -39,13 +39,15 @@ echo_server [OPTIONS]
     identity_help!()
 );
 
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
     let port: u16 = args.or("--port", 4433);
     let mut endpoint = Config::default();
     endpoint.settings.native_records = !args.flag("--openssl-records");
-    endpoint.settings.max_connections = args.or("--max-sessions", endpoint.settings.max_connections);
+    if let Some(max) = args.option::<NonZeroU32>("--max-sessions") {
+        endpoint.settings.max_connections = max.get();
+    }
     endpoint.settings.idle_timeout = Duration::from_millis(args.or("--idle-timeout", 0));
     endpoint.settings.handshake_timeout = Duration::from_millis(args.or("--handshake-timeout", 120_000));
     let config = ServerConfig {
@@ -57,58 +59,59 @@ fn main() -> Result<(), Failure> {
         ..ServerConfig::default()
     };
     let metrics: Option<u16> = args.option("--metrics");
-    let upgrade: Option<String> = args.option("--upgrade");
-    let key_file: Option<String> = args.option("--upgrade-key");
-    let identity = Identity::take(&mut args);
+    let upgrade = match (args.option::<String>("--upgrade"), args.option::<String>("--upgrade-key")) {
+        (Some(path), Some(key)) => Some((path, key)),
+        (None, None) => None,
+        _ => args.refuse("--upgrade and --upgrade-key go together"),
+    };
+    let identity = support::Identity::take(&mut args);
     args.finish();
 
     let echo = |context: &mut Context<'_>, session: Session, message: &[u8]| {
         // A message that does not leave is lost like any datagram.
         let _ = context.send(session, message);
     };
+    let signals = Signals::block(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGUSR2])?;
     let server = Arc::new(Server::new(identity.context()?, config, echo)?);
     let address = server.bind((host, port))?;
-    let upgrade = match upgrade {
-        Some(path) => {
-            let key = fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?;
-            Some(Upgrade { path, key: ExportKey::new(key) })
-        }
-        None => None,
-    };
+    let upgrade = upgrade.map(|(path, key)| Upgrade::new(path, &key)).transpose()?;
     if let Some(upgrade) = &upgrade {
         upgrade.take_over(&server)?;
     }
-    // Blocked before there are threads, so that all of them leave the signals to this one.
-    let signals = Signals::block(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGUSR2])?;
-    let controlled = server.clone();
-    thread::spawn(move || control(&controlled, &signals, &identity, upgrade.as_ref()));
     println!("listening on {address}");
     if let Some(port) = metrics {
         let (listener, server) = (TcpListener::bind(("127.0.0.1", port))?, server.clone());
         println!("metrics at http://{}/", listener.local_addr()?);
         thread::spawn(move || listener.incoming().flatten().for_each(|asks| drop(answer(asks, &server))));
     }
+    let asked = server.clone();
+    thread::spawn(move || while !obey(&signals, &asked, &identity, upgrade.as_ref()) {});
     Ok(server.run()?)
 }
 
-/// Does what signals ask for, until one has ended the server.
-fn control(server: &Server, signals: &Signals, identity: &Identity, upgrade: Option<&Upgrade>) {
-    loop {
-        match (signals.wait(), upgrade) {
-            (Ok(libc::SIGHUP), _) => {
-                let reloaded = identity.context().and_then(|context| Ok(server.reload(context)?));
-                if let Err(error) = reloaded {
-                    eprintln!("the old certificate stays: {error:?}");
-                }
+/// Does what the next signal asks for. Returns whether that is the end of the server.
+fn obey(signals: &Signals, server: &Server, identity: &support::Identity, upgrade: Option<&Upgrade>) -> bool {
+    match (signals.take(), upgrade) {
+        (Ok(libc::SIGHUP), _) => {
+            if let Err(why) = reload(server, identity) {
+                eprintln!("the old certificate stays: {why:?}");
             }
-            (Ok(libc::SIGUSR2), Some(upgrade)) => match upgrade.hand_over(server) {
-                Ok(()) => return,
-                Err(error) => eprintln!("the sessions go on here: {error:?}"),
-            },
-            (Ok(libc::SIGUSR2), None) => {}
-            _ => return server.stop(),
+            false
+        }
+        (Ok(libc::SIGUSR2), None) => false,
+        (Ok(libc::SIGUSR2), Some(upgrade)) => {
+            upgrade.hand_over(server).inspect_err(|why| eprintln!("the sessions go on here: {why:?}")).is_ok()
+        }
+        _ => {
+            server.stop();
+            true
         }
     }
+}
+
+/// Begins sessions with what is in the certificate's files now.
+fn reload(server: &Server, identity: &support::Identity) -> Result<(), support::Failure> {
+    Ok(server.reload(identity.context()?)?)
 }
 
 /// Where sessions wait for the next process, and what they are sealed with.
@@ -118,20 +121,26 @@ struct Upgrade {
 }
 
 impl Upgrade {
+    fn new(path: String, key_file: &str) -> Result<Upgrade, support::Failure> {
+        let key = fs::read(key_file).map_err(|why| format!("{key_file}: {why}"))?;
+        let key = key.try_into().map_err(|_| format!("{key_file}: 32 random bytes are wanted there"))?;
+        Ok(Upgrade { path, key: ExportKey::new(key) })
+    }
+
     /// Goes on with the sessions of the process before this one, if there are some.
-    fn take_over(&self, server: &Server) -> Result<(), Failure> {
+    fn take_over(&self, server: &Server) -> io::Result<()> {
         if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
             let export = Export::take(File::options().read(true).write(true).open(&self.path)?, &self.key);
             match export.and_then(|export| server.import(export)) {
                 Ok(imported) => println!("{} sessions go on", imported.sessions),
-                Err(error) => eprintln!("all clients have to begin anew: {error}"),
+                Err(why) => eprintln!("all clients have to begin anew: {why}"),
             }
         }
         Ok(())
     }
 
     /// Leaves the sessions to the next process.
-    fn hand_over(&self, server: &Server) -> Result<(), Failure> {
+    fn hand_over(&self, server: &Server) -> Result<(), support::Failure> {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         let exported = server.export_to(&self.key, &file)?;
         println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);

@@ -1,52 +1,52 @@
-//! Signals, which std lacks: a program waits for them as for anything else that comes in.
+//! Signals as a descriptor that one can wait for, which std lacks.
 
 #![allow(dead_code)]
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
-use std::ptr::null_mut;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 
-/// Signals that are waited for.
-pub struct Signals(File);
+use dv_dtls::Server;
+
+/// What asks a program to end.
+pub const ENDING: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+
+/// Signals that do nothing by themselves any more: they wait to be taken.
+pub struct Signals(OwnedFd);
 
 impl Signals {
-    /// Before there are other threads: they too leave these signals to whoever waits.
+    /// To be called before there are other threads, which then leave them alone as well.
     pub fn block(numbers: &[libc::c_int]) -> io::Result<Signals> {
-        // SAFETY: the set is made empty before anything is put into it, and lives during the calls.
-        let fd = unsafe {
+        // SAFETY: the set is made empty before anything is put into it, and lives during the calls; the descriptor that is made
+        // belongs to nobody else.
+        unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for number in numbers {
-                libc::sigaddset(&mut set, *number);
+            numbers.iter().for_each(|number| _ = libc::sigaddset(&mut set, *number));
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            match libc::signalfd(-1, &set, libc::SFD_CLOEXEC) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(Signals(OwnedFd::from_raw_fd(fd))),
             }
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, null_mut());
-            libc::signalfd(-1, &set, libc::SFD_CLOEXEC)
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor was made above and belongs to nobody else.
-        Ok(Signals(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// Those that ask a program to end.
-    pub fn that_end() -> io::Result<Signals> {
-        Signals::block(&[libc::SIGINT, libc::SIGTERM])
+    /// The next signal; waits for it.
+    pub fn take(&self) -> io::Result<libc::c_int> {
+        // SAFETY: it is numbers alone, for which zero is one.
+        let mut taken: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+        let len = size_of_val(&taken);
+        // SAFETY: the kernel writes at most as many bytes as there are.
+        match unsafe { libc::read(self.0.as_raw_fd(), (&raw mut taken).cast(), len) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(taken.ssi_signo as libc::c_int),
+        }
     }
 
-    /// Waits for the next one, and gives its number.
-    pub fn wait(&self) -> io::Result<libc::c_int> {
-        let mut told = [0; size_of::<libc::signalfd_siginfo>()];
-        (&self.0).read_exact(&mut told)?;
-        let (number, _) = told.split_first_chunk().expect("its first member");
-        Ok(i32::from_ne_bytes(*number))
-    }
-
-    /// Lets a thread wait for one, which then does this.
-    pub fn then(self, what: impl FnOnce() + Send + 'static) {
-        thread::spawn(move || self.wait().map(|_| what()));
+    /// Stops a server when a signal comes: its clients are sent a goodbye.
+    pub fn then_stop(self, server: Arc<Server>) {
+        thread::spawn(move || self.take().map(|_| server.stop()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use openssl::ssl::SslContext;
@@ -16,6 +17,8 @@ use crate::wire::datagrams::Datagrams;
 pub struct Mailbox {
     bell: Bell,
     state: Mutex<State>,
+    /// How many sessions are open. Beside the lock: whoever only wants to know does not wait for the worker.
+    sessions: AtomicUsize,
     waiting_max: usize,
 }
 
@@ -64,7 +67,7 @@ impl Letter {
 impl Mailbox {
     /// An empty one, for at most so many bytes at once.
     pub fn new(waiting_max: usize) -> Result<Mailbox, Error> {
-        Ok(Mailbox { bell: Bell::new()?, state: Mutex::default(), waiting_max })
+        Ok(Mailbox { bell: Bell::new()?, state: Mutex::default(), sessions: AtomicUsize::new(0), waiting_max })
     }
 
     /// What wakes the worker.
@@ -121,17 +124,21 @@ impl Mailbox {
 
     /// How many sessions are open.
     pub fn sessions(&self) -> usize {
-        self.lock().open.len()
+        self.sessions.load(Ordering::Relaxed)
     }
 
     /// A session has been opened.
     pub fn opened(&self, session: Session) {
-        self.lock().open.insert(session);
+        let mut state = self.lock();
+        state.open.insert(session);
+        self.sessions.store(state.open.len(), Ordering::Relaxed);
     }
 
     /// A session is over.
     pub fn over(&self, session: Session) {
-        self.lock().open.remove(&session);
+        let mut state = self.lock();
+        state.open.remove(&session);
+        self.sessions.store(state.open.len(), Ordering::Relaxed);
     }
 
     /// Takes all letters, in exchange for `read`, which has none any more. For those that come later the bell rings again.
@@ -154,6 +161,12 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Locks it for good.
+    #[cfg(test)]
+    pub fn lock_for_ever(&self) {
+        std::mem::forget(self.lock());
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {

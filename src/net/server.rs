@@ -1,5 +1,6 @@
 //! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
 
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -239,6 +240,7 @@ impl Server {
     }
 
     fn bind_one(&self, address: SocketAddr) -> Result<SocketAddr, Error> {
+        self.refuse_in_a_child()?;
         let mut state = self.lock();
         let (workers, bound) = state.idle()?;
         refuse_second(bound, address)?;
@@ -255,6 +257,7 @@ impl Server {
     /// Takes over a UDP socket that is bound already, such as one that the program was started with. One worker serves it.
     /// To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
     pub fn bind_socket(&self, socket: impl Into<OwnedFd>) -> Result<SocketAddr, Error> {
+        self.refuse_in_a_child()?;
         let mut state = self.lock();
         let (workers, bound) = state.idle()?;
         let port = socket::adopt(socket.into(), &self.options)?;
@@ -346,7 +349,7 @@ impl Server {
         }
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
         self.shared.ask_all(|| Letter::Reload(context.clone(), secret.clone()));
-        let before = std::mem::replace(&mut *current, context);
+        let before = mem::replace(&mut *current, context);
         // In this order: what hangs on a context is freed with it, by the program's own functions.
         drop(current);
         drop(before);
@@ -399,9 +402,10 @@ impl Server {
         }
     }
 
-    /// Whether this is the thread of a worker: the handler has been called, or what the program has set on the context.
+    /// Whether this is the thread of a worker: the handler has been called, or what the program has set on the context. The
+    /// child of a fork has no workers.
     pub(crate) fn is_handler_here(&self) -> bool {
-        self.lock().threads().iter().any(|thread| thread.id == thread::current().id())
+        !self.is_forked() && self.lock().threads().iter().any(|thread| thread.id == thread::current().id())
     }
 
     /// The workers are threads of the process that started them.
@@ -420,11 +424,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let handles = self.lock().take_handles();
         if self.is_forked() {
-            // There are no such threads here: nothing would come of waiting, nor of letting them go.
-            return handles.into_iter().for_each(std::mem::forget);
+            // The threads are the parent's: to wait for them here, or to let them go, means nothing. One that was at the state
+            // when the process forked has left it half done, and will never unlock it.
+            let state = mem::replace(&mut self.state, Mutex::new(State::Started(Vec::new())));
+            let forget_threads =
+                |mut state: MutexGuard<'_, State>| state.take_handles().into_iter().for_each(mem::forget);
+            if state.try_lock().map(forget_threads).is_err() {
+                mem::forget(state);
+            }
+            return;
         }
+        let handles = self.lock().take_handles();
         self.stop();
         // A worker cannot wait for itself, when the handler holds the last reference to the server.
         let here = thread::current().id();
@@ -457,7 +468,7 @@ impl State {
         if bound.is_empty() {
             return Err(Error::Invalid("the server is bound to no address".into()));
         }
-        let workers = std::mem::take(workers);
+        let workers = mem::take(workers);
         *self = State::Started(Vec::new());
         Ok(workers)
     }
@@ -598,3 +609,6 @@ fn part_of(settings: &Settings, workers: u32) -> Settings {
         ..settings.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

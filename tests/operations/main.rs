@@ -11,6 +11,7 @@ mod fleet;
 mod keylog;
 mod metrics;
 mod names;
+mod signals;
 
 use std::path::Path;
 
@@ -54,6 +55,7 @@ fn main() {
         ("keylog", keylog::PROOFS),
         ("metrics", metrics::PROOFS),
         ("names", names::PROOFS),
+        ("signals", signals::PROOFS),
     ] {
         for proof in proofs {
             let lacks: Vec<_> = proof.needs.iter().filter(|program| !is_there(program)).collect();
