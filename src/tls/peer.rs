@@ -111,12 +111,17 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
 /// Whether the certificate of the session that `ssl` is about to resume would do in a whole handshake: it was good, where the
 /// mode asks for that, and it carries the name.
 pub fn would_do(ssl: &SslRef) -> bool {
-    // SAFETY: the SSL is alive.
-    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
-    mode & openssl_sys::SSL_VERIFY_PEER == 0
+    !asks_for_certificate(ssl)
         || ssl
             .peer_certificate()
             .is_none_or(|shown| ssl.verify_result() == X509VerifyResult::OK && is_named(ssl, &shown))
+}
+
+/// Whether the mode of `ssl` wants a certificate of the peer: a server has to ask for it.
+pub fn asks_for_certificate(ssl: &SslRef) -> bool {
+    // SAFETY: the SSL is alive.
+    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    mode & openssl_sys::SSL_VERIFY_PEER != 0
 }
 
 /// Whether a certificate carries the name or the address that `ssl` wants of its peer. libssl asks that of a certificate that
