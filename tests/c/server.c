@@ -179,9 +179,12 @@ handed_in(const char *certs)
     dv_server *server;
     struct client client;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), stream = socket(AF_INET, SOCK_STREAM, 0), port;
+    int raw = socket(AF_INET, SOCK_RAW, IPPROTO_UDP);    /* only root gets one */
 
     CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
     CHECK(dv_server_bind_fd(server, fd) == DV_ERR_IO);
+    CHECK(raw < 0 || dv_server_bind_fd(server, raw) == DV_ERR_IO);
+    close(raw);
     CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
     CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
     CHECK(close(stream) == 0);
@@ -301,6 +304,8 @@ bad_input(const char *certs)
     CHECK(dv_server_bind(server, "127.0.0.1", "65536") == DV_ERR_INVALID);
     CHECK(dv_server_bind(server, "\xff", "0") == DV_ERR_INVALID);
     CHECK(dv_server_bind(server, "192.0.2.1", "0") == DV_ERR_IO);
+    CHECK(dv_server_bind(server, "no..name", "0") == DV_ERR_IO);
+    CHECK(strstr(dv_last_error(), "no..name") != NULL);
     CHECK(dv_server_start(server) == DV_ERR_INVALID);
     CHECK(dv_server_run(server) == DV_ERR_INVALID);
     CHECK(dv_server_join(server) == 0);
