@@ -392,7 +392,10 @@ pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut d
     guard(DV_ERR_PANIC, || {
         checked("dv_server_stats", || {
             // SAFETY: the caller's promise.
-            unsafe { dv_stats::from(live(server)?.stats()).write(stats)? };
+            let server = unsafe { live(server) }?;
+            server.refuse_in_a_child()?;
+            // SAFETY: the caller's promise.
+            unsafe { dv_stats::from(server.stats()).write(stats)? };
             Ok(0)
         })
     })
