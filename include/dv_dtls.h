@@ -2095,7 +2095,8 @@ int dv_check_version(unsigned int least);
 
 /**
  * Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the
- * call, and the pointer that was given with the callback. It may call any function of the library.
+ * call, and the pointer that was given with the callback. It may call the helpers; functions that
+ * return DV_ERR_* give DV_ERR_BUSY.
  */
 typedef void (*dv_log_fn)(int level, const char *line, void *user);
 
