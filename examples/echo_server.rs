@@ -61,13 +61,14 @@ fn main() -> Result<(), support::Failure> {
         // A message that does not leave is lost like any datagram.
         let _ = context.send(session, message);
     };
+    let patience = config.endpoint.export_timeout;
     let server = Arc::new(Server::new(identity.context()?, config, echo)?);
     let address = server.bind((host, port))?;
     if let Some(path) = upgrade {
         let key =
             ExportKey::new(fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?);
         if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
-            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key);
+            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key, patience);
             match export.and_then(|export| server.import(export)) {
                 Ok(imported) => println!("{} sessions go on", imported.sessions),
                 Err(error) => eprintln!("all clients have to begin anew: {error}"),

@@ -390,7 +390,7 @@ impl Server {
         lock(&self.export)
     }
 
-    pub(super) fn export_timeout(&self) -> Duration {
+    pub(crate) fn export_timeout(&self) -> Duration {
         self.config.export_timeout
     }
 
