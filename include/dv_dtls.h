@@ -917,7 +917,7 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of any clock that never goes back, such as
- *     CLOCK_MONOTONIC
+ *     CLOCK_MONOTONIC. One that is earlier than another before it counts as that
  * @param datagrams the datagrams
  * @param count how many
  *

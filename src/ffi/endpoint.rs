@@ -187,7 +187,8 @@ pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
 /// Takes datagrams that have come in.
 ///
 /// - `endpoint`: the endpoint
-/// - `now_us`: the time in microseconds, of any clock that never goes back, such as CLOCK_MONOTONIC
+/// - `now_us`: the time in microseconds, of any clock that never goes back, such as CLOCK_MONOTONIC. One that is earlier than
+///   another before it counts as that
 /// - `datagrams`: the datagrams
 /// - `count`: how many
 ///

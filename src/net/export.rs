@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::mailbox::Letter;
+use super::mailbox::Request;
 use super::server::Server;
 use super::sys::precise_now;
 use super::sys::stream::{Held, Sink, Source};
@@ -190,9 +190,9 @@ impl Server {
             return Err(not_running());
         }
         let (packed, from_workers) = channel();
-        self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone(), by }));
+        self.shared.ask_all(|| Request::Export(Order { packed: packed.clone(), verdict: verdict.clone(), by }));
         drop(packed);
-        // A worker that is over, as one that was drained may be, lets its letters fall.
+        // A worker that is over, as one that was drained may be, lets what is asked fall.
         let mut all = None;
         loop {
             match from_workers.recv_timeout(Duration::from_micros(by.saturating_sub(precise_now()))) {
