@@ -56,7 +56,9 @@ impl Backend {
             for session in self.poll.wait(None)?.into_iter().filter_map(Session::from_u64) {
                 let sockets = self.sockets.read().unwrap();
                 let Some(socket) = sockets.get(&session) else { continue };
-                while let Ok(len) = socket.recv(&mut datagram) {
+                // Not all at once: the next session has its turn.
+                for _ in 0..16 {
+                    let Ok(len) = socket.recv(&mut datagram) else { break };
                     // Nothing, or more than fits in a datagram: the server counts it.
                     let _ = server.send(session, &datagram[..len]);
                 }

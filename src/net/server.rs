@@ -15,7 +15,7 @@ use openssl::ssl::SslContext;
 
 use super::export::Verdict;
 use super::handler::Handler;
-use super::mailbox::{Letter, Mailbox};
+use super::mailbox::{Mailbox, Request};
 use super::socket::{self, Options, Port};
 use super::steer::Owners;
 use super::sys::{precise_now, unix_offset};
@@ -333,7 +333,7 @@ impl Server {
     pub fn shutdown(&self, deadline: Duration) -> Result<(), Error> {
         self.refuse_in_a_child()?;
         let by = precise_now().saturating_add(micros(deadline));
-        self.shared.ask_all(|| Letter::Drain(by));
+        self.shared.ask_all(|| Request::Drain(by));
         Ok(())
     }
 
@@ -348,7 +348,7 @@ impl Server {
             return Err(Error::Invalid("the context is in use already: reload with a new one".into()));
         }
         let secret = read_secret(self.secret_file.as_deref(), &context)?;
-        self.shared.ask_all(|| Letter::Reload(context.clone(), secret.clone()));
+        self.shared.ask_all(|| Request::Reload(context.clone(), secret.clone()));
         let before = mem::replace(&mut *current, context);
         // In this order: what hangs on a context is freed with it, by the program's own functions.
         drop(current);
@@ -390,7 +390,7 @@ impl Server {
         lock(&self.export)
     }
 
-    pub(super) fn export_timeout(&self) -> Duration {
+    pub(crate) fn export_timeout(&self) -> Duration {
         self.config.export_timeout
     }
 
@@ -531,8 +531,8 @@ impl Shared {
     }
 
     /// Asks all workers for the same.
-    pub(super) fn ask_all(&self, letter: impl Fn() -> Letter) {
-        self.desks.iter().for_each(|desk| desk.mailbox.ask(letter()));
+    pub(super) fn ask_all(&self, request: impl Fn() -> Request) {
+        self.desks.iter().for_each(|desk| desk.mailbox.ask(request()));
     }
 
     fn stop(&self) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::export::Order;
 use super::handler::{Context, Handler};
-use super::mailbox::{Letter, Letters, Mailbox};
+use super::mailbox::{Letter, Letters, Mailbox, Request};
 use super::server::{Shared, SocketCounters};
 use super::share::Share;
 use super::socket::Port;
@@ -136,6 +136,7 @@ impl Worker {
             if waiting.readable(BELL) {
                 self.mailbox().bell().hear();
                 self.rung = true;
+                self.do_as_asked(now);
             }
             if self.has_letters() {
                 self.read_letters(now);
@@ -143,7 +144,7 @@ impl Worker {
             if let Some(order) = self.wanted.take()
                 && self.hand_over(order, waiting)?
             {
-                break;
+                return Ok(());
             }
             if self.endpoint.deadline() <= now {
                 self.endpoint.advance(now);
@@ -169,7 +170,8 @@ impl Worker {
                 log::flush();
             }
         }
-        Ok(())
+        // A server that is stopped says nothing more; one that was drained has accepted these messages.
+        if self.shared.is_stopping() { Ok(()) } else { self.finish_letters(waiting) }
     }
 
     fn is_over(&self) -> bool {
@@ -328,19 +330,40 @@ impl Worker {
                         self.tell();
                     }
                 }
-                Letter::Reload(context, secret) => {
+            }
+        }
+        self.tell();
+    }
+
+    /// Does what the server asks for.
+    fn do_as_asked(&mut self, now: u64) {
+        for request in self.shared.mailbox(self.number).take_requests() {
+            match request {
+                Request::Reload(context, secret) => {
                     // Whoever reloads has checked the context.
                     let _ = self.endpoint.set_context(context);
                     secret.iter().for_each(|secret| self.endpoint.set_cookie_secret(now, secret));
                 }
-                Letter::Drain(deadline) => {
+                Request::Drain(deadline) => {
                     self.endpoint.stop_accepting();
                     self.drained_by = Some(deadline);
                 }
-                Letter::Export(order) => self.wanted = Some(order),
+                Request::Export(order) => self.wanted = Some(order),
             }
         }
-        self.tell();
+    }
+
+    /// Reads the letters that there are, while others have to wait with theirs; what was sent so far leaves.
+    fn finish_letters(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
+        self.mailbox().set_halted(true);
+        self.rung = true;
+        let deadline = precise_now() + GOODBYE;
+        while self.has_letters() && precise_now() < deadline {
+            self.read_letters(precise_now());
+            self.transmit();
+            self.drain(waiting, deadline)?;
+        }
+        Ok(())
     }
 
     fn tell(&mut self) {

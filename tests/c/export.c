@@ -125,6 +125,13 @@ between_endpoints(const char *certs)
     CHECK(close(pipe_ends[0]) == 0 && close(pipe_ends[1]) == 0);
     talk(&client, &server);
 
+    /* Nobody writes, though somebody could: this program itself. */
+    CHECK(pipe(pipe_ends) == 0);
+    CHECK(dv_endpoint_import(server.endpoint, 0, pipe_ends[0], key, sizeof(key), NULL) == DV_ERR_IO);
+    CHECK(strstr(dv_last_error(), "in time") != NULL);
+    CHECK(close(pipe_ends[0]) == 0 && close(pipe_ends[1]) == 0);
+    talk(&client, &server);
+
     /* Taken back. */
     fd = file();
     CHECK(dv_endpoint_export(server.endpoint, fd, key, sizeof(key), &left) == 1 && left == 0);

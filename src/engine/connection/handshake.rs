@@ -5,7 +5,7 @@ use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
 use crate::tls::cause;
-use crate::tls::session::Progress;
+use crate::tls::session::Step;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{self, Fragment, fragments, message_type};
 use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type, set_sequence};
@@ -262,16 +262,16 @@ impl Connection {
     /// One step of libssl's handshake.
     pub(super) fn step(&mut self, record: &[u8], now: u64) {
         self.protection.outbound().expect_new_flight();
-        let progress = self.protection.session().handshake(record);
+        let step = self.protection.session().handshake(record);
         self.put_cids();
-        match progress {
-            Progress::Waiting => {}
-            Progress::Finished => {
+        match step {
+            Step::Waiting => {}
+            Step::Finished => {
                 let finished = Record::parse(record).filter(|(record, _)| record.epoch == 1);
                 self.establish(now, finished.map(|(record, _)| record.sequence));
                 return;
             }
-            Progress::Failed(why) => {
+            Step::Failed(why) => {
                 self.end(CloseReason::Failed);
                 self.why = Some(Box::new(why));
                 return;

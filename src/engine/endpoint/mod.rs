@@ -57,7 +57,8 @@ const DUE_AT_ONCE: usize = 256;
 
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
 ///
-/// Times are microseconds of a monotonic clock of the program's choice. See the [module](self) for the order of the calls.
+/// Times are microseconds of a monotonic clock of the program's choice; one that is earlier than another before it counts as
+/// that. See the [module](self) for the order of the calls.
 ///
 /// A server and a client in memory; a real program has a socket where this one has `carry`:
 ///

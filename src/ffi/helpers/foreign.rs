@@ -8,7 +8,8 @@ use openssl::ssl::SslRef;
 use openssl_sys::*;
 
 use super::address;
-use super::connection::{fail, send_from};
+use super::errno::fail;
+use super::send::send_from;
 use super::shared::shared;
 use super::types::*;
 use crate::engine::connection::payload;

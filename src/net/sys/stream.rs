@@ -8,26 +8,38 @@ use std::ptr;
 
 use libc::{c_int, sigset_t};
 
+use super::precise_now;
 use super::udp::check;
 
 /// How long nobody asks whether a [`Sink`] is to be given up, in milliseconds.
 const LOOK: c_int = 50;
 
-/// A descriptor that is read, waited for where it does not wait itself.
-pub struct Source<'a>(pub BorrowedFd<'a>);
+/// A descriptor that is read. Where nothing comes it is waited for, whether it would wait itself or not, up to a time.
+pub struct Source<'a> {
+    pub fd: BorrowedFd<'a>,
+    /// How long there may come nothing, in microseconds; `u64::MAX`: there is no limit.
+    pub patience: u64,
+}
 
 impl Read for Source<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let by = precise_now().saturating_add(self.patience);
         loop {
+            let left = by.saturating_sub(precise_now()).div_ceil(1000);
+            let timeout = if by == u64::MAX { -1 } else { c_int::try_from(left).unwrap_or(c_int::MAX) };
+            if !is_ready(self.fd, libc::POLLIN, timeout) {
+                if precise_now() >= by {
+                    return Err(io::Error::new(ErrorKind::TimedOut, "nobody has written it in time"));
+                }
+                continue;
+            }
             // SAFETY: the slice is as long as is said.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
+            let read = unsafe { libc::read(self.fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
             let Err(error) = usize::try_from(read).map_err(|_| io::Error::last_os_error()) else {
                 return Ok(read as usize);
             };
-            match error.kind() {
-                ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock => drop(is_ready(self.0, libc::POLLIN, -1)),
-                _ => return Err(error),
+            if !matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) {
+                return Err(error);
             }
         }
     }
@@ -187,7 +199,7 @@ mod tests {
                 Sink { fd: near.as_fd(), given_up: &|| false }.write_all(&sent).unwrap();
                 near.shutdown(Shutdown::Write).unwrap();
             });
-            Source(far.as_fd()).read_to_end(&mut received).unwrap();
+            Source { fd: far.as_fd(), patience: u64::MAX }.read_to_end(&mut received).unwrap();
         });
         assert!(received == sent);
     }
