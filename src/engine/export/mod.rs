@@ -124,7 +124,7 @@ impl Packed {
     /// asked.
     pub fn write(self, key: &ExportKey, to: &mut dyn Write, may_end: impl FnOnce() -> bool) -> Result<Exported, Error> {
         let exported = self.exported;
-        let mut write = || -> io::Result<()> {
+        let write = || -> io::Result<()> {
             let mut sealer = Sealer::begin(key, to)?;
             for mut chunk in self.chunks {
                 sealer.chunk(&mut chunk.0)?;
