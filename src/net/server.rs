@@ -428,7 +428,8 @@ impl Drop for Server {
             // The threads are the parent's: to wait for them here, or to let them go, means nothing. One that was at the state
             // when the process forked has left it half done, and will never unlock it.
             let state = mem::replace(&mut self.state, Mutex::new(State::Started(Vec::new())));
-            let forget_threads = |mut state: MutexGuard<'_, State>| state.take_handles().into_iter().for_each(mem::forget);
+            let forget_threads =
+                |mut state: MutexGuard<'_, State>| state.take_handles().into_iter().for_each(mem::forget);
             if state.try_lock().map(forget_threads).is_err() {
                 mem::forget(state);
             }
