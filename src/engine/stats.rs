@@ -55,7 +55,7 @@ counters! {
     Counters, Stats:
     /// Datagrams that came in.
     datagrams_in,
-    /// Datagrams that went out.
+    /// Datagrams that the kernel has taken; of an endpoint, those that it gave to be sent.
     datagrams_out,
     /// Datagrams from strangers that are no ClientHello: dropped.
     strangers_dropped,

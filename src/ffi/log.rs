@@ -22,7 +22,8 @@ pub const DV_LOG_DEBUG: c_int = 4;
 #[allow(non_camel_case_types)]
 pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
 
-/// Sets what receives the log: lines of `level` and more important ones.
+/// Sets what receives the log: lines of `level` and more important ones. Without this there is none, unless the operator has set
+/// DV_LOG (error, warn, info or debug) in the environment: then the helpers show it on stderr, from the first one that is called.
 ///
 /// Lines come at the end of the call that caused them, on its thread, when the library holds no lock. What happens inside
 /// the callback adds no lines.

@@ -10,6 +10,8 @@ use super::server::SocketCounters;
 use super::steer::{self, Owners, Steering};
 use super::sys::batch::Outbound;
 use super::sys::udp::{self, set_option};
+use crate::engine::endpoint::serves;
+use crate::engine::stats::Counter;
 
 /// How sockets are opened.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +83,7 @@ impl Port {
 
     /// Whether datagrams to this peer from this address of ours leave here.
     pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>) -> bool {
-        let ours = self.local.ip();
-        self.local.is_ipv4() == peer.is_ipv4() && (ours.is_unspecified() || local.is_none_or(|local| local == ours))
+        serves(self.local, peer, local)
     }
 
     /// The worker that has all that a peer sends to this address, where that is known.
@@ -95,14 +96,19 @@ impl Port {
         if self.local.ip().is_unspecified() { told } else { Some(self.local.ip()) }
     }
 
-    /// Gives the kernel what waits here. Says whether all of it has left; otherwise the rest waits for room.
-    pub fn send(&mut self, counters: &SocketCounters) -> bool {
+    /// Gives the kernel what waits here; `sent` counts the datagrams that it has taken. Says whether all of it has left;
+    /// otherwise the rest waits for room.
+    pub fn send(&mut self, sent: &Counter, counters: &SocketCounters) -> bool {
         let mut failed = false;
         while !self.outbound.is_empty() {
             counters.batches_out.add(1);
-            let Err(error) = self.outbound.send(self.data.as_fd()) else {
-                failed = false;
-                continue;
+            let error = match self.outbound.send(self.data.as_fd()) {
+                Ok(datagrams) => {
+                    sent.add(datagrams as u64);
+                    failed = false;
+                    continue;
+                }
+                Err(error) => error,
             };
             match error.raw_os_error() {
                 Some(libc::EAGAIN) => {

@@ -3,6 +3,7 @@
 mod handover;
 
 use std::iter;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -60,6 +61,8 @@ pub struct Worker {
     /// Those of other threads that were not read yet, and whether there are more in the mailbox.
     letters: Letters,
     rung: bool,
+    /// The next of them is a message that there was no room for.
+    stuck: bool,
     message: Vec<u8>,
     /// When there is no more waiting for sessions to end by themselves.
     drained_by: Option<u64>,
@@ -91,6 +94,7 @@ impl Worker {
             share: Share::new(precise_now()),
             letters: Letters::default(),
             rung: false,
+            stuck: false,
             message: Vec::new(),
             drained_by: None,
             wanted: None,
@@ -105,6 +109,7 @@ impl Worker {
     /// Serves until the server is stopped, and says goodbye, whatever the end was. Gives back the sockets, which the other
     /// workers' may still need beside them.
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
+        self.endpoint.set_sockets(self.ports.iter().map(|port| port.local).collect());
         let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
         let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)));
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -179,8 +184,8 @@ impl Worker {
         self.want(waiting, true, turn == 0 && self.held.is_empty());
         let due = self.endpoint.deadline().min(self.drained_by.unwrap_or(u64::MAX));
         let mut timeout = if due == u64::MAX { due } else { due.saturating_sub(now) };
-        // Letters that were left because a socket is full wait for that to end.
-        if self.has_letters() && self.ports.iter().all(|port| port.outbound.is_empty()) {
+        // A message that there was no room for waits until something has left.
+        if self.has_letters() && !self.stuck {
             timeout = 0;
         }
         // With a turn to come, what waits in the kernel is looked after then.
@@ -299,8 +304,9 @@ impl Worker {
     /// mailbox is full.
     fn read_letters(&mut self, now: u64) {
         self.endpoint.advance(now);
+        self.stuck = false;
         for _ in 0..LETTERS_AT_ONCE {
-            if self.letters.is_empty() && std::mem::take(&mut self.rung) {
+            if self.letters.is_empty() && mem::take(&mut self.rung) {
                 self.shared.mailbox(self.number).take(&mut self.letters);
             }
             let Some((letter, message)) = self.letters.pop() else { break };
@@ -309,6 +315,7 @@ impl Worker {
                     Ok(()) => {}
                     Err(Error::Again) => {
                         self.letters.put_back(letter);
+                        self.stuck = true;
                         break;
                     }
                     Err(_) => self.counters().messages_refused.add(1),
@@ -341,30 +348,17 @@ impl Worker {
     }
 
     /// Sends what has to leave, a batch at a time, as far as the kernel takes it. The rest waits at the endpoint, which bounds
-    /// it.
+    /// it: where one socket is full, the others go on.
     fn transmit(&mut self) {
-        loop {
-            let mut all_left = true;
-            for port in &mut self.ports {
-                all_left &= port.send(self.shared.sockets(self.number));
-            }
-            if !all_left {
-                return;
-            }
-            let (mut more, segments_max) = (false, segments_max(&self.ports));
-            while !self.ports.iter().any(|port| port.outbound.is_full())
-                && let Some(transmit) = self.endpoint.transmit(segments_max)
-            {
-                more = true;
-                // Its port is there as long as its worker.
-                let Some(port) = self.ports.iter_mut().find(|port| port.serves(transmit.to, transmit.from)) else {
-                    continue;
-                };
-                let source = port.source(transmit.from);
-                port.outbound.push(transmit.to, source, transmit.segment_size, transmit.bytes);
-            }
-            if !more {
-                return;
+        let (sent, counters) = (&self.shared.counters(self.number).datagrams_out, self.shared.sockets(self.number));
+        let mut taken = true;
+        // Once more, as a peer may have moved to a socket that has had its turn.
+        while mem::take(&mut taken) {
+            for (number, port) in self.ports.iter_mut().enumerate() {
+                while port.send(sent, counters) && take_batch(port, number, &mut self.endpoint) {
+                    taken = true;
+                    self.stuck = false;
+                }
             }
         }
     }
@@ -424,8 +418,15 @@ fn tell(endpoint: &mut Endpoint, message: &mut Vec<u8>, shared: &Shared, worker:
     }
 }
 
-fn segments_max(ports: &[Port]) -> usize {
-    ports.iter().map(|port| port.segments_max).min().unwrap_or(1)
+/// Takes what is to leave by this socket, up to a batch; says whether there was anything.
+fn take_batch(port: &mut Port, number: usize, endpoint: &mut Endpoint) -> bool {
+    while !port.outbound.is_full()
+        && let Some(transmit) = endpoint.transmit_on(number, port.segments_max)
+    {
+        let source = port.source(transmit.from);
+        port.outbound.push(transmit.to, source, transmit.segment_size, transmit.bytes);
+    }
+    !port.outbound.is_empty()
 }
 
 fn count_drops(socket: &mut super::socket::Socket, received: &Received<'_>, counters: &SocketCounters) {

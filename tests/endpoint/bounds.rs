@@ -434,3 +434,27 @@ fn nobody_waits_for_a_session_that_always_has_more() {
     }
     assert!(served.contains(&of_modest) && served.contains(&of_newcomer), "{served:?}");
 }
+
+/// A session that takes all the room that it can get leaves some for the others, and these for each other.
+#[test]
+fn a_greedy_session_leaves_room_for_others() {
+    let mut world = World::new(15);
+    let server = world.add(server(), Config { max_waiting_bytes: 1 << 20, ..Config::default() });
+    let context = client();
+    let sessions: Vec<_> = (0..4)
+        .map(|_| {
+            let client = world.add(context.clone(), Config::default());
+            world.open(client, server).1
+        })
+        .collect();
+    let endpoint = &mut world.nodes[server].endpoint;
+    let taken: Vec<usize> = sessions
+        .iter()
+        .map(|session| (0..).take_while(|_| endpoint.send(*session, &[0; 1000]).is_ok()).count())
+        .collect();
+    // The first has the most of it, and the last still has some.
+    assert!(taken[0] > 800 && taken[0] < 1048, "{taken:?}");
+    assert!(taken[1] > 10 && taken[2] > 0, "{taken:?}");
+    endpoint.transmit(1).unwrap();
+    endpoint.send(sessions[3], b"a word").unwrap();
+}

@@ -198,6 +198,29 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
     });
 }
 
+/// One of two sockets is full for good: what is to leave by it waits, and nobody at the other notices.
+#[test]
+fn a_full_socket_holds_up_no_other() {
+    let sockets = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| UdpSocket::bind(address).unwrap());
+    let [full, free] = [0, 1].map(|number: usize| sockets[number].local_addr().unwrap());
+    let arguments = [(0, sockets[0].as_raw_fd())];
+    let (server, _told) = where_fails(libc::SYS_sendmmsg, &arguments, libc::EAGAIN, || {
+        let (server, told) = echo(ServerConfig::default());
+        sockets.into_iter().for_each(|socket| assert!(server.bind_socket(socket).is_ok()));
+        server.start().unwrap();
+        (server, told)
+    });
+    let context = contexts::client();
+    let _waits = Client::begin(&context, full);
+    wait_until(|| server.stats().sockets.socket_full > 0, || format!("{:?}", server.stats()));
+    let mut client = Client::connect(&context, free);
+    (0..100u32).for_each(|number| assert_eq!(client.ask(&number.to_be_bytes()), number.to_be_bytes()));
+    // Only what has left counts as sent: three flights and the echoes, not the answer that waits.
+    wait_until(|| server.stats().endpoints.datagrams_out >= 3 + 100, || format!("{:?}", server.stats()));
+    let stats = server.stats().endpoints;
+    assert_eq!((stats.hellos_answered, stats.datagrams_out), (2, 3 + 100));
+}
+
 /// The ports of clients that are gone answer with ICMP errors, which come up at a socket that has asked for them.
 #[test]
 fn icmp_errors_end_nothing() {

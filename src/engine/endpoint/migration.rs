@@ -5,6 +5,7 @@
 //! it receives: by a return routability check (RFC 9853) if the peer can do that, or else the program says that it knows.
 //! Until then at most three times what has come from there goes there, and one that fails the check is left again.
 
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Endpoint, Error, Event, Seat, Session};
@@ -21,6 +22,10 @@ const AMPLIFICATION: u64 = 3;
 const CHECK_TIME: u64 = 1_000_000;
 const CHALLENGES: usize = 3;
 
+/// Of the log's lines about moves there is one in so many microseconds: who sees a session's records on their way can have
+/// it move with each of them.
+const MOVES_TOLD_EVERY: u64 = 1_000_000;
+
 /// An address and the one of ours that it speaks to.
 type Place = (SocketAddr, Option<IpAddr>);
 
@@ -34,6 +39,28 @@ pub(super) struct Unproven {
     cookies: Vec<u64>,
     /// When it is asked again, or thought not to be there.
     pub(super) due: u64,
+}
+
+/// What the log says of moves.
+#[derive(Default)]
+pub(super) struct Moves {
+    /// When there may be a line again, and how many moves there were without one.
+    next: u64,
+    untold: u64,
+}
+
+impl Moves {
+    fn tell(&mut self, now: u64, from: SocketAddr, to: SocketAddr) {
+        if now < self.next {
+            self.untold += 1;
+            return;
+        }
+        self.next = now.saturating_add(MOVES_TOLD_EVERY);
+        match mem::take(&mut self.untold) {
+            0 => log!(Info, "{from}: is at {to} now"),
+            others => log!(Info, "{from}: is at {to} now; since the last such line {others} others have moved"),
+        }
+    }
 }
 
 impl Unproven {
@@ -101,10 +128,10 @@ impl Endpoint {
 
     fn place(&mut self, session: Session, (peer, local): Place) {
         let Some(seat) = self.seats.get_mut(session) else { return };
-        log!(Info, "{}: is at {peer} now", seat.connection.peer());
+        self.moves.tell(self.now, seat.connection.peer(), peer);
         seat.connection.move_to(peer);
         seat.local = local;
-        if !std::mem::replace(&mut seat.moved, true) {
+        if !mem::replace(&mut seat.moved, true) {
             self.inbox.push(Event::Moved { session });
         }
     }
@@ -198,5 +225,35 @@ impl Seat {
     pub(super) fn is_over_limit(&mut self) -> bool {
         let Some(unproven) = &self.unproven else { return false };
         !unproven.admits(self.connection.next_len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::guard::lock;
+    use crate::log::{self, Level};
+
+    #[test]
+    fn one_line_a_second_for_a_peer_that_is_here_and_there() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = told.clone();
+        log::listen(Some(Level::Info), Some(Arc::new(move |_, line: &str| lock(&sink).push(line.to_owned()))));
+        let (here, there) = (SocketAddr::from(([192, 0, 2, 1], 1)), SocketAddr::from(([192, 0, 2, 2], 2)));
+        let mut moves = Moves::default();
+        for time in 0..3001 {
+            let (from, to) = if time % 2 == 0 { (here, there) } else { (there, here) };
+            moves.tell(1000 * time, from, to);
+        }
+        log::flush();
+        log::listen(None, None);
+        // Other tests may have had something to say as well.
+        let mut told = lock(&told).clone();
+        told.retain(|line| line.contains("192.0.2.1:1"));
+        let first = "192.0.2.1:1: is at 192.0.2.2:2 now".to_owned();
+        let later = format!("{first}; since the last such line 999 others have moved");
+        assert_eq!(told, [first, later.clone(), later.clone(), later]);
     }
 }

@@ -32,10 +32,11 @@ pub use self::error::Error;
 pub use self::event::Event;
 use self::event::Inbox;
 pub use self::info::Info;
-use self::migration::Unproven;
+use self::migration::{Moves, Unproven};
 pub(crate) use self::number::NUMBERED_SESSIONS_MAX;
 use self::outbox::Outbox;
 pub use self::outbox::Transmit;
+pub(crate) use self::outbox::serves;
 use super::connection::{CloseReason, Connection, NEVER, OwnId, SendError, State, Terms};
 use super::cookie::CookieJar;
 pub use super::registry::Id as Session;
@@ -53,9 +54,6 @@ const PER_PEER: usize = 4;
 
 /// Deadlines that one call of [`Endpoint::advance`] looks after.
 const DUE_AT_ONCE: usize = 256;
-
-/// Bytes that can be sent at once with UDP_SEGMENT.
-const SEGMENTS_BYTES: usize = 65_000;
 
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
 ///
@@ -137,6 +135,8 @@ pub struct Endpoint {
     /// Those that stand still until their export is committed or cancelled, and since when.
     exported: Vec<Session>,
     exported_at: u64,
+    /// For the log.
+    moves: Moves,
     timers: TimerQueue,
     inbox: Inbox,
     outbox: Outbox,
@@ -174,7 +174,8 @@ pub(crate) struct Seat {
 
 impl Endpoint {
     /// An endpoint whose sessions are made with `context`, which must be one for DTLS. What the sessions need of it (keys,
-    /// certificates, verify mode, ALPN and so on) is set before.
+    /// certificates, verify mode, ALPN and so on) is set before. The first endpoint that accepts, and the first with connection
+    /// IDs, still change it: not while another thread makes handshakes with it.
     pub fn new(context: SslContext, mut config: Config) -> Result<Endpoint, Error> {
         config.check()?;
         config.check_context(&context)?;
@@ -191,6 +192,7 @@ impl Endpoint {
             told: None,
             exported: Vec::new(),
             exported_at: 0,
+            moves: Moves::default(),
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
             counters: Arc::default(),
@@ -430,7 +432,7 @@ impl Endpoint {
         }
         // What is too long gets no better by waiting.
         if message.len() <= seat.connection.message_max() {
-            if !self.outbox.has_room(message.len()) {
+            if !self.outbox.has_room(seat.bytes_waiting, message.len()) {
                 return Err(Error::Again);
             }
             if seat.withholds(message.len()) {
@@ -495,49 +497,6 @@ impl Endpoint {
     /// What [`Endpoint::next_event`] has pointed to; it stands there until the next datagram is received.
     pub(crate) fn message(&self, bytes: Range<usize>) -> &[u8] {
         self.inbox.bytes(bytes)
-    }
-
-    /// What has to leave next: one datagram, or up to `max_segments` datagrams of one length to one peer, for a program that
-    /// can send them with one call (UDP_SEGMENT, at most 64).
-    pub fn transmit(&mut self, max_segments: usize) -> Option<Transmit<'_>> {
-        if self.is_forked() {
-            return None;
-        }
-        while let Some(&session) = self.outbox.ready.front() {
-            match self.seats.get_mut(session) {
-                Some(seat) if seat.bytes_waiting > 0 => {
-                    if !seat.is_over_limit() {
-                        break;
-                    }
-                    let withheld = seat.connection.transmit().map_or(0, <[u8]>::len);
-                    seat.bytes_waiting -= withheld;
-                    self.outbox.waiting -= withheld;
-                    self.counters.datagrams_withheld.add(1);
-                    continue;
-                }
-                // Asked once more, the connection forgets what it need not keep.
-                Some(seat) => seat.ready = seat.connection.transmit().is_some(),
-                None => {}
-            }
-            self.outbox.ready.pop_front();
-        }
-        let ready = self.outbox.ready.front().filter(|_| !self.outbox.is_turn_of_loose());
-        let transmit = match ready.and_then(|session| self.seats.get_mut(*session)) {
-            Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
-                let to = connection.peer();
-                let max_segments = if unproven.is_some() { 1 } else { max_segments };
-                let (bytes, segment) = connection.transmit_segments(max_segments, SEGMENTS_BYTES)?;
-                unproven.iter_mut().for_each(|unproven| unproven.note_sent(bytes.len()));
-                *bytes_waiting -= bytes.len();
-                self.outbox.waiting -= bytes.len();
-                self.outbox.end_turn(*bytes_waiting > 0);
-                let segment_size = (segment < bytes.len()).then_some(segment);
-                Transmit { to, from: *local, segment_size, bytes }
-            }
-            None => self.outbox.pop()?,
-        };
-        self.counters.datagrams_out.add(transmit.count() as u64);
-        Some(transmit)
     }
 
     /// Makes cookies with another secret from now on. Those that are out stay good.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Seat, Session};
+use super::{Endpoint, Seat, Session};
 use crate::engine::stats::Counters;
 use crate::wire::datagrams::Datagrams;
 
@@ -32,6 +32,9 @@ impl<'a> Transmit<'a> {
     }
 }
 
+/// Bytes that can be sent at once with UDP_SEGMENT.
+const SEGMENTS_BYTES: usize = 65_000;
+
 /// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
 /// each is moved once at most.
 const LEFT_AT_MOST: usize = 256;
@@ -39,35 +42,127 @@ const LEFT_AT_MOST: usize = 256;
 /// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
 const TURNS: usize = 16;
 
-/// One part of the room in so many is not for the program's messages.
+/// One part of the room in so many is not for the program's messages; and one session's take one part less than so many of
+/// what would be left to the others otherwise.
 const KEPT: usize = 16;
+
+impl Endpoint {
+    /// What has to leave next: one datagram, or up to `max_segments` datagrams of one length to one peer, for a program that
+    /// can send them with one call (UDP_SEGMENT, at most 64).
+    pub fn transmit(&mut self, max_segments: usize) -> Option<Transmit<'_>> {
+        self.transmit_on(0, max_segments)
+    }
+
+    /// For an owner with several sockets: what leaves from each of them is taken by itself from now on, with
+    /// [`Endpoint::transmit_on`]. `sockets` are their addresses.
+    pub(crate) fn set_sockets(&mut self, sockets: Vec<SocketAddr>) {
+        self.outbox.lanes.resize_with(sockets.len().max(1), Lane::default);
+        self.outbox.sockets = sockets;
+    }
+
+    /// [`Endpoint::transmit`] for one of the sockets. The owner counts what has left.
+    pub(crate) fn transmit_on(&mut self, socket: usize, max_segments: usize) -> Option<Transmit<'_>> {
+        if self.is_forked() {
+            return None;
+        }
+        while let Some(&session) = self.outbox.lanes[socket].ready.front() {
+            match self.seats.get_mut(session) {
+                Some(seat) if seat.bytes_waiting > 0 => {
+                    let now_on = self.outbox.lane_of(seat.connection.peer(), seat.local);
+                    if now_on != socket {
+                        // The peer has moved meanwhile.
+                        self.outbox.lanes[now_on].ready.push_back(session);
+                    } else if seat.is_over_limit() {
+                        let withheld = seat.connection.transmit().map_or(0, <[u8]>::len);
+                        seat.bytes_waiting -= withheld;
+                        self.outbox.waiting -= withheld;
+                        self.counters.datagrams_withheld.add(1);
+                        continue;
+                    } else {
+                        break;
+                    }
+                }
+                // Asked once more, the connection forgets what it need not keep.
+                Some(seat) => seat.ready = seat.connection.transmit().is_some(),
+                None => {}
+            }
+            self.outbox.lanes[socket].ready.pop_front();
+        }
+        let Outbox { lanes, waiting, .. } = &mut self.outbox;
+        let lane = &mut lanes[socket];
+        let ready = lane.ready.front().filter(|_| !lane.is_turn_of_loose());
+        let transmit = match ready.and_then(|session| self.seats.get_mut(*session)) {
+            Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
+                let to = connection.peer();
+                let max_segments = if unproven.is_some() { 1 } else { max_segments };
+                let (bytes, segment) = connection.transmit_segments(max_segments, SEGMENTS_BYTES)?;
+                unproven.iter_mut().for_each(|unproven| unproven.note_sent(bytes.len()));
+                *bytes_waiting -= bytes.len();
+                lane.end_turn(*bytes_waiting > 0);
+                let segment_size = (segment < bytes.len()).then_some(segment);
+                Transmit { to, from: *local, segment_size, bytes }
+            }
+            None => lane.pop()?,
+        };
+        *waiting -= transmit.bytes.len();
+        if !self.numbered {
+            self.counters.datagrams_out.add(transmit.count() as u64);
+        }
+        Some(transmit)
+    }
+}
+
+/// Whether the socket with the address `ours` is the one for datagrams to `peer` that come from `local`.
+pub(crate) fn serves(ours: SocketAddr, peer: SocketAddr, local: Option<IpAddr>) -> bool {
+    let ip = ours.ip();
+    ours.is_ipv4() == peer.is_ipv4() && (ip.is_unspecified() || local.is_none_or(|local| local == ip))
+}
 
 /// See the [module](self).
 pub(super) struct Outbox {
-    /// Connections with something to send. A connection that is gone since finds nothing.
-    pub(super) ready: VecDeque<Session>,
     /// Bytes that wait, in the connections and here.
     pub(super) waiting: usize,
+    waiting_max: usize,
+    /// One for each socket that the owner has, so that a full one holds up no other.
+    lanes: Vec<Lane>,
+    sockets: Vec<SocketAddr>,
+}
+
+/// What leaves by one socket.
+#[derive(Default)]
+struct Lane {
+    /// Connections with something to send. A connection that is gone since finds nothing.
+    ready: VecDeque<Session>,
     /// Answers to strangers, and the last words of connections that are gone.
     loose: Datagrams,
     addresses: Vec<(SocketAddr, Option<IpAddr>)>,
     left: usize,
     /// Connections have had so many turns since what no connection keeps had its last.
     turns: usize,
-    waiting_max: usize,
 }
 
 impl Outbox {
     /// An empty one, for at most so many bytes.
     pub(super) fn new(waiting_max: usize) -> Outbox {
-        let ready = VecDeque::new();
-        Outbox { ready, waiting: 0, loose: Datagrams::new(), addresses: Vec::new(), left: 0, turns: 0, waiting_max }
+        Outbox { waiting: 0, waiting_max, lanes: vec![Lane::default()], sockets: Vec::new() }
     }
 
-    /// Whether there is room for a message of so many bytes more. Some is kept: a program that always has more to send would
-    /// leave none for the answers to newcomers.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting + bytes <= self.waiting_max - self.waiting_max / KEPT
+    /// Whether there is room for a message of so many bytes more of a session that has `own` waiting. Some is kept: a program
+    /// that always has more to send would leave none for the answers to newcomers, nor for its other sessions. Alone, any
+    /// message has room.
+    pub(super) fn has_room(&self, own: usize, bytes: usize) -> bool {
+        let most = self.waiting_max - self.waiting_max / KEPT;
+        let left = most.saturating_sub(self.waiting);
+        self.waiting == 0 || bytes <= left && own + bytes <= left.saturating_mul(KEPT - 1)
+    }
+
+    /// The socket that datagrams to `to` leave by, when they must come from `from`. There is one for each that comes in.
+    #[inline]
+    fn lane_of(&self, to: SocketAddr, from: Option<IpAddr>) -> usize {
+        match self.lanes.len() {
+            1 => 0,
+            _ => self.sockets.iter().position(|ours| serves(*ours, to, from)).unwrap_or(0),
+        }
     }
 
     /// Looks at what a connection has to send.
@@ -78,7 +173,8 @@ impl Outbox {
         seat.bytes_waiting = waiting;
         if waiting > 0 && !seat.ready {
             seat.ready = true;
-            self.ready.push_back(session);
+            let lane = self.lane_of(seat.connection.peer(), seat.local);
+            self.lanes[lane].ready.push_back(session);
         }
     }
 
@@ -88,6 +184,14 @@ impl Outbox {
             counters.datagrams_dropped.add(1);
             return;
         }
+        self.waiting += datagram.len();
+        let lane = self.lane_of(to, from);
+        self.lanes[lane].push(to, from, datagram);
+    }
+}
+
+impl Lane {
+    fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
         // Where more always waits, as in a flood of strangers, there is never nothing left.
         if self.left == self.addresses.len() || self.left >= LEFT_AT_MOST.max(self.addresses.len() / 2) {
             self.loose.drop_first(self.left);
@@ -96,13 +200,12 @@ impl Outbox {
         }
         self.loose.push(datagram);
         self.addresses.push((to, from));
-        self.waiting += datagram.len();
     }
 
     /// The first of the connections has had its turn. Where it has more to send, the others come first: of one that always
     /// has, they would wait for ever.
     #[inline]
-    pub(super) fn end_turn(&mut self, has_more: bool) {
+    fn end_turn(&mut self, has_more: bool) {
         self.turns += 1;
         if has_more {
             self.ready.rotate_left(1);
@@ -111,16 +214,15 @@ impl Outbox {
 
     /// Whether a datagram that no connection keeps is to leave next, though connections are ready.
     #[inline]
-    pub(super) fn is_turn_of_loose(&self) -> bool {
+    fn is_turn_of_loose(&self) -> bool {
         self.turns >= TURNS && self.left < self.addresses.len()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Transmit<'_>> {
+    fn pop(&mut self) -> Option<Transmit<'_>> {
         self.turns = 0;
         let &(to, from) = self.addresses.get(self.left)?;
         let bytes = self.loose.get(self.left)?;
         self.left += 1;
-        self.waiting -= bytes.len();
         Some(Transmit { to, from, segment_size: None, bytes })
     }
 }

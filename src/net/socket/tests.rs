@@ -28,7 +28,9 @@ fn what_the_kernel_refuses_costs_nobody_else_anything() {
     port.outbound.push(to, None, Some(50), &train);
     port.outbound.push(to, Some(FOREIGN), Some(50), &train);
     port.outbound.push(to, None, None, b"the last");
-    assert!(port.send(&counters));
+    let sent = Counter::default();
+    assert!(port.send(&sent, &counters));
+    assert_eq!(sent.get(), 4 + 1);
     assert_eq!(counters.datagrams_refused.get(), 1 + 4);
     assert_eq!(counters.socket_full.get(), 0);
     assert_eq!(port.segments_max, SEGMENTS_MAX, "it was not the trains' fault");

@@ -196,8 +196,9 @@ impl Outbound {
         self.messages.is_empty()
     }
 
-    /// Gives the kernel what waits, up to [`BATCH`] messages. An error is about the first one, which still waits then.
-    pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// Gives the kernel what waits, up to [`BATCH`] messages; says how many datagrams it has taken. An error is about the first
+    /// message, which still waits then.
+    pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut parts = [const { MaybeUninit::<iovec>::uninit() }; BATCH];
         let mut headers = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH];
         let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
@@ -223,16 +224,12 @@ impl Outbound {
         let sent = check(unsafe {
             libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), n as u32, libc::MSG_DONTWAIT)
         })?;
-        self.advance(sent as usize);
-        Ok(())
+        Ok(self.advance(sent as usize))
     }
 
     /// Gives up the first one that waits. Says how many datagrams that were.
     pub fn skip(&mut self) -> usize {
-        let Some(first) = self.messages.get(self.left) else { return 0 };
-        let datagrams = first.bytes.len().div_ceil(first.segment.map_or(usize::MAX, usize::from));
-        self.advance(1);
-        datagrams
+        self.advance(1)
     }
 
     /// Makes single datagrams of the first one that waits, where the kernel was to cut it. Says whether it was.
@@ -246,17 +243,23 @@ impl Outbound {
         true
     }
 
-    fn advance(&mut self, messages: usize) {
+    fn advance(&mut self, messages: usize) -> usize {
+        let datagrams = self.messages.iter().skip(self.left).take(messages).map(Message::datagrams).sum();
         self.left += messages;
         if self.left == self.messages.len() {
             self.memory.clear();
             self.messages.clear();
             self.left = 0;
         }
+        datagrams
     }
 }
 
 impl Message {
+    fn datagrams(&self) -> usize {
+        self.segment.map_or(1, |segment| self.bytes.len().div_ceil(segment.into()))
+    }
+
     /// Writes the control messages that it needs; says how many bytes they are.
     fn write_control(&self, controls: &mut Control) -> usize {
         let mut len = 0;
