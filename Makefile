@@ -210,7 +210,7 @@ clean:
 
 ## help: this list
 help:
-	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= DESTDIR=]'; echo
+	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= MANDIR= DESTDIR=]'; echo
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 build:
