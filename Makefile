@@ -80,10 +80,10 @@ test-asan: certs
 	@scripts/ensure-packages.sh build
 	@scripts/test-c.sh asan
 
-## test-tsan: the program of tests/c that uses threads, for a minute, with ThreadSanitizer in the C and the Rust code
+## test-tsan: programs of tests/c whose threads meet, for more than a minute, with ThreadSanitizer in the C and the Rust code
 test-tsan: certs
 	@scripts/ensure-packages.sh build
-	@CASES=two_threads DV_TEST_SECONDS=60 scripts/test-c.sh tsan
+	@CASES="two_threads meetings moving" DV_TEST_SECONDS=60 scripts/test-c.sh tsan
 
 ## test-valgrind: the programs of tests/c under valgrind's memcheck
 test-valgrind: lib certs
@@ -120,11 +120,13 @@ certs:
 header:
 	DV_HEADER=update $(CARGO) build --locked
 
-## check: format, clippy, header, exported symbols, ABI, documentation; changes nothing
+## check: format, clippy, header, exported symbols, ABI, documentation, scripts; changes nothing
 check: check-header check-symbols check-abi
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	@if ! command -v shellcheck >/dev/null; then echo 'shellcheck is not installed: left out'; \
+	    else shellcheck .ci/run certs/*.sh fuzz/*.sh scripts/*.sh; fi
 
 ## check-header: the header is what src/ffi says, and documents everything
 check-header:

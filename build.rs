@@ -28,7 +28,7 @@ mod header {
     const COMMITTED: &str = "include/dv_dtls.h";
 
     /// The sections in the order in which a program meets them; what is not named here comes before the last three.
-    const FIRST: [&str; 5] = ["types", "context", "cookies", "table", "connection"];
+    const FIRST: [&str; 6] = ["types", "context", "cookies", "table", "connection", "messages"];
     // What operates the helpers shares its structs with the endpoint, the server is made of endpoints, and both are exported.
     const LAST: [&str; 5] = ["server", "export", "operate", "version", "log"];
 

@@ -115,6 +115,7 @@ int main(int argc, char **argv)
     int bound = 0;
     int ret = EXIT_SETUP;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
@@ -131,7 +132,7 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (workers < 0 || !all_options(argc, argv)) {
+    if (workers < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0) {
         return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
@@ -148,7 +149,6 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
-    fflush(stdout);
     if (dv_server_run(server) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
         goto out;
@@ -156,6 +156,9 @@ int main(int argc, char **argv)
     ret = EXIT_DONE;
 
 out:
+    /* From here on a second signal must not find the server. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     dv_server_free(server);
     SSL_CTX_free(ctx);
     return ret;

@@ -181,12 +181,9 @@ static int dv_ssl_client_main(struct sockaddr_in *dest, char *cf, char *key, cha
         goto out;
     }
 
-    /* A CA file that cannot be loaded is in the log, and then no handshake succeeds. */
-    dv_openssl_set_verify(ctx, SSL_VERIFY_PEER, peer_cf);
-    if (cf != NULL && dv_ssl_certificate(ctx, cf, key) != 0) {
-        goto out;
-    }
-    if (dv_openssl_ctx_set_ciphers(ctx, CIPHERS) != DV_OK) {
+    /* What is wrong with a file or a list is in the log. */
+    if (trust(ctx, SSL_VERIFY_PEER, peer_cf) != 0 || (cf != NULL && dv_ssl_certificate(ctx, cf, key) != 0)
+        || dv_openssl_ctx_set_ciphers(ctx, CIPHERS) != DV_OK) {
         goto out;
     }
 

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "identity.h"
@@ -26,6 +27,7 @@ static const char help[] =
     SERVER_EXIT_CODES;
 
 #define DATAGRAM_MAX 65536
+#define BATCH        16     /* of one session, before the next one has its turn */
 
 static struct sockaddr_storage backend;
 static int epfd = -1;
@@ -133,55 +135,68 @@ static void free_over(void)
     pthread_mutex_unlock(&over.lock);
 }
 
-/* Takes answers to their sessions, until it is cancelled. */
+/* Takes answers to their sessions, until what is ready is no link. */
 static void *bring_back(void *unused)
 {
     static char bytes[DATAGRAM_MAX];
     struct epoll_event ready[64];
-    ssize_t len = 0;
-    int count = 0;
 
     (void)unused;
     for (;;) {
         /* A second, so that links which are over go even when no answer comes. */
-        count = epoll_wait(epfd, ready, 64, 1000);
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        int count = epoll_wait(epfd, ready, 64, 1000);
+
         while (count-- > 0) {
             struct link *link = ready[count].data.ptr;
+            int i = 0;
 
-            while ((len = recv(link->fd, bytes, sizeof(bytes), 0)) > 0) {
+            if (link == NULL) {
+                return NULL;
+            }
+            for (i = 0; i < BATCH; i++) {
+                ssize_t len = recv(link->fd, bytes, sizeof(bytes), 0);
+
+                if (len < 0) {
+                    break;
+                }
                 /* More than fits in a datagram is dropped, and counted. */
                 dv_server_send(server, link->session, bytes, (size_t)len);
             }
         }
         free_over();
-        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
     }
-    return NULL;
 }
 
 static int serve(void)
 {
-    sigset_t signals;
+    struct epoll_event watch = { EPOLLIN, { .ptr = NULL } };
+    int finish = eventfd(0, EFD_CLOEXEC);
+    sigset_t all;
+    sigset_t before;
     pthread_t answers;
     int ran = 0;
 
-    /* Signals are for this thread. */
-    sigfillset(&signals);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     epfd = epoll_create1(EPOLL_CLOEXEC);
-    if (epfd < 0 || pthread_create(&answers, NULL, bring_back, NULL) != 0) {
-        perror("no thread for the answers");
+    if (epoll_ctl(epfd, EPOLL_CTL_ADD, finish, &watch) != 0) {
+        perror("epoll");
+        return EXIT_SETUP;
+    }
+    /* Signals are for this thread. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    if (pthread_create(&answers, NULL, bring_back, NULL) != 0) {
+        fprintf(stderr, "no thread for the answers\n");
         return EXIT_SETUP;
     }
     ran = dv_server_start(server);
-    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (ran < 0 || (ran = dv_server_join(server)) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
     }
-    pthread_cancel(answers);
+    eventfd_write(finish, 1);
     pthread_join(answers, NULL);
     free_over();
+    close(finish);
     close(epfd);
     return ran < 0 ? EXIT_SETUP : EXIT_DONE;
 }
@@ -211,6 +226,7 @@ int main(int argc, char **argv)
     int bound = 0;
     int ret = EXIT_SETUP;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
@@ -233,14 +249,15 @@ int main(int argc, char **argv)
         fprintf(stderr, "--backend is missing\n");
         return wrong_usage(argv[0]);
     }
-    if (workers < 0 || idle < 0 || !all_options(argc, argv)) {
+    if (workers < 0 || idle < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0
+        || read_backend(backend_name) < 0) {
         return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
     config.idle_timeout_ms = (uint32_t)idle * 1000;
     ctx = server_context();
-    if (ctx == NULL || read_backend(backend_name) < 0) {
-        goto out;
+    if (ctx == NULL) {
+        return EXIT_SETUP;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0 || (bound = dv_server_bind(server, host, port)) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
@@ -251,10 +268,12 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
-    fflush(stdout);
     ret = serve();
 
 out:
+    /* From here on a second signal must not find the server. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     dv_server_free(server);
     SSL_CTX_free(ctx);
     return ret;

@@ -83,19 +83,20 @@ static int open_socket(void *address)
 static int answer(dv_udp_conn_t *conn, int fd, char *message, int len, socklen_t addrlen)
 {
     static char scratch[DTLS_RECORD_MAX_LEN];
-    int too_long = 0;
+    int error = 0;
 
     print_message("server", "received", message, len);
-    if (dv_dtls_write(conn, message, (size_t)len, fd, scratch, sizeof(scratch), addrlen) < 0) {
-        too_long = errno == EMSGSIZE;
-        fprintf(stderr, "cannot answer %s\n", address_text(&conn->key));
-        /* The peer's datagrams may be larger than ours (DV_MTU): such an answer is lost like any datagram. */
-        if (!too_long) {
-            close_connection(conn, fd);
-            return 0;
-        }
+    if (dv_dtls_write(conn, message, (size_t)len, fd, scratch, sizeof(scratch), addrlen) >= 0) {
+        return 1;
     }
-    return 1;
+    error = errno;
+    fprintf(stderr, "cannot answer %s: %s\n", address_text(&conn->key), strerror(error));
+    /* The peer's datagrams may be larger than ours (DV_MTU): such an answer is lost like any datagram. */
+    if (error == EMSGSIZE) {
+        return 1;
+    }
+    close_connection(conn, fd);
+    return 0;
 }
 
 /* One datagram from one peer. */
@@ -174,8 +175,8 @@ static int dv_ssl_server_main(struct sockaddr_in *my_addr, struct sockaddr_in6 *
     if (dv_ssl_certificate(ctx, cf, key) != 0) {
         goto out;   /* the log says why */
     }
-    if (peer_cf != NULL) {
-        dv_openssl_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, peer_cf);
+    if (peer_cf != NULL && trust(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, peer_cf) != 0) {
+        goto out;   /* the same */
     }
 
     /* Nothing is kept for a peer before it has shown with a cookie that it receives what is sent to its address. */

@@ -14,14 +14,14 @@ static const char help[] =
     "Sends a message to a DTLS server and prints what comes back.\n"
     "  --host NAME     the server (" DEFAULT_ADDRESS ")\n"
     "  --port N        its UDP port (4433)\n"
-    "  --name NAME     what the server's certificate must say; without it, any will do that the CA has signed\n"
+    "  --name NAME     DNS name or IP address that the server's certificate must carry (that of --host)\n"
     "  --message TEXT  what to send (hello)\n"
     "  --count N       how many times (1)\n"
     "  --timeout S     how long all of it may take, in seconds (10)\n"
     "  --ca FILE       CA certificates that the server's is checked against (" DEFAULT_CA ")\n"
     "  --crl FILE      revocation lists of these CAs, PEM\n"
     "  --cert FILE     a certificate to show, PEM\n"
-    "  --key FILE      its key, PEM\n"
+    "  --key FILE      its key, PEM (in that file, too)\n"
     "  --psk HEX       the key of the identity \"" PSK_IDENTITY "\", in the place of certificates\n"
     "  --ciphers LIST  cipher suites (" CIPHERS "; with --psk " PSK_CIPHERS ")\n"
     "  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything\n"
@@ -46,6 +46,7 @@ struct client {
     const char *message;
     long unanswered;
     int opened, over;
+    int socket_error;    /* the last one, such as ECONNREFUSED: nobody listens there, or not yet */
 };
 
 static int say(struct client *client)
@@ -102,8 +103,8 @@ static void send_waiting(struct client *client)
     while ((count = dv_endpoint_transmit(client->endpoint, out, 16, 1)) > 0) {
         for (i = 0; i < count; i++) {
             /* What is lost now is sent again when its time has come. */
-            if (send(client->fd, out[i].data, out[i].len, 0) < 0 && errno != ECONNREFUSED) {
-                perror("send");
+            if (send(client->fd, out[i].data, out[i].len, 0) < 0) {
+                client->socket_error = errno;
             }
         }
     }
@@ -127,6 +128,9 @@ static void receive(struct client *client, uint64_t until)
         in.peer = client->server;
         dv_endpoint_receive(client->endpoint, now_us(), &in, 1);
     }
+    if (got < 0 && errno != EAGAIN) {
+        client->socket_error = errno;
+    }
     dv_endpoint_advance(client->endpoint, now_us());
 }
 
@@ -145,7 +149,9 @@ static int run(struct client *client, const char *name, uint64_t until)
     }
     send_waiting(client);
     if (!client->over) {
-        fprintf(stderr, "no %s from %s in time\n", client->opened ? "answer" : "session", address_text(&client->server));
+        fprintf(stderr, "no %s from %s in time%s%s\n", client->opened ? "answer" : "session",
+                address_text(&client->server), client->socket_error != 0 ? ": " : "",
+                client->socket_error != 0 ? strerror(client->socket_error) : "");
     }
     return client->unanswered == 0 ? EXIT_DONE : client->opened ? EXIT_UNANSWERED : EXIT_HANDSHAKE;
 }
@@ -163,7 +169,7 @@ int main(int argc, char **argv)
         { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 }
     };
-    struct client client = { NULL, 0, { { 0 } }, -1, "hello", 1, 0, 0 };
+    struct client client = { .fd = -1, .message = "hello", .unanswered = 1 };
     struct sockaddr_storage server;
     const char *host = DEFAULT_ADDRESS;
     const char *port = "4433";
@@ -174,6 +180,7 @@ int main(int argc, char **argv)
     int option = 0;
     int ret = EXIT_SETUP;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
@@ -193,13 +200,14 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (client.unanswered < 0 || timeout < 0 || !all_options(argc, argv)) {
+    if (client.unanswered < 0 || timeout < 0 || !all_options(argc, argv) || !identity_fits(DEFAULT_CA)
+        || read_address(host, port, &server) < 0) {
         return wrong_usage(argv[0]);
     }
 
     config.accept = 0;
     ctx = client_context();
-    if (ctx == NULL || read_address(host, port, &server) < 0) {
+    if (ctx == NULL) {
         goto out;
     }
     memcpy(&client.server, &server, sizeof(client.server));
@@ -213,7 +221,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", dv_last_error());
         goto out;
     }
-    ret = run(&client, name, now_us() + (uint64_t)timeout * 1000000);
+    ret = run(&client, name != NULL ? name : host, now_us() + (uint64_t)timeout * 1000000);
 
 out:
     dv_endpoint_free(client.endpoint);

@@ -3,15 +3,16 @@
  *
  *     build/echo_server --port 4433 --workers 2
  *
- * The library has the sockets, the threads and the loop; the main thread waits for signals, and for those who ask for
- * statistics. SIGHUP loads certificate and key again, SIGINT and SIGTERM end it. SIGUSR2 ends it too, but its sessions go
- * on in the next one that is started:
+ * The library has the sockets, the threads and the loop; a thread of the program's own waits for signals, and for those who
+ * ask for statistics. SIGHUP loads certificate and key again, SIGINT and SIGTERM end it. SIGUSR2 ends it too, but its
+ * sessions go on in the next one that is started:
  *
- *     head -c 32 /dev/urandom >key
+ *     (umask 077 && head -c 32 /dev/urandom >key)
  *     build/echo_server --upgrade sessions --upgrade-key key
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -112,10 +113,18 @@ static void reload(dv_server *server)
     SSL_CTX_free(ctx);
 }
 
+/* What the thread for signals has. */
+struct watch {
+    dv_server *server;
+    int signals;
+    int metrics;
+};
+
 /* Takes signals, and shows the statistics to those who ask, until a signal ends the server. */
-static void wait_for_end(dv_server *server, int signals, int metrics_fd)
+static void *watch(void *argument)
 {
-    struct pollfd waiting[] = { { signals, POLLIN, 0 }, { metrics_fd, POLLIN, 0 } };    /* -1 is left out */
+    const struct watch *watch = argument;
+    struct pollfd waiting[] = { { watch->signals, POLLIN, 0 }, { watch->metrics, POLLIN, 0 } };    /* -1 is left out */
 
     for (;;) {
         struct signalfd_siginfo got;
@@ -124,21 +133,43 @@ static void wait_for_end(dv_server *server, int signals, int metrics_fd)
             continue;
         }
         if (waiting[1].revents != 0) {
-            answer_with_metrics(metrics_fd, server);
+            answer_with_metrics(watch->metrics, watch->server);
         }
-        if (waiting[0].revents == 0 || read(signals, &got, sizeof(got)) != sizeof(got)) {
+        if (waiting[0].revents == 0 || read(watch->signals, &got, sizeof(got)) != sizeof(got)) {
             continue;
         }
         switch (got.ssi_signo) {
-        case SIGHUP: reload(server); break;
+        case SIGHUP: reload(watch->server); break;
         case SIGUSR2:
-            if (hand_over(server)) {
-                return;
+            if (hand_over(watch->server)) {
+                return NULL;
             }
             break;
-        default: return;
+        default: dv_server_stop(watch->server); return NULL;
         }
     }
+}
+
+/* Starts the server, and waits for its end: by a signal, or by itself when something is wrong. */
+static int serve(dv_server *server, const sigset_t *signals, int metrics)
+{
+    struct watch what = { server, signalfd(-1, signals, SFD_CLOEXEC), metrics };
+    pthread_t watcher;
+    int ended = 0;
+
+    if (what.signals < 0 || pthread_create(&watcher, NULL, watch, &what) != 0) {
+        fprintf(stderr, "no thread for signals\n");
+        return EXIT_SETUP;
+    }
+    ended = dv_server_run(server);
+    if (ended < 0) {
+        fprintf(stderr, "%s\n", dv_last_error());
+    }
+    /* Ends the thread if no signal has. */
+    pthread_kill(watcher, SIGTERM);
+    pthread_join(watcher, NULL);
+    close(what.signals);
+    return ended < 0 ? EXIT_SETUP : EXIT_DONE;
 }
 
 int main(int argc, char **argv)
@@ -174,7 +205,9 @@ int main(int argc, char **argv)
     int metrics_fd = -1;
     int option = 0;
     int bound = 0;
+    int ret = EXIT_SETUP;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
@@ -203,7 +236,7 @@ int main(int argc, char **argv)
         return wrong_usage(argv[0]);
     }
     if (workers < 0 || max_sessions < 0 || idle_timeout < 0 || (metrics != NULL && metrics_port < 0)
-        || !all_options(argc, argv)) {
+        || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0) {
         return wrong_usage(argv[0]);
     }
     if (key_file != NULL && read_upgrade_key(key_file) < 0) {
@@ -213,7 +246,7 @@ int main(int argc, char **argv)
     config.max_sessions = (uint32_t)max_sessions;
     config.idle_timeout_ms = (uint32_t)idle_timeout;
 
-    /* Blocked before there are threads, so that all of them leave the signals to the main thread. */
+    /* Blocked before there are threads, so that all of them leave the signals to the one that reads them. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGHUP);
     sigaddset(&signals, SIGINT);
@@ -222,33 +255,23 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
     ctx = server_context();
-    if (ctx == NULL) {
-        return EXIT_SETUP;
-    }
-    if (metrics != NULL && (metrics_fd = listen_for_metrics((uint16_t)metrics_port)) < 0) {
-        SSL_CTX_free(ctx);
-        return EXIT_SETUP;
+    if (ctx == NULL || (metrics != NULL && (metrics_fd = listen_for_metrics((uint16_t)metrics_port)) < 0)) {
+        goto out;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0
         || (bound = dv_server_bind(server, host, port)) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
-        dv_server_free(server);
-        SSL_CTX_free(ctx);
-        return EXIT_SETUP;
+        goto out;
     }
     take_over(server);
-    if (dv_server_start(server) < 0) {
-        fprintf(stderr, "%s\n", dv_last_error());
-        dv_server_free(server);
-        SSL_CTX_free(ctx);
-        return EXIT_SETUP;
-    }
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
-    fflush(stdout);
-    wait_for_end(server, signalfd(-1, &signals, SFD_CLOEXEC), metrics_fd);
-    dv_server_stop(server);
-    dv_server_join(server);
+    ret = serve(server, &signals, metrics_fd);
+
+out:
     dv_server_free(server);
     SSL_CTX_free(ctx);
-    return EXIT_DONE;
+    if (metrics_fd >= 0) {
+        close(metrics_fd);
+    }
+    return ret;
 }

@@ -1,9 +1,11 @@
 /*
- * The endpoint in an epoll loop of the program's own, beside something else that the loop waits for: here the terminal.
+ * The endpoint in an epoll loop of the program's own, beside what else the loop waits for: here signals and the terminal.
  *
  *     build/event_loop --port 4433
  */
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,8 +13,8 @@
 
 static const char help[] =
     "usage: event_loop [options]\n"
-    "A DTLS server on one socket. Prints what clients send, and sends each line of the terminal to all of them. Ends with\n"
-    "the terminal's input.\n"
+    "A DTLS server on one socket. Prints what clients send, and sends each line of the terminal to all of them. SIGINT,\n"
+    "SIGTERM and the end of the terminal's input end it.\n"
     "  --host ADDR            the address to listen on (" DEFAULT_ADDRESS ")\n"
     "  --port N               the UDP port; 0 takes a free one (4433)\n"
     SERVER_IDENTITY_HELP
@@ -21,7 +23,6 @@ static const char help[] =
 
 #define BATCH        16
 #define DATAGRAM_MAX 65536
-#define SESSIONS_MAX 1024
 
 static uint64_t now_us(void)
 {
@@ -43,38 +44,47 @@ static int patience(const dv_endpoint *endpoint)
     return due <= now ? 0 : (int)((due - now) / 1000 + 1);
 }
 
+/* Takes some datagrams. Not all, or a flood would keep the loop here. */
 static void receive(dv_endpoint *endpoint, int fd)
 {
     static char bytes[DATAGRAM_MAX];
-    ssize_t got = 0;
+    int i = 0;
 
-    do {
+    for (i = 0; i < BATCH; i++) {
         dv_datagram in;
         socklen_t len = sizeof(in.peer);
+        ssize_t got = 0;
 
         memset(&in, 0, sizeof(in));
         got = recvfrom(fd, bytes, sizeof(bytes), MSG_DONTWAIT, &in.peer.any, &len);
-        if (got > 0) {
-            in.data = bytes;
-            in.len = (size_t)got;
-            dv_endpoint_receive(endpoint, now_us(), &in, 1);
+        if (got <= 0) {
+            return;
         }
-    } while (got > 0);
+        in.data = bytes;
+        in.len = (size_t)got;
+        dv_endpoint_receive(endpoint, now_us(), &in, 1);
+    }
 }
 
+/* Sends a line to everybody; without one, says goodbye. */
 static void to_all(dv_endpoint *endpoint, const char *line, size_t len)
 {
-    dv_session sessions[SESSIONS_MAX];
-    int count = dv_endpoint_sessions(endpoint, sessions, SESSIONS_MAX);
+    int count = dv_endpoint_sessions(endpoint, NULL, 0);
+    dv_session *sessions = count > 0 ? calloc((size_t)count, sizeof(*sessions)) : NULL;
     int i = 0;
 
-    for (i = 0; i < count && i < SESSIONS_MAX; i++) {
+    if (sessions == NULL) {
+        return;
+    }
+    dv_endpoint_sessions(endpoint, sessions, (size_t)count);
+    for (i = 0; i < count; i++) {
         if (line == NULL) {
             dv_endpoint_close(endpoint, sessions[i]);
         } else if (dv_endpoint_send(endpoint, sessions[i], line, len) < 0) {
             fprintf(stderr, "%s\n", dv_last_error());
         }
     }
+    free(sessions);
 }
 
 static void take_events(dv_endpoint *endpoint)
@@ -90,7 +100,6 @@ static void take_events(dv_endpoint *endpoint)
         case DV_EVENT_CLOSED: printf("%s is gone\n", address_text(&peer)); break;
         }
     }
-    fflush(stdout);
 }
 
 static void send_waiting(dv_endpoint *endpoint, int fd)
@@ -107,36 +116,55 @@ static void send_waiting(dv_endpoint *endpoint, int fd)
     }
 }
 
-static int serve(dv_endpoint *endpoint, int fd)
+/* A descriptor that tells of SIGINT and SIGTERM. */
+static int take_signals(void)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    return sigprocmask(SIG_BLOCK, &signals, NULL) == 0 ? signalfd(-1, &signals, SFD_CLOEXEC) : -1;
+}
+
+static int watch(int epfd, int fd)
 {
     struct epoll_event event = { EPOLLIN, { .fd = fd } };
-    struct epoll_event ready[2];
+
+    return epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static int serve(dv_endpoint *endpoint, int fd, const struct sockaddr_storage *address)
+{
+    struct epoll_event ready[3];
     char line[1024];
     int epfd = epoll_create1(EPOLL_CLOEXEC);
-    int typing = 1;
-    int count = 0;
+    int signals = take_signals();
+    int serving = 1;
+    int ret = EXIT_SETUP;
 
-    if (epfd < 0 || epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) != 0) {
+    if (epfd < 0 || signals < 0 || watch(epfd, fd) != 0 || watch(epfd, signals) != 0) {
         perror("epoll");
-        return EXIT_SETUP;
+        goto out;
     }
-    event.data.fd = STDIN_FILENO;
-    if (epoll_ctl(epfd, EPOLL_CTL_ADD, STDIN_FILENO, &event) != 0) {
-        perror("epoll: the terminal");
-        return EXIT_SETUP;
+    if (watch(epfd, STDIN_FILENO) != 0) {
+        perror("standard input, which has to be a terminal or a pipe");
+        goto out;
     }
-    while (typing) {
+    printf("listening on %s\n", address_text(address));
+    while (serving) {
         /* 1. Wait. */
-        count = epoll_wait(epfd, ready, 2, patience(endpoint));
+        int count = epoll_wait(epfd, ready, 3, patience(endpoint));
+
         while (count-- > 0) {
             if (ready[count].data.fd == fd) {
                 /* 2. Give it what has come in. */
                 receive(endpoint, fd);
             } else {
-                ssize_t len = read(STDIN_FILENO, line, sizeof(line));
+                ssize_t len = ready[count].data.fd == STDIN_FILENO ? read(STDIN_FILENO, line, sizeof(line)) : 0;
 
-                typing = len > 0;
-                to_all(endpoint, typing ? line : NULL, typing ? (size_t)len : 0);
+                serving = serving && len > 0;
+                to_all(endpoint, serving ? line : NULL, serving ? (size_t)len : 0);
             }
         }
         dv_endpoint_advance(endpoint, now_us());
@@ -145,8 +173,16 @@ static int serve(dv_endpoint *endpoint, int fd)
         /* 4. Send what has to leave. */
         send_waiting(endpoint, fd);
     }
-    close(epfd);
-    return EXIT_DONE;
+    ret = EXIT_DONE;
+
+out:
+    if (epfd >= 0) {
+        close(epfd);
+    }
+    if (signals >= 0) {
+        close(signals);
+    }
+    return ret;
 }
 
 int main(int argc, char **argv)
@@ -168,6 +204,7 @@ int main(int argc, char **argv)
     int fd = -1;
     int ret = EXIT_SETUP;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     dv_set_log_callback(DV_LOG_WARN, show_log, NULL);
     if (!library_fits()) {
         return EXIT_SETUP;
@@ -183,7 +220,7 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (!all_options(argc, argv) || read_address(host, port, &address) < 0) {
+    if (!all_options(argc, argv) || !identity_fits(NULL) || read_address(host, port, &address) < 0) {
         return wrong_usage(argv[0]);
     }
     fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -200,9 +237,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", dv_last_error());
         goto out;
     }
-    printf("listening on %s\n", address_text(&address));
-    fflush(stdout);
-    ret = serve(endpoint, fd);
+    ret = serve(endpoint, fd, &address);
 
 out:
     dv_endpoint_free(endpoint);

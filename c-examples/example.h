@@ -27,14 +27,14 @@
 
 enum exit_code {
     EXIT_DONE = 0,          /* everything went as asked */
-    EXIT_SETUP = 1,         /* a file, a socket or an option of OpenSSL could not be had */
+    EXIT_SETUP = 1,         /* a file, a socket or an option of OpenSSL could not be had, or a server broke off */
     EXIT_USAGE = 2,         /* the command line is wrong */
     EXIT_HANDSHAKE = 3,     /* no session: nobody there, or a certificate that is not good */
     EXIT_UNANSWERED = 4     /* a session, but a message was not answered */
 };
 
 /* The servers' part of it, for their help. */
-#define SERVER_EXIT_CODES "exit code: 0 ended as asked, 1 set-up failed, 2 wrong usage\n"
+#define SERVER_EXIT_CODES "exit code: 0 ended as asked, 1 set-up failed, or broken off; 2 wrong usage\n"
 
 /* dv_set_log_callback: the library itself prints nothing. */
 static inline void show_log(int level, const char *line, void *user)
@@ -50,6 +50,14 @@ static inline int library_fits(void)
 {
     /* The log says what does not fit. */
     return dv_check_version(DV_VERSION_NUM) == DV_OK && OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1;
+}
+
+/* Judges peers by the CAs of a file; -1 when that is not good, which is in the log. No handshake would succeed then. */
+static inline int trust(SSL_CTX *ctx, int mode, char *ca)
+{
+    dv_openssl_set_verify(ctx, mode, ca);
+    /* It names the CAs to clients as well: without one there was none in the file. */
+    return sk_X509_NAME_num(SSL_CTX_get_client_CA_list(ctx)) > 0 ? 0 : -1;
 }
 
 /* Says what failed, with OpenSSL's own words where it has any. */

@@ -49,7 +49,8 @@ enum {
 #define SERVER_IDENTITY_HELP                                                                    \
     "  --cert FILE            certificate chain, PEM (" DEFAULT_CERT ");\n"                     \
     "                         given again with --key: for clients that ask for another name\n" \
-    "  --key FILE             its key, PEM (" DEFAULT_KEY ")\n"                                 \
+    "  --key FILE             its key, PEM (" DEFAULT_KEY ";\n"                                 \
+    "                         with a --cert, in that file)\n"                                   \
     "  --ca FILE              CA certificates that clients' certificates are checked against\n" \
     "  --crl FILE             revocation lists of these CAs, PEM\n"                             \
     "  --require-client-cert  refuse clients without a certificate of one of these CAs\n"       \
@@ -148,6 +149,23 @@ static inline int identity_option(int option, const char *argument)
     case OPTION_KEYLOG: return open_keylog(argument);
     default: return -1;
     }
+}
+
+/* Whether the options fit together, when all are read; what does not is told. The CA is that of who names none. */
+static inline int identity_fits(const char *default_ca)
+{
+    if (identity.ca == NULL) {
+        identity.ca = default_ca;
+    }
+    if (identity.key_count > identity.cert_count) {
+        fprintf(stderr, "--key wants a --cert that it belongs to\n");
+        return 0;
+    }
+    if (identity.ca == NULL && (identity.require_client_cert || identity.crl != NULL)) {
+        fprintf(stderr, "--require-client-cert and --crl want --ca\n");
+        return 0;
+    }
+    return 1;
 }
 
 /* The key of an identity; 0 when there is none. */
@@ -261,11 +279,6 @@ static inline SSL_CTX *server_context(void)
         identity.keys[0] = DEFAULT_KEY;
         identity.key_count = 1;
     }
-    if (identity.ca == NULL && (identity.require_client_cert || identity.crl != NULL)) {
-        fprintf(stderr, "--require-client-cert and --crl want --ca\n");
-        SSL_CTX_free(ctx);
-        return NULL;
-    }
     if (identity.psk_file != NULL && access(identity.psk_file, R_OK) != 0) {
         perror(identity.psk_file);
         SSL_CTX_free(ctx);
@@ -276,13 +289,9 @@ static inline SSL_CTX *server_context(void)
         return NULL;
     }
     tell_rules_apart(ctx, identity.ciphers != NULL ? identity.ciphers : SERVER_CIPHERS);
-    if (identity.ca != NULL) {
-        dv_openssl_set_verify(ctx, mode, (char *)identity.ca);
-        /* It names the CAs to clients. When the file is not good there are none, and the log says why. */
-        if (sk_X509_NAME_num(SSL_CTX_get_client_CA_list(ctx)) <= 0) {
-            SSL_CTX_free(ctx);
-            return NULL;
-        }
+    if (identity.ca != NULL && trust(ctx, mode, (char *)identity.ca) != 0) {
+        SSL_CTX_free(ctx);
+        return NULL;
     }
     if (identity.psk_len > 0 || identity.psk_file != NULL) {
         SSL_CTX_set_psk_server_callback(ctx, psk_of_client);
@@ -299,8 +308,8 @@ static inline SSL_CTX *client_context(void)
         SSL_CTX_free(ctx);
         return NULL;
     }
-    if (SSL_CTX_load_verify_locations(ctx, identity.ca != NULL ? identity.ca : DEFAULT_CA, NULL) != 1) {
-        complain(identity.ca != NULL ? identity.ca : DEFAULT_CA);
+    if (SSL_CTX_load_verify_locations(ctx, identity.ca, NULL) != 1) {
+        complain(identity.ca);
         SSL_CTX_free(ctx);
         return NULL;
     }

@@ -1,17 +1,20 @@
 //! A message of one session goes to all others, whichever worker has them.
 
 use std::net::IpAddr;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
 use dv_dtls::{CloseReason, Context, Handler, Server, ServerConfig, Session};
+use signals::{ENDING, Signals};
 
 #[macro_use]
 mod support;
+#[path = "support/signals.rs"]
+mod signals;
 
 const HELP: &str = concat!(
     "\
 chat [OPTIONS]
-  A room: what one client says, all others hear. Try it with several echo_clients, or with openssl s_client -dtls1_2.
+  A room: what one client says, all others hear (try openssl s_client -dtls1_2). SIGINT and SIGTERM end it.
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
   --workers N            threads (2)
@@ -64,7 +67,9 @@ fn main() -> Result<(), support::Failure> {
     let identity = support::Identity::take(&mut args);
     args.finish();
 
-    let server = Server::new(identity.context()?, config, Room::default())?;
+    let ending = Signals::block(&ENDING)?;
+    let server = Arc::new(Server::new(identity.context()?, config, Room::default())?);
     println!("listening on {}", server.bind(address)?);
+    ending.then_stop(server.clone());
     Ok(server.run()?)
 }

@@ -10,16 +10,19 @@ use std::sync::{Arc, RwLock};
 use std::thread;
 
 use dv_dtls::{CloseReason, Context, Handler, Server, ServerConfig, Session};
+use signals::{ENDING, Signals};
 
 #[macro_use]
 mod support;
 #[path = "support/poll.rs"]
 mod poll;
+#[path = "support/signals.rs"]
+mod signals;
 
 const HELP: &str = concat!(
     "\
 dtls_proxy --backend HOST:PORT [OPTIONS]
-  Takes DTLS and speaks plain UDP to the backend, one backend socket a session.
+  Takes DTLS and speaks plain UDP to the backend, one backend socket a session. SIGINT and SIGTERM end it.
   --backend HOST:PORT    the UDP service
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
@@ -53,7 +56,9 @@ impl Backend {
             for session in self.poll.wait(None)?.into_iter().filter_map(Session::from_u64) {
                 let sockets = self.sockets.read().unwrap();
                 let Some(socket) = sockets.get(&session) else { continue };
-                while let Ok(len) = socket.recv(&mut datagram) {
+                // Not all at once: the next session has its turn.
+                for _ in 0..16 {
+                    let Ok(len) = socket.recv(&mut datagram) else { break };
                     // Nothing, or more than fits in a datagram: the server counts it.
                     let _ = server.send(session, &datagram[..len]);
                 }
@@ -94,8 +99,10 @@ fn main() -> Result<(), support::Failure> {
     let identity = support::Identity::take(&mut args);
     args.finish();
 
+    let ending = Signals::block(&ENDING)?;
+    let found = backend.to_socket_addrs().map_err(|why| format!("--backend {backend}: {why}"))?.next();
     let backend = Arc::new(Backend {
-        address: backend.to_socket_addrs()?.next().ok_or("no such backend")?,
+        address: found.ok_or("no such backend")?,
         sockets: RwLock::default(),
         poll: poll::Poll::new()?,
     });
@@ -108,5 +115,6 @@ fn main() -> Result<(), support::Failure> {
             answers.stop();
         }
     });
+    ending.then_stop(server.clone());
     Ok(server.run()?)
 }

@@ -13,33 +13,36 @@ mod support;
 
 const HELP: &str = "\
 echo_client [OPTIONS]
-  Sends a message to a DTLS server and prints what comes back. Exits with 1 when nothing does.
+  Sends a message to a DTLS server and prints what comes back.
   --host NAME     the server (127.0.0.1)
   --port N        its UDP port (4433)
-  --name NAME     what the server's certificate must say; without it, any will do that the CA has signed
+  --name NAME     DNS name or IP address that the server's certificate must carry (that of --host)
   --message TEXT  what to send (hello)
   --count N       how many times (1)
   --timeout S     how long all of it may take, in seconds (10)
   --ca FILE       certificates of the CAs that the server's is checked against (certs/out/ca.pem)
   --crl FILE      revocation lists of these CAs, PEM
   --cert FILE     a certificate to show, PEM
-  --key FILE      its private key, PEM
+  --key FILE      its private key, PEM (in that file, too)
   --psk HEX       the key of the identity \"client\", in the place of certificates
   --ciphers LIST  cipher suites (those of OpenSSL; with --psk PSK+AESGCM)
   --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything
-  -h              this text";
+  -h              this text
+  Exit code: 0 answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 not answered";
 
 fn main() -> Result<ExitCode, support::Failure> {
     let mut args = support::Args::new(HELP);
-    let server = (args.or("--host", "127.0.0.1".to_owned()), args.or("--port", 4433));
-    let name: Option<String> = args.option("--name");
+    let host: String = args.or("--host", "127.0.0.1".to_owned());
+    let port: u16 = args.or("--port", 4433);
+    let name = args.or("--name", host.clone());
     let message = args.or("--message", "hello".to_owned());
     let count = args.or("--count", NonZeroU32::MIN).get();
     let timeout = Duration::from_secs(args.or("--timeout", 10));
     let context = support::client_context(&mut args)?;
     args.finish();
 
-    let server = server.to_socket_addrs()?.next().ok_or("no such host")?;
+    let found = (&host[..], port).to_socket_addrs().map_err(|why| format!("--host {host}: {why}"))?.next();
+    let server = found.ok_or("no such host")?;
     let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     // The kernel then drops what others send.
     socket.connect(server)?;
@@ -47,10 +50,11 @@ fn main() -> Result<ExitCode, support::Failure> {
     let began = Instant::now();
     let now = || began.elapsed().as_micros() as u64;
     let mut endpoint = Endpoint::new(context, Config { accept: false, ..Config::default() })?;
-    let session = endpoint.connect(now(), &Connect { name: name.as_deref(), ..Connect::to(server) })?;
+    let session = endpoint.connect(now(), &Connect::to_named(server, &name))?;
     let mut answers = 0;
     let mut opened = false;
     let mut over = false;
+    let mut refused = "";
     let mut bytes = Vec::new();
     while !over && began.elapsed() < timeout {
         while let Some(event) = endpoint.event(&mut bytes) {
@@ -93,15 +97,20 @@ fn main() -> Result<ExitCode, support::Failure> {
         let mut datagram = [0; 1 << 16];
         match socket.recv(&mut datagram) {
             Ok(len) => endpoint.receive(now(), &datagram[..len], server, None),
-            // Nobody listens, or not yet; or nothing has come.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::thread::sleep(wait),
+            // Nobody listens, or not yet.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused = ": nobody listens there",
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
         endpoint.advance(now());
     }
     if !over {
-        eprintln!("no {} from {server} in {timeout:?}", if opened { "answer" } else { "session" });
+        eprintln!("no {} from {server} in {timeout:?}{refused}", if opened { "answer" } else { "session" });
     }
-    Ok(ExitCode::from(u8::from(answers < count)))
+    let code = match (answers == count, opened) {
+        (true, _) => 0,
+        (false, true) => 4,
+        (false, false) => 3,
+    };
+    Ok(ExitCode::from(code))
 }

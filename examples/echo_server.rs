@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread;
@@ -10,13 +11,17 @@ use std::time::Duration;
 
 use dv_dtls::{Config, Context, Export, ExportKey, Server, ServerConfig, Session};
 
+use signals::Signals;
+
 #[macro_use]
 mod support;
+#[path = "support/signals.rs"]
+mod signals;
 
 const HELP: &str = concat!(
     "\
 echo_server [OPTIONS]
-  Sends each message back to whom it came from, until it is killed.
+  Sends each message back to whom it came from. SIGHUP loads the certificate again, SIGINT and SIGTERM end it.
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
   --port N               the UDP port; 0 takes a free one (4433)
   --workers N            threads (1)
@@ -40,7 +45,9 @@ fn main() -> Result<(), support::Failure> {
     let port: u16 = args.or("--port", 4433);
     let mut endpoint = Config::default();
     endpoint.settings.native_records = !args.flag("--openssl-records");
-    endpoint.settings.max_connections = args.or("--max-sessions", endpoint.settings.max_connections);
+    if let Some(max) = args.option::<NonZeroU32>("--max-sessions") {
+        endpoint.settings.max_connections = max.get();
+    }
     endpoint.settings.idle_timeout = Duration::from_millis(args.or("--idle-timeout", 0));
     endpoint.settings.handshake_timeout = Duration::from_millis(args.or("--handshake-timeout", 120_000));
     let config = ServerConfig {
@@ -52,8 +59,11 @@ fn main() -> Result<(), support::Failure> {
         ..ServerConfig::default()
     };
     let metrics: Option<u16> = args.option("--metrics");
-    let upgrade: Option<String> = args.option("--upgrade");
-    let key_file: Option<String> = args.option("--upgrade-key");
+    let upgrade = match (args.option::<String>("--upgrade"), args.option::<String>("--upgrade-key")) {
+        (Some(path), Some(key)) => Some((path, key)),
+        (None, None) => None,
+        _ => args.refuse("--upgrade and --upgrade-key go together"),
+    };
     let identity = support::Identity::take(&mut args);
     args.finish();
 
@@ -61,27 +71,12 @@ fn main() -> Result<(), support::Failure> {
         // A message that does not leave is lost like any datagram.
         let _ = context.send(session, message);
     };
-    let patience = config.endpoint.export_timeout;
+    let signals = Signals::block(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGUSR2])?;
     let server = Arc::new(Server::new(identity.context()?, config, echo)?);
     let address = server.bind((host, port))?;
-    if let Some(path) = upgrade {
-        let key =
-            ExportKey::new(fs::read(key_file.unwrap_or_default())?.try_into().map_err(|_| "32 bytes are wanted")?);
-        if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
-            let export = Export::take(File::options().read(true).write(true).open(&path)?, &key, patience);
-            match export.and_then(|export| server.import(export)) {
-                Ok(imported) => println!("{} sessions go on", imported.sessions),
-                Err(error) => eprintln!("all clients have to begin anew: {error}"),
-            }
-        }
-        // Blocked before there are threads, so that all of them leave it to this one.
-        let upgrade = Signal::block(libc::SIGUSR2);
-        let server = server.clone();
-        thread::spawn(move || {
-            while let Err(error) = upgrade.wait_and(|| hand_over(&server, &path, &key)) {
-                eprintln!("the sessions go on here: {error}");
-            }
-        });
+    let upgrade = upgrade.map(|(path, key)| Upgrade::new(path, &key)).transpose()?;
+    if let Some(upgrade) = &upgrade {
+        upgrade.take_over(&server)?;
     }
     println!("listening on {address}");
     if let Some(port) = metrics {
@@ -89,37 +84,68 @@ fn main() -> Result<(), support::Failure> {
         println!("metrics at http://{}/", listener.local_addr()?);
         thread::spawn(move || listener.incoming().flatten().for_each(|asks| drop(answer(asks, &server))));
     }
+    let asked = server.clone();
+    thread::spawn(move || while !obey(&signals, &asked, &identity, upgrade.as_ref()) {});
     Ok(server.run()?)
 }
 
-/// Leaves the sessions to the next process.
-fn hand_over(server: &Server, path: &str, key: &ExportKey) -> Result<(), Box<dyn std::error::Error>> {
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let exported = server.export_to(key, &file)?;
-    println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);
-    Ok(server.commit_export()?)
-}
-
-/// A signal that is waited for.
-struct Signal(libc::sigset_t);
-
-impl Signal {
-    fn block(number: libc::c_int) -> Signal {
-        // SAFETY: the set is made empty before anything is put into it.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, number);
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-            Signal(set)
+/// Does what the next signal asks for. Returns whether that is the end of the server.
+fn obey(signals: &Signals, server: &Server, identity: &support::Identity, upgrade: Option<&Upgrade>) -> bool {
+    match (signals.take(), upgrade) {
+        (Ok(libc::SIGHUP), _) => {
+            if let Err(why) = reload(server, identity) {
+                eprintln!("the old certificate stays: {why:?}");
+            }
+            false
+        }
+        (Ok(libc::SIGUSR2), None) => false,
+        (Ok(libc::SIGUSR2), Some(upgrade)) => {
+            upgrade.hand_over(server).inspect_err(|why| eprintln!("the sessions go on here: {why:?}")).is_ok()
+        }
+        _ => {
+            server.stop();
+            true
         }
     }
+}
 
-    fn wait_and<T>(&self, then: impl FnOnce() -> T) -> T {
-        let mut number = 0;
-        // SAFETY: the set was made in `block`.
-        unsafe { libc::sigwait(&self.0, &mut number) };
-        then()
+/// Begins sessions with what is in the certificate's files now.
+fn reload(server: &Server, identity: &support::Identity) -> Result<(), support::Failure> {
+    Ok(server.reload(identity.context()?)?)
+}
+
+/// Where sessions wait for the next process, and what they are sealed with.
+struct Upgrade {
+    path: String,
+    key: ExportKey,
+}
+
+impl Upgrade {
+    fn new(path: String, key_file: &str) -> Result<Upgrade, support::Failure> {
+        let key = fs::read(key_file).map_err(|why| format!("{key_file}: {why}"))?;
+        let key = key.try_into().map_err(|_| format!("{key_file}: 32 random bytes are wanted there"))?;
+        Ok(Upgrade { path, key: ExportKey::new(key) })
+    }
+
+    /// Goes on with the sessions of the process before this one, if there are some.
+    fn take_over(&self, server: &Server) -> io::Result<()> {
+        if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
+            let file = File::options().read(true).write(true).open(&self.path)?;
+            let export = Export::take(file, &self.key, Duration::from_secs(10));
+            match export.and_then(|export| server.import(export)) {
+                Ok(imported) => println!("{} sessions go on", imported.sessions),
+                Err(why) => eprintln!("all clients have to begin anew: {why}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the sessions to the next process.
+    fn hand_over(&self, server: &Server) -> Result<(), support::Failure> {
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let exported = server.export_to(&self.key, &file)?;
+        println!("{} sessions are left to the next process, {} are over", exported.sessions, exported.left);
+        Ok(server.commit_export()?)
     }
 }
 

@@ -18,7 +18,7 @@
  *
  * THE HELPERS, in the order in which they are called. Once:
  *
- *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: another library than this header's
+ *     dv_check_version(DV_VERSION_NUM);          DV_ERROR: an older library, or another OpenSSL
  *     ctx = SSL_CTX_new(DTLS_server_method());
  *     dv_ssl_certificate(ctx, "server.pem", "server.key");
  *     dv_openssl_ctx_set_ciphers(ctx, "ECDHE+AESGCM");
@@ -37,6 +37,8 @@
  *     memset(&key, 0, sizeof(key));              recvfrom does not fill all of it
  *     addrlen = sizeof(key);                     recvfrom shortens it: set it each time
  *     n = recvfrom(fd, in, sizeof(in), 0, &key.addr, &addrlen);
+ *     if (n <= 0)
+ *         continue;                              no datagram: an error is no reason to leave the loop
  *     conn = dv_dtls_conn_find(&key);
  *     if (conn == NULL) {
  *         conn = dv_dtls_conn_new(ctx, in, n, fd, &key, addrlen);   NULL: no proven peer yet
@@ -48,7 +50,7 @@
  *     }
  *
  * After a message, dv_dtls_read(conn, NULL, 0, ...) takes the next one of the same datagram, until it
- * returns 0. A loop that waits without a limit, and lacks the two lines about timeouts, works too: every
+ * returns 0 or less. A loop that waits without a limit, and lacks the two lines about timeouts, works too: every
  * call does a part of what is due.
  *
  * A client sets up its SSL_CTX with the same context helpers, says with dv_openssl_set_peer_name which
@@ -82,19 +84,26 @@
  * CONVENTIONS, unless a function says otherwise
  *
  * Pointers   NULL where something is needed is an error and no crash; nothing is changed.
- * Errors     are the return value. dv_last_error and the log (dv_set_log_callback) name the cause. The
- *            library prints nothing, never exits, and sets no signal handler.
- * Ownership  what is passed in stays the caller's and need only live during the call. A connection
- *            is the library's until dv_dtls_conn_free, and readable until then, whatever became of
- *            its peer.
+ * Errors     are the return value. What has failed has changed nothing. The cause is in the log
+ *            (dv_set_log_callback) and in dv_last_error; of the helpers for connections errno tells.
+ *            The library prints nothing unless its operator asks for it (DV_LOG), never exits, and
+ *            sets no signal handler.
+ * Ownership  what is passed in stays the caller's and need only live during the call.
+ * Blocking   a helper that is given a descriptor sends with sendto() on it, which may block if the
+ *            descriptor does. Else nothing waits for the network but what says so.
  * Threads    different connections may be used by different threads at once, one connection by one
- *            thread at a time. The table may be used by all threads. An SSL_CTX is set up by one
- *            thread, before it is used.
+ *            thread at a time. The table may be used by all threads. An endpoint, with its sessions,
+ *            is used by one thread at a time; a server by any, until dv_server_free. An SSL_CTX is
+ *            set up by one thread, before it is used.
  * Callbacks  that the program has set with OpenSSL's functions (verify, PSK, server name, info and
  *            so on) run in the middle of a call. They may call the library, but not about the
  *            connection or the endpoint that this call is about: that fails with EBUSY or
  *            DV_ERR_BUSY. A function that returns nothing does nothing then, and the log says so.
- * fork       a child process starts with an empty table.
+ *            They must not end the call with longjmp() or an exception.
+ * fork       two processes that seal with one key would repeat nonces, so what was made before a fork
+ *            sends nothing in the child: the helpers' table is empty there, connections give
+ *            ENOTCONN, endpoints and servers DV_ERR_FORKED. All can be freed. A child of _Fork() or
+ *            clone() is noticed from Linux 4.14 on; one of vfork() must call nothing of the library.
  * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
  * out_buf    it writes into.
@@ -157,10 +166,7 @@ extern "C" {
 #define DTLS_RECORD_MAX_LEN (65535 - 8)
 #endif
 
-/**
- * A link of an intrusive list. Its place belongs to the caller: the library's own table does not
- * use it.
- */
+/** A link of an intrusive list, for the caller: the library's own table does not use it. */
 typedef struct dv_list_node {
     /** The next link, or NULL. */
     struct dv_list_node *next;
@@ -184,17 +190,28 @@ typedef union _dv_udp_conn_key_t {
 #endif
 
 #if !defined(DV_OMIT_TYPES)
-/** A connection. */
+/**
+ * A connection. The caller may read all of it, change list, and use ssl between two calls: ask for
+ * the peer's certificate, also call SSL_read() and SSL_write().
+ */
 typedef struct _dv_udp_conn_t {
-    /** For the caller's own lists. */
+    /** For a list of the caller's. A connection that is freed is unlinked there. */
     DV_LIST_NODE list;
     /** The peer's address. */
     union _dv_udp_conn_key_t key;
-    /** The SSL of the connection, or NULL once the library has given it up. */
+    /** The SSL; NULL once the library has given the connection up. It goes with the connection. */
     void *ssl;
-    /** The BIO that libssl reads from. */
+    /**
+     * The BIO that libssl reads from, or NULL like ssl. BIO_write() gives it one datagram; 64 can
+     * wait there.
+     */
     void *rbio;
-    /** The BIO that libssl writes to. */
+    /**
+     * The BIO that libssl writes to, or NULL like ssl. What SSL_write() has written waits there for
+     * dv_dtls_msg_send(), for the next call about the connection, or for BIO_read(), which gives as
+     * many whole datagrams as fit. 256 KiB can wait, then SSL_write() fails with
+     * SSL_ERROR_WANT_WRITE.
+     */
     void *wbio;
 } dv_udp_conn_t;
 #endif
@@ -206,12 +223,12 @@ typedef struct _dv_udp_conn_t {
 #if !defined(DV_OMIT_OPENSSL_CTX_SET_CIPHERS)
 /**
  * Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS
- * 1.2 as the version.
+ * 1.2 as the only version.
  *
  * @param ctx the SSL_CTX
  * @param ciphers a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"
  *
- * @return DV_OK, or DV_ERROR; the context is as it was then.
+ * @return DV_OK or DV_ERROR.
  *
  * Errors: a list in which OpenSSL knows no cipher, or one longer than 16384 bytes.
  */
@@ -241,12 +258,13 @@ int dv_openssl_callback(int ok, X509_STORE_CTX *store);
  * it was made under.
  *
  * @param ctx the SSL_CTX
- * @param mode SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
+ * @param mode SSL_VERIFY_NONE, or SSL_VERIFY_PEER with other SSL_VERIFY_* bits or without
  * @param peer_cf a PEM file of CA certificates, and of revocation lists if there are any; these
  *     count once the context's X509_STORE has X509_V_FLAG_CRL_CHECK
  *
- * Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the
- * context fails, whatever the mode, until a call succeeds.
+ * Errors: a file that cannot be loaded, NULL, or a mode with other bits. A program that is told
+ * nothing must not run unprotected, so every handshake fails then, whatever the mode, of each SSL
+ * that is made from the context before a call succeeds.
  */
 void dv_openssl_set_verify(void *ctx, int mode, char *peer_cf);
 #endif
@@ -277,7 +295,7 @@ int dv_openssl_get_verify_result(void *s);
  *     is sent
  * @param key a PEM file with the private key of the first certificate
  *
- * @return 0, or -1; the context is as it was then.
+ * @return 0 or -1.
  *
  * Errors: a file that cannot be read, has no certificate or key in it, or is larger than 16 MiB; a
  * key that does not belong to the certificate; one that OpenSSL's security level refuses.
@@ -298,7 +316,7 @@ int dv_ssl_certificate(void *ctx, char *cert, char *key);
  *     subjectAltName, with "*." at most as the first label
  * @param key a PEM file with the private key of the first certificate
  *
- * @return 0, or -1; the context is as it was then.
+ * @return 0 or -1.
  *
  * Errors: as of dv_ssl_certificate; a certificate without a DNS name.
  */
@@ -312,21 +330,22 @@ int dv_ssl_add_certificate(void *ctx, const char *cert, const char *key);
  * @param ctx the SSL_CTX
  * @param secret_file a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
  *
- * @return 0, or -1; the context is as it was then.
+ * @return 0 or -1.
  *
- * Errors: a file that cannot be read, or that is too short.
+ * Errors: a file that cannot be read, that is too short, or larger than 16 MiB.
  */
 int dv_ssl_share_tickets(void *ctx, const char *secret_file);
 
 #if !defined(DV_OMIT_ADD_EPOLL_EVENT)
 /**
- * Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
+ * Watches a descriptor for input (EPOLLIN, level-triggered). One that is watched already stays as
+ * it is.
  *
  * @param epfd the epoll descriptor
  * @param ev receives what is watched for, with the descriptor in data.fd; may be NULL
  * @param fd the descriptor to watch
  *
- * Errors: what the kernel refuses is logged.
+ * Errors: what the kernel refuses is logged, nowhere else.
  */
 void dv_add_epoll_event(int epfd, struct epoll_event *ev, int fd);
 #endif
@@ -339,8 +358,7 @@ void dv_add_epoll_event(int epfd, struct epoll_event *ev, int fd);
  * @param s the SSL
  * @param name a DNS name such as "server.example.org", or an IPv4 or IPv6 address
  *
- * @return DV_OK, or DV_ERROR; the SSL is as it was then. A later name takes the place of an earlier
- *     one.
+ * @return DV_OK or DV_ERROR. A later name takes the place of an earlier one.
  *
  * Errors: a name that is neither, or longer than 255 bytes; an SSL whose handshake has begun.
  */
@@ -356,11 +374,16 @@ int dv_openssl_set_peer_name(void *s, const char *name);
  * Makes a cookie of 21 bytes for the peer that ssl listens to. For
  * SSL_CTX_set_cookie_generate_cb().
  *
+ * dv_dtls_conn_new() only looks whether it is set: then the library makes and checks the cookies
+ * itself, over the hello as well. For DTLSv1_listen() and SSL_accept() it is made over the address
+ * that the SSL's rbio gives (BIO_dgram_get_peer); where that gives none, it is good for this SSL
+ * only.
+ *
  * @param ssl the SSL
  * @param cookie receives the cookie; at least 21 bytes (libssl gives 255)
  * @param cookie_len receives the length of the cookie in bytes
  *
- * @return 1, or 0 for a NULL.
+ * @return 1, or 0 for a NULL, which nothing tells of.
  *
  * Threads: any, one at a time for an SSL.
  */
@@ -414,13 +437,17 @@ unsigned int dv_dtls_conn_hash(dv_udp_conn_key_t *key);
 /**
  * Puts a connection into the table under its key.
  *
- * A connection of dv_dtls_conn_new() is there from the start. Where several have the same key,
- * dv_dtls_conn_find() gives the oldest of them. The connection stays the caller's.
+ * A connection of dv_dtls_conn_new() is there from the start, and one that is there stays where it
+ * is. Where several have the same key, dv_dtls_conn_find() gives the oldest of them. A connection
+ * that the caller allocated counts for no limit, and the library never gives it up.
  *
  * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
  * added.
  *
- * @param conn a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
+ * @param conn a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out;
+ *     it must live until it is taken out again
+ *
+ * Errors: a NULL, or a key without an IPv4 or IPv6 address, is logged.
  */
 void dv_dtls_conn_add(dv_udp_conn_t *conn);
 #endif
@@ -445,9 +472,9 @@ void dv_dtls_conn_del(dv_udp_conn_t *conn);
  *
  * @param key the peer's address; NULL finds nothing
  *
- * @return the connection, or NULL.
+ * @return the connection, or NULL; errno says nothing.
  *
- * Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when
+ * Ownership: the connection stays in the table. It is readable until dv_dtls_conn_free(), also when
  * the library gives it up meanwhile.
  *
  * Threads: any may look. A connection that another thread used last may be given up by that one
@@ -458,32 +485,8 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
- * connection: A connection: made from a hello, read, written, shut down, freed.
+ * connection: A connection: made from a hello, shut down, freed.
  * ---------------------------------------------------------------------------------------------- */
-
-#if !defined(DV_OMIT_DTLS_MSG_SEND)
-/**
- * Sends what waits in wbio to key, one sendto() a datagram.
- *
- * What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the
- * MTU.
- *
- * @param wbio the wbio of a connection, or a memory BIO
- * @param fd a UDP socket
- * @param key the peer's address
- * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
- *     family's is used
- *
- * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
- *
- * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY
- * in a callback of OpenSSL's in the middle of a call about the connection of wbio, or else that of
- * sendto(); what waited is gone then.
- *
- * Threads: one at a time for a BIO.
- */
-int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrlen);
-#endif
 
 #if !defined(DV_OMIT_DTLS_CONN_NEW)
 /**
@@ -494,6 +497,12 @@ int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrle
  * HelloVerifyRequest and nothing is kept (RFC 6347 4.2.1); anything else from a stranger is
  * dropped. The hello that brings the cookie back makes the connection. Without the option any
  * ClientHello makes one. The first flight is sent before this returns.
+ *
+ * A hello makes one connection: a copy of it, from the network or on another thread, gives NULL as
+ * long as the connection is in the table, where dv_dtls_conn_find() finds it.
+ *
+ * Cookie callbacks of the program's own are asked, where ctx has some. No answer is longer than the
+ * datagram: cookies of more than some 150 bytes are not sent, and the log says so.
  *
  * @param ctx an SSL_CTX for servers
  * @param buf the datagram
@@ -506,9 +515,14 @@ int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrle
  * @return the connection, or NULL: the datagram was answered or dropped, or a limit or a failure
  *     stood against it (the log and the statistics tell).
  *
+ * Errors: errno is EINVAL for a NULL, or a len that is the -1 of recvfrom(); in all other cases it
+ * says nothing.
+ *
  * Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). The
  * library may give it up at a deadline or a limit: then it is not in the table any more and its
- * ssl, rbio and wbio are NULL, but the struct stays readable until it is freed.
+ * ssl, rbio and wbio are NULL, but the struct stays readable until it is freed. Of those that are
+ * never freed the library keeps 65,536, and frees the oldest beyond that. The SSL_CTX may be freed
+ * before.
  */
 dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
                                 char *buf,
@@ -516,6 +530,24 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
                                 int fd,
                                 dv_udp_conn_key_t *key,
                                 socklen_t addrlen);
+#endif
+
+#if !defined(DV_OMIT_DTLS_SHUTDOWN)
+/**
+ * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
+ * it.
+ *
+ * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
+ * sent.
+ *
+ * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
+ * @param fd the UDP socket
+ * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
+ *     family's is used
+ *
+ * Threads: one at a time for a connection.
+ */
+void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
 #endif
 
 #if !defined(DV_OMIT_DTLS_CONN_FREE)
@@ -536,20 +568,24 @@ dv_udp_conn_t *dv_dtls_conn_new(void *ctx,
 void dv_dtls_conn_free(dv_udp_conn_t *conn);
 #endif
 
+/* ----------------------------------------------------------------------------------------------
+ * messages: What goes through a connection: datagrams in, messages out, and the other way round.
+ * ---------------------------------------------------------------------------------------------- */
+
 #if !defined(DV_OMIT_DTLS_READ)
 /**
  * Takes a datagram of the peer and gives the next message.
  *
  * During the handshake the datagram moves it on, and what the library has to say is sent before
- * this returns. A datagram may hold several records: their messages are queued (at most 64, then
- * the newest is dropped and counted) and come out one a call, before what arrives later. A message
- * longer than out_len is cut, as recvfrom() does.
+ * this returns. A datagram may hold several records: their messages are queued (max_queued_messages
+ * at most, 64 by default; more are dropped and counted) and come out one a call, before what
+ * arrives later. A message longer than out_len is cut, as recvfrom() does.
  *
- * A forged or broken record never ends an established connection.
+ * A forged or broken record never ends an established connection that dv_dtls_conn_new() has made.
  *
  * @param conn the connection
  * @param in_buf the datagram; NULL takes the next queued message without one
- * @param in_len its length in bytes
+ * @param in_len its length in bytes; 0 with NULL
  * @param fd the UDP socket that it came through
  * @param out_buf receives the message; it may be in_buf
  * @param out_len how many bytes there is room for
@@ -560,9 +596,11 @@ void dv_dtls_conn_free(dv_udp_conn_t *conn);
  *     yet; -2 when the peer has closed the connection, or has restarted so that a new one takes its
  *     place, or the library has given it up: free it; -1 for an error.
  *
- * Errors: errno is EINVAL for a NULL or no room, EIO when the handshake failed or the peer sent a
- * fatal alert (the log has the cause), ENOTCONN in the child of a fork, EBUSY in a callback of
- * OpenSSL's in the middle of a call about conn.
+ * Errors: errno is EIO when the handshake failed or the peer sent a fatal alert (the log has the
+ * cause): the connection is over, free it. With the others nothing has happened: EINVAL for a NULL,
+ * no room, or an in_len that is the -1 of recvfrom(); ENOTCONN in the child of a fork; EBUSY in a
+ * callback of OpenSSL's in the middle of a call about conn. That something could not be sent is
+ * logged.
  *
  * Threads: one at a time for a connection.
  */
@@ -592,8 +630,8 @@ int dv_dtls_read(dv_udp_conn_t *conn,
  *
  * Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while
  * the handshake goes on, ENOTCONN when the connection is over, EINVAL for a NULL or an empty
- * message, EBUSY in a callback of OpenSSL's in the middle of a call about conn, or else that of
- * sendto().
+ * message, EBUSY in a callback of OpenSSL's in the middle of a call about conn, EIO when OpenSSL
+ * failed, or else that of sendto(). In none of these cases has the message left.
  *
  * Threads: one at a time for a connection.
  */
@@ -606,22 +644,28 @@ int dv_dtls_write(dv_udp_conn_t *conn,
                   socklen_t addrlen);
 #endif
 
-#if !defined(DV_OMIT_DTLS_SHUTDOWN)
+#if !defined(DV_OMIT_DTLS_MSG_SEND)
 /**
- * Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand
- * it.
+ * Sends what waits in wbio to key, one sendto() a datagram.
  *
- * In a callback of OpenSSL's in the middle of a call about conn, errno becomes EBUSY and nothing is
- * sent.
+ * What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the
+ * MTU.
  *
- * @param conn the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
- * @param fd the UDP socket
+ * @param wbio the wbio of a connection, or a memory BIO
+ * @param fd a UDP socket
+ * @param key the peer's address
  * @param addrlen the length of the peer's address in bytes; where it does not fit the family, the
  *     family's is used
  *
- * Threads: one at a time for a connection.
+ * @return 0 when all was sent, or -1 when nothing waited or an error occurred.
+ *
+ * Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY
+ * in a callback of OpenSSL's in the middle of a call about the connection of wbio, or else that of
+ * sendto(): then what waited is gone.
+ *
+ * Threads: one at a time for a BIO.
  */
-void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
+int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrlen);
 #endif
 
 /* ----------------------------------------------------------------------------------------------
@@ -629,8 +673,8 @@ void dv_dtls_shutdown(dv_udp_conn_t *conn, int fd, socklen_t addrlen);
  * ---------------------------------------------------------------------------------------------- */
 
 /**
- * How an endpoint or a server is to behave. Let dv_config_init fill it, then change what is to be
- * different. Members are only ever added at the end.
+ * How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_get_config
+ * fill it, then change what is to be different. Members are only ever added at the end.
  */
 typedef struct dv_config {
     /** sizeof(dv_config), as the program knows it. */
@@ -640,7 +684,10 @@ typedef struct dv_config {
      * source goes.
      */
     uint32_t max_sessions;
-    /** Handshakes in progress at once. */
+    /**
+     * Handshakes with clients in progress at once. At this limit, and at that of a source,
+     * newcomers are not answered; they ask again.
+     */
     uint32_t max_handshakes;
     /**
      * Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle
@@ -649,11 +696,11 @@ typedef struct dv_config {
     uint32_t max_sessions_per_source;
     /** Handshakes in progress from one source. */
     uint32_t max_handshakes_per_source;
-    /** Bytes of the largest IP packet to send, IP and UDP headers included; 256 at least. */
+    /** Bytes of the largest IP packet to send, IP and UDP headers included: 256 to 65535. */
     uint32_t mtu;
     /**
-     * Wait before a flight is sent again for the first time, in milliseconds; it doubles after
-     * that.
+     * Wait before a flight is sent again for the first time, in milliseconds, 10 at least; it
+     * doubles after that.
      */
     uint32_t first_timeout_ms;
     /** The longest wait between two repetitions, in milliseconds. */
@@ -663,14 +710,22 @@ typedef struct dv_config {
     /** A session that hears nothing for so long is closed; 0: never. */
     uint32_t idle_timeout_ms;
     /**
-     * Messages of one session that wait for the program to take them; more are dropped and counted.
+     * Messages of one session that wait for the program to take them, 65535 at most; more are
+     * dropped and counted.
      */
     uint32_t max_queued_messages;
-    /** Bytes of a peer's certificate chain. */
+    /**
+     * Bytes of a peer's certificate chain; a handshake with a longer one fails. A session keeps its
+     * peer's own certificate as long as it lives, and the chain as well where OpenSSL makes the
+     * records: a session of somebody with a certificate that you trust can take so many bytes more.
+     */
     uint32_t max_certificate_chain;
-    /** Bytes that wait for the program to take them, and bytes that wait for it to send them. */
+    /**
+     * Bytes that wait for the program to take them, and as many that wait for it to send them. Not
+     * of the helpers.
+     */
     uint32_t max_waiting_bytes;
-    /** Not 0: handshakes of others are accepted. 0: the endpoint only connects. */
+    /** Not 0: handshakes of clients are accepted. 0: the endpoint only connects. */
     int accept;
     /**
      * Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever
@@ -692,8 +747,8 @@ typedef struct dv_config {
      */
     uint64_t unix_offset_us;
     /**
-     * Of a server: its threads. Each has its own sockets and sessions, and a client stays with one
-     * of them. The limits of sessions and handshakes are those of the whole server,
+     * Of a server: its threads, 1 to 256. Each has its own sockets and sessions, and a client stays
+     * with one of them. The limits of sessions and handshakes are those of the whole server,
      * max_waiting_bytes is for each of them.
      */
     uint32_t workers;
@@ -715,12 +770,14 @@ typedef struct dv_config {
      * Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept
      * each other's cookies and session tickets, and their own from before a restart. It is read by
      * dv_server_new and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_configure):
-     * the same for cookies. An endpoint takes what is in the file as its cookie_secret.
+     * the same for cookies. An endpoint does not look at it: give it what is in the file as
+     * cookie_secret.
      */
     const char *secret_file;
     /**
      * Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the
-     * library the records, in a fraction of the time and of the memory. 0: OpenSSL makes both.
+     * library the records, in a fraction of the time and of the memory. 0: OpenSSL makes both, as
+     * it always does for the helpers.
      */
     int native_records;
     /** Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused. */
@@ -747,14 +804,14 @@ typedef struct dv_config {
      * so too.
      */
     int routability_checks;
-    /** Bytes at connection_id_server_id. */
+    /** Bytes at connection_id_server_id, 24 at most and fewer than connection_id_len. */
     uint32_t connection_id_server_id_len;
     /**
      * What our connection IDs begin with, in clear, so that a load balancer can tell which server a
      * datagram is for. A server with several workers puts one more byte behind it. What is left of
      * connection_id_len, at least one byte, is random.
      */
-    uint8_t connection_id_server_id[20];
+    uint8_t connection_id_server_id[24];
     /**
      * An export that takes longer to write, since nobody reads it, fails, and the sessions go on.
      * An import fails when nothing comes from its pipe or socket for so long. 0: no limit.
@@ -768,7 +825,7 @@ typedef struct dv_config {
  * @param config the configuration
  * @param size sizeof(dv_config)
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
 int dv_config_init(struct dv_config *config, size_t size);
 
@@ -863,7 +920,7 @@ typedef struct dv_datagram {
 
 /**
  * A session with one peer: a number, not a pointer. The number of a session that is over gives
- * DV_ERR_STALE; 0 is none.
+ * DV_ERR_STALE; 0 is none. It means something to its own endpoint or server alone.
  */
 typedef uint64_t dv_session;
 
@@ -879,10 +936,11 @@ typedef struct dv_event {
     void *user;
     /**
      * The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next
-     * dv_endpoint_event or dv_endpoint_receive.
+     * dv_endpoint_event or dv_endpoint_receive, to which it must not be given; of a server, as long
+     * as the callback runs.
      */
     const void *data;
-    /** Bytes of the message. */
+    /** Bytes of the message; 0 without one. */
     size_t len;
 } dv_event;
 
@@ -890,11 +948,14 @@ typedef struct dv_event {
  * Makes an endpoint.
  *
  * @param ctx the SSL_CTX that the sessions are made with: one for DTLS, with all set that they need
- *     (keys, certificates, verify mode, ALPN and so on). Cookies are the endpoint's own matter
+ *     (keys, certificates, verify mode, ALPN and so on). Cookies are the endpoint's own matter: it
+ *     sets the context's cookie callbacks
  * @param config how it is to behave; NULL: the defaults
  * @param endpoint receives the endpoint, or NULL
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a setting that makes no sense, for a context
+ *     that is not for DTLS, and for one with cookie callbacks of the program's own, unless accept
+ *     is 0; DV_ERR_TLS when OpenSSL fails.
  *
  * Ownership: the endpoint is the caller's, to be freed with dv_endpoint_free. It keeps a reference
  * of its own to the SSL_CTX.
@@ -917,12 +978,14 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of any clock that never goes back, such as
- *     CLOCK_MONOTONIC. One that is earlier than another before it counts as that
+ *     CLOCK_MONOTONIC; it is the same one for all calls, and a time before that of an earlier call
+ *     counts as that
  * @param datagrams the datagrams
  * @param count how many
  *
- * @return 0 or a negative DV_ERR_*; when an address makes no sense, none of the datagrams was
- *     taken. What peers send is never an error: it is counted, or ends a session.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when an address makes no sense or data is NULL;
+ *     none of the datagrams was taken then. What peers send is never an error: it is counted, or
+ *     ends a session.
  */
 int dv_endpoint_receive(struct dv_endpoint *endpoint,
                         uint64_t now_us,
@@ -946,8 +1009,8 @@ int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
  * does not take is lost, as any datagram may be.
  *
  * @param endpoint the endpoint
- * @param out receives the datagrams; their bytes stand there until the next call of another
- *     function on this endpoint
+ * @param out receives the datagrams; their bytes stand there until a function other than this one
+ *     is called on the endpoint, to which they must not be given
  * @param max how many fit at out
  * @param segments how many datagrams of one length to one peer may be joined into one of out
  *     (UDP_SEGMENT takes 64); 1 for a program that sends them one by one
@@ -965,8 +1028,8 @@ int dv_endpoint_transmit(struct dv_endpoint *endpoint,
  * @param endpoint the endpoint
  *
  * @return the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing
- *     will be due. In a callback of OpenSSL's in the middle of another call about the endpoint it
- *     is UINT64_MAX.
+ *     will be due. For NULL, and in a callback of OpenSSL's in the middle of another call about the
+ *     endpoint, it is UINT64_MAX.
  */
 uint64_t dv_endpoint_deadline(const struct dv_endpoint *endpoint);
 
@@ -983,8 +1046,8 @@ uint64_t dv_endpoint_deadline(const struct dv_endpoint *endpoint);
 int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
 
 /**
- * Begins a handshake with a server. DV_EVENT_OPENED tells when it has finished, DV_EVENT_CLOSED
- * that it did not.
+ * Begins a handshake with a server: its first datagram waits for dv_endpoint_transmit.
+ * DV_EVENT_OPENED tells when it has finished, DV_EVENT_CLOSED that it did not.
  *
  * @param endpoint the endpoint
  * @param now_us the time, as for dv_endpoint_receive
@@ -997,7 +1060,9 @@ int dv_endpoint_advance(struct dv_endpoint *endpoint, uint64_t now_us);
  * @param session receives the session, or 0
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to
- *     this server already.
+ *     this server already, DV_ERR_LIMIT at max_sessions, DV_ERR_INVALID for an address or a name
+ *     that is none, DV_ERR_TLS when OpenSSL refuses, such as with an SSL_CTX that is for servers
+ *     only, DV_ERR_FORKED in the child of a fork.
  */
 int dv_endpoint_connect(struct dv_endpoint *endpoint,
                         uint64_t now_us,
@@ -1016,7 +1081,9 @@ int dv_endpoint_connect(struct dv_endpoint *endpoint,
  * @param data the message
  * @param len its length in bytes, at least 1
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_NOT_ESTABLISHED, DV_ERR_STALE, DV_ERR_TOO_LONG;
+ *     DV_ERR_AGAIN when max_waiting_bytes wait already; DV_ERR_UNPROVEN for a peer that has moved;
+ *     DV_ERR_FORKED in the child of a fork.
  */
 int dv_endpoint_send(struct dv_endpoint *endpoint,
                      dv_session session,
@@ -1024,7 +1091,8 @@ int dv_endpoint_send(struct dv_endpoint *endpoint,
                      size_t len);
 
 /**
- * Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows.
+ * Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows. One that is over
+ * already stays so.
  *
  * @param endpoint the endpoint
  * @param session the session
@@ -1051,12 +1119,12 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 /** An argument is NULL where it must not be, or makes no sense; dv_last_error says which. */
 #define DV_ERR_INVALID (-2)
 
-/** The session is over, and its end was told. */
+/** The session is over, and its end was told; or there never was one with this number. */
 #define DV_ERR_STALE (-3)
 
 /**
  * Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call
- * about the same endpoint.
+ * about the same endpoint; or with the endpoint of a server's callback after that has returned.
  */
 #define DV_ERR_BUSY (-4)
 
@@ -1066,10 +1134,10 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
 /** The handshake is not finished, or the session is closed. */
 #define DV_ERR_NOT_ESTABLISHED (-6)
 
-/** Too much waits to leave: call dv_endpoint_transmit first. */
+/** Too much waits to leave: call dv_endpoint_transmit first. Of a server: try again later. */
 #define DV_ERR_AGAIN (-7)
 
-/** The endpoint has as many sessions as it may have. */
+/** The endpoint has as many sessions as it may have (max_sessions). */
 #define DV_ERR_LIMIT (-8)
 
 /**
@@ -1107,26 +1175,28 @@ int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, si
  *
  * @param error what a function has returned
  *
- * @return a text without details, such as "the session is over"; of a number that is no error, that
- *     there is none.
+ * @return a text without details, such as "the session is over"; for 0 and above it is "no error".
  *
  * Ownership: the text is static.
  */
 const char *dv_strerror(int error);
 
 /**
- * Says why the last function that failed on this thread has failed, with the cause and with
- * OpenSSL's own words. The helpers for connections give an errno instead, and a line in the log.
+ * Says why the last function that failed on this thread has failed: its name, the cause, and
+ * OpenSSL's own words. A function that succeeds leaves it as it is. The helpers for the table, for
+ * connections and for messages do not set it: they have an errno, and a line in the log.
  *
  * @return the text; empty when nothing has failed yet.
  *
- * Ownership: the library's; it is valid until the next function fails on this thread.
+ * Ownership: the library's; it is valid until the next function fails on this thread, or the thread
+ * ends.
  */
 const char *dv_last_error(void);
 
 /* ----------------------------------------------------------------------------------------------
- * session: What can be asked of a session, from DV_EVENT_OPENED until the event behind its
- * DV_EVENT_CLOSED is taken.
+ * session: What can be asked of a session, from DV_EVENT_OPENED, or dv_endpoint_connect, until the
+ * event behind its DV_EVENT_CLOSED is taken. A function that gives a text writes as much of it as
+ * fits, and a NUL, and returns the length of the whole; with size 0 out may be NULL.
  * ---------------------------------------------------------------------------------------------- */
 
 /** The handshake goes on. */
@@ -1155,8 +1225,7 @@ int dv_session_set_user(dv_endpoint *endpoint, dv_session session, void *user);
  * @param endpoint the endpoint
  * @param session the session
  *
- * @return the pointer; NULL when there is none or the session is over, and in place of each
- *     DV_ERR_*.
+ * @return the pointer; NULL when there is none, and in the place of each DV_ERR_*.
  *
  * Ownership: the program's.
  */
@@ -1218,7 +1287,8 @@ int dv_session_addresses(const dv_endpoint *endpoint,
                          dv_address *local);
 
 /**
- * Gives the peer's certificate.
+ * Gives the peer's certificate; of a session that was resumed, the one that was shown in the first
+ * handshake.
  *
  * @param endpoint the endpoint
  * @param session the session
@@ -1331,11 +1401,11 @@ int dv_session_failure(const dv_endpoint *endpoint, dv_session session, char *ou
 
 /**
  * Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both
- * sides.
+ * sides. Once the session is open.
  *
  * @param endpoint the endpoint
  * @param session the session
- * @param label what it is for, such as "EXTRACTOR-dtls_srtp"
+ * @param label what it is for, such as "EXTRACTOR-dtls_srtp"; none of TLS's own labels
  * @param context more that goes into it; NULL: nothing, which is not the same as an empty one
  * @param context_len bytes of context
  * @param out receives the key material
@@ -1343,13 +1413,13 @@ int dv_session_failure(const dv_endpoint *endpoint, dv_session session, char *ou
  *
  * @return 0 or a negative DV_ERR_*.
  */
-int dv_session_export(const dv_endpoint *endpoint,
-                      dv_session session,
-                      const char *label,
-                      const void *context,
-                      size_t context_len,
-                      void *out,
-                      size_t len);
+int dv_session_export_keying_material(const dv_endpoint *endpoint,
+                                      dv_session session,
+                                      const char *label,
+                                      const void *context,
+                                      size_t context_len,
+                                      void *out,
+                                      size_t len);
 
 /**
  * Gives what a client keeps of a session, to resume it later with dv_endpoint_connect.
@@ -1435,7 +1505,10 @@ int dv_session_confirm_peer(dv_endpoint *endpoint, dv_session session);
  * stats: What an endpoint has counted.
  * ---------------------------------------------------------------------------------------------- */
 
-/** What an endpoint has counted since it was made. Members are only ever added at the end. */
+/**
+ * What an endpoint, a server or the helpers' table has counted since it was made. sessions and
+ * handshakes are what there is now, all others only grow. Members are only ever added at the end.
+ */
 typedef struct dv_stats {
     /** sizeof(dv_stats), as the program knows it. Set it before the call. */
     size_t size;
@@ -1458,7 +1531,7 @@ typedef struct dv_stats {
     uint64_t hellos_too_short;
     /** Cookies that did not verify. */
     uint64_t cookies_refused;
-    /** Handshakes begun, that is, cookies that verified. */
+    /** Handshakes begun: cookies that verified, and handshakes of dv_endpoint_connect. */
     uint64_t handshakes_begun;
     /** Handshakes finished. */
     uint64_t handshakes_finished;
@@ -1559,12 +1632,13 @@ typedef struct dv_stats {
  * @param endpoint the endpoint
  * @param stats receives the counters; its size must be set
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
 int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
 
 /* ----------------------------------------------------------------------------------------------
- * server: The server: sockets, threads and the loop, with an endpoint in each thread.
+ * server: The server: sockets, threads and the loop, with an endpoint in each thread. Its functions
+ * may be called from any thread at any time, but for dv_server_free, which is the last call.
  * ---------------------------------------------------------------------------------------------- */
 
 /** A server. */
@@ -1605,10 +1679,12 @@ typedef struct dv_callbacks {
  * @param ctx the SSL_CTX that the sessions are made with, as for dv_endpoint_new
  * @param config how it is to behave; NULL: the defaults
  * @param callbacks what it calls; it is copied
- * @param user is given to the callbacks; the library does not follow it
+ * @param user is given to the callbacks, until dv_server_free returns; the library does not follow
+ *     it
  * @param server receives the server, or NULL
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: as dv_endpoint_new; DV_ERR_INVALID also for a secret_file that
+ *     cannot be read, and for NULL callbacks.
  *
  * Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of
  * its own to the SSL_CTX.
@@ -1632,14 +1708,15 @@ void dv_server_free(struct dv_server *server);
 
 /**
  * Takes an address to listen on. A server can have several addresses, with one port each; a
- * wildcard address stands for all of its family.
+ * wildcard address stands for all of its family. A name is looked up, which may take its time.
  *
  * @param server the server, which was not started yet
  * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
  *     is IPv6
- * @param port the UDP port as text, such as "4433"; "0" takes a free one
+ * @param port the UDP port as a number in a text, such as "4433"; "0" takes a free one
  *
- * @return the port, or a negative DV_ERR_*.
+ * @return the port, or a negative DV_ERR_*: DV_ERR_IO when the kernel refuses the address, or the
+ *     name is not known.
  */
 int dv_server_bind(struct dv_server *server, const char *host, const char *port);
 
@@ -1656,17 +1733,21 @@ int dv_server_bind(struct dv_server *server, const char *host, const char *port)
 int dv_server_bind_fd(struct dv_server *server, int fd);
 
 /**
- * Starts the threads of a server.
+ * Starts the threads of a server. It is started once: when it is over, it can only be freed.
  *
- * @param server the server
+ * The threads must be over, by dv_server_join() or dv_server_free(), before the program calls
+ * exit() or returns from main(): OpenSSL cleans up then, whoever still uses it.
  *
- * @return 0 or a negative DV_ERR_*.
+ * @param server the server, which is bound to an address
+ *
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID without an address, or a second time; DV_ERR_IO
+ *     when there are no more threads to be had: the server is over then.
  */
 int dv_server_start(struct dv_server *server);
 
 /**
- * Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Not
- * from inside a callback.
+ * Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Of one
+ * that was not started, or that is over, it returns at once. Not from inside a callback.
  *
  * @param server the server
  *
@@ -1685,7 +1766,7 @@ int dv_server_run(struct dv_server *server);
 
 /**
  * Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called
- * from a signal handler.
+ * from a signal handler. One that was not started yet ends as soon as it is.
  *
  * @param server the server, or NULL
  */
@@ -1696,11 +1777,11 @@ void dv_server_stop(struct dv_server *server);
  * peer that is left is sent a close_notify. It does not wait for that.
  *
  * @param server the server
- * @param deadline_ms that time in milliseconds
+ * @param timeout_ms that time in milliseconds
  *
  * @return 0 or a negative DV_ERR_*.
  */
-int dv_server_shutdown(struct dv_server *server, uint32_t deadline_ms);
+int dv_server_shutdown(struct dv_server *server, uint32_t timeout_ms);
 
 /**
  * Begins sessions with another SSL_CTX from now on, with another certificate for instance. Those
@@ -1736,7 +1817,7 @@ int dv_server_send(struct dv_server *server, dv_session session, const void *dat
  * @param server the server
  * @param session the session
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_STALE when it is over already.
  */
 int dv_server_close(struct dv_server *server, dv_session session);
 
@@ -1903,7 +1984,8 @@ int dv_session_is_imported(const dv_endpoint *endpoint, dv_session session);
  * Says how long the calling thread may sleep until something is due for its connections: pass it to
  * epoll_wait().
  *
- * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
+ * @return milliseconds, rounded up; 0 when something is due now; -1 when nothing will be. Another
+ *     call of a helper may change it.
  *
  * Threads: each has its own answer.
  */
@@ -1912,9 +1994,11 @@ int dv_dtls_next_timeout(void);
 /**
  * Does what is due for the connections that the calling thread used last: sends flights again,
  * gives up handshakes that take too long and connections that are idle for too long. Call it when
- * dv_dtls_next_timeout() has passed; every other helper does a part of it too.
+ * dv_dtls_next_timeout() has passed; every other helper does a part of it too. What it sends does
+ * not block.
  *
- * @return how many connections were looked after.
+ * @return how many connections were looked after. Where very many are due, dv_dtls_next_timeout()
+ *     gives 0 after it, and another call does more.
  */
 int dv_dtls_handle_timeouts(void);
 
@@ -1923,12 +2007,13 @@ int dv_dtls_handle_timeouts(void);
  * (DV_MTU, DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE,
  * DV_MAX_HANDSHAKES_PER_SOURCE, DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS,
  * DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS, DV_RELEASE_BUFFERS) and by
- * dv_dtls_configure().
+ * dv_dtls_configure(). The environment is read once, when the first helper needs it; the log tells
+ * of a variable that makes no sense, and the default stays.
  *
- * @param config receives the settings
+ * @param config receives the settings; what only concerns endpoints and servers is 0
  * @param size sizeof(dv_config)
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
 int dv_dtls_get_config(dv_config *config, size_t size);
 
@@ -1941,11 +2026,14 @@ int dv_dtls_get_config(dv_config *config, size_t size);
  * never calls SSL_write() on the ssl of a connection itself. A secret_file, which is read by each
  * call, or a cookie_secret makes cookies good for all processes that have it, as the file named by
  * the environment variable DV_COOKIE_SECRET_FILE does; those that are out stay good. What only
- * concerns endpoints and servers is not looked at.
+ * concerns endpoints and servers changes nothing, native_records among it.
  *
  * @param config the settings
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has, a
+ *     setting that makes no sense, or a secret_file that cannot be read.
+ *
+ * Threads: may be called at any time.
  */
 int dv_dtls_configure(const dv_config *config);
 
@@ -1965,9 +2053,9 @@ int dv_dtls_get_stats(dv_stats *stats);
 /**
  * Gives the version of this library as text, such as "0.1.0".
  *
- * @return a text that nobody frees.
+ * @return the text.
  *
- * Ownership: the text is the library's and lives as long as the library.
+ * Ownership: the text is static.
  */
 const char *dv_version(void);
 
@@ -1987,8 +2075,8 @@ unsigned int dv_version_num(void);
  *     only
  *
  * @return DV_OK, or DV_ERROR when this library is older than least, or when OpenSSL has another
- *     major version than the one that this library was built against. Every function that needs
- *     OpenSSL fails then too, with the same line in the log.
+ *     major version than the one that this library was built against. Each function that sets up a
+ *     context or begins something with one fails then, too, and the log says why.
  */
 int dv_check_version(unsigned int least);
 
@@ -2015,7 +2103,9 @@ int dv_check_version(unsigned int least);
 typedef void (*dv_log_fn)(int level, const char *line, void *user);
 
 /**
- * Sets what receives the log: lines of level and more important ones.
+ * Sets what receives the log: lines of level and more important ones. Without this there is none,
+ * unless the operator has set DV_LOG (error, warn, info or debug) in the environment: then the
+ * helpers show it on stderr, from the first one that is called.
  *
  * Lines come at the end of the call that caused them, on its thread, when the library holds no
  * lock. What happens inside the callback adds no lines.

@@ -29,10 +29,14 @@ for file in /etc/resolv.conf /etc/hosts; do cp -L "$file" "$folder$file"; done
 rm -rf "$folder/srv"
 mkdir -p "$folder/srv"
 git -C "$here" archive --prefix=dv_dtls/ HEAD | tar -xf - -C "$folder/srv"
-if [ -d "$here/build/deb" ]; then mkdir "$folder/srv/deb" && cp "$here"/build/deb/*.deb "$folder/srv/deb/" || true; fi
+if [ -d "$here/build/deb" ]; then
+    mkdir "$folder/srv/deb"
+    find "$here/build/deb" -maxdepth 1 -name '*.deb' -exec cp {} "$folder/srv/deb/" \;
+fi
 if [ -d "$here/../shared" ]; then cp -aL "$here/../shared" "$folder/srv/shared"; fi
 
 # The mounts are this process's own and go with it.
+# shellcheck disable=SC2016 # the variables are those of the shell inside
 exec unshare -m sh -eu -c '
     folder=$1
     shift

@@ -2,7 +2,7 @@
 # demo.sh: the example server on a free port, the example client against it over IPv4 and IPv6, and a line that says what
 # happened. Exit code 0: every message came back.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
 log=$build/demo-server.log
 messages=3

@@ -6,9 +6,12 @@
 # the rules below say so, and each such line is shown. SKIP is a pattern of more lines to leave out.
 set -eu
 cd "$(dirname "$0")/.."
-[ -e /made ] && [ "$(id -u)" = 0 ] || { echo "only in a root made by scripts/bare-root.sh" >&2; exit 2; }
+if [ ! -e /made ] || [ "$(id -u)" != 0 ]; then
+    echo "only in a root made by scripts/bare-root.sh" >&2
+    exit 2
+fi
 rules='
-    s/^make test\( .*\)\{0,1\}$/# not run, it takes half an hour and is run by itself: &/
+    s/^make test\( .*\)\{0,1\}$/# not run, it is run by itself: &/
     s/^make coverage.*/# not run, it is make test again, in a clone: &/
     s/^make bench\( .*\)\{0,1\}$/# not run, it takes half an hour; bench-quick is its short form: &/
     s/^make soak *\(#.*\)\{0,1\}$/# not run, it takes half an hour; five minutes of it are the next line: &/
@@ -34,6 +37,7 @@ for document in "$@"; do
         sed "s|^|$document: \$ |" "$block.run"
         # In a session of its own, so that what it leaves behind can be ended.
         code=0 since=$(date +%s)
+        # shellcheck disable=SC2016 # the variables are those of that shell
         setsid sh -c 'echo $$ >"$0.session"; exec timeout --foreground 1800 sh -eu "$0"' "$block.run" >"$block.log" 2>&1 </dev/null || code=$?
         pkill -s "$(cat "$block.run.session")" || true
         tail -n 5 "$block.log" | sed 's/^/    /'

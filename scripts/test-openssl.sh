@@ -2,10 +2,10 @@
 # test-openssl.sh SERIES...: the Rust tests, the programs of tests/c and the demo of c-examples with other versions of OpenSSL
 # than the system's, each built from source once (see openssl.sh) and linked statically. SERIES is 3.6, 4.0 or system.
 # Not run here are the tests that take the built library apart (its exports, its layout, its loading, its panics) or install
-# it, and those that run it beside programs of the system.
+# it, and those that run it beside programs of the system or peers from registries.
 set -eu
 cd "$(dirname "$0")/.."
-apart=' documents header install layout openssl_mismatch operations original panic unload '
+apart=' documents header install interop layout openssl_mismatch operations original panic unload '
 summary=
 
 rust_tests() {

@@ -15,14 +15,15 @@ apt install -y gcc cmake pkg-config libssl-dev openssl
 all_files >"$work/before"
 apt install -y "$packages"/libdv-dtls0_*.deb "$packages"/libdv-dtls-dev_*.deb
 
-examples=/usr/share/doc/libdv-dtls-dev/examples
-cp -r $examples "$work/examples"
+cp -r /usr/share/doc/libdv-dtls-dev/examples "$work/examples"
 cd "$work/examples"
+built=0
 for source in *.c; do
     # shellcheck disable=SC2046 # a list of words
     cc -Wall -Wextra -Werror "$source" -o "$work/${source%.c}" $(pkg-config --cflags --libs dv_dtls libssl libcrypto)
+    built=$((built + 1))
 done
-echo "pkg-config: $(ls ./*.c | wc -l) examples built"
+echo "pkg-config: $built examples built"
 
 cat >CMakeLists.txt <<'END'
 cmake_minimum_required(VERSION 3.16)
@@ -40,11 +41,11 @@ echo "CMake: the same"
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key.pem" -out "$work/cert.pem" \
     -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null
-for built in "$work" "$work/cmake"; do
-    "$built/dtls_server" -c "$work/cert.pem" -k "$work/key.pem" >"$work/server.log" 2>&1 &
+for place in "$work" "$work/cmake"; do
+    "$place/dtls_server" -c "$work/cert.pem" -k "$work/key.pem" >"$work/server.log" 2>&1 &
     server=$!
     tries=0
-    until "$built/dtls_client" -C "$work/cert.pem" -N localhost >"$work/client.log" 2>&1; do
+    until "$place/dtls_client" -C "$work/cert.pem" -N localhost >"$work/client.log" 2>&1; do
         tries=$((tries + 1))
         [ $tries -lt 20 ] || { cat "$work/server.log" "$work/client.log" >&2; exit 1; }
         sleep 0.2

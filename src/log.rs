@@ -2,6 +2,9 @@
 //!
 //! A line is formatted only when somebody listens at its level. The `ffi` guard calls [`flush`] as the last thing of each
 //! exported function, so a callback may call any helper again.
+//!
+//! A line is one line: text of a peer's may be in it, as what a program's verify callback says of a certificate, and must
+//! neither look like further lines nor tell a terminal what to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -95,8 +98,13 @@ pub fn push(level: Level, line: String) {
         if waiting.len() == WAITING_AT_MOST {
             waiting.pop_front();
         }
-        waiting.push_back((level, line));
+        waiting.push_back((level, in_one_line(line)));
     });
+}
+
+/// The text without control characters, in whose places stand spaces.
+pub fn in_one_line(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 /// Whether a line waits on this thread.
@@ -136,3 +144,14 @@ macro_rules! log {
     };
 }
 pub(crate) use log;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line() {
+        assert_eq!(in_one_line("größer als \u{1F980}".to_owned()), "größer als \u{1F980}");
+        assert_eq!(in_one_line("CN=a\r\nbeside it: \x1b[2J\0\u{9b}1m".to_owned()), "CN=a  beside it:  [2J  1m");
+    }
+}

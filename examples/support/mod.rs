@@ -30,13 +30,17 @@ impl Debug for Failure {
     }
 }
 
-/// Names the file that OpenSSL could not use, and why not.
-fn about(path: &str) -> impl FnOnce(ErrorStack) -> String {
+/// Names what OpenSSL could not use, and why not.
+fn about(what: &str) -> impl FnOnce(ErrorStack) -> String {
     move |stack| {
         let reasons: Vec<_> = stack.errors().iter().filter_map(|error| error.reason()).collect();
-        let why = File::open(path).err().map_or_else(|| reasons.join(", "), |why| why.to_string());
-        format!("{path}: {why}")
+        format!("{what}: {}", reasons.join(", "))
     }
+}
+
+/// The same for a file: OpenSSL has no words for what the system said.
+fn about_file(path: &str) -> impl FnOnce(ErrorStack) -> String {
+    move |stack| File::open(path).err().map_or_else(|| about(path)(stack), |why| format!("{path}: {why}"))
 }
 
 /// Words like `--port 4444`, taken out one by one.
@@ -151,7 +155,7 @@ macro_rules! identity_help {
     () => {
         "  --cert FILE            certificate chain, PEM (certs/out/server-ecdsa.pem);
                          given again with --key: for clients that ask for another name
-  --key FILE             its private key, PEM (certs/out/server-ecdsa.key)
+  --key FILE             its private key, PEM (certs/out/server-ecdsa.key; with a --cert, in that file)
   --ca FILE              certificates of the CAs that clients' certificates are checked against
   --crl FILE             revocation lists of these CAs, PEM
   --require-client-cert  refuse clients without a certificate of one of those CAs
@@ -176,6 +180,9 @@ impl Identity {
             ciphers: args.or("--ciphers", "ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM".to_owned()),
             keylog: args.option("--keylog"),
         };
+        if identity.keys.len() > identity.certs.len() {
+            args.refuse("--key wants a --cert that it belongs to");
+        }
         if identity.certs.is_empty() {
             identity.certs = vec!["certs/out/server-ecdsa.pem".to_owned()];
             identity.keys = vec!["certs/out/server-ecdsa.key".to_owned()];
@@ -189,7 +196,7 @@ impl Identity {
     /// A context for the sessions of a server.
     pub fn context(&self) -> Result<SslContext, Failure> {
         let mut context = SslContext::builder(SslMethod::dtls_server())?;
-        context.set_cipher_list(&self.ciphers)?;
+        context.set_cipher_list(&self.ciphers).map_err(about(&self.ciphers))?;
         for (number, cert) in self.certs.iter().enumerate() {
             let key = self.keys.get(number).unwrap_or(cert);
             match number {
@@ -198,13 +205,13 @@ impl Identity {
             }
         }
         if let Some(ca) = &self.ca {
-            context.set_ca_file(ca).map_err(about(ca))?;
+            context.set_ca_file(ca).map_err(about_file(ca))?;
             let require =
                 if self.require_client_cert { SslVerifyMode::FAIL_IF_NO_PEER_CERT } else { SslVerifyMode::NONE };
             context.set_verify(SslVerifyMode::PEER | require);
         }
         if let Some(file) = &self.crl {
-            check_revocations(&mut context, file).map_err(about(file))?;
+            check_revocations(&mut context, file).map_err(about_file(file))?;
         }
         context.set_session_id_context(&self.rules()?)?;
         if let Some(file) = &self.keys_of_clients.file {
@@ -233,8 +240,8 @@ impl Identity {
 
 /// The certificate that a context shows, and its key.
 fn show(context: &mut SslContextBuilder, cert: &str, key: &str) -> Result<(), Failure> {
-    context.set_certificate_chain_file(cert).map_err(about(cert))?;
-    context.set_private_key_file(key, SslFiletype::PEM).map_err(about(key))?;
+    context.set_certificate_chain_file(cert).map_err(about_file(cert))?;
+    context.set_private_key_file(key, SslFiletype::PEM).map_err(about_file(key))?;
     // A key of another type would stand beside the certificate, and both be good for nothing.
     Ok(context.check_private_key().map_err(|_| format!("{key} is not the key of {cert}"))?)
 }
@@ -251,9 +258,9 @@ fn check_revocations(context: &mut SslContextBuilder, file: &str) -> Result<(), 
 pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
     let mut context = SslContext::builder(SslMethod::dtls_client())?;
     let ca = args.or("--ca", "certs/out/ca.pem".to_owned());
-    context.set_ca_file(&ca).map_err(about(&ca))?;
+    context.set_ca_file(&ca).map_err(about_file(&ca))?;
     if let Some(file) = args.option::<String>("--crl") {
-        check_revocations(&mut context, &file).map_err(about(&file))?;
+        check_revocations(&mut context, &file).map_err(about_file(&file))?;
     }
     if let Some(cert) = args.option::<String>("--cert") {
         show(&mut context, &cert, &args.or("--key", cert.clone()))?;
@@ -266,7 +273,7 @@ pub fn client_context(args: &mut Args) -> Result<SslContext, Failure> {
         });
     }
     if let Some(ciphers) = args.option::<String>("--ciphers") {
-        context.set_cipher_list(&ciphers)?;
+        context.set_cipher_list(&ciphers).map_err(about(&ciphers))?;
     }
     log_keys(&mut context, args.option::<String>("--keylog").as_deref())?;
     Ok(context.build())

@@ -1,6 +1,7 @@
 //! How an endpoint is to behave.
 
 use std::ffi::{CStr, OsStr};
+use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::slice;
@@ -15,8 +16,8 @@ use crate::engine::settings::Settings;
 use crate::guard::guard;
 use crate::net::server::ServerConfig;
 
-/// How an endpoint or a server is to behave. Let dv_config_init fill it, then change what is to be different. Members are only ever
-/// added at the end.
+/// How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_get_config fill it, then change what is
+/// to be different. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
@@ -25,15 +26,16 @@ pub struct dv_config {
     pub size: size_t,
     /// Sessions at once, handshakes included; at the limit the longest idle one of the fullest source goes.
     pub max_sessions: u32,
-    /// Handshakes in progress at once.
+    /// Handshakes with clients in progress at once. At this limit, and at that of a source, newcomers are not answered; they
+    /// ask again.
     pub max_handshakes: u32,
     /// Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle one goes.
     pub max_sessions_per_source: u32,
     /// Handshakes in progress from one source.
     pub max_handshakes_per_source: u32,
-    /// Bytes of the largest IP packet to send, IP and UDP headers included; 256 at least.
+    /// Bytes of the largest IP packet to send, IP and UDP headers included: 256 to 65535.
     pub mtu: u32,
-    /// Wait before a flight is sent again for the first time, in milliseconds; it doubles after that.
+    /// Wait before a flight is sent again for the first time, in milliseconds, 10 at least; it doubles after that.
     pub first_timeout_ms: u32,
     /// The longest wait between two repetitions, in milliseconds.
     pub longest_timeout_ms: u32,
@@ -41,13 +43,15 @@ pub struct dv_config {
     pub handshake_timeout_ms: u32,
     /// A session that hears nothing for so long is closed; 0: never.
     pub idle_timeout_ms: u32,
-    /// Messages of one session that wait for the program to take them; more are dropped and counted.
+    /// Messages of one session that wait for the program to take them, 65535 at most; more are dropped and counted.
     pub max_queued_messages: u32,
-    /// Bytes of a peer's certificate chain.
+    /// Bytes of a peer's certificate chain; a handshake with a longer one fails. A session keeps its peer's own certificate as
+    /// long as it lives, and the chain as well where OpenSSL makes the records: a session of somebody with a certificate that
+    /// you trust can take so many bytes more.
     pub max_certificate_chain: u32,
-    /// Bytes that wait for the program to take them, and bytes that wait for it to send them.
+    /// Bytes that wait for the program to take them, and as many that wait for it to send them. Not of the helpers.
     pub max_waiting_bytes: u32,
-    /// Not 0: handshakes of others are accepted. 0: the endpoint only connects.
+    /// Not 0: handshakes of clients are accepted. 0: the endpoint only connects.
     pub accept: c_int,
     /// Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
     pub verify_server: c_int,
@@ -61,7 +65,7 @@ pub struct dv_config {
     /// With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The clocks of the servers
     /// may be a minute apart.
     pub unix_offset_us: u64,
-    /// Of a server: its threads. Each has its own sockets and sessions, and a client stays with one of them. The limits of
+    /// Of a server: its threads, 1 to 256. Each has its own sockets and sessions, and a client stays with one of them. The limits of
     /// sessions and handshakes are those of the whole server, max_waiting_bytes is for each of them.
     pub workers: u32,
     /// Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
@@ -72,11 +76,11 @@ pub struct dv_config {
     pub steer_handshakes: c_int,
     /// Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept each other's cookies and
     /// session tickets, and their own from before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-    /// none. Of the helpers (dv_dtls_configure): the same for cookies. An endpoint takes what is in the file as its
-    /// cookie_secret.
+    /// none. Of the helpers (dv_dtls_configure): the same for cookies. An endpoint does not look at it: give it what is in the
+    /// file as cookie_secret.
     pub secret_file: *const c_char,
     /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
-    /// fraction of the time and of the memory. 0: OpenSSL makes both.
+    /// fraction of the time and of the memory. 0: OpenSSL makes both, as it always does for the helpers.
     pub native_records: c_int,
     /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
     pub require_extended_master_secret: c_int,
@@ -92,11 +96,11 @@ pub struct dv_config {
     pub connection_id_padding: u32,
     /// Not 0: the new address of a peer is checked by asking the peer there (RFC 9853), if it can do so too.
     pub routability_checks: c_int,
-    /// Bytes at connection_id_server_id.
+    /// Bytes at connection_id_server_id, 24 at most and fewer than connection_id_len.
     pub connection_id_server_id_len: u32,
     /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
     /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
-    pub connection_id_server_id: [u8; 20],
+    pub connection_id_server_id: [u8; 24],
     /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on. An import fails when nothing
     /// comes from its pipe or socket for so long. 0: no limit.
     pub export_timeout_ms: u32,
@@ -109,7 +113,7 @@ const SECRET_MIN: u32 = 16;
 /// - `config`: the configuration
 /// - `size`: sizeof(dv_config)
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
 /// `config` is NULL or has `size` bytes.
@@ -117,58 +121,83 @@ const SECRET_MIN: u32 = 16;
 pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_config_init", || {
-            if config.is_null() || !is_size(size) {
-                return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
-            }
             // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) };
+            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) }?;
             Ok(0)
         })
     })
 }
 
-/// No struct that begins with its size is longer, in later versions neither: such a size stood in memory before, and nobody has
-/// set it. To write so much would overwrite what is behind the struct.
-const STRUCT_MAX: usize = 4096;
+/// A struct that begins with its size. Later headers have more behind what there is, and a program has as much of it as its
+/// own header knew.
+///
+/// # Safety
+/// Any bytes are one.
+pub(in crate::ffi) unsafe trait Growing: Copy {
+    /// What it is called in messages.
+    const NAME: &str;
+    /// Bytes up to the end of what the first header had.
+    const LEAST: usize;
 
-/// Whether it can be the size of a struct that begins with it.
-pub(in crate::ffi) fn is_size(size: size_t) -> bool {
-    (size_of::<size_t>()..=STRUCT_MAX).contains(&size)
+    /// Whether `size` can be that of one. No program has less than the first header had: who says so has taken the size of a
+    /// pointer, as a rule. No header has more than a page; such a size stood in memory before, nobody has set it, and to write
+    /// so much would overwrite what is behind the struct. And members end where words do.
+    fn check(size: size_t) -> Result<(), Failure> {
+        const MOST: usize = 4096;
+        if (Self::LEAST..=MOST).contains(&size) && size.is_multiple_of(align_of::<size_t>()) {
+            return Ok(());
+        }
+        Err(invalid(&format!("{size} is not the size of a {}, which is {}", Self::NAME, size_of::<Self>())))
+    }
 }
 
 /// Fills a struct of the program's, whose header may be older or newer: what it has behind ours is zero.
 ///
 /// # Safety
-/// `to` has `size` bytes.
-pub(in crate::ffi) unsafe fn fill<T>(to: *mut T, size: usize, from: &T) {
+/// `to` is NULL or has `size` bytes.
+pub(in crate::ffi) unsafe fn fill<T: Growing>(to: *mut T, size: usize, from: &T) -> Result<(), Failure> {
+    if to.is_null() {
+        return Err(invalid(&format!("the {} is NULL", T::NAME)));
+    }
+    T::check(size)?;
     // SAFETY: by contract.
     unsafe {
         ptr::write_bytes(to.cast::<u8>(), 0, size);
         ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast(), size.min(size_of::<T>()));
     }
+    Ok(())
 }
 
-/// Takes over a struct of the program's that begins with its size: what its header did not have yet stays as it is, and what
-/// it has behind ours must be zero.
+/// Takes over a struct of the program's: what its header did not have yet stays as it is, and what it has behind ours must be
+/// zero.
 ///
 /// # Safety
-/// `from` has as many bytes as its first member, a size_t, says; any bytes are a `T`.
-pub(in crate::ffi) unsafe fn take<T: Copy>(name: &str, from: *const T, to: &mut T) -> Result<(), Failure> {
+/// `from` has as many bytes as its first member says.
+pub(in crate::ffi) unsafe fn take<T: Growing>(from: *const T, to: &mut T) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {
         let size = from.cast::<size_t>().read();
-        if !is_size(size) {
-            return Err(invalid(&format!("{name}.size is not the size of it")));
-        }
+        T::check(size)?;
         let ours = size.min(size_of::<T>());
         let unknown = slice::from_raw_parts(from.cast::<u8>().add(ours), size - ours);
         if unknown.iter().any(|byte| *byte != 0) {
-            return Err(invalid(&format!("{name} sets something that this version of the library does not know")));
+            let name = T::NAME;
+            return Err(invalid(&format!("the {name} sets something that this version of the library does not know")));
         }
         ptr::copy_nonoverlapping(from.cast::<u8>(), ptr::from_mut(to).cast(), ours);
     }
     Ok(())
 }
+
+// SAFETY: numbers, and pointers that nobody follows before they were looked at.
+unsafe impl Growing for dv_config {
+    const NAME: &str = "dv_config";
+    const LEAST: usize = offset_of!(dv_config, export_timeout_ms) + size_of::<u32>();
+}
+
+// A member that is added must not come to lie where a program has padding now, which nobody sets.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<dv_config>() == dv_config::LEAST);
 
 impl Default for dv_config {
     fn default() -> dv_config {
@@ -227,7 +256,7 @@ impl From<&Settings> for dv_config {
             connection_id_padding: 0,
             routability_checks: 0,
             connection_id_server_id_len: 0,
-            connection_id_server_id: [0; 20],
+            connection_id_server_id: [0; 24],
             export_timeout_ms: 0,
         }
     }
@@ -268,7 +297,7 @@ impl dv_config {
         let mut known = dv_config::default();
         if !config.is_null() {
             // SAFETY: by contract. All bytes make valid members, of which the size is the first.
-            unsafe { take("config", config, &mut known)? };
+            unsafe { take(config, &mut known)? };
         }
         Ok(known)
     }
@@ -291,7 +320,7 @@ impl dv_config {
             Some(CookieSecret::new(secret, self.unix_offset_us))
         };
         let server_id = self.connection_id_server_id.get(..self.connection_id_server_id_len as usize);
-        let server_id = server_id.ok_or_else(|| invalid("config.connection_id_server_id_len is more than 20"))?;
+        let server_id = server_id.ok_or_else(|| invalid("config.connection_id_server_id_len is more than 24"))?;
         let connection_ids = ConnectionIds {
             len: self.connection_id_len as usize,
             server_id: server_id.to_vec(),
@@ -327,4 +356,53 @@ impl dv_config {
 
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A struct whose first header ended with `first`.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Grown {
+        size: size_t,
+        first: u64,
+        later: u64,
+    }
+
+    // SAFETY: numbers.
+    unsafe impl Growing for Grown {
+        const NAME: &str = "Grown";
+        const LEAST: usize = offset_of!(Grown, later);
+    }
+
+    const DEFAULT: Grown = Grown { size: 0, first: 1, later: 2 };
+
+    fn given(size: usize) -> Result<Grown, Failure> {
+        let (program, mut known) = (Grown { size, first: 10, later: 20 }, DEFAULT);
+        // SAFETY: no size that is read is longer than the struct.
+        unsafe { take(&program, &mut known) }.map(|()| known)
+    }
+
+    #[test]
+    fn what_an_older_header_did_not_have_keeps_its_default() {
+        assert_eq!(given(16).unwrap(), Grown { size: 16, first: 10, later: 2 });
+        assert_eq!(given(24).unwrap(), Grown { size: 24, first: 10, later: 20 });
+        let mut program = Grown { size: 9, first: 9, later: 9 };
+        // SAFETY: the program's struct is as long as is said.
+        unsafe { fill(&mut program, 16, &Grown { size: 16, ..DEFAULT }) }.unwrap();
+        assert_eq!(program, Grown { size: 16, first: 1, later: 9 });
+    }
+
+    #[test]
+    fn no_header_has_these_sizes() {
+        for size in [0, 1, 8, 12, 15, 17, 23, 4097, 4104, 0x5555_5555, usize::MAX] {
+            assert!(given(size).is_err(), "{size}");
+            let mut program = DEFAULT;
+            // SAFETY: nothing is written.
+            assert!(unsafe { fill(&mut program, size, &Grown { size, first: 9, later: 9 }) }.is_err(), "{size}");
+            assert_eq!(program, DEFAULT);
+        }
+    }
 }

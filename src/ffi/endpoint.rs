@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::atomic::AtomicU64;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
@@ -18,6 +19,7 @@ use super::address::{address_from, address_of, address_of_ip, sockaddr_from};
 use super::config::dv_config;
 use super::error::{Failure, checked, invalid};
 use super::running::{live, own};
+use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
 use crate::guard::guard;
@@ -29,9 +31,12 @@ use crate::tls::resumption::Resumption;
 pub struct dv_endpoint {
     /// Each call takes it out and puts it back: a callback of libssl that calls again in the middle finds nothing.
     pub(super) endpoint: Cell<Option<NonNull<Endpoint>>>,
+    /// The worker's thread, of a handle that is [lent](dv_endpoint::lend): no other one looks into it.
+    pub(super) lent_on: AtomicU64,
 }
 
-/// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0 is none.
+/// A session with one peer: a number, not a pointer. The number of a session that is over gives DV_ERR_STALE; 0
+/// is none. It means something to its own endpoint or server alone.
 #[allow(non_camel_case_types)]
 pub type dv_session = u64;
 
@@ -111,21 +116,22 @@ pub struct dv_event {
     pub session: dv_session,
     /// What dv_session_set_user has attached to it.
     pub user: *mut c_void,
-    /// The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next dv_endpoint_event or
-    /// dv_endpoint_receive.
+    /// The message with DV_EVENT_MESSAGE, else NULL. It stands there until the next dv_endpoint_event or dv_endpoint_receive,
+    /// to which it must not be given; of a server, as long as the callback runs.
     pub data: *const c_void,
-    /// Bytes of the message.
+    /// Bytes of the message; 0 without one.
     pub len: size_t,
 }
 
 /// Makes an endpoint.
 ///
 /// - `ctx`: the SSL_CTX that the sessions are made with: one for DTLS, with all set that they need (keys, certificates,
-///   verify mode, ALPN and so on). Cookies are the endpoint's own matter
+///   verify mode, ALPN and so on). Cookies are the endpoint's own matter: it sets the context's cookie callbacks
 /// - `config`: how it is to behave; NULL: the defaults
 /// - `endpoint`: receives the endpoint, or NULL
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a setting that makes no sense, for a context that is not for DTLS, and
+/// for one with cookie callbacks of the program's own, unless `accept` is 0; DV_ERR_TLS when OpenSSL fails.
 ///
 /// Ownership: the endpoint is the caller's, to be freed with dv_endpoint_free. It keeps a reference of its own to the
 /// SSL_CTX.
@@ -149,6 +155,7 @@ pub unsafe extern "C" fn dv_endpoint_new(
                 if ctx.is_null() {
                     return Err(invalid("ctx is NULL"));
                 }
+                check_openssl()?;
                 let config = dv_config::read(config)?;
                 let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
                 *endpoint = Box::into_raw(Box::new(dv_endpoint::new(made)));
@@ -187,13 +194,13 @@ pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
 /// Takes datagrams that have come in.
 ///
 /// - `endpoint`: the endpoint
-/// - `now_us`: the time in microseconds, of any clock that never goes back, such as CLOCK_MONOTONIC. One that is earlier than
-///   another before it counts as that
+/// - `now_us`: the time in microseconds, of any clock that never goes back, such as CLOCK_MONOTONIC; it is the same one for
+///   all calls, and a time before that of an earlier call counts as that
 /// - `datagrams`: the datagrams
 /// - `count`: how many
 ///
-/// Returns 0 or a negative DV_ERR_*; when an address makes no sense, none of the datagrams was taken. What peers send is
-/// never an error: it is counted, or ends a session.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when an address makes no sense or data is NULL; none of the datagrams was
+/// taken then. What peers send is never an error: it is counted, or ends a session.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `datagrams` has `count` datagrams with their bytes.
@@ -274,7 +281,8 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
 /// socket can be written to. What is given counts as sent: what the kernel does not take is lost, as any datagram may be.
 ///
 /// - `endpoint`: the endpoint
-/// - `out`: receives the datagrams; their bytes stand there until the next call of another function on this endpoint
+/// - `out`: receives the datagrams; their bytes stand there until a function other than this one is called on the endpoint,
+///   to which they must not be given
 /// - `max`: how many fit at `out`
 /// - `segments`: how many datagrams of one length to one peer may be joined into one of `out` (UDP_SEGMENT takes 64); 1
 ///   for a program that sends them one by one
@@ -324,8 +332,8 @@ pub unsafe extern "C" fn dv_endpoint_transmit(
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing will be due. In a callback
-/// of OpenSSL's in the middle of another call about the endpoint it is UINT64_MAX.
+/// Returns the time in microseconds, of the clock that the endpoint is given; UINT64_MAX: nothing will be due. For NULL, and in
+/// a callback of OpenSSL's in the middle of another call about the endpoint, it is UINT64_MAX.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -358,7 +366,8 @@ pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us:
     })
 }
 
-/// Begins a handshake with a server. DV_EVENT_OPENED tells when it has finished, DV_EVENT_CLOSED that it did not.
+/// Begins a handshake with a server: its first datagram waits for dv_endpoint_transmit. DV_EVENT_OPENED tells when it has
+/// finished, DV_EVENT_CLOSED that it did not.
 ///
 /// - `endpoint`: the endpoint
 /// - `now_us`: the time, as for dv_endpoint_receive
@@ -370,7 +379,9 @@ pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us:
 ///   would not do now, there is a whole handshake
 /// - `session`: receives the session, or 0
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to this server already.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_EXISTS when there is a session that was connected to this server already,
+/// DV_ERR_LIMIT at max_sessions, DV_ERR_INVALID for an address or a name that is none, DV_ERR_TLS when OpenSSL refuses, such as
+/// with an SSL_CTX that is for servers only, DV_ERR_FORKED in the child of a fork.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `to` has `to_len` bytes; `name` is NULL or ends with NUL; `resume` is NULL or live;
@@ -419,7 +430,8 @@ pub unsafe extern "C" fn dv_endpoint_connect(
 /// - `data`: the message
 /// - `len`: its length in bytes, at least 1
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_NOT_ESTABLISHED, DV_ERR_STALE, DV_ERR_TOO_LONG; DV_ERR_AGAIN when
+/// max_waiting_bytes wait already; DV_ERR_UNPROVEN for a peer that has moved; DV_ERR_FORKED in the child of a fork.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `data` has `len` bytes.
@@ -440,7 +452,7 @@ pub unsafe extern "C" fn dv_endpoint_send(
     })
 }
 
-/// Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows.
+/// Ends a session: the peer is sent a close_notify, and DV_EVENT_CLOSED follows. One that is over already stays so.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session

@@ -8,21 +8,22 @@ use libc::{c_char, c_int};
 
 use crate::engine::endpoint::Error;
 use crate::guard::guard;
-use crate::log::{in_sink, log};
+use crate::log::{in_one_line, in_sink, log};
 
 /// An argument is NULL where it must not be, or makes no sense; dv_last_error says which.
 pub const DV_ERR_INVALID: c_int = -2;
-/// The session is over, and its end was told.
+/// The session is over, and its end was told; or there never was one with this number.
 pub const DV_ERR_STALE: c_int = -3;
-/// Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call about the same endpoint.
+/// Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call about the same endpoint; or
+/// with the endpoint of a server's callback after that has returned.
 pub const DV_ERR_BUSY: c_int = -4;
 /// The message does not fit in a datagram; see dv_session_message_max.
 pub const DV_ERR_TOO_LONG: c_int = -5;
 /// The handshake is not finished, or the session is closed.
 pub const DV_ERR_NOT_ESTABLISHED: c_int = -6;
-/// Too much waits to leave: call dv_endpoint_transmit first.
+/// Too much waits to leave: call dv_endpoint_transmit first. Of a server: try again later.
 pub const DV_ERR_AGAIN: c_int = -7;
-/// The endpoint has as many sessions as it may have.
+/// The endpoint has as many sessions as it may have (max_sessions).
 pub const DV_ERR_LIMIT: c_int = -8;
 /// The process is a fork of the one that made the endpoint or the server: two that seal with one key would repeat nonces,
 /// and a server's threads are not in the child.
@@ -49,7 +50,7 @@ thread_local! {
 ///
 /// - `error`: what a function has returned
 ///
-/// Returns a text without details, such as "the session is over"; of a number that is no error, that there is none.
+/// Returns a text without details, such as "the session is over"; for 0 and above it is "no error".
 ///
 /// Ownership: the text is static.
 #[unsafe(no_mangle)]
@@ -77,12 +78,13 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
     })
 }
 
-/// Says why the last function that failed on this thread has failed, with the cause and with OpenSSL's own words. The helpers
-/// for connections give an errno instead, and a line in the log.
+/// Says why the last function that failed on this thread has failed: its name, the cause, and OpenSSL's own words. A function
+/// that succeeds leaves it as it is. The helpers for the table, for connections and for messages do not set it: they have an
+/// errno, and a line in the log.
 ///
 /// Returns the text; empty when nothing has failed yet.
 ///
-/// Ownership: the library's; it is valid until the next function fails on this thread.
+/// Ownership: the library's; it is valid until the next function fails on this thread, or the thread ends.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_last_error() -> *const c_char {
     guard(c"".as_ptr(), || LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr()))
@@ -148,7 +150,7 @@ pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, F
 
 /// Keeps why a function has failed for [`dv_last_error`].
 pub(in crate::ffi) fn remember(why: &str) {
-    let text = CString::new(why.replace('\0', " ")).unwrap_or_default();
+    let text = CString::new(in_one_line(why.to_owned())).unwrap_or_default();
     // A thread that ends has none any more, while destructors of the program may still call.
     let _ = LAST.try_with(|last| last.replace(text));
 }

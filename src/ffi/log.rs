@@ -22,7 +22,8 @@ pub const DV_LOG_DEBUG: c_int = 4;
 #[allow(non_camel_case_types)]
 pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
 
-/// Sets what receives the log: lines of `level` and more important ones.
+/// Sets what receives the log: lines of `level` and more important ones. Without this there is none, unless the operator has set
+/// DV_LOG (error, warn, info or debug) in the environment: then the helpers show it on stderr, from the first one that is called.
 ///
 /// Lines come at the end of the call that caused them, on its thread, when the library holds no lock. What happens inside
 /// the callback adds no lines.
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_fn, 
         let sink = callback.map(|callback| -> crate::log::Sink {
             Arc::new(move |level, line| {
                 let user = &user;
-                let line = CString::new(line.replace('\0', " ")).unwrap_or_default();
+                let line = CString::new(line).unwrap_or_default();
                 // SAFETY: the program promised that the callback may be called with its pointer; the line outlives the call.
                 unsafe { callback(level as c_int, line.as_ptr(), user.0) }
             })

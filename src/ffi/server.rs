@@ -1,8 +1,8 @@
-//! The server: sockets, threads and the loop, with an endpoint in each thread.
-//!
-//! Its functions may be called from any thread at any time, but for dv_server_free, which is the last call.
+//! The server: sockets, threads and the loop, with an endpoint in each thread. Its functions may be called from any thread at any
+//! time, but for dv_server_free, which is the last call.
 
 use std::ffi::CStr;
+use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -14,13 +14,14 @@ use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
 use super::DV_ERR_PANIC;
-use super::config::{dv_config, take};
+use super::config::{Growing, dv_config, take};
 use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
 };
 use super::error::{Failure, checked, invalid};
 use super::stats::dv_stats;
+use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Error, Session};
 use crate::guard::guard;
@@ -65,10 +66,11 @@ pub struct dv_callbacks {
 /// - `ctx`: the SSL_CTX that the sessions are made with, as for dv_endpoint_new
 /// - `config`: how it is to behave; NULL: the defaults
 /// - `callbacks`: what it calls; it is copied
-/// - `user`: is given to the callbacks; the library does not follow it
+/// - `user`: is given to the callbacks, until dv_server_free returns; the library does not follow it
 /// - `server`: receives the server, or NULL
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: as dv_endpoint_new; DV_ERR_INVALID also for a secret_file that cannot be read, and for NULL
+/// `callbacks`.
 ///
 /// Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of its own to the SSL_CTX.
 ///
@@ -94,6 +96,7 @@ pub unsafe extern "C" fn dv_server_new(
                 if ctx.is_null() {
                     return Err(invalid("ctx is NULL"));
                 }
+                check_openssl()?;
                 let config = dv_config::read_for_server(config)?;
                 let callbacks = dv_callbacks::read(callbacks)?;
                 let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };
@@ -127,13 +130,13 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
 }
 
 /// Takes an address to listen on. A server can have several addresses, with one port each; a wildcard address stands for all
-/// of its family.
+/// of its family. A name is looked up, which may take its time.
 ///
 /// - `server`: the server, which was not started yet
 /// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
-/// - `port`: the UDP port as text, such as "4433"; "0" takes a free one
+/// - `port`: the UDP port as a number in a text, such as "4433"; "0" takes a free one
 ///
-/// Returns the port, or a negative DV_ERR_*.
+/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO when the kernel refuses the address, or the name is not known.
 ///
 /// # Safety
 /// `server` is NULL or live; `host` and `port` are NULL or end with NUL.
@@ -196,11 +199,15 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
     })
 }
 
-/// Starts the threads of a server.
+/// Starts the threads of a server. It is started once: when it is over, it can only be freed.
 ///
-/// - `server`: the server
+/// The threads must be over, by dv_server_join() or dv_server_free(), before the program calls exit() or returns from main():
+/// OpenSSL cleans up then, whoever still uses it.
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// - `server`: the server, which is bound to an address
+///
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID without an address, or a second time; DV_ERR_IO when there are no more
+/// threads to be had: the server is over then.
 ///
 /// # Safety
 /// `server` is NULL or live.
@@ -215,7 +222,8 @@ pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
     })
 }
 
-/// Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Not from inside a callback.
+/// Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Of one that was not started, or
+/// that is over, it returns at once. Not from inside a callback.
 ///
 /// - `server`: the server
 ///
@@ -255,7 +263,8 @@ pub unsafe extern "C" fn dv_server_run(server: *mut dv_server) -> c_int {
     })
 }
 
-/// Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called from a signal handler.
+/// Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called from a signal handler. One
+/// that was not started yet ends as soon as it is.
 ///
 /// - `server`: the server, or NULL
 ///
@@ -275,18 +284,18 @@ pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
 /// sent a close_notify. It does not wait for that.
 ///
 /// - `server`: the server
-/// - `deadline_ms`: that time in milliseconds
+/// - `timeout_ms`: that time in milliseconds
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, deadline_ms: u32) -> c_int {
+pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: u32) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_server_shutdown", || {
             // SAFETY: the caller's promise.
-            unsafe { live(server) }?.shutdown(Duration::from_millis(deadline_ms.into()))?;
+            unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
             Ok(0)
         })
     })
@@ -353,7 +362,7 @@ pub unsafe extern "C" fn dv_server_send(
 /// - `server`: the server
 /// - `session`: the session
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_STALE when it is over already.
 ///
 /// # Safety
 /// `server` is NULL or live.
@@ -400,6 +409,12 @@ pub(super) unsafe fn live<'a>(server: *const dv_server) -> Result<&'a Server, Fa
     Ok(&unsafe { server.as_ref() }.ok_or_else(|| invalid("server is NULL"))?.0)
 }
 
+// SAFETY: a pointer to a function is called only after the program has vouched for it.
+unsafe impl Growing for dv_callbacks {
+    const NAME: &str = "dv_callbacks";
+    const LEAST: usize = offset_of!(dv_callbacks, moved) + size_of::<dv_callback>();
+}
+
 impl dv_callbacks {
     /// What stands at `callbacks`, with nothing for what the program's header did not have yet.
     ///
@@ -412,7 +427,7 @@ impl dv_callbacks {
             return Err(invalid("callbacks is NULL"));
         }
         // SAFETY: by contract; NULL is None.
-        unsafe { take("callbacks", callbacks, &mut known)? };
+        unsafe { take(callbacks, &mut known)? };
         Ok(known)
     }
 }

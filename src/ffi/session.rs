@@ -1,6 +1,6 @@
-//! What can be asked of a session, from DV_EVENT_OPENED until the event behind its DV_EVENT_CLOSED is taken.
-//!
-//! A function that gives a text writes as much of it as fits, and a NUL, and returns the length of the whole.
+//! What can be asked of a session, from DV_EVENT_OPENED, or dv_endpoint_connect, until the event behind its DV_EVENT_CLOSED is
+//! taken. A function that gives a text writes as much of it as fits, and a NUL, and returns the length of the whole; with size 0
+//! out may be NULL.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn dv_session_set_user(
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 ///
-/// Returns the pointer; NULL when there is none or the session is over, and in place of each DV_ERR_*.
+/// Returns the pointer; NULL when there is none, and in the place of each DV_ERR_*.
 ///
 /// Ownership: the program's.
 ///
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn dv_session_addresses(
     })
 }
 
-/// Gives the peer's certificate.
+/// Gives the peer's certificate; of a session that was resumed, the one that was shown in the first handshake.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -394,11 +394,12 @@ pub unsafe extern "C" fn dv_session_failure(
     })
 }
 
-/// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides.
+/// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides. Once
+/// the session is open.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"
+/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"; none of TLS's own labels
 /// - `context`: more that goes into it; NULL: nothing, which is not the same as an empty one
 /// - `context_len`: bytes of `context`
 /// - `out`: receives the key material
@@ -409,7 +410,7 @@ pub unsafe extern "C" fn dv_session_failure(
 /// # Safety
 /// `endpoint` is NULL or live; `label` is NULL or ends with NUL; `context` and `out` are as long as is said.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_session_export(
+pub unsafe extern "C" fn dv_session_export_keying_material(
     endpoint: *const dv_endpoint,
     session: dv_session,
     label: *const c_char,
@@ -421,7 +422,7 @@ pub unsafe extern "C" fn dv_session_export(
     guard(DV_ERR_PANIC, || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_export", endpoint, session, |info| {
+            ask("dv_session_export_keying_material", endpoint, session, |info| {
                 if label.is_null() || out.is_null() || len > LEN_MAX {
                     return Err(invalid("label or out is NULL, or len is the -1 of an error"));
                 }

@@ -1,17 +1,20 @@
 //! What an endpoint has counted.
 
+use std::mem::offset_of;
+
 use libc::{c_int, size_t};
 
 use super::DV_ERR_PANIC;
-use super::config::{fill, is_size};
+use super::config::{Growing, fill};
 use super::endpoint::dv_endpoint;
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, checked};
 use super::running::live;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
 use crate::net::server::{ServerStats, SocketStats};
 
-/// What an endpoint has counted since it was made. Members are only ever added at the end.
+/// What an endpoint, a server or the helpers' table has counted since it was made. `sessions` and `handshakes` are what there is
+/// now, all others only grow. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 #[allow(non_camel_case_types)]
@@ -34,7 +37,7 @@ pub struct dv_stats {
     pub hellos_too_short: u64,
     /// Cookies that did not verify.
     pub cookies_refused: u64,
-    /// Handshakes begun, that is, cookies that verified.
+    /// Handshakes begun: cookies that verified, and handshakes of dv_endpoint_connect.
     pub handshakes_begun: u64,
     /// Handshakes finished.
     pub handshakes_finished: u64,
@@ -115,7 +118,7 @@ pub struct dv_stats {
 /// - `endpoint`: the endpoint
 /// - `stats`: receives the counters; its `size` must be set
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `stats` is NULL or as long as its `size` says.
@@ -138,6 +141,12 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
     })
 }
 
+// SAFETY: numbers.
+unsafe impl Growing for dv_stats {
+    const NAME: &str = "dv_stats";
+    const LEAST: usize = offset_of!(dv_stats, handovers_dropped) + size_of::<u64>();
+}
+
 impl dv_stats {
     /// Writes as much as the program's header knows of.
     ///
@@ -146,13 +155,9 @@ impl dv_stats {
     pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Failure> {
         // SAFETY: by contract.
         unsafe {
-            if stats.is_null() || !is_size((*stats).size) {
-                return Err(invalid("stats is NULL, or stats.size is not set"));
-            }
-            self.size = (*stats).size;
-            fill(stats, self.size, &self);
+            self.size = if stats.is_null() { 0 } else { (*stats).size };
+            fill(stats, self.size, &self)
         }
-        Ok(())
     }
 }
 

@@ -2,7 +2,9 @@
 
 use libc::{c_char, c_int, c_uint};
 
+use super::error::{Failure, remember};
 use super::helpers::{DV_ERROR, DV_OK};
+use crate::engine::endpoint::Error;
 use crate::guard::guard;
 use crate::log::log;
 use crate::tls::version::runtime_matches;
@@ -21,9 +23,9 @@ const fn number(digits: &str) -> c_uint {
 
 /// Gives the version of this library as text, such as "0.1.0".
 ///
-/// Returns a text that nobody frees.
+/// Returns the text.
 ///
-/// Ownership: the text is the library's and lives as long as the library.
+/// Ownership: the text is static.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_version() -> *const c_char {
     guard(std::ptr::null(), || concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast())
@@ -43,16 +45,32 @@ pub extern "C" fn dv_version_num() -> c_uint {
 /// - `least`: the oldest version that will do, as dv_version_num() gives it; 0 asks about OpenSSL only
 ///
 /// Returns DV_OK, or DV_ERROR when this library is older than `least`, or when OpenSSL has another major version than the
-/// one that this library was built against. Every function that needs OpenSSL fails then too, with the same line in the
-/// log.
+/// one that this library was built against. Each function that sets up a context or begins something with one fails then, too,
+/// and the log says why.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_check_version(least: c_uint) -> c_int {
     guard(DV_ERROR, || {
         if NUMBER < least {
             let (major, minor, patch) = (least >> 16, least >> 8 & 255, least & 255);
-            log!(Error, "dv_dtls {major}.{minor}.{patch} is wanted, but this is {}", env!("CARGO_PKG_VERSION"));
+            let text = format!("dv_dtls {major}.{minor}.{patch} is wanted, but this is {}", env!("CARGO_PKG_VERSION"));
+            log!(Error, "{text}");
+            remember(&text);
             return DV_ERROR;
         }
-        if runtime_matches() { DV_OK } else { DV_ERROR }
+        check_openssl().map_or_else(|why| failed(&why), |()| DV_OK)
     })
+}
+
+/// That the OpenSSL which is loaded is the one that the library knows; if not, the log says so.
+pub(super) fn check_openssl() -> Result<(), Failure> {
+    if runtime_matches() {
+        return Ok(());
+    }
+    Err(Error::Tls("the OpenSSL that is loaded is not the one that this library was built against".into()).into())
+}
+
+/// The same for a function that returns DV_ERROR.
+pub(super) fn failed(why: &Failure) -> c_int {
+    remember(&why.to_string());
+    DV_ERROR
 }

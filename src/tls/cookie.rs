@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_uint};
+use openssl::error::ErrorStack;
 use openssl::ssl::SslContextRef;
 use openssl_sys::*;
 
@@ -33,21 +34,27 @@ pub enum Cookies {
 static COOKIES: Slot<SSL_CTX, Cookies> = Slot::new();
 
 /// Who makes the cookies of `context`. Where nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify`
-/// are installed. `peer` is whoever the program's callbacks shall believe to be asked by.
-pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, verify: Verify) -> Cookies {
+/// are installed. `peer` is whoever the program's callbacks shall believe to be asked by. An error: no SSL can be made to ask
+/// them with, and the next call tries again.
+pub fn cookies(
+    context: &SslContextRef,
+    peer: SocketAddr,
+    generate: Generate,
+    verify: Verify,
+) -> Result<Cookies, ErrorStack> {
     let raw = context.as_ptr();
     // SAFETY: the context is live, and whoever looks at the slot holds the lock.
     unsafe {
         let looking = lock(&CONTEXTS);
         if let Some(&known) = COOKIES.get(raw) {
-            return known;
+            return Ok(known);
         }
         drop(looking);
-        let found = probe(context, peer);
+        let found = probe(context, peer)?;
         let _looking = lock(&CONTEXTS);
         // Another thread may have installed its callbacks meanwhile, between our two hellos even.
         if let Some(&known) = COOKIES.get(raw) {
-            return known;
+            return Ok(known);
         }
         let found = match found {
             (Probe::Ours, Probe::Ours) => Cookies::Ours,
@@ -59,7 +66,7 @@ pub fn cookies(context: &SslContextRef, peer: SocketAddr, generate: Generate, ve
             _ => Cookies::Theirs,
         };
         COOKIES.set(raw, found);
-        found
+        Ok(found)
     }
 }
 
@@ -71,7 +78,7 @@ pub fn exchanges_cookies(context: &SslContextRef) -> bool {
 
 /// Lets libssl take the hellos whose cookies our stateless stage has verified. Says whether it can: not where the program has
 /// cookie callbacks of its own.
-pub fn trust_the_gate(context: &SslContextRef) -> bool {
+pub fn trust_the_gate(context: &SslContextRef) -> Result<bool, ErrorStack> {
     unsafe extern "C" fn generate(ssl: *mut SSL, _cookie: *mut u8, _len: *mut c_uint) -> c_int {
         // SAFETY: libssl calls this with a live SSL. Nobody but a probe asks: the gate makes the cookies.
         guard(0, || unsafe {
@@ -83,15 +90,13 @@ pub fn trust_the_gate(context: &SslContextRef) -> bool {
         // SAFETY: as above.
         guard(0, || c_int::from(matches!(unsafe { cookie_asked(ssl) }, Asked::Proven)))
     }
-    cookies(context, NOBODY, generate, verify) == Cookies::Ours
+    Ok(cookies(context, NOBODY, generate, verify)? == Cookies::Ours)
 }
 
-fn probe(context: &SslContextRef, peer: SocketAddr) -> (Probe, Probe) {
-    let Ok(mut session) = Session::accept(context, peer, &Parameters::FOR_HELLOS) else {
-        return (Probe::Theirs, Probe::Theirs);
-    };
+fn probe(context: &SslContextRef, peer: SocketAddr) -> Result<(Probe, Probe), ErrorStack> {
+    let mut session = Session::accept(context, peer, &Parameters::FOR_HELLOS)?;
     // libssl has one error for a missing generate callback and for one that fails, so its word alone does not count.
     let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE, SSL_R_COOKIE_GEN_CALLBACK_FAILURE);
     let verify = session.probe(&hello::PROBE_WITH_COOKIE, SSL_R_NO_VERIFY_COOKIE_CALLBACK);
-    (generate, verify)
+    Ok((generate, verify))
 }

@@ -3,7 +3,6 @@
 mod hellos;
 
 use std::cell::Cell;
-use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
@@ -11,7 +10,7 @@ use std::ptr::{self, NonNull};
 use foreign_types::ForeignTypeRef;
 use libc::{c_int, c_long, c_uint};
 use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslContextRef, SslRef};
+use openssl::ssl::{Ssl, SslCipherRef, SslContextRef, SslRef};
 use openssl_sys::*;
 
 pub use self::hellos::{Asked, NOBODY, Probe, cookie_asked, peer_bytes};
@@ -128,17 +127,15 @@ impl Drop for Session {
 impl Session {
     /// A server's side.
     pub fn accept(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
-        let session = Session::new(context, peer, with)?;
-        // SAFETY: the SSL is live.
-        unsafe { SSL_set_accept_state(session.ssl.as_ptr()) };
+        let mut session = Session::new(context, peer, with)?;
+        session.ssl_mut().set_accept_state();
         Ok(session)
     }
 
     /// A client's side. [`Session::handshake`] with an empty record writes the first hello.
     pub fn connect(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
         let mut session = Session::new(context, peer, with)?;
-        // SAFETY: the SSL is live.
-        unsafe { SSL_set_connect_state(session.ssl.as_ptr()) };
+        session.ssl_mut().set_connect_state();
         session.outbound().begin_handshake(0);
         session.inbound().begin_handshake(0);
         Ok(session)
@@ -225,6 +222,7 @@ impl Session {
     /// Gives the SSL to somebody else, who frees it.
     pub fn give_away_ssl(&mut self) -> NonNull<SSL> {
         self.owned = false;
+        self.outbound().give_away();
         self.ssl
     }
 
@@ -262,9 +260,9 @@ impl Session {
     pub fn handshake(&mut self, record: &[u8]) -> Step {
         self.outbound().mark();
         self.lend(record);
+        clear_errors();
         // SAFETY: the SSL is live.
         let (result, error) = unsafe {
-            clear_errors();
             let result = SSL_do_handshake(self.ssl.as_ptr());
             (result, SSL_get_error(self.ssl.as_ptr(), result))
         };
@@ -278,33 +276,29 @@ impl Session {
 
     /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
     pub fn awaits_finished(&self) -> bool {
-        // SAFETY: the SSL is live and the text static. Its numbers for states differ between versions, its texts do not.
-        unsafe { CStr::from_ptr(SSL_state_string(self.ssl.as_ptr())) == c"TRCCS" }
+        // libssl's numbers for states differ between versions, its texts do not.
+        self.ssl().state_string() == "TRCCS"
     }
 
     /// Whether flights need libssl to be repeated: they hold a Finished that the peer must answer, and the copy of a
     /// record that the peer has seen is a replay to it. [`Session::handle_timeout`] makes new records.
     pub fn repeats_by_libssl(&self) -> bool {
-        // SAFETY: the SSL is live.
-        unsafe { repeats_by_libssl(self.ssl.as_ptr()) }
+        repeats_by_libssl(self.ssl())
     }
 
     /// Whether the handshake is over.
     pub fn is_finished(&self) -> bool {
-        // SAFETY: the SSL is live.
-        unsafe { SSL_is_init_finished(self.ssl.as_ptr()) == 1 }
+        self.ssl().is_init_finished()
     }
 
     /// Lets libssl write its last flight again. Its timer was set by us to the same time as ours; where the wall clock,
     /// which it goes by, was set back, nothing is written.
     pub fn handle_timeout(&mut self) -> bool {
         self.outbound().mark();
+        clear_errors();
         // SAFETY: the SSL is live.
-        unsafe {
-            clear_errors();
-            SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut());
-            clear_errors();
-        }
+        unsafe { SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut()) };
+        clear_errors();
         self.outbound().waits()
     }
 
@@ -374,19 +368,16 @@ impl Session {
 
     /// See [`fragment_min`]; 0 before the cipher is known.
     pub fn fragment_min(&self) -> usize {
-        // SAFETY: the SSL is live.
-        unsafe { fragment_min(self.ssl.as_ptr()) }
+        fragment_min(self.ssl())
     }
 
     /// Writes a close_notify alert.
     pub fn shutdown(&mut self) {
         self.acquire_buffers();
+        clear_errors();
         // SAFETY: the SSL is live.
-        unsafe {
-            clear_errors();
-            SSL_shutdown(self.ssl.as_ptr());
-            clear_errors();
-        }
+        unsafe { SSL_shutdown(self.ssl.as_ptr()) };
+        clear_errors();
     }
 
     /// Datagrams have at most `payload` bytes from now on, if that is less than before, those of the last flight too.
@@ -427,29 +418,22 @@ impl Session {
 
 /// Bytes of the shortest protected fragment that is safe to show to libssl: it gives the connection up at one that has no
 /// room for nonce and tag. 0 before the cipher is known.
-///
-/// # Safety
-/// `ssl` is live.
-pub unsafe fn fragment_min(ssl: *mut SSL) -> usize {
+pub fn fragment_min(ssl: &SslRef) -> usize {
     const TAG: usize = 16;
     const NONCE: usize = 8;
-    // SAFETY: by contract; a cipher's name is a static text.
-    unsafe {
-        let cipher = SSL_get_current_cipher(ssl);
-        if cipher.is_null() || SSL_CIPHER_is_aead(cipher) == 0 {
-            return 0;
-        }
+    // SAFETY: ciphers are static.
+    let is_aead = |cipher: &&SslCipherRef| unsafe { SSL_CIPHER_is_aead(cipher.as_ptr()) == 1 };
+    ssl.current_cipher().filter(is_aead).map_or(0, |cipher| {
         // ChaCha20-Poly1305 sends no nonce, CCM8 half a tag.
-        let name = CStr::from_ptr(SSL_CIPHER_get_name(cipher)).to_bytes();
-        let shorter = |part: &[u8]| name.windows(part.len()).any(|here| here == part);
-        if shorter(b"CHACHA20") || shorter(b"CCM8") { TAG } else { NONCE + TAG }
-    }
+        let shorter = ["CHACHA20", "CCM8"].iter().any(|part| cipher.name().contains(part));
+        if shorter { TAG } else { NONCE + TAG }
+    })
 }
 
 /// SSL_get_error is only right when the queue was empty before; to look is ten times as quick as to clear it.
 #[inline]
-unsafe fn clear_errors() {
-    // SAFETY: a plain call.
+fn clear_errors() {
+    // SAFETY: both are about this thread's queue alone.
     unsafe {
         if ERR_peek_error() != 0 {
             ERR_clear_error();
@@ -457,11 +441,8 @@ unsafe fn clear_errors() {
     }
 }
 
-/// # Safety
-/// `ssl` is live.
-unsafe fn repeats_by_libssl(ssl: *mut SSL) -> bool {
-    // SAFETY: by contract.
-    unsafe { SSL_is_server(ssl) == 0 || SSL_session_reused(ssl) == 1 }
+fn repeats_by_libssl(ssl: &SslRef) -> bool {
+    !ssl.is_server() || ssl.session_reused()
 }
 
 /// Sets libssl's timer. Where we repeat the flights ourselves it must not run out: libssl sends one message a datagram
@@ -471,7 +452,7 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
         // SAFETY: libssl calls this with a live SSL.
         let Some(mark) = (unsafe { MARK.get(ssl) }) else { return c_uint::MAX };
         // SAFETY: as above.
-        if !unsafe { repeats_by_libssl(ssl) } {
+        if !repeats_by_libssl(unsafe { SslRef::from_ptr(ssl) }) {
             return c_uint::MAX;
         }
         if last == 0 {

@@ -2,9 +2,6 @@
 
 use std::collections::VecDeque;
 
-/// So many wait at most.
-const AT_MOST: usize = 64;
-
 /// What waits, the oldest first. As good as always nothing: then it is no larger than a pointer.
 #[derive(Default)]
 pub struct Backlog(Option<Box<Waiting>>);
@@ -13,12 +10,11 @@ pub struct Backlog(Option<Box<Waiting>>);
 struct Waiting(VecDeque<Box<[u8]>>);
 
 impl Backlog {
-    /// Adds one behind the others. Says whether there was room for it.
-    pub fn push(&mut self, bytes: &[u8]) -> bool {
-        let Waiting(queue) = &mut **self.0.get_or_insert_default();
-        let room = queue.len() < AT_MOST;
+    /// Adds one behind the others, of which there are `most` at most. Says whether there was room for it.
+    pub fn push(&mut self, bytes: &[u8], most: usize) -> bool {
+        let room = self.0.as_ref().map_or(0, |waiting| waiting.0.len()) < most;
         if room {
-            queue.push_back(bytes.into());
+            self.0.get_or_insert_default().0.push_back(bytes.into());
         }
         room
     }
@@ -48,13 +44,15 @@ mod tests {
 
     #[test]
     fn the_oldest_comes_first_and_the_newest_finds_no_room() {
+        const MOST: usize = 5;
         let mut backlog = Backlog::default();
+        assert!(!backlog.push(b"where there is no room at all", 0));
         for round in 0..3 {
             assert!(backlog.0.is_none() && backlog.pop().is_none());
-            assert!((0..AT_MOST).all(|number| backlog.push(&[round, number as u8])));
-            assert!(!backlog.push(b"one more"));
-            assert_eq!(backlog.total_len(), 2 * AT_MOST);
-            assert!((0..AT_MOST).all(|number| backlog.pop().as_deref() == Some(&[round, number as u8][..])));
+            assert!((0..MOST).all(|number| backlog.push(&[round, number as u8], MOST)));
+            assert!(!backlog.push(b"one more", MOST));
+            assert_eq!(backlog.total_len(), 2 * MOST);
+            assert!((0..MOST).all(|number| backlog.pop().as_deref() == Some(&[round, number as u8][..])));
         }
         assert_eq!(size_of::<Backlog>(), size_of::<usize>());
     }

@@ -115,7 +115,9 @@ static void not_for_dtls(int fd, dv_udp_conn_key_t *key, socklen_t len)
     log_lines[0] = '\0';
     CHECK(dv_dtls_conn_new(wrong, hello, (size_t)n, fd, key, len) == NULL && said("wrong ssl version"));
     SSL_CTX_set_options(wrong, SSL_OP_COOKIE_EXCHANGE);
+    log_lines[0] = '\0';
     CHECK(dv_dtls_conn_new(wrong, hello, (size_t)n, fd, key, len) == NULL && dv_dtls_conn_find(key) == NULL);
+    CHECK(said("wrong ssl version"));
     SSL_free(client);
     SSL_CTX_free(client_ctx);
     SSL_CTX_free(wrong);

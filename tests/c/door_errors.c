@@ -13,7 +13,7 @@
 static void
 open_sides(struct side *client, struct side *server, const char *certs, const dv_config *config)
 {
-    SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
+    SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
 
     memset(client, 0, sizeof(*client));
     memset(server, 0, sizeof(*server));
@@ -151,12 +151,12 @@ arguments(struct side *side)
     CHECK(dv_session_srtp_profile(e, s, NULL, 1) == DV_ERR_INVALID);
     CHECK(dv_session_failure(e, s, NULL, 1) == DV_ERR_INVALID);
     /* The labels of TLS itself, and texts and contexts that RFC 5705 has no room for. */
-    CHECK(dv_session_export(e, s, "master secret", NULL, 0, out, sizeof(out)) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, "\xff", NULL, 0, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "master secret", NULL, 0, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "\xff", NULL, 0, out, sizeof(out)) == DV_ERR_INVALID);
     text = calloc(1, 70000);
-    CHECK(dv_session_export(e, s, "EXPORTER-t", text, 70000, out, sizeof(out)) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, "EXPORTER-t", NULL, 5, out, sizeof(out)) == DV_ERR_INVALID);
-    CHECK(dv_session_export(e, s, "EXPORTER-t", out, (size_t)-1, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "EXPORTER-t", text, 70000, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "EXPORTER-t", NULL, 5, out, sizeof(out)) == DV_ERR_INVALID);
+    CHECK(dv_session_export_keying_material(e, s, "EXPORTER-t", out, (size_t)-1, out, sizeof(out)) == DV_ERR_INVALID);
     CHECK(dv_endpoint_send(e, s, out, (size_t)-1) == DV_ERR_INVALID);
     free(text);
 
@@ -277,7 +277,7 @@ in_a_child(dv_server *server, struct side *side)
 static void
 server_doors(const char *certs, struct side *side)
 {
-    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = hold };
     dv_server *server;
     dv_endpoint *client;

@@ -21,8 +21,13 @@ static size_t heap_in_use(void)
 /* Without lists of freed chunks, small or of the thread: they would count as in use. */
 static void count_exactly(char **argv)
 {
+    /* For the question behind it: with a static OpenSSL nothing is in use yet. */
+    void *volatile something = malloc(1);
+    int is_told = heap_in_use() != 0;
+
+    free(something);
     mallopt(M_MXFAST, 0);
-    if (heap_in_use() != 0 && setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0", 0) == 0
+    if (is_told && setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0", 0) == 0
         && getenv("COUNTS_EXACTLY") == NULL && setenv("COUNTS_EXACTLY", "1", 1) == 0) {
         /* The C library reads the first of the two at the start. */
         execv(argv[0], argv);
@@ -207,12 +212,17 @@ int main(int argc, char **argv)
         CHECK(released + 32 * 1024 < kept);
         CHECK(kept <= plain);
         CHECK(released <= (OpenSSL_version_num() >= 0x30200000L ? 80 : 40) * 1024);
-    } else {
-        printf("the allocator does not tell what is in use\n");
     }
 
     SSL_SESSION_free(session);
     SSL_CTX_free(ctx);
     server_close(&server);
-    return check_report("idle_memory") != 0 ? 1 : kept == 0 ? 77 : 0;
+    if (check_report("idle_memory") != 0) {
+        return 1;
+    }
+    if (kept == 0) {
+        puts("the allocator does not tell what is in use");
+        return 77;
+    }
+    return 0;
 }

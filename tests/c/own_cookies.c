@@ -221,6 +221,51 @@ static void strangers(const char *certs)
     CHECK(contexts_freed == i + 3);
 }
 
+static char said[1024];
+static int lines;
+
+static void hear(int level, const char *line, void *user)
+{
+    (void)user;
+    CHECK(level == DV_LOG_WARN);
+    snprintf(said, sizeof(said), "%s", line);
+    lines++;
+}
+
+/* A cookie whose answer would be longer than the hello is not sent, and the operator is told why, once a second. */
+static void too_long(const char *certs)
+{
+    struct server server;
+    struct seen seen;
+    SSL_CTX *clients = client_context(certs);
+    char first[2048] = "", sizes[64];
+    dv_stats before = {.size = sizeof(before)}, after = {.size = sizeof(after)};
+    int len = 0, i = 0;
+
+    server_open(&server, certs);
+    own(server.ctx, &seen);
+    seen.cookie_len = 255;
+    len = hello(clients, &server, first, sizeof(first));
+    CHECK(len < 28 + 255);
+    dv_set_log_callback(DV_LOG_WARN, hear, NULL);
+    CHECK(dv_dtls_get_stats(&before) == 0);
+    for (i = 0; i < 3; i++) {
+        CHECK(stranger(&server, server.ctx, first, len, 1024 + i) == NULL);
+    }
+    CHECK(dv_dtls_get_stats(&after) == 0 && after.datagrams_out == before.datagrams_out);
+    CHECK(after.strangers_dropped == before.strangers_dropped + 3);
+    snprintf(sizes, sizeof(sizes), "a hello of %d bytes", len);
+    CHECK(lines == 1 && strstr(said, sizes) != NULL && strstr(said, "283") != NULL);
+    /* One that is as long as that is answered. */
+    CHECK(stranger(&server, server.ctx, first, 28 + 254, 1030) == NULL);
+    CHECK(dv_dtls_get_stats(&after) == 0 && after.datagrams_out == before.datagrams_out);
+    CHECK(stranger(&server, server.ctx, first, 28 + 255, 1030) == NULL);
+    CHECK(dv_dtls_get_stats(&after) == 0 && after.datagrams_out == before.datagrams_out + 1);
+    dv_set_log_callback(0, NULL, NULL);
+    SSL_CTX_free(clients);
+    server_close(&server);
+}
+
 /* Threads that share a context. Its callbacks keep nothing that they could disturb each other with. */
 struct share {
     struct server *server;
@@ -294,6 +339,7 @@ int main(int argc, char **argv)
     }
     seen_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, context_freed);
     strangers(argv[1]);
+    too_long(argv[1]);
     threads(argv[1]);
     return check_report("own_cookies");
 }

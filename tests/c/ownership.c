@@ -5,6 +5,7 @@
  * Each case runs in a process of its own, with its own limits in the environment.
  */
 #include <errno.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "check.h"
@@ -334,7 +335,7 @@ static void log_callback(void)
 }
 
 /* Two processes that seal with one key would repeat its nonces: the child has none of the parent's connections. */
-static void forked_child(void)
+static void child_of(pid_t (*divide)(void))
 {
     struct server server;
     struct client client;
@@ -350,7 +351,7 @@ static void forked_child(void)
     key = client_key(&client);
     CHECK(conn != NULL);
     fflush(NULL);
-    child = fork();
+    child = divide();
     if (child == 0) {
         struct server own;
         struct client visitor;
@@ -383,6 +384,22 @@ static void forked_child(void)
     client_vanish(&client);
     SSL_CTX_free(ctx);
     server_close(&server);
+}
+
+static void forked_child(void)
+{
+    child_of(fork);
+}
+
+/* As container tools do it, and _Fork: nobody calls the handlers of pthread_atfork. */
+static pid_t clone_quietly(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+static void cloned_child(void)
+{
+    child_of(clone_quietly);
 }
 
 /* Runs a case in a process of its own; a lock that is never given back ends it, too. */
@@ -422,5 +439,6 @@ int main(int argc, char **argv)
     run("list of the program", list_of_the_program);
     run("log callback", log_callback);
     run("forked child", forked_child);
+    run("cloned child", cloned_child);
     return check_report("ownership");
 }

@@ -104,7 +104,7 @@ static void
 echo(const char *certs, int workers)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
-    SSL_CTX *client_ctx = client_context(certs);
+    SSL_CTX *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = open_cb, .message = message_cb, .close = close_cb };
     dv_stats stats = { .size = sizeof(stats) };
     dv_config config;
@@ -172,7 +172,7 @@ echo(const char *certs, int workers)
 static void
 handed_in(const char *certs)
 {
-    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = client_context(certs);
+    SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks) };
     struct sockaddr_in address = { AF_INET, 0, { htonl(INADDR_LOOPBACK) }, { 0 } };
     socklen_t len = sizeof(address);
@@ -250,7 +250,7 @@ static void
 bad_input(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa");
-    dv_callbacks callbacks = { .size = sizeof(callbacks) }, tiny = { .size = 1 };
+    dv_callbacks callbacks = { .size = sizeof(callbacks) }, tiny = { .size = sizeof(void *) };
     struct {
         dv_callbacks known;
         void (*later)(void);
@@ -305,8 +305,13 @@ bad_input(const char *certs)
     CHECK(dv_server_run(server) == DV_ERR_INVALID);
     CHECK(dv_server_join(server) == 0);
     CHECK(dv_server_bind(server, NULL, "0") > 0);
+    CHECK(dv_server_bind(server, "no such host", "0") == DV_ERR_IO);
     dv_server_stop(server);
     CHECK(dv_server_run(server) == 0);
+    /* It is over, and remains so. */
+    CHECK(dv_server_join(server) == 0);
+    CHECK(dv_server_start(server) == DV_ERR_INVALID && dv_server_bind(server, NULL, "0") == DV_ERR_INVALID);
+    CHECK(dv_server_close(server, 1) == DV_ERR_STALE && dv_server_send(server, 1, "a", 1) == DV_ERR_STALE);
     dv_server_free(server);
     SSL_CTX_free(ctx);
 }

@@ -13,9 +13,6 @@ mod door;
 #[path = "../original/program.rs"]
 #[allow(dead_code)]
 mod program;
-#[path = "../engine/tool.rs"]
-#[allow(dead_code)]
-mod tool;
 
 mod peers;
 
@@ -28,11 +25,11 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Trial};
 
 use common::process::{Process, is_bound, pause};
+use common::tool::Proxy;
 use common::{certificates, library};
 use document::Document;
 use door::{Door, Setup};
 use peers::{Can, Peer};
-use tool::Proxy;
 
 /// With ends before, on and behind the edges of blocks, and up to what the default MTU lets through.
 const SIZES: [usize; 8] = [12, 15, 16, 17, 100, 500, 1000, 1200];

@@ -52,7 +52,8 @@ impl Language {
     pub fn serve_at(self, name: &str, at: SocketAddr, options: &[&str]) -> Server {
         let mut command = self.program(name);
         command.args(["--host", &at.ip().to_string(), "--port", &at.port().to_string()]).args(options);
-        let process = Process::start(command, Stdio::null());
+        // The end of its input would be the end of one that listens to its terminal.
+        let process = Process::start(command, Stdio::piped());
         let port = process.until(|output| {
             let (line, _) = output.split_once("\nlistening on ")?.1.split_once('\n')?;
             line.rsplit([' ', ':']).next()?.parse().ok()

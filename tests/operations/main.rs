@@ -15,6 +15,7 @@ mod fleet;
 mod keylog;
 mod metrics;
 mod names;
+mod signals;
 
 use std::path::Path;
 
@@ -56,6 +57,7 @@ fn main() {
         ("keylog", keylog::PROOFS),
         ("metrics", metrics::PROOFS),
         ("names", names::PROOFS),
+        ("signals", signals::PROOFS),
     ] {
         for proof in proofs {
             let lacks: Vec<_> = proof.needs.iter().filter(|program| !is_there(program)).collect();

@@ -19,7 +19,8 @@ use crate::sys::{self, Poll};
 
 /// The options of the subcommand.
 pub const HELP: &str = "\
-flood --to ADDR [--rate R | --saturate] [--sources N] [--ports N] [--seconds S | --count N] [--beside K] [--pid PID]
+flood --to ADDR [--rate R | --saturate] [--sources N] [--ports N] [--seconds S | --count N] [--beside K] [--ca FILE]
+      [--pid PID]
   ClientHellos without a cookie, each with a random of its own, from N addresses (10000) and N ports (16) of
   127.0.0.0/8: R of them a second, or with --saturate as many as keep 128 of them unanswered at the server all the
   time. --beside: K clients exchange 64-byte messages meanwhile, for S seconds (5), once with the flood at a closed port

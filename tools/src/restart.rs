@@ -28,7 +28,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 
     let mut progress = Progress::new();
     let mut live = Live::new(connected(to, 1, 1, &profile, &mut progress)?.remove(0), same)?;
-    let (mut untouched, mut restarted, mut answered) = (0, Vec::new(), 0);
+    let (mut untouched, mut restarted, mut answered, mut failed) = (0, Vec::new(), 0, String::new());
     for done in 0..count {
         half(&profile, &live)?;
         untouched += (live.ask()? == Answer::Right) as usize;
@@ -38,8 +38,16 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         let link = live.link().clone();
         let began = Instant::now();
         let mut client = Client::new(&profile, link)?;
-        if drive(&mut client, deadline, || false)? != Step::Done {
-            break;
+        match drive(&mut client, deadline, || false)? {
+            Step::Done => {}
+            Step::Waiting => {
+                failed = "it took too long".to_owned();
+                break;
+            }
+            Step::Failed(why) => {
+                failed = why;
+                break;
+            }
         }
         restarted.push(began.elapsed());
         live = Live::new(client, same)?;
@@ -55,6 +63,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
         .value("restarted", restarted.len())
         .value("answered", answered)
         .spread("ms", &restarted)
+        .text("failed", &failed)
         .value("good", good)
         .print();
     Ok(good)

@@ -80,14 +80,15 @@ impl Handshake {
     /// Keeps a record until its time has come, if there is room for it.
     fn hold(&mut self, record: &Record<'_>) -> bool {
         let bytes: usize = self.held.iter().map(|held| held.len()).sum();
-        let ccs = record.content_type == content_type::CHANGE_CIPHER_SPEC;
-        let room = self.held.len() < HELD_RECORDS
-            && bytes + record.bytes.len() <= HELD_BYTES
-            && !(ccs && self.held.iter().any(|held| held[0] == content_type::CHANGE_CIPHER_SPEC));
+        let room = self.held.len() < HELD_RECORDS && bytes + record.bytes.len() <= HELD_BYTES;
         if room {
             self.held.push(record.bytes.into());
         }
         room
+    }
+
+    fn holds_change_cipher_spec(&self) -> bool {
+        self.held.iter().any(|held| held[0] == content_type::CHANGE_CIPHER_SPEC)
     }
 }
 
@@ -114,12 +115,17 @@ impl Connection {
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
             // one that is none it gives up.
             (0, content_type::CHANGE_CIPHER_SPEC) if is_change_cipher_spec(record) => {
+                let holds = self.handshake.as_ref().is_some_and(|handshake| handshake.holds_change_cipher_spec());
+                if holds || self.awaits_finished() {
+                    counters.records_dropped.add(1);
+                    return;
+                }
                 self.step_in_clear(record.bytes, now);
                 if !self.awaits_finished() {
                     self.hold(record, counters);
                 }
             }
-            (1, _) if !self.is_expected(record) => counters.records_dropped.add(1),
+            (1, _) if !self.is_expected(record) => return counters.records_dropped.add(1),
             (1, content_type::TLS12_CID) if self.protection.session().awaits_finished() => {
                 if self.step_with_cid(record, now, counters) {
                     self.hold(record, counters);
@@ -134,10 +140,11 @@ impl Connection {
                 | content_type::ALERT
                 | content_type::APPLICATION_DATA
                 | content_type::TLS12_CID,
-            ) => self.hold(record, counters),
+            ) => return self.hold(record, counters),
             // An alert in clear may be anybody's.
-            _ => counters.records_dropped.add(1),
+            _ => return counters.records_dropped.add(1),
         }
+        // Only now, when libssl has seen something: a datagram may have a hundred records, of anybody.
         self.step_held(now, counters);
     }
 
@@ -384,5 +391,51 @@ impl Connection {
             self.protection.outbound().resend();
         }
         counters.flights_resent_on_timeout.add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use openssl::error::ErrorStack;
+    use openssl::ssl::{SslContext, SslMethod, SslRef};
+
+    use super::super::Terms;
+    use super::*;
+    use crate::wire::hello::ClientHello;
+
+    /// A server that has answered a client, which goes on.
+    fn answered() -> Connection {
+        let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+        context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+        context.set_psk_server_callback(|_, _, _| Ok(0));
+        context.set_psk_client_callback(|_, _, _, _| Ok(0));
+        let (context, settings) = (context.build(), Settings::default());
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let prepare = |_: &mut SslRef| Ok::<(), ErrorStack>(());
+        let mut client = Connection::connect(&context, &settings, peer, None, 0, prepare).unwrap();
+        let hello = client.transmit().unwrap();
+        let parsed = ClientHello::parse(hello).unwrap();
+        let terms = Terms { listen: false, own: None };
+        let mut server = *Connection::accept(&context, &settings, peer, &parsed, hello, terms, 0).unwrap();
+        while server.transmit().is_some() {}
+        server
+    }
+
+    /// Whoever knows the address of a client in its handshake can send so many, a hundred in a datagram.
+    #[test]
+    fn of_change_cipher_specs_that_come_too_early_libssl_sees_one() {
+        let (mut server, counters) = (answered(), Counters::default());
+        let ccs = [20, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 1];
+        let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
+        let before_its_keys = [23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 1, 1];
+        let datagram = [&ccs[..], &alert, &before_its_keys].concat().repeat(50);
+        let shown = |server: &Connection| server.handshake.as_ref().unwrap().next_in_clear;
+        let before = shown(&server);
+        server.receive(0, &datagram, &mut Datagrams::new(), &counters);
+        assert_eq!(server.state(), State::Handshaking);
+        // When it comes, and again right away.
+        assert!(shown(&server) - before <= 2, "{}", shown(&server) - before);
     }
 }

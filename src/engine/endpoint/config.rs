@@ -87,7 +87,7 @@ impl Config {
         }
         if self.accept {
             tls::context::bound_session_cache(context);
-            if !tls::cookie::trust_the_gate(context) {
+            if !tls::cookie::trust_the_gate(context)? {
                 return Err(Error::Invalid("the context has cookie callbacks of the program's own".into()));
             }
         }

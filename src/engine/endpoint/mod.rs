@@ -174,7 +174,8 @@ pub(crate) struct Seat {
 
 impl Endpoint {
     /// An endpoint whose sessions are made with `context`, which must be one for DTLS. What the sessions need of it (keys,
-    /// certificates, verify mode, ALPN and so on) is set before.
+    /// certificates, verify mode, ALPN and so on) is set before. The first endpoint that accepts, and the first with connection
+    /// IDs, still change it: not while another thread makes handshakes with it.
     pub fn new(context: SslContext, mut config: Config) -> Result<Endpoint, Error> {
         config.check()?;
         config.check_context(&context)?;

@@ -12,20 +12,20 @@ use openssl_sys::X509_STORE_CTX;
 use super::environment;
 use super::types::*;
 use crate::ffi::error::remember;
+use crate::ffi::version::{check_openssl, failed};
 use crate::guard::guard;
 use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
 use crate::tls::secret::FleetSecret;
-use crate::tls::version::runtime_matches;
 use crate::tls::{certificate, context, names, peer};
 
-/// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the version.
+/// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the only version.
 ///
 /// - `ctx`: the SSL_CTX
 /// - `ciphers`: a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"
 ///
-/// Returns DV_OK, or DV_ERROR; the context is as it was then.
+/// Returns DV_OK or DV_ERROR.
 ///
 /// Errors: a list in which OpenSSL knows no cipher, or one longer than 16384 bytes.
 ///
@@ -71,12 +71,13 @@ pub unsafe extern "C" fn dv_openssl_callback(ok: c_int, store: *mut X509_STORE_C
 /// The session id context is set too: a session is resumed only under the mode and the CA file that it was made under.
 ///
 /// - `ctx`: the SSL_CTX
-/// - `mode`: SSL_VERIFY_NONE, or SSL_VERIFY_PEER and the other SSL_VERIFY_* bits
+/// - `mode`: SSL_VERIFY_NONE, or SSL_VERIFY_PEER with other SSL_VERIFY_* bits or without
 /// - `peer_cf`: a PEM file of CA certificates, and of revocation lists if there are any; these count once the context's
 ///   X509_STORE has X509_V_FLAG_CRL_CHECK
 ///
-/// Errors: what cannot be loaded is logged, and then every handshake of an SSL that is made from the context fails,
-/// whatever the mode, until a call succeeds.
+/// Errors: a file that cannot be loaded, NULL, or a mode with other bits. A program that is told nothing must not run
+/// unprotected, so every handshake fails then, whatever the mode, of each SSL that is made from the context before a call
+/// succeeds.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `peer_cf` is NULL or ends with NUL.
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn dv_openssl_get_verify_result(s: *mut c_void) -> c_int {
 /// - `cert`: a PEM file with the certificate, then the rest of the chain in the order in which it is sent
 /// - `key`: a PEM file with the private key of the first certificate
 ///
-/// Returns 0, or -1; the context is as it was then.
+/// Returns 0 or -1.
 ///
 /// Errors: a file that cannot be read, has no certificate or key in it, or is larger than 16 MiB; a key that does not belong to the
 /// certificate; one that OpenSSL's security level refuses.
@@ -158,7 +159,7 @@ pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char,
 ///   first label
 /// - `key`: a PEM file with the private key of the first certificate
 ///
-/// Returns 0, or -1; the context is as it was then.
+/// Returns 0 or -1.
 ///
 /// Errors: as of dv_ssl_certificate; a certificate without a DNS name.
 ///
@@ -181,9 +182,9 @@ pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c
 /// - `ctx`: the SSL_CTX
 /// - `secret_file`: a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
 ///
-/// Returns 0, or -1; the context is as it was then.
+/// Returns 0 or -1.
 ///
-/// Errors: a file that cannot be read, or that is too short.
+/// Errors: a file that cannot be read, that is too short, or larger than 16 MiB.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `secret_file` is NULL or ends with NUL.
@@ -198,13 +199,13 @@ pub unsafe extern "C" fn dv_ssl_share_tickets(ctx: *mut c_void, secret_file: *co
     })
 }
 
-/// Watches a descriptor for input (EPOLLIN). One that is watched already stays as it is.
+/// Watches a descriptor for input (EPOLLIN, level-triggered). One that is watched already stays as it is.
 ///
 /// - `epfd`: the epoll descriptor
 /// - `ev`: receives what is watched for, with the descriptor in `data.fd`; may be NULL
 /// - `fd`: the descriptor to watch
 ///
-/// Errors: what the kernel refuses is logged.
+/// Errors: what the kernel refuses is logged, nowhere else.
 ///
 /// # Safety
 /// `ev` is NULL or writable.
@@ -225,7 +226,7 @@ pub unsafe extern "C" fn dv_add_epoll_event(epfd: c_int, ev: *mut libc::epoll_ev
 /// - `s`: the SSL
 /// - `name`: a DNS name such as "server.example.org", or an IPv4 or IPv6 address
 ///
-/// Returns DV_OK, or DV_ERROR; the SSL is as it was then. A later name takes the place of an earlier one.
+/// Returns DV_OK or DV_ERROR. A later name takes the place of an earlier one.
 ///
 /// Errors: a name that is neither, or longer than 255 bytes; an SSL whose handshake has begun.
 ///
@@ -245,9 +246,8 @@ pub unsafe extern "C" fn dv_openssl_set_peer_name(s: *mut c_void, name: *const c
 /// Runs what needs OpenSSL; its error becomes a log line, the thread's last error, and DV_ERROR.
 fn status(function: &str, body: impl FnOnce() -> Result<(), Cause>) -> c_int {
     environment::listen();
-    if !runtime_matches() {
-        remember("the OpenSSL that is loaded is not the one that this library was built against");
-        return DV_ERROR;
+    if let Err(why) = check_openssl() {
+        return failed(&why);
     }
     match body() {
         Ok(()) => DV_OK,

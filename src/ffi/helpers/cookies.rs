@@ -19,11 +19,15 @@ static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
 
 /// Makes a cookie of 21 bytes for the peer that `ssl` listens to. For SSL_CTX_set_cookie_generate_cb().
 ///
+/// dv_dtls_conn_new() only looks whether it is set: then the library makes and checks the cookies itself, over the hello as
+/// well. For DTLSv1_listen() and SSL_accept() it is made over the address that the SSL's rbio gives (BIO_dgram_get_peer); where
+/// that gives none, it is good for this SSL only.
+///
 /// - `ssl`: the SSL
 /// - `cookie`: receives the cookie; at least 21 bytes (libssl gives 255)
 /// - `cookie_len`: receives the length of the cookie in bytes
 ///
-/// Returns 1, or 0 for a NULL.
+/// Returns 1, or 0 for a NULL, which nothing tells of.
 ///
 /// Threads: any, one at a time for an SSL.
 ///

@@ -7,15 +7,17 @@ use std::net::SocketAddr;
 
 use libc::MSG_DONTWAIT;
 
-use super::connection::{send_waiting, unlink};
+use super::connection::unlink;
 use super::in_use::{self, InUse};
-use super::shared::{Local, local, orphans_due, shared};
+use super::send::send_waiting;
+use super::shared::{Entry, Local, local, orphans_due, shared};
 use super::state::{STATE, State, moved};
 use super::types::dv_udp_conn_t;
 use crate::engine::connection::State as Phase;
-use crate::engine::registry::{Id, Refusal};
+use crate::engine::registry::{Id, Kind, Refusal};
 use crate::guard;
 use crate::net::sys;
+use crate::wire::hello::ClientHello;
 
 /// Connections that one call looks after.
 const AT_MOST: usize = 16;
@@ -70,13 +72,29 @@ fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
 }
 
 /// The right to touch a connection that no call of its owner is about.
-struct Work {
-    id: Id,
+pub struct Work {
+    pub id: Id,
     conn: *mut dv_udp_conn_t,
     _in_use: InUse,
 }
 
 impl Work {
+    /// Puts a connection into the table: whoever finds it there waits until this is dropped. None where `hello` has made
+    /// one already, on another thread that has got the same datagram: the network repeats them, and so do clients.
+    ///
+    /// # Safety
+    /// `conn` is live, and nobody else has it.
+    pub unsafe fn begin_newcomer(conn: *mut dv_udp_conn_t, peer: SocketAddr, hello: &ClientHello<'_>) -> Option<Work> {
+        // SAFETY: by contract.
+        let _in_use = unsafe { in_use::begin(conn) }?;
+        let mut table = shared().table();
+        if table.is_begun_by(&peer, hello) {
+            return None;
+        }
+        let id = table.insert(peer, Entry::of_newcomer(conn, hello), Kind::Handshaking);
+        Some(Work { id, conn, _in_use })
+    }
+
     fn begin(id: Id) -> Option<Work> {
         let mut table = shared().table();
         table.get(id).filter(|entry| entry.alive && !entry.working && table.is_ours(entry))?;
@@ -190,8 +208,6 @@ mod tests {
     use openssl::ssl::{Ssl, SslContext, SslMethod};
 
     use super::*;
-    use crate::engine::registry::Kind;
-    use crate::ffi::helpers::shared::Entry;
     use crate::tls::ex_data::Slot;
 
     /// Once a connection has no SSL any more, its owner may free it on another thread, while this one still frees the SSL. What

@@ -2,8 +2,11 @@
 //!
 //! They are ignored in a program that runs with more rights than its user (secure_getenv).
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -18,32 +21,47 @@ use crate::tls::secret::FleetSecret;
 pub fn settings() -> Settings {
     listen();
     let mut settings = Settings::default();
-    let milliseconds = |name, value: &mut Duration| {
-        if let Some(number) = number(name, 0, u64::from(u32::MAX)) {
-            *value = Duration::from_millis(number);
-        }
-    };
-    let count = |name, value: &mut u32, least| {
-        if let Some(number) = number(name, least, u64::from(u32::MAX)) {
-            *value = number as u32;
-        }
-    };
-    if let Some(mtu) = number(c"DV_MTU", u64::from(Settings::MTU_MIN), 65_535) {
-        settings.mtu = mtu as u16;
+    number(c"DV_MTU", &mut settings.mtu, Settings::MTU_MIN..=u16::MAX);
+    for (name, value, range) in [
+        (c"DV_MAX_CONNECTIONS", &mut settings.max_connections, 1..=u32::MAX),
+        (c"DV_MAX_HANDSHAKES", &mut settings.max_handshakes, 1..=u32::MAX),
+        (c"DV_MAX_CONNECTIONS_PER_SOURCE", &mut settings.max_connections_per_source, 1..=u32::MAX),
+        (c"DV_MAX_HANDSHAKES_PER_SOURCE", &mut settings.max_handshakes_per_source, 1..=u32::MAX),
+        (c"DV_MAX_CERTIFICATE_CHAIN", &mut settings.max_certificate_chain, 1024..=u32::MAX),
+    ] {
+        number(name, value, range);
     }
-    count(c"DV_MAX_CONNECTIONS", &mut settings.max_connections, 1);
-    count(c"DV_MAX_HANDSHAKES", &mut settings.max_handshakes, 1);
-    count(c"DV_MAX_CONNECTIONS_PER_SOURCE", &mut settings.max_connections_per_source, 1);
-    count(c"DV_MAX_HANDSHAKES_PER_SOURCE", &mut settings.max_handshakes_per_source, 1);
-    count(c"DV_MAX_CERTIFICATE_CHAIN", &mut settings.max_certificate_chain, 1024);
-    milliseconds(c"DV_FIRST_TIMEOUT_MS", &mut settings.first_timeout);
-    milliseconds(c"DV_LONGEST_TIMEOUT_MS", &mut settings.longest_timeout);
-    milliseconds(c"DV_HANDSHAKE_TIMEOUT_MS", &mut settings.handshake_timeout);
-    milliseconds(c"DV_IDLE_TIMEOUT_MS", &mut settings.idle_timeout);
-    if let Some(release) = number(c"DV_RELEASE_BUFFERS", 0, 1) {
-        settings.release_buffers = release == 1;
+    for (name, value, least) in [
+        (c"DV_FIRST_TIMEOUT_MS", &mut settings.first_timeout, 10),
+        (c"DV_LONGEST_TIMEOUT_MS", &mut settings.longest_timeout, 10),
+        (c"DV_HANDSHAKE_TIMEOUT_MS", &mut settings.handshake_timeout, 1),
+        (c"DV_IDLE_TIMEOUT_MS", &mut settings.idle_timeout, 0),
+    ] {
+        let mut milliseconds = value.as_millis() as u32;
+        number(name, &mut milliseconds, least..=u32::MAX);
+        *value = Duration::from_millis(milliseconds.into());
     }
+    let mut release = u8::from(settings.release_buffers);
+    number(c"DV_RELEASE_BUFFERS", &mut release, 0..=1);
+    settings.release_buffers = release == 1;
     settings
+}
+
+/// Sets `value` to the number that a variable holds. One that makes no sense leaves it as it is, and the log says so.
+fn number<T: FromStr + PartialOrd + Display>(name: &CStr, value: &mut T, range: RangeInclusive<T>) {
+    let Some(text) = sys::environment(name) else { return };
+    match text.to_str().and_then(|text| text.parse().ok()).filter(|number| range.contains(number)) {
+        Some(number) => *value = number,
+        None => {
+            let (least, most) = range.into_inner();
+            not_used(name, &text, format_args!("no number from {least} to {most}; it stays {value}"));
+        }
+    }
+}
+
+/// The operator has given a variable a value that makes no sense. It may hold anything, but the log has lines.
+fn not_used(name: &CStr, value: &OsStr, instead: impl Display) {
+    log!(Error, "{}={}: {instead}", name.to_string_lossy(), value.to_string_lossy().escape_debug());
 }
 
 /// The secret of the cookies: what the file named by DV_COOKIE_SECRET_FILE holds, or random bytes.
@@ -51,7 +69,7 @@ pub fn cookie_secret() -> CookieSecret {
     if let Some(path) = sys::environment(c"DV_COOKIE_SECRET_FILE") {
         match FleetSecret::read(Path::new(&path)) {
             Ok(secret) => return CookieSecret::new(secret.for_cookies(), sys::unix_offset()),
-            Err(why) => log!(Error, "DV_COOKIE_SECRET_FILE is not used: {why}"),
+            Err(why) => not_used(c"DV_COOKIE_SECRET_FILE", &path, format_args!("{why}; the secret is random")),
         }
     }
     CookieSecret::new(tls::random::<32>(), sys::unix_offset())
@@ -62,25 +80,14 @@ pub fn cookie_secret() -> CookieSecret {
 pub fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let Some(name) = sys::environment(c"DV_LOG") else { return };
-        let level = match name.to_str() {
-            Some("error") => Level::Error,
-            Some("warn") => Level::Warn,
-            Some("info") => Level::Info,
-            Some("debug") => Level::Debug,
-            _ => return,
-        };
+        let Some(name) = sys::environment(c"DV_LOG").filter(|name| !name.is_empty()) else { return };
+        let known = [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
+        let level = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, level)| *level);
         let show = |level, line: &str| sys::write_stderr(&format!("dv_dtls {level:?}: {line}\n"));
-        log::listen_by_default(level, Arc::new(show));
+        // Who sets it wants a log.
+        log::listen_by_default(level.unwrap_or(Level::Warn), Arc::new(show));
+        if level.is_none() {
+            not_used(c"DV_LOG", &name, "none of error, warn, info and debug; it is warn");
+        }
     });
-}
-
-fn number(name: &CStr, least: u64, most: u64) -> Option<u64> {
-    let value: OsString = sys::environment(name)?;
-    let number = value.to_str().and_then(|value| value.parse().ok()).filter(|number| (least..=most).contains(number));
-    if number.is_none() {
-        let (name, value) = (name.to_string_lossy(), value.display());
-        log!(Error, "{name}={value}: not a number from {least} to {most}, ignored");
-    }
-    number
 }

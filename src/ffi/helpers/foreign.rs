@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
+use foreign_types::ForeignTypeRef;
 use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, c_int};
+use openssl::ssl::SslRef;
 use openssl_sys::*;
 
 use super::address;
-use super::connection::{fail, send_from};
+use super::errno::fail;
+use super::send::send_from;
 use super::shared::shared;
 use super::types::*;
 use crate::engine::connection::payload;
@@ -50,7 +53,7 @@ pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: *const [u8], fd: c_int, o
     // SAFETY: by contract. The reference to the datagram is none of an argument: it is gone before `out` is written.
     unsafe {
         let (ssl, datagram) = ((*conn).ssl.cast::<SSL>(), &*datagram);
-        let shortest = fragment_min(ssl);
+        let shortest = fragment_min(SslRef::from_ptr(ssl));
         let ends_it = |record: Record<'_>| record.epoch > 0 && record.fragment().len() < shortest;
         if !datagram.is_empty() && !records(datagram).any(ends_it) {
             BIO_write((*conn).rbio.cast(), datagram.as_ptr().cast(), datagram.len() as c_int);

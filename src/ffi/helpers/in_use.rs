@@ -10,6 +10,7 @@ use std::ptr;
 
 use openssl_sys::BIO;
 
+use super::shared::Local;
 use super::types::dv_udp_conn_t;
 
 /// Calls inside of callbacks inside of calls; one more is refused.
@@ -41,7 +42,7 @@ pub struct InUse(PhantomData<*mut dv_udp_conn_t>);
 /// Begins a call about `conn`, unless one runs on this thread already.
 ///
 /// # Safety
-/// `conn` is live now.
+/// `conn` is live now, and no other thread does what is due for it.
 #[inline]
 pub unsafe fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
     CALLS.with(|calls| {
@@ -54,6 +55,18 @@ pub unsafe fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
         calls.depth.set(depth + 1);
         Some(InUse(PhantomData))
     })
+}
+
+/// Begins a call about `conn`, which is this thread's from now on. Not in a callback in the middle of another call about it,
+/// on this thread or on another one.
+///
+/// # Safety
+/// `conn` is live.
+#[inline]
+pub unsafe fn take(local: &Local, conn: *mut dv_udp_conn_t) -> Option<InUse> {
+    // In this order: as long as another thread does what is due for it, nothing of the struct can be looked at.
+    // SAFETY: by contract.
+    local.shared.claim(local, conn).then(|| unsafe { begin(conn) }).flatten()
 }
 
 impl Drop for InUse {

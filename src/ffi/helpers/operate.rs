@@ -6,7 +6,7 @@ use super::due;
 use super::shared::{local, shared};
 use crate::engine::endpoint::{CookieSecret, Error};
 use crate::engine::settings::Settings;
-use crate::ffi::config::{dv_config, fill, is_size};
+use crate::ffi::config::{dv_config, fill};
 use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
 use crate::ffi::stats::dv_stats;
 use crate::guard::guard;
@@ -16,7 +16,8 @@ use crate::tls::secret::FleetSecret;
 
 /// Says how long the calling thread may sleep until something is due for its connections: pass it to epoll_wait().
 ///
-/// Returns milliseconds, rounded up; 0 when something is due now; -1 when nothing will be.
+/// Returns milliseconds, rounded up; 0 when something is due now; -1 when nothing will be. Another call of a helper may change
+/// it.
 ///
 /// Threads: each has its own answer.
 #[unsafe(no_mangle)]
@@ -29,9 +30,10 @@ pub extern "C" fn dv_dtls_next_timeout() -> c_int {
 
 /// Does what is due for the connections that the calling thread used last: sends flights again, gives up handshakes that
 /// take too long and connections that are idle for too long. Call it when dv_dtls_next_timeout() has passed; every other
-/// helper does a part of it too.
+/// helper does a part of it too. What it sends does not block.
 ///
-/// Returns how many connections were looked after.
+/// Returns how many connections were looked after. Where very many are due, dv_dtls_next_timeout() gives 0 after it, and
+/// another call does more.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
     guard(0, || {
@@ -47,12 +49,13 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 /// Gives the settings that the helpers work with: the defaults, changed by environment variables (DV_MTU,
 /// DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE, DV_MAX_HANDSHAKES_PER_SOURCE,
 /// DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS, DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS,
-/// DV_RELEASE_BUFFERS) and by dv_dtls_configure().
+/// DV_RELEASE_BUFFERS) and by dv_dtls_configure(). The environment is read once, when the first helper needs it; the log tells
+/// of a variable that makes no sense, and the default stays.
 ///
-/// - `config`: receives the settings
+/// - `config`: receives the settings; what only concerns endpoints and servers is 0
 /// - `size`: sizeof(dv_config)
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
 /// `config` is NULL or has `size` bytes.
@@ -60,11 +63,8 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_dtls_get_config", || {
-            if config.is_null() || !is_size(size) {
-                return Err(invalid("config is NULL, or size is not sizeof(dv_config)"));
-            }
             // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) };
+            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
             Ok(0)
         })
     })
@@ -77,11 +77,14 @@ pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t
 /// `release_buffers` gives OpenSSL's buffers of idle connections back: say so only if the program never calls SSL_write()
 /// on the `ssl` of a connection itself. A `secret_file`, which is read by each call, or a `cookie_secret` makes cookies good
 /// for all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE does; those that are
-/// out stay good. What only concerns endpoints and servers is not looked at.
+/// out stay good. What only concerns endpoints and servers changes nothing, native_records among it.
 ///
 /// - `config`: the settings
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has, a setting that makes no sense,
+/// or a secret_file that cannot be read.
+///
+/// Threads: may be called at any time.
 ///
 /// # Safety
 /// `config` is NULL or as long as its `size` says.

@@ -30,20 +30,38 @@ const KINDS: [Kind; 6] = [
     Kind::new(|c| &c.hellos_too_short, "hellos dropped: the first fragment ends before the cookie", false),
 ];
 
-/// For each kind: when its next line may be written, and how far the last one has counted.
 #[derive(Default)]
-pub struct Refusals([Cell<(u64, u64)>; KINDS.len()]);
+pub struct Refusals {
+    /// For each kind: when its next line may be written, and how far the last one has counted.
+    kinds: [Cell<(u64, u64)>; KINDS.len()],
+    /// When the next line about cookies that are too long may be written.
+    long_cookie: Cell<u64>,
+}
 
 impl Refusals {
     /// Logs what was counted since the last lines.
     #[inline]
     pub fn tell(&self, now: u64, counters: &Counters) {
-        for (kind, last) in KINDS.iter().zip(&self.0) {
+        for (kind, last) in KINDS.iter().zip(&self.kinds) {
             let ((next, told), count) = (last.get(), (kind.counter)(counters).get());
             if count != told && now >= next {
                 last.set((now + EVERY, count));
                 log(kind, count - told);
             }
+        }
+    }
+
+    /// The program's cookie makes an answer that is longer than the hello. It is not sent: whoever gives the address of
+    /// somebody else would have the library send him more than he sends himself.
+    #[cold]
+    pub fn tell_of_long_cookie(&self, now: u64, answer: usize, hello: usize) {
+        if now >= self.long_cookie.get() {
+            self.long_cookie.set(now + EVERY);
+            log!(
+                Warn,
+                "a hello of {hello} bytes is not answered: with the cookie that the program's callback makes, the answer \
+                 would have {answer}, and it must not be longer than the hello. Make shorter cookies"
+            );
         }
     }
 }

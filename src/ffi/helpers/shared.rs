@@ -27,6 +27,7 @@ use crate::tls::bio::SpareRoom;
 use crate::tls::fork;
 use crate::tls::scratch::{Scratch, Word};
 use crate::wire::datagrams::Datagrams;
+use crate::wire::hello::ClientHello;
 
 /// An index of structs that becomes empty and has grown beyond so many places gives its memory back.
 const KEPT_WHEN_EMPTY: usize = 1024;
@@ -47,6 +48,8 @@ pub struct Entry {
     pub working: bool,
     /// A caller has its pointer.
     pub seen: bool,
+    /// Of the hello that has made it, the end of its random; 0 where no hello has.
+    hello: u64,
 }
 
 // SAFETY: the pointer is only followed by the thread that the contract allows to.
@@ -54,8 +57,18 @@ unsafe impl Send for Entry {}
 
 impl Entry {
     pub fn new(conn: *mut dv_udp_conn_t, alive: bool, seen: bool) -> Entry {
-        Entry { conn, thread: sys::thread(), alive, working: false, seen }
+        Entry { conn, thread: sys::thread(), alive, working: false, seen, hello: 0 }
     }
+
+    /// Of a connection that `hello` makes, and that its thread still works on.
+    pub fn of_newcomer(conn: *mut dv_udp_conn_t, hello: &ClientHello<'_>) -> Entry {
+        Entry { working: true, hello: end_of_random(hello), ..Entry::new(conn, true, false) }
+    }
+}
+
+/// Enough to tell one hello of a peer from the next.
+fn end_of_random(hello: &ClientHello<'_>) -> u64 {
+    hello.random.last_chunk().map_or(0, |end| u64::from_ne_bytes(*end))
 }
 
 /// The connections by the peer's address, and by the pointer that callers know them by.
@@ -82,6 +95,12 @@ impl Table {
         self.ids.insert(entry.conn as usize, id);
         self.publish(peer);
         id
+    }
+
+    /// Whether `hello` has made a connection with this peer already.
+    pub fn is_begun_by(&self, peer: &SocketAddr, hello: &ClientHello<'_>) -> bool {
+        let of_peer = std::iter::successors(self.find(peer), |id| self.next(*id));
+        of_peer.filter_map(|id| self.get(id)).any(|entry| entry.hello == end_of_random(hello))
     }
 
     /// An SSL of the library's is gone.

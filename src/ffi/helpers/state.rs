@@ -12,6 +12,7 @@ use super::shared::{Local, shared};
 use super::types::*;
 use crate::engine::connection::{CloseReason, Connection, State as Phase};
 use crate::engine::registry::Id;
+use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
 use crate::net::sys::Descriptor;
 use crate::tls::ex_data::Slot;
@@ -29,6 +30,8 @@ pub struct State {
     pub id: Cell<Option<Id>>,
     /// Messages that came with others in one datagram and wait for the next read.
     queue: Cell<Backlog>,
+    /// How many of them at most.
+    queue_max: u16,
     /// A client has restarted on its port: behind this connection stands a new one, whose handshake goes on.
     pub successor: Cell<bool>,
     /// The new one has proven itself.
@@ -66,7 +69,7 @@ impl State {
     pub fn enqueue<'a>(&self, messages: impl Iterator<Item = &'a [u8]>, counters: &Counters) {
         let mut queue = self.queue.take();
         for message in messages {
-            if !queue.push(message) {
+            if !queue.push(message, self.queue_max.into()) {
                 counters.messages_dropped.add(1);
             }
         }
@@ -115,7 +118,12 @@ pub fn moved(local: &Local, state: &State, from: Phase, to: Phase) {
 }
 
 /// What the library keeps of a connection, made into a struct for C: the SSL belongs to it from then on.
-pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_conn_key_t) -> *mut dv_udp_conn_t {
+pub fn into_struct(
+    connection: Connection,
+    context: SslContext,
+    key: &dv_udp_conn_key_t,
+    settings: &Settings,
+) -> *mut dv_udp_conn_t {
     let mut connection = connection;
     // SAFETY: the struct is plain old data, all zeros are valid, and calloc gives it whole or not at all.
     unsafe {
@@ -134,6 +142,7 @@ pub fn into_struct(connection: Connection, context: SslContext, key: &dv_udp_con
             id: Cell::new(None),
             descriptor: Cell::new(None),
             queue: Cell::default(),
+            queue_max: settings.max_queued_messages,
             successor: Cell::new(false),
             superseded: Cell::new(false),
             born: fork::generation(),

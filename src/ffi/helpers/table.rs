@@ -3,7 +3,7 @@
 use libc::c_uint;
 use md5::{Digest, Md5};
 
-use super::connection::refuse_inside;
+use super::errno::refuse_inside;
 use super::shared::{Entry, local, shared};
 use super::state::{STATE, State};
 use super::types::*;
@@ -52,12 +52,16 @@ pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uin
 
 /// Puts a connection into the table under its `key`.
 ///
-/// A connection of dv_dtls_conn_new() is there from the start. Where several have the same key, dv_dtls_conn_find() gives
-/// the oldest of them. The connection stays the caller's.
+/// A connection of dv_dtls_conn_new() is there from the start, and one that is there stays where it is. Where several have the
+/// same key, dv_dtls_conn_find() gives the oldest of them. A connection that the caller allocated counts for no limit, and the
+/// library never gives it up.
 ///
 /// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is added.
 ///
-/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out
+/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out; it must live until it is
+///   taken out again
+///
+/// Errors: a NULL, or a key without an IPv4 or IPv6 address, is logged.
 ///
 /// # Safety
 /// `conn` is NULL or valid until it is taken out.
@@ -83,10 +87,13 @@ pub unsafe extern "C" fn dv_dtls_conn_add(conn: *mut dv_udp_conn_t) {
             Some(Phase::Handshaking) => Kind::Handshaking,
             Some(_) => Kind::Established,
         };
-        let id = shared().table().insert(peer, Entry::new(conn, state.is_some(), true), kind);
+        // In one step: another thread may find it from then on, use it and free it.
+        let local = local();
+        let mut table = local.shared.table();
+        let id = table.insert(peer, Entry::new(conn, state.is_some(), true), kind);
         if let Some(state) = state {
             state.id.set(Some(id));
-            local().timers.borrow_mut().set(id, sys::now());
+            local.timers.borrow_mut().set(id, sys::now());
         }
     });
 }
@@ -130,9 +137,9 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
 ///
 /// - `key`: the peer's address; NULL finds nothing
 ///
-/// Returns the connection, or NULL.
+/// Returns the connection, or NULL; errno says nothing.
 ///
-/// Ownership: the connection stays where it is. It is readable until dv_dtls_conn_free(), also when the library gives it
+/// Ownership: the connection stays in the table. It is readable until dv_dtls_conn_free(), also when the library gives it
 /// up meanwhile.
 ///
 /// Threads: any may look. A connection that another thread used last may be given up by that one until dv_dtls_read(),

@@ -14,7 +14,7 @@ pub(super) const DV_CLOSED: libc::c_int = -2;
 #[cfg(not(dv_omit = "DTLS_RECORD_MAX_LEN"))]
 pub const DTLS_RECORD_MAX_LEN: libc::c_int = 65535 - 8;
 
-/// A link of an intrusive list. Its place belongs to the caller: the library's own table does not use it.
+/// A link of an intrusive list, for the caller: the library's own table does not use it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
@@ -43,19 +43,22 @@ pub union dv_udp_conn_key_t {
     pub addr6: sockaddr_in6,
 }
 
-/// A connection.
+/// A connection. The caller may read all of it, change `list`, and use `ssl` between two calls: ask for the peer's certificate,
+/// also call SSL_read() and SSL_write().
 #[cfg(not(dv_omit = "types"))]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct dv_udp_conn_t {
-    /// For the caller's own lists.
+    /// For a list of the caller's. A connection that is freed is unlinked there.
     pub list: DV_LIST_NODE,
     /// The peer's address.
     pub key: dv_udp_conn_key_t,
-    /// The SSL of the connection, or NULL once the library has given it up.
+    /// The SSL; NULL once the library has given the connection up. It goes with the connection.
     pub ssl: *mut c_void,
-    /// The BIO that libssl reads from.
+    /// The BIO that libssl reads from, or NULL like `ssl`. BIO_write() gives it one datagram; 64 can wait there.
     pub rbio: *mut c_void,
-    /// The BIO that libssl writes to.
+    /// The BIO that libssl writes to, or NULL like `ssl`. What SSL_write() has written waits there for dv_dtls_msg_send(), for
+    /// the next call about the connection, or for BIO_read(), which gives as many whole datagrams as fit. 256 KiB can wait,
+    /// then SSL_write() fails with SSL_ERROR_WANT_WRITE.
     pub wbio: *mut c_void,
 }

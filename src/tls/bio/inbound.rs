@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::ptr::NonNull;
 
-use super::{Numbering, Peer, Port};
+use super::{Numbering, Peer, Port, Written};
 use crate::wire::backlog::Backlog;
 use crate::wire::datagrams::renumber;
+
+/// Datagrams that a C caller wrote and libssl has not read, at most.
+const QUEUED_MAX: usize = 64;
 
 /// What libssl reads: the record that is being received, then what a C caller wrote. Laid out in this order: what each
 /// record needs comes first.
@@ -72,8 +75,8 @@ impl Port for Inbound {
     fn port_read(&mut self, out: &mut [u8]) -> Option<usize> {
         self.read(out)
     }
-    fn port_write(&mut self, datagram: &[u8]) -> bool {
-        self.queue.push(datagram)
+    fn port_write(&mut self, datagram: &[u8]) -> Written {
+        if self.queue.push(datagram, QUEUED_MAX) { Written::Yes } else { Written::Full }
     }
     fn pending(&self) -> usize {
         self.queue.total_len()

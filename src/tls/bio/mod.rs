@@ -105,11 +105,22 @@ static OUTBOUND: OnceLock<Option<Method>> = OnceLock::new();
 trait Port: Sized {
     const NAME: &std::ffi::CStr;
     fn port_read(&mut self, out: &mut [u8]) -> Option<usize>;
-    fn port_write(&mut self, datagram: &[u8]) -> bool;
+    fn port_write(&mut self, datagram: &[u8]) -> Written;
     fn pending(&self) -> usize;
     fn reset(&mut self);
     fn mtu(&mut self) -> Option<&mut u32>;
     fn peer(&self) -> Option<Peer>;
+}
+
+/// What has become of a datagram that was written.
+#[derive(PartialEq, Eq)]
+enum Written {
+    /// It waits.
+    Yes,
+    /// There is no room for it now.
+    Full,
+    /// It may not leave.
+    Never,
 }
 
 impl Method {
@@ -157,7 +168,11 @@ unsafe extern "C" fn bio_write<P: Port>(bio: *mut BIO, from: *const c_char, len:
             BIO_clear_flags(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY);
             let (Some(mut port), 1..) = (data::<P>(bio), len) else { return -1 };
             let datagram = std::slice::from_raw_parts(from.cast::<u8>(), len as usize);
-            if port.as_mut().port_write(datagram) { len } else { -1 }
+            let written = port.as_mut().port_write(datagram);
+            if written == Written::Full {
+                BIO_set_flags(bio, BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY);
+            }
+            if written == Written::Yes { len } else { -1 }
         }
     })
 }

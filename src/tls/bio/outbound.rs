@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 
 use super::outgoing::{Outgoing, SpareRoom};
-use super::{Numbering, Peer, Port};
+use super::{Numbering, Peer, Port, Written};
 use crate::tls::fork;
 use crate::wire::datagrams::{Datagrams, renumber};
 use crate::wire::record::{Record, content_type, records};
 use crate::wire::refragment::refragment;
+
+/// Bytes that wait, where a C caller has the SSL and may write without sending. About as many as a socket's buffer has.
+const WAITING_MAX: usize = 256 << 10;
 
 /// What libssl wrote. Laid out in this order: what each datagram needs comes first.
 #[derive(Default)]
@@ -24,6 +27,8 @@ pub struct Outbound {
     new_flight: bool,
     /// Whether the last datagram may grow: the call into libssl that runs now has begun it.
     open: bool,
+    /// A C caller has the SSL.
+    given_away: bool,
     peer: Option<Peer>,
     /// The next sequence number in epoch 0. libssl's own are replaced: they go wrong after DTLSv1_listen in 3.2 to 4.0
     /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). With none, libssl's own go out.
@@ -54,6 +59,11 @@ impl Outbound {
     /// The peer has sent something new: what libssl writes next is a new flight.
     pub fn expect_new_flight(&mut self) {
         self.new_flight = true;
+    }
+
+    /// A C caller gets the SSL: what he writes himself waits until he, or a helper, sends it.
+    pub fn give_away(&mut self) {
+        self.given_away = true;
     }
 
     /// The handshake is over. Its last flight stays until [`Outbound::forget_flight`].
@@ -309,13 +319,16 @@ impl Port for Outbound {
     fn port_read(&mut self, out: &mut [u8]) -> Option<usize> {
         self.read(out)
     }
-    fn port_write(&mut self, datagram: &[u8]) -> bool {
+    fn port_write(&mut self, datagram: &[u8]) -> Written {
         // A C caller in the child of a fork may call SSL_write itself: what two processes seal with one key must not leave.
-        let ours = self.born == fork::generation();
-        if ours {
-            self.push(datagram);
+        if self.born != fork::generation() {
+            return Written::Never;
         }
-        ours
+        if self.given_away && !self.in_flight && self.waiting() >= WAITING_MAX {
+            return Written::Full;
+        }
+        self.push(datagram);
+        Written::Yes
     }
     fn pending(&self) -> usize {
         self.waiting()

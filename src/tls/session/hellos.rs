@@ -48,11 +48,9 @@ impl Session {
     /// Asks the cookie callbacks of the context about a hello, alone in its record: whether its cookie is good. If it is not,
     /// a HelloVerifyRequest waits to leave.
     pub fn ask(&mut self, hello_record: &[u8]) -> bool {
-        // SAFETY: a plain call.
-        unsafe { clear_errors() };
+        clear_errors();
         let proven = self.dtlsv1_listen(hello_record);
-        // SAFETY: as above.
-        unsafe { clear_errors() };
+        clear_errors();
         proven
     }
 

@@ -5,8 +5,9 @@ use foreign_types::ForeignType;
 use openssl::ssl::{SslContext, SslMethod};
 
 use super::super::address;
-use super::super::connection::{dv_dtls_conn_free, dv_dtls_conn_new, dv_dtls_read};
+use super::super::connection::{dv_dtls_conn_free, dv_dtls_conn_new};
 use super::super::due;
+use super::super::messages::dv_dtls_read;
 use super::super::table::dv_dtls_conn_find;
 use super::super::types::dv_udp_conn_key_t;
 use super::*;
