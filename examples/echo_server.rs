@@ -130,7 +130,8 @@ impl Upgrade {
     /// Goes on with the sessions of the process before this one, if there are some.
     fn take_over(&self, server: &Server) -> io::Result<()> {
         if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
-            let export = Export::take(File::options().read(true).write(true).open(&self.path)?, &self.key);
+            let file = File::options().read(true).write(true).open(&self.path)?;
+            let export = Export::take(file, &self.key, Duration::from_secs(10));
             match export.and_then(|export| server.import(export)) {
                 Ok(imported) => println!("{} sessions go on", imported.sessions),
                 Err(why) => eprintln!("all clients have to begin anew: {why}"),

@@ -814,7 +814,7 @@ typedef struct dv_config {
     uint8_t connection_id_server_id[24];
     /**
      * An export that takes longer to write, since nobody reads it, fails, and the sessions go on.
-     * 0: no limit.
+     * An import fails when nothing comes from its pipe or socket for so long. 0: no limit.
      */
     uint32_t export_timeout_ms;
 } dv_config;
@@ -978,7 +978,8 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of any clock that never goes back, such as
- *     CLOCK_MONOTONIC; it is the same one for all calls
+ *     CLOCK_MONOTONIC; it is the same one for all calls, and a time before that of an earlier call
+ *     counts as that
  * @param datagrams the datagrams
  * @param count how many
  *
@@ -1892,7 +1893,8 @@ int dv_endpoint_export_cancel(dv_endpoint *endpoint);
  * @param endpoint the endpoint
  * @param now_us the time, as for dv_endpoint_receive
  * @param fd what is read from. A file must be open for writing, too: it is made empty, so that
- *     nobody imports it again
+ *     nobody imports it again. A pipe or a socket that nothing comes from for export_timeout_ms is
+ *     an error
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
  * @param skipped receives how many sessions were skipped because their peers have begun others here
@@ -1952,7 +1954,8 @@ int dv_server_export_cancel(dv_server *server);
  *
  * @param server the server, which is bound to its addresses and was not started yet
  * @param fd what is read from. A file must be open for writing, too: it is made empty, so that
- *     nobody imports it again
+ *     nobody imports it again. A pipe or a socket that nothing comes from for export_timeout_ms is
+ *     an error
  * @param key the key that it is sealed with
  * @param key_len DV_EXPORT_KEY_LEN
  * @param skipped receives how many sessions were skipped because their peers speak to an address
@@ -2095,7 +2098,8 @@ int dv_check_version(unsigned int least);
 
 /**
  * Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the
- * call, and the pointer that was given with the callback. It may call any function of the library.
+ * call, and the pointer that was given with the callback. It may call the helpers; functions that
+ * return DV_ERR_* give DV_ERR_BUSY.
  */
 typedef void (*dv_log_fn)(int level, const char *line, void *user);
 

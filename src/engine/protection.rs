@@ -90,6 +90,11 @@ impl Protection {
             Protection::Openssl(session) if record.content_type == content_type::HANDSHAKE => {
                 open_handshake(session, record, messages)
             }
+            Protection::Openssl(session)
+                if record.content_type == content_type::ALERT && is_mere_warning(session.ssl(), record) =>
+            {
+                Opened::Nothing
+            }
             Protection::Openssl(session) => session.open(record.bytes, messages),
             Protection::Native(native) => native.open(record, messages),
         }
@@ -213,6 +218,23 @@ fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Dat
             Opened::Finished
         }
     }
+}
+
+/// Whether this record says what ends nothing (RFC 5246 7.2.2), such as that the peer's user does not want any more. libssl
+/// up to 3.1 does not get beyond it: it takes one such alert for five, and gives the connection up. So records of a kind that
+/// we can open are looked into before it sees them.
+fn is_mere_warning(ssl: &SslRef, record: &Record<'_>) -> bool {
+    let warns = warns(ssl, record).unwrap_or(false);
+    wipe::stack();
+    warns
+}
+
+#[inline(never)]
+fn warns(ssl: &SslRef, record: &Record<'_>) -> Option<bool> {
+    let suite = Suite::of(ssl).filter(|suite| record.fragment().len() == suite.sealed_min() + 2)?;
+    let mut content = vec![0; record.fragment().len()];
+    let len = Records::new(suite, &Secrets::of(ssl)?, ssl.is_server(), Used::default()).look(record, &mut content)?.len;
+    Some(matches!(content[..len], [WARNING, description] if description != CLOSE_NOTIFY))
 }
 
 impl Native {

@@ -101,7 +101,8 @@ pub struct dv_config {
     /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
     /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
     pub connection_id_server_id: [u8; 24],
-    /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on. 0: no limit.
+    /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on. An import fails when nothing
+    /// comes from its pipe or socket for so long. 0: no limit.
     pub export_timeout_ms: u32,
 }
 

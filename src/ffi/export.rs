@@ -102,7 +102,8 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
 ///
 /// - `endpoint`: the endpoint
 /// - `now_us`: the time, as for dv_endpoint_receive
-/// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again
+/// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again. A
+///   pipe or a socket that nothing comes from for export_timeout_ms is an error
 /// - `key`: the key that it is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
 /// - `skipped`: receives how many sessions were skipped because their peers have begun others here already, or were closed
@@ -127,7 +128,8 @@ pub unsafe extern "C" fn dv_endpoint_import(
             // SAFETY: the caller's promise.
             unsafe {
                 let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
-                let imported = endpoint.import(now_us, Export::take(descriptor(fd)?, &key)?)?;
+                let export = Export::take(descriptor(fd)?, &key, endpoint.export_timeout())?;
+                let imported = endpoint.import(now_us, export)?;
                 give(imported.sessions, imported.skipped, skipped)
             }
         })
@@ -213,7 +215,8 @@ pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_in
 /// server is started, the open callback is called for each; see dv_endpoint_import.
 ///
 /// - `server`: the server, which is bound to its addresses and was not started yet
-/// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again
+/// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again. A
+///   pipe or a socket that nothing comes from for export_timeout_ms is an error
 /// - `key`: the key that it is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
 /// - `skipped`: receives how many sessions were skipped because their peers speak to an address that this server does not
@@ -236,7 +239,7 @@ pub unsafe extern "C" fn dv_server_import(
             // SAFETY: the caller's promise.
             unsafe {
                 let (server, key) = (server::live(server)?, key_from(key, key_len)?);
-                let imported = server.import(Export::take(descriptor(fd)?, &key)?)?;
+                let imported = server.import(Export::take(descriptor(fd)?, &key, server.export_timeout())?)?;
                 give(imported.sessions, imported.skipped, skipped)
             }
         })

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::mailbox::Letter;
+use super::mailbox::Request;
 use super::server::Server;
 use super::sys::precise_now;
 use super::sys::stream::{Held, Sink, Source};
@@ -60,14 +60,15 @@ impl Verdict {
 impl Export {
     /// Reads an export from a descriptor of any kind, as [`Export::read`] does. A file, which must be open for writing too,
     /// can be imported once: nobody else can read it in this way meanwhile, and before the first session is taken in it is
-    /// made empty.
-    pub fn take(from: impl AsFd, key: &ExportKey) -> Result<Export, Error> {
+    /// made empty. A pipe or a socket that nothing comes from for as long as `patience` is given up, be the other end in the
+    /// hands of somebody who hangs or of this process itself; zero means that there is no limit.
+    pub fn take(from: impl AsFd, key: &ExportKey, patience: Duration) -> Result<Export, Error> {
         let fd = from.as_fd();
         let held = Held::of(fd).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => Error::Import("the file is in use: somebody else reads it".into()),
             _ => error.into(),
         })?;
-        let export = Export::read(&mut Source(fd), key)?;
+        let export = Export::read(&mut Source { fd, patience: limit(patience) }, key)?;
         Ok(match held {
             Some(held) => export.used_up_by(move || held.empty()),
             None => export,
@@ -189,9 +190,9 @@ impl Server {
             return Err(not_running());
         }
         let (packed, from_workers) = channel();
-        self.shared.ask_all(|| Letter::Export(Order { packed: packed.clone(), verdict: verdict.clone(), by }));
+        self.shared.ask_all(|| Request::Export(Order { packed: packed.clone(), verdict: verdict.clone(), by }));
         drop(packed);
-        // A worker that is over, as one that was drained may be, lets its letters fall.
+        // A worker that is over, as one that was drained may be, lets what is asked fall.
         let mut all = None;
         loop {
             match from_workers.recv_timeout(Duration::from_micros(by.saturating_sub(precise_now()))) {
@@ -217,10 +218,15 @@ impl Server {
     }
 }
 
-/// The time after so long; zero means never.
+/// The time after so long.
 fn time_in(timeout: Duration) -> u64 {
+    precise_now().saturating_add(limit(timeout))
+}
+
+/// In microseconds; zero means that there is none.
+fn limit(timeout: Duration) -> u64 {
     match micros(timeout) {
         0 => u64::MAX,
-        wait => precise_now().saturating_add(wait),
+        limit => limit,
     }
 }

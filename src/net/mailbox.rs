@@ -1,6 +1,7 @@
 //! What other threads ask of a worker.
 
 use std::collections::{HashSet, VecDeque};
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -25,6 +26,7 @@ pub struct Mailbox {
 #[derive(Default)]
 struct State {
     letters: Letters,
+    requests: Vec<Request>,
     /// The sessions that can be written to.
     open: HashSet<Session>,
     /// Messages would have nowhere to go, for now.
@@ -42,7 +44,7 @@ pub struct Letters {
     taken: usize,
 }
 
-/// One request.
+/// What concerns one session.
 pub enum Letter {
     /// Send the next of the messages.
     Send(Session),
@@ -50,6 +52,10 @@ pub enum Letter {
     Close(Session),
     /// Take in the next of the messages: it is a datagram that another worker got, from this peer to this address of ours.
     Receive(SocketAddr, Option<IpAddr>),
+}
+
+/// What concerns the worker. It does not wait behind messages that find no room.
+pub enum Request {
     /// Begin sessions with this context and this secret, where there is one.
     Reload(SslContext, Option<CookieSecret>),
     /// Accept nobody any more, and stop when all sessions are over or the time has come.
@@ -102,9 +108,22 @@ impl Mailbox {
         room
     }
 
-    /// Asks for something that is about no session.
-    pub fn ask(&self, letter: Letter) {
-        self.post(self.lock(), letter);
+    /// Asks the worker for something.
+    pub fn ask(&self, request: Request) {
+        let mut state = self.lock();
+        if state.shut {
+            // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+            drop(state);
+            return;
+        }
+        state.requests.push(request);
+        drop(state);
+        self.bell.ring();
+    }
+
+    /// What the worker was asked for.
+    pub fn take_requests(&self) -> Vec<Request> {
+        mem::take(&mut self.lock().requests)
     }
 
     /// Whether messages are refused for now.
@@ -116,8 +135,8 @@ impl Mailbox {
     pub fn shut(&self) {
         let mut state = self.lock();
         state.shut = true;
-        let unread = std::mem::take(&mut state.letters);
-        // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+        let unread = (mem::take(&mut state.letters), mem::take(&mut state.requests));
+        // As in `ask`.
         drop(state);
         drop(unread);
     }
@@ -145,7 +164,7 @@ impl Mailbox {
     pub fn take(&self, read: &mut Letters) {
         read.messages.clear();
         read.taken = 0;
-        std::mem::swap(read, &mut self.lock().letters);
+        mem::swap(read, &mut self.lock().letters);
     }
 
     fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
@@ -166,13 +185,11 @@ impl Mailbox {
     /// Locks it for good.
     #[cfg(test)]
     pub fn lock_for_ever(&self) {
-        std::mem::forget(self.lock());
+        mem::forget(self.lock());
     }
 
     fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
         if state.shut {
-            // As in `shut`.
-            drop(state);
             return;
         }
         state.letters.letters.push_back(letter);

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::export::Order;
 use super::handler::{Context, Handler};
-use super::mailbox::{Letter, Letters, Mailbox};
-use super::server::{Shared, SocketCounters};
+use super::mailbox::{Letter, Letters, Mailbox, Request};
 use super::share::Share;
+use super::shared::{Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
@@ -104,12 +104,12 @@ impl Worker {
     /// Gives the worker its part of an address.
     pub fn add(&mut self, port: Port) {
         self.ports.push(port);
+        self.endpoint.set_sockets(self.ports.iter().map(|port| port.local).collect());
     }
 
     /// Serves until the server is stopped, and says goodbye, whatever the end was. Gives back the sockets, which the other
     /// workers' may still need beside them.
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
-        self.endpoint.set_sockets(self.ports.iter().map(|port| port.local).collect());
         let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
         let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)));
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -136,6 +136,7 @@ impl Worker {
             if waiting.readable(BELL) {
                 self.mailbox().bell().hear();
                 self.rung = true;
+                self.do_as_asked(now);
             }
             if self.has_letters() {
                 self.read_letters(now);
@@ -143,7 +144,7 @@ impl Worker {
             if let Some(order) = self.wanted.take()
                 && self.hand_over(order, waiting)?
             {
-                break;
+                return Ok(());
             }
             if self.endpoint.deadline() <= now {
                 self.endpoint.advance(now);
@@ -169,7 +170,8 @@ impl Worker {
                 log::flush();
             }
         }
-        Ok(())
+        // A server that is stopped says nothing more; one that was drained has accepted these messages.
+        if self.shared.is_stopping() { Ok(()) } else { self.finish_letters(waiting) }
     }
 
     fn is_over(&self) -> bool {
@@ -328,19 +330,40 @@ impl Worker {
                         self.tell();
                     }
                 }
-                Letter::Reload(context, secret) => {
+            }
+        }
+        self.tell();
+    }
+
+    /// Does what the server asks for.
+    fn do_as_asked(&mut self, now: u64) {
+        for request in self.shared.mailbox(self.number).take_requests() {
+            match request {
+                Request::Reload(context, secret) => {
                     // Whoever reloads has checked the context.
                     let _ = self.endpoint.set_context(context);
                     secret.iter().for_each(|secret| self.endpoint.set_cookie_secret(now, secret));
                 }
-                Letter::Drain(deadline) => {
+                Request::Drain(deadline) => {
                     self.endpoint.stop_accepting();
                     self.drained_by = Some(deadline);
                 }
-                Letter::Export(order) => self.wanted = Some(order),
+                Request::Export(order) => self.wanted = Some(order),
             }
         }
-        self.tell();
+    }
+
+    /// Reads the letters that there are, while others have to wait with theirs; what was sent so far leaves.
+    fn finish_letters(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
+        self.mailbox().set_halted(true);
+        self.rung = true;
+        let deadline = precise_now() + GOODBYE;
+        while self.has_letters() && precise_now() < deadline {
+            self.read_letters(precise_now());
+            self.transmit();
+            self.drain(waiting, deadline)?;
+        }
+        Ok(())
     }
 
     fn tell(&mut self) {

@@ -6,10 +6,12 @@ use std::ptr;
 
 use foreign_types::ForeignTypeRef;
 use libc::{c_char, c_int, c_uint};
+use openssl::error::ErrorStack;
 use openssl::ssl::SslRef;
+use openssl::stack::Stack;
 use openssl::x509::verify::X509CheckFlags;
-use openssl::x509::{X509Ref, X509VerifyResult};
-use openssl_sys::{X509_STORE_CTX, X509_VERIFY_PARAM};
+use openssl::x509::{X509Ref, X509StoreContext, X509VerifyResult};
+use openssl_sys::{SSL, X509_STORE_CTX, X509_VERIFY_PARAM};
 
 use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
@@ -108,15 +110,40 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Whether the certificate of the session that `ssl` is about to resume would do in a whole handshake: it was good, where the
-/// mode asks for that, and it carries the name.
+/// Whether the certificate of the session that `ssl` is about to resume would do in a whole handshake now, where the mode asks
+/// for one that does: it was good when it was shown, and would be found so again, for this name, with these CAs, revocation
+/// lists and rules, on this day. The program's own verify callback is not asked: where that has to waive something, there
+/// is a whole handshake.
 pub fn would_do(ssl: &SslRef) -> bool {
+    if !asks_for_certificate(ssl) {
+        return true;
+    }
+    let Some(shown) = ssl.peer_certificate() else { return true };
+    ssl.verify_result() == X509VerifyResult::OK && with_clean_queue(|| verify(ssl, &shown).unwrap_or(false))
+}
+
+/// What libssl does with a certificate that a server shows. A session that comes from another process has no chain: its
+/// certificate is good only where nothing stands between it and a CA.
+fn verify(ssl: &SslRef, certificate: &X509Ref) -> Result<bool, ErrorStack> {
+    let none = Stack::new()?;
+    let chain = ssl.peer_cert_chain().unwrap_or(&none);
+    X509StoreContext::new()?.init(ssl.ssl_context().cert_store(), certificate, chain, |check| {
+        // SAFETY: the SSL, the check and their parameters are alive; what is set is copied.
+        let set = unsafe {
+            let param = X509_STORE_CTX_get0_param(check.as_ptr());
+            openssl_sys::X509_VERIFY_PARAM_set_auth_level(param, SSL_get_security_level(ssl.as_ptr()));
+            X509_STORE_CTX_set_default(check.as_ptr(), c"ssl_server".as_ptr()) == 1
+                && X509_VERIFY_PARAM_set1(param, openssl_sys::SSL_get0_param(ssl.as_ptr())) == 1
+        };
+        Ok(set && check.verify_cert()?)
+    })
+}
+
+/// Whether the mode of `ssl` wants a certificate of the peer: a server has to ask for it.
+pub fn asks_for_certificate(ssl: &SslRef) -> bool {
     // SAFETY: the SSL is alive.
     let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
-    mode & openssl_sys::SSL_VERIFY_PEER == 0
-        || ssl
-            .peer_certificate()
-            .is_none_or(|shown| ssl.verify_result() == X509VerifyResult::OK && is_named(ssl, &shown))
+    mode & openssl_sys::SSL_VERIFY_PEER != 0
 }
 
 /// Whether a certificate carries the name or the address that `ssl` wants of its peer. libssl asks that of a certificate that
@@ -171,6 +198,10 @@ pub unsafe fn chain_error(store: *mut X509_STORE_CTX) -> String {
 unsafe extern "C" {
     fn ERR_set_mark() -> c_int;
     fn ERR_pop_to_mark() -> c_int;
+    fn SSL_get_security_level(ssl: *const SSL) -> c_int;
+    fn X509_STORE_CTX_get0_param(store: *mut X509_STORE_CTX) -> *mut X509_VERIFY_PARAM;
+    fn X509_STORE_CTX_set_default(store: *mut X509_STORE_CTX, name: *const c_char) -> c_int;
+    fn X509_VERIFY_PARAM_set1(to: *mut X509_VERIFY_PARAM, from: *const X509_VERIFY_PARAM) -> c_int;
     fn X509_VERIFY_PARAM_get_hostflags(param: *const X509_VERIFY_PARAM) -> c_uint;
     fn X509_VERIFY_PARAM_get0_host(param: *mut X509_VERIFY_PARAM, number: c_int) -> *const c_char;
     fn X509_VERIFY_PARAM_get1_ip_asc(param: *mut X509_VERIFY_PARAM) -> *mut c_char;

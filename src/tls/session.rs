@@ -1,8 +1,10 @@
 //! One SSL over the datagram BIO: the handshake, and application records under OpenSSL's protection.
 
+mod hellos;
+
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
 
 use foreign_types::ForeignTypeRef;
@@ -11,6 +13,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslCipherRef, SslContextRef, SslRef};
 use openssl_sys::*;
 
+pub use self::hellos::{Asked, NOBODY, Probe, cookie_asked, peer_bytes};
 use super::bio::{self, Inbound, Outbound};
 use super::cause;
 use super::ex_data::Slot;
@@ -45,24 +48,9 @@ pub struct Parameters {
     pub sole_writer: bool,
 }
 
-impl Parameters {
-    /// For an SSL that is shown hellos, to ask the cookie callbacks of its context, and never gets beyond them.
-    pub const FOR_HELLOS: Parameters = Parameters {
-        payload: 1200,
-        max_certificate_chain: 0,
-        first_timeout: 0,
-        longest_timeout: 0,
-        release_buffers: false,
-        sole_writer: true,
-    };
-}
-
-/// Whom an SSL has for its peer that speaks to nobody.
-pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
-
-/// How far a handshake is.
+/// What a step of a handshake has come to.
 #[derive(Clone, Debug)]
-pub enum Progress {
+pub enum Step {
     Finished,
     Waiting,
     Failed(ErrorStack),
@@ -83,14 +71,6 @@ pub enum Opened {
     Check(Check),
     CloseNotify,
     Failed(ErrorStack),
-}
-
-/// Whose cookie callback a context has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    Ours,
-    Theirs,
-    Nobody,
 }
 
 /// What libssl's callbacks need to know of an SSL, hung on it until its handshake is over.
@@ -258,17 +238,6 @@ impl Session {
         unsafe { self.outbound.as_mut() }
     }
 
-    /// Shows libssl a hello whose cookie is known to be good, alone in its record: DTLSv1_listen of 3.2 and later would
-    /// take in whatever an attacker glued behind it. The handshake goes on with [`Session::handshake`].
-    pub fn listen(&mut self, hello_record: &[u8], sequence: u64) -> bool {
-        if let Some(mark) = self.mark() {
-            mark.cookie_proven.set(true);
-        }
-        let listened = self.dtlsv1_listen(hello_record);
-        self.begin_handshake(sequence);
-        listened
-    }
-
     /// From here on flights are kept. `sequence` is that of the hello's record: our answer has it too.
     pub fn begin_handshake(&mut self, sequence: u64) {
         self.outbound().begin_handshake(sequence);
@@ -282,49 +251,13 @@ impl Session {
         unsafe { MARK.clear(self.ssl.as_ptr()) };
     }
 
-    /// Asks the cookie callbacks of the context about a hello, alone in its record: whether its cookie is good. If it is not,
-    /// a HelloVerifyRequest waits to leave.
-    pub fn ask(&mut self, hello_record: &[u8]) -> bool {
-        clear_errors();
-        let proven = self.dtlsv1_listen(hello_record);
-        clear_errors();
-        proven
-    }
-
-    /// Shows libssl a hello of our own, to see which cookie callback it calls. `missing` is the error when there is none: a
-    /// callback of the program's that fails has errors, too.
-    pub fn probe(&mut self, hello_record: &[u8], missing: c_int) -> Probe {
-        let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
-        asked(self);
-        self.dtlsv1_listen(hello_record);
-        let errors = cause::errors();
-        if asked(self) {
-            return Probe::Ours;
-        }
-        let is_missing = errors.errors().iter().any(|error| error.reason_code() == missing);
-        if is_missing { Probe::Nobody } else { Probe::Theirs }
-    }
-
-    fn dtlsv1_listen(&mut self, hello_record: &[u8]) -> bool {
-        self.lend(hello_record);
-        // SAFETY: the SSL is live; the address is made and freed here.
-        let listened = unsafe {
-            let address = BIO_ADDR_new();
-            let listened = !address.is_null() && DTLSv1_listen(self.ssl.as_ptr(), address) == 1;
-            BIO_ADDR_free(address);
-            listened
-        };
-        self.inbound().take_back();
-        listened
-    }
-
     fn mark(&self) -> Option<&Mark> {
         // SAFETY: the SSL is live.
         unsafe { MARK.get(self.ssl.as_ptr()) }
     }
 
     /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake.
-    pub fn handshake(&mut self, record: &[u8]) -> Progress {
+    pub fn handshake(&mut self, record: &[u8]) -> Step {
         self.outbound().mark();
         self.lend(record);
         clear_errors();
@@ -335,9 +268,9 @@ impl Session {
         };
         self.inbound().take_back();
         match (result, error) {
-            (1, _) => Progress::Finished,
-            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Progress::Failed(cause::errors()),
-            _ => Progress::Waiting,
+            (1, _) => Step::Finished,
+            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(cause::errors()),
+            _ => Step::Waiting,
         }
     }
 
@@ -532,54 +465,4 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
         }
         last.saturating_mul(2).min(mark.longest_timeout.get())
     })
-}
-
-/// Who asks one of our cookie callbacks.
-pub enum Asked {
-    /// A probe, which only wants to know whether it is set.
-    ByProbe,
-    /// A session whose cookie our stateless stage has verified.
-    Proven,
-    /// A C caller who runs DTLSv1_listen or SSL_accept himself.
-    ByProgram,
-}
-
-/// For our cookie callbacks: who wants to know.
-///
-/// # Safety
-/// `ssl` is live.
-pub unsafe fn cookie_asked(ssl: *mut SSL) -> Asked {
-    // SAFETY: by contract.
-    match unsafe { MARK.get(ssl) } {
-        None => Asked::ByProgram,
-        Some(mark) if mark.cookie_proven.get() => Asked::Proven,
-        Some(mark) => {
-            mark.asked.set(true);
-            Asked::ByProbe
-        }
-    }
-}
-
-/// The address that the inbound BIO of `ssl` gives for its peer: family, address and port as bytes.
-///
-/// # Safety
-/// `ssl` is live.
-pub unsafe fn peer_bytes(ssl: *mut SSL) -> Option<Vec<u8>> {
-    // SAFETY: the address is made and freed here; it is asked for its length before it is copied.
-    unsafe {
-        let address = BIO_ADDR_new();
-        let mut bytes = None;
-        if !address.is_null() && BIO_ctrl(SSL_get_rbio(ssl), BIO_CTRL_DGRAM_GET_PEER, 0, address.cast()) > 0 {
-            let mut len = 0;
-            if BIO_ADDR_rawaddress(address, ptr::null_mut(), &mut len) == 1 && len <= 16 {
-                let mut raw = vec![0; len];
-                BIO_ADDR_rawaddress(address, raw.as_mut_ptr().cast(), &mut len);
-                raw.push(BIO_ADDR_family(address) as u8);
-                raw.extend_from_slice(&BIO_ADDR_rawport(address).to_ne_bytes());
-                bytes = Some(raw);
-            }
-        }
-        BIO_ADDR_free(address);
-        bytes
-    }
 }

@@ -1,6 +1,7 @@
 //! Everything is bounded: each limit is reached, refuses what it must and is counted.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, CookieSecret, Endpoint, Error, Event, Transmit};
 
@@ -399,6 +400,67 @@ fn at_the_end_of_time() {
         assert_eq!(server.stats().peers_moved, u64::from(CID_LEN != 0));
         server.advance(u64::MAX);
         assert_eq!(server.deadline(), u64::MAX);
+    }
+}
+
+/// A program's clock may stand still, go back, begin at zero or jump by years: nothing overflows, no call does more than there
+/// is to do, and each deadline comes, counted from the latest time that there was.
+#[test]
+fn whatever_the_clock_does() {
+    const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+    let (ours, theirs) = ("10.2.0.1:5684".parse().unwrap(), "10.2.0.2:5684".parse().unwrap());
+    let (context, server_context) = (client(), server());
+    for seed in 1..=40u64 {
+        let mut config = settings(|s| {
+            s.native_records = NATIVE_RECORDS;
+            s.idle_timeout = Duration::from_secs(30);
+        });
+        config.connection_ids = (CID_LEN != 0).then(|| ConnectionIds { len: CID_LEN, ..ConnectionIds::default() });
+        let (mut client, mut server) = (
+            Endpoint::new(context.clone(), config.clone()).unwrap(),
+            Endpoint::new(server_context.clone(), config).unwrap(),
+        );
+        let (mut now, mut latest, mut random) = (0u64, 0, seed);
+        let mut message = Vec::new();
+        for step in 0..60u16 {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            now = match random >> 60 {
+                0 => 0,
+                1 => now.saturating_sub(SECOND),
+                2 => now + 10 * YEAR,
+                3 => now + SECOND,
+                4..8 => now,
+                _ => now + MS,
+            };
+            latest = latest.max(now);
+            // One that answers, and others that never do.
+            let _ = client.connect(now, &Connect::to_named(theirs, "localhost"));
+            client.connect(now, &Connect::to(SocketAddr::from(([192, 0, 2, 1], step + 1)))).unwrap();
+            for _ in 0..4 {
+                carry(now, ours, &mut client, &mut server);
+                carry(now, theirs, &mut server, &mut client);
+            }
+            for endpoint in [&mut client, &mut server] {
+                // What falls due is at most a repetition or an end of each.
+                let mut calls = 0;
+                while endpoint.deadline() <= latest {
+                    endpoint.advance(now);
+                    calls += 1;
+                    assert!(calls < 10, "seed {seed}, at {now}");
+                }
+                while endpoint.event(&mut message).is_some() {}
+            }
+        }
+        assert!(server.stats().handshakes_finished > 0, "seed {seed}");
+        for endpoint in [&mut client, &mut server] {
+            for second in 0..200 {
+                endpoint.advance(latest + second * SECOND);
+                while endpoint.event(&mut message).is_some() {}
+                while endpoint.transmit(64).is_some() {}
+            }
+            assert_eq!((endpoint.sessions().count(), endpoint.handshakes()), (0, 0), "seed {seed}");
+            assert_eq!(endpoint.deadline(), u64::MAX);
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use dv_dtls::{CloseReason, Config, Connect, Error, State};
+use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{AlpnError, SslContext, SslFiletype, SslMethod, SslVerifyMode, select_next_proto};
-use openssl::x509::X509VerifyResult;
+use openssl::x509::{X509Crl, X509VerifyResult};
 
 use crate::contexts::*;
 use crate::net::*;
@@ -243,6 +244,33 @@ fn a_hello_in_fragments() {
     assert!(hellos.count() >= 4, "the hellos were not fragmented");
 }
 
+/// What belongs to the handshake in one direction ends none in the other.
+#[test]
+fn two_connect_to_each_other_at_once() {
+    for (seed, loss) in [(20, 0), (21, 0), (22, 20)] {
+        let mut world = World::new(seed);
+        let both_roles = || server_with("server-ecdsa", |context| context.set_ca_file(cert("ca.pem")).unwrap());
+        let [one, other] = [(); 2].map(|()| world.add(both_roles(), Config::default()));
+        world.real = loss > 0;
+        world.faults.loss = loss;
+        let sessions = [(one, world.connect(one, other)), (other, world.connect(other, one))];
+        assert!(world.run(60 * SECOND, |world| [one, other].iter().all(|node| world.nodes[*node].opened().len() == 2)));
+        world.faults.loss = 0;
+        for (node, session) in sessions {
+            assert_eq!(world.nodes[node].closed(), []);
+            world.send(node, session, b"a message");
+        }
+        world.settle();
+        for node in [one, other] {
+            let accepted = world.nodes[node]
+                .opened()
+                .into_iter()
+                .find(|session| world.nodes[node].endpoint.info(*session).is_ok_and(|info| info.is_server()));
+            assert_eq!(world.nodes[node].messages(accepted.unwrap()), [b"a message"]);
+        }
+    }
+}
+
 /// Resumes sessions while the network is bad: the last flight of a resumed handshake is the client's.
 #[test]
 fn resumption() {
@@ -323,6 +351,61 @@ fn a_session_is_resumed_only_where_its_certificate_would_do() {
             assert!(node.endpoint.info(session).unwrap().is_resumed(), "{certificate} {name:?}");
         } else {
             assert_eq!(node.closed(), [(session, CloseReason::Failed)], "{certificate} {name:?}");
+        }
+    }
+}
+
+unsafe extern "C" {
+    fn X509_STORE_add_crl(store: *mut openssl_sys::X509_STORE, crl: *mut openssl_sys::X509_CRL) -> libc::c_int;
+}
+
+/// Nor is it forgotten since: a revocation list that was loaded meanwhile counts, and so do other rules, and the day.
+#[test]
+fn a_session_is_resumed_only_where_its_certificate_would_do_now() {
+    type Rule = fn(&SslContext);
+    let revocations: Rule = |context| {
+        let crl = X509Crl::from_pem(&std::fs::read(cert("crl.pem")).unwrap()).unwrap();
+        let store = context.cert_store().as_ptr();
+        // SAFETY: store and list are alive, and no other thread uses the store; it takes a reference of its own.
+        unsafe {
+            assert_eq!(X509_STORE_add_crl(store, crl.as_ptr()), 1);
+            let flags = openssl_sys::X509_V_FLAG_CRL_CHECK;
+            assert_eq!(openssl_sys::X509_STORE_set_flags(store, flags as _), 1);
+        }
+    };
+    let in_the_year_2200: Rule = |context| {
+        // SAFETY: context and parameters are alive, and no other thread uses them.
+        unsafe {
+            openssl_sys::X509_VERIFY_PARAM_set_time(openssl_sys::SSL_CTX_get0_param(context.as_ptr()), 7_258_118_400)
+        };
+    };
+    let nothing: Rule = |_| {};
+    for (certificate, rule, good) in [
+        ("revoked", nothing, true),
+        ("revoked", revocations, false),
+        ("server-ecdsa", revocations, true),
+        ("server-chain5-rsa4096", nothing, true),
+        ("server-ecdsa", in_the_year_2200, false),
+    ] {
+        let mut world = World::new(14);
+        let server = world.add(server_with(certificate, |_| {}), Config::default());
+        let context = client();
+        let client = world.add(context.clone(), Config::default());
+        let (session, _) = world.open(client, server);
+        let ticket = world.nodes[client].endpoint.info(session).unwrap().resumption().unwrap();
+        world.nodes[client].endpoint.close(session).unwrap();
+        world.settle();
+        rule(&context);
+        let (now, to) = (world.now, world.nodes[server].address);
+        let connect = Connect { resume: Some(&ticket), ..Connect::to_named(to, "localhost") };
+        let session = world.nodes[client].endpoint.connect(now, &connect).unwrap();
+        world.pass_time(SECOND);
+        let node = &world.nodes[client];
+        if good {
+            assert_eq!(node.opened().last(), Some(&session), "{certificate}");
+            assert!(node.endpoint.info(session).unwrap().is_resumed(), "{certificate}");
+        } else {
+            assert_eq!(node.closed().last(), Some(&(session, CloseReason::Failed)), "{certificate}");
         }
     }
 }

@@ -188,7 +188,7 @@ fn the_exporting_process_when_it_has_written() {
     exporter.tell("go");
     exporter.wait_for("done");
     exporter.kill();
-    goes_on(address, Export::take(open(&exporter.folder.join("export")), &key()).unwrap(), &crowd);
+    goes_on(address, Export::take(open(&exporter.folder.join("export")), &key(), PATIENCE).unwrap(), &crowd);
 }
 
 /// At any moment, of an export that is made again and again.
@@ -208,7 +208,7 @@ fn the_exporting_process_at_any_moment() {
         if !path.exists() {
             continue;
         }
-        match Export::take(open(&path), &key()) {
+        match Export::take(open(&path), &key(), PATIENCE) {
             Ok(export) => {
                 assert_eq!(export.sessions(), 40);
                 goes_on(address, export, &crowd);

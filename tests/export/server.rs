@@ -96,7 +96,7 @@ fn change_with(clients: usize, workers: [usize; 2], host: &str, name: &str, ids:
     let (new, seen_by_new) = echo(config(workers[1]));
     assert_eq!(new.bind(address).unwrap(), address);
     let read = Instant::now();
-    let export = Export::take(open(&path), &key()).unwrap();
+    let export = Export::take(open(&path), &key(), PATIENCE).unwrap();
     assert_eq!(new.import(export), Ok(Imported { sessions: clients, skipped: 0 }));
     let imported = read.elapsed();
     new.start().unwrap();
@@ -161,7 +161,7 @@ fn a_socket_that_stays_open_loses_nothing() {
         let (next, _) = echo(config(1));
         next.bind_socket(socket.try_clone().unwrap()).unwrap();
         assert_eq!(current.export(&key(), &mut out), Ok(Exported { sessions: 50, left: 0 }));
-        next.import(Export::take(open(&path), &key()).unwrap()).unwrap();
+        next.import(Export::take(open(&path), &key(), PATIENCE).unwrap()).unwrap();
         current.commit_export().unwrap();
         current.join().unwrap();
         next.start().unwrap();
@@ -248,7 +248,7 @@ fn stopped_without_a_verdict_it_says_nothing() {
     drop(server);
     let (new, _) = echo(config(1));
     new.bind(address).unwrap();
-    new.import(Export::take(open(&path), &key()).unwrap()).unwrap();
+    new.import(Export::take(open(&path), &key(), PATIENCE).unwrap()).unwrap();
     new.start().unwrap();
     assert_eq!(client.ask(b"still there?"), b"still there?");
 }
@@ -281,7 +281,7 @@ fn an_export_is_imported_once_and_where_it_can_be() {
     old.export(&key(), &mut out).unwrap();
     old.commit_export().unwrap();
     old.join().unwrap();
-    let take = || Export::take(open(&path), &key());
+    let take = || Export::take(open(&path), &key(), PATIENCE);
     let len = || open(&path).metadata().unwrap().len();
     let whole = len();
 
@@ -303,10 +303,12 @@ fn an_export_is_imported_once_and_where_it_can_be() {
     let other = take().unwrap();
     assert!(matches!(take(), Err(Error::Import(why)) if why.contains("in use")));
     drop(other);
-    let read_only = Export::take(File::open(&path).unwrap(), &key()).unwrap();
+    let read_only = Export::take(File::open(&path).unwrap(), &key(), PATIENCE).unwrap();
     assert!(matches!(new.import(read_only), Err(Error::Import(why)) if why.contains("empty")));
     let other_key = dv_dtls::ExportKey::new([8; 32]);
-    assert!(matches!(Export::take(open(&path), &other_key), Err(Error::Import(why)) if why.contains("another key")));
+    assert!(
+        matches!(Export::take(open(&path), &other_key, PATIENCE), Err(Error::Import(why)) if why.contains("another key"))
+    );
     assert_eq!(len(), whole);
 
     assert_eq!(new.import(take().unwrap()), Ok(Imported { sessions: 1, skipped: 0 }));
@@ -440,7 +442,7 @@ fn the_limit_is_that_of_the_whole_server() {
         config.endpoint.settings.max_connections = sessions as u32;
         let (server, _) = echo(config);
         server.bind(address).unwrap();
-        let imported = server.import(Export::take(open(&path), &key()).unwrap());
+        let imported = server.import(Export::take(open(&path), &key(), PATIENCE).unwrap());
         (server, imported)
     };
     let (_, imported) = limited(CLIENTS - 4);
@@ -460,7 +462,7 @@ fn what_stands_behind_an_export_is_not_taken() {
     server.export(&key(), &mut one).unwrap();
     one.write_all(b"more").unwrap();
     drop(one);
-    assert_eq!(Export::take(&other, &key()).unwrap().sessions(), 1);
+    assert_eq!(Export::take(&other, &key(), PATIENCE).unwrap().sessions(), 1);
     let mut rest = Vec::new();
     other.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"more");

@@ -130,6 +130,34 @@ fn a_stop_ends_an_export_that_nobody_reads() {
     }
 }
 
+/// What is imported may never come, or stop in the middle, though the writing end stays open.
+#[test]
+fn a_writer_that_does_not_write_is_given_up() {
+    let mut whole = Vec::new();
+    with_a_client(NO_LIMIT).0.export(&key(), &mut whole).unwrap();
+    for waits in [true, false] {
+        for begun in [0, 1, whole.len() - 1] {
+            let (reader, writer) = io::pipe().unwrap();
+            let (reader, mut writer) = (OwnedFd::from(reader), File::from(OwnedFd::from(writer)));
+            set_waiting(&reader, waits);
+            writer.write_all(&whole[..begun]).unwrap();
+            let failed = in_time(move || Export::take(reader, &key(), SOON).map(drop));
+            assert!(matches!(&failed, Err(Error::Io(why)) if why.contains("in time")), "{failed:?}");
+        }
+        // Slow, but not silent.
+        let (reader, writer) = io::pipe().unwrap();
+        let reader = OwnedFd::from(reader);
+        set_waiting(&reader, waits);
+        let taken = begin(move || Export::take(reader, &key(), PATIENCE).map(|export| export.sessions()));
+        let mut writer = File::from(OwnedFd::from(writer));
+        for part in whole.chunks(whole.len().div_ceil(3)) {
+            assert!(taken.recv_timeout(SOON).is_err());
+            writer.write_all(part).unwrap();
+        }
+        assert_eq!(taken.recv_timeout(PATIENCE).unwrap(), Ok(1));
+    }
+}
+
 /// Keeps what is written; at the second call it waits to be told to go on.
 struct Hesitant {
     written: Arc<Mutex<Vec<u8>>>,

@@ -2,7 +2,9 @@
 
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use dv_dtls::{Error, ServerConfig, ServerStats};
@@ -197,6 +199,21 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
         let stats = server.stats();
         assert_eq!((stats.sockets.messages_refused, stats.sockets.datagrams_refused), (0, 0));
         assert_eq!(stats.endpoints.datagrams_dropped, 0);
+
+        // What the server itself is asked for does not wait behind messages that find no room.
+        full.store(true, Ordering::Relaxed);
+        let mut refused = 0;
+        while refused < 50 {
+            refused = if server.send(session, &[0; 200]).is_ok() { 0 } else { refused + 1 };
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        server.shutdown(Duration::ZERO).unwrap();
+        let ((tell, joined), joining) = (channel(), Arc::new(server));
+        let server = joining.clone();
+        scope.spawn(move || tell.send(joining.join()));
+        let joined = joined.recv_timeout(PATIENCE);
+        server.stop();
+        assert_eq!(joined, Ok(Ok(())));
     });
 }
 

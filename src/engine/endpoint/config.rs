@@ -32,7 +32,8 @@ pub struct Config {
     /// Whether sessions may be known by connection IDs instead of addresses, and how.
     pub connection_ids: Option<ConnectionIds>,
     /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on; zero means that there is no
-    /// limit. [`Endpoint::export`](super::Endpoint::export), which cannot know how long its `Write` waits, has none.
+    /// limit. [`Endpoint::export`](super::Endpoint::export), which cannot know how long its `Write` waits, has none. For
+    /// imports see [`Export::take`](crate::Export::take).
     pub export_timeout: Duration,
 }
 

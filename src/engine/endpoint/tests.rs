@@ -17,7 +17,7 @@ use crate::tls::resumption::Resumption;
 use crate::wipe;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
-use crate::wire::record::{content_type, records};
+use crate::wire::record::{Record, content_type, records, records_with};
 
 const SUITES: [&str; 3] = ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384", "PSK-CHACHA20-POLY1305"];
 
@@ -339,7 +339,11 @@ fn say(pair: &mut Pair, message_type: u8, message_seq: u16) {
 
 /// A client with records of ours, and a server with them or with OpenSSL's.
 fn pair_with(native_server: bool) -> Pair {
-    let mut pair = Pair::new(SUITES[0]);
+    pair_of(SUITES[0], native_server)
+}
+
+fn pair_of(suite: &str, native_server: bool) -> Pair {
+    let mut pair = Pair::new(suite);
     pair.sides[SERVER].endpoint.config.settings.native_records = native_server;
     pair.open(None)
 }
@@ -360,6 +364,50 @@ fn refusals_of_renegotiations_do_not_pile_up() {
         pair.carry();
         assert_eq!((pair.sides[SERVER].messages, pair.sides[SERVER].closed), (1, None));
     }
+}
+
+/// Warnings end nothing (RFC 5246 7.2.2): the client's user does not want, it wants no new keys, or nobody knows what. Other
+/// alerts do: close_notify, whatever its level says, and what is fatal.
+#[test]
+fn warnings_end_nothing() {
+    const USER_CANCELED: u8 = 90;
+    const NO_RENEGOTIATION: u8 = 100;
+    const UNKNOWN: u8 = 255;
+    for suite in SUITES {
+        for native in [true, false] {
+            let open = || pair_of(suite, native);
+            let mut pair = open();
+            for (number, description) in [USER_CANCELED, NO_RENEGOTIATION, UNKNOWN].repeat(4).into_iter().enumerate() {
+                alert(&mut pair, [1, description]);
+                pair.send(CLIENT, b"after").unwrap();
+                pair.carry();
+                let server = &pair.sides[SERVER];
+                assert_eq!((server.messages, server.closed), (number + 1, None), "{suite} {native} {description}");
+            }
+            for (said, reason) in [
+                ([1, 0], CloseReason::ByPeer),
+                ([2, 0], CloseReason::ByPeer),
+                ([2, USER_CANCELED], CloseReason::Failed),
+            ] {
+                let mut pair = open();
+                alert(&mut pair, said);
+                pair.carry();
+                // libssl does not take a fatal close_notify for one.
+                let closed = pair.sides[SERVER].closed;
+                assert!(
+                    closed == Some(reason) || said == [2, 0] && closed.is_some(),
+                    "{suite} {native} {said:?} {closed:?}"
+                );
+            }
+        }
+    }
+}
+
+/// An alert under the client's keys.
+fn alert(pair: &mut Pair, alert: [u8; 2]) {
+    let mut record = vec![0; pair.records(CLIENT).sealed_len(2)];
+    pair.records(CLIENT).seal(content_type::ALERT, &alert, &mut record).unwrap();
+    pair.sides[SERVER].endpoint.receive(pair.now, &record, address(CLIENT), None);
 }
 
 /// What makes libssl give the session up ends it at once, with an alert for the client.

@@ -4,7 +4,7 @@ use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
-use super::{BELL, GOODBYE, Worker};
+use super::{BELL, Worker};
 use crate::engine::endpoint::{Endpoint, Error};
 use crate::net::export::Order;
 use crate::net::socket::Port;
@@ -16,15 +16,7 @@ impl Worker {
     /// are gone.
     pub(super) fn hand_over(&mut self, order: Order, waiting: &mut Waiting) -> Result<bool, Error> {
         let Order { packed, verdict, by } = order;
-        // What others have asked for so far is done, and what was sent so far leaves.
-        self.mailbox().set_halted(true);
-        self.rung = true;
-        let deadline = precise_now() + GOODBYE;
-        while self.has_letters() && precise_now() < deadline {
-            self.read_letters(precise_now());
-            self.transmit();
-            self.drain(waiting, deadline)?;
-        }
+        self.finish_letters(waiting)?;
         let _ = packed.send(self.endpoint.pack());
         // Whoever asked reads on until nobody is left to answer.
         drop(packed);
