@@ -70,3 +70,31 @@ pub fn fragments(mut bytes: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
         Some(fragment)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths and offsets have three bytes.
+    #[test]
+    fn a_fragment_of_a_long_message() {
+        let fragment = Fragment {
+            message_type: 11,
+            length: 0x01_02_03 + 4,
+            message_seq: 0x0405,
+            offset: 0x01_02_03,
+            body: b"body",
+        };
+        let header = fragment.header();
+        assert_eq!(header, [11, 1, 2, 7, 4, 5, 1, 2, 3, 0, 0, 4]);
+        let bytes = [&header[..], b"bodyrest"].concat();
+        let (parsed, rest) = Fragment::parse(&bytes).unwrap();
+        assert_eq!(
+            (parsed.length, parsed.offset, parsed.body, rest),
+            (0x01_02_07, 0x01_02_03, &b"body"[..], &b"rest"[..])
+        );
+        // Not a byte beyond the message's end.
+        let beyond = Fragment { length: fragment.length - 1, ..fragment }.header();
+        assert!(Fragment::parse(&[&beyond[..], b"body"].concat()).is_none());
+    }
+}

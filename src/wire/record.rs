@@ -121,3 +121,18 @@ impl<'a> Iterator for Records<'a> {
 pub fn set_sequence(record: &mut [u8], sequence: u64) {
     record[5..11].copy_from_slice(&sequence.to_be_bytes()[2..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_fragment_is_longer_than_it_may_be() {
+        for (len, good) in [(0, true), (FRAGMENT_MAX, true), (FRAGMENT_MAX + 1, false), (FRAGMENT_MAX + 2, false)] {
+            let mut bytes = vec![0; HEADER_LEN + len];
+            bytes[..3].copy_from_slice(&[content_type::APPLICATION_DATA, 0xfe, 0xfd]);
+            bytes[11..HEADER_LEN].copy_from_slice(&(len as u16).to_be_bytes());
+            assert_eq!(Record::parse(&bytes).is_some(), good, "{len} bytes");
+        }
+    }
+}
