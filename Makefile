@@ -83,7 +83,7 @@ test-asan: certs
 ## test-tsan: programs of tests/c whose threads meet, for more than a minute, with ThreadSanitizer in the C and the Rust code
 test-tsan: certs
 	@scripts/ensure-packages.sh build
-	@CASES="two_threads meetings moving" DV_TEST_SECONDS=60 scripts/test-c.sh tsan
+	@CASES="two_threads meetings moving made_twice" DV_TEST_SECONDS=60 scripts/test-c.sh tsan
 
 ## test-valgrind: the programs of tests/c under valgrind's memcheck
 test-valgrind: lib certs
