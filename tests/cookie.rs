@@ -121,6 +121,31 @@ fn servers_with_different_secrets_never_take_each_others_cookies() {
     }
 }
 
+/// What is out stays as good as it was; for that long others of the fleet need not have heard of it.
+#[test]
+fn a_secret_is_replaced() {
+    for phase in (0..BUCKET_SECONDS).step_by(20) {
+        let replaced = (1000 + phase) * SECOND;
+        let [mut jar, mut old] = [(); 2].map(|()| CookieJar::new(b"secret", UNIX));
+        let out = hello_with_cookie(&mut jar, replaced, PEER);
+        jar.replace(replaced, b"another", UNIX);
+        let forged = hello_with_cookie(&mut CookieJar::new(b"a third", UNIX), replaced, PEER);
+        for age in 0..=2 * BUCKET_SECONDS {
+            let now = replaced + age * SECOND;
+            let was_good = is_taken(&mut old, now, PEER, &out);
+            assert_eq!(is_taken(&mut jar, now, PEER, &out), was_good, "phase {phase}, {age} s old");
+            assert!(!is_taken(&mut jar, now, PEER, &forged), "phase {phase}, after {age} s");
+        }
+        let until = replaced + 2 * BUCKET_SECONDS * SECOND;
+        for (now, good) in [(until - 1, true), (until, false)] {
+            let of_old = hello_with_cookie(&mut old, now, PEER);
+            assert_eq!(is_taken(&mut jar, now, PEER, &of_old), good, "phase {phase}");
+            let own = hello_with_cookie(&mut jar, now, PEER);
+            assert!(is_taken(&mut jar, now, PEER, &own), "phase {phase}");
+        }
+    }
+}
+
 #[test]
 fn the_ends_of_time_are_no_trouble() {
     for (offset, now) in [(0, 0), (0, u64::MAX), (u64::MAX, u64::MAX)] {
