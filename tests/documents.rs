@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::process::{PATIENCE, Process};
+use common::process::{PATIENCE, Process, free_port};
 use common::{Link, certificates, compile, directory, link, link_archive, members, root, succeed};
 use dv_dtls::{Config, Connect, Endpoint, Event};
 use openssl::ssl::{SslContext, SslMethod};
@@ -176,10 +176,6 @@ fn programs_with_rust_in_them_echo() {
     compile(&source, &object, &[]);
     link_archive(&object, &path, &target.join("debug/libpart.a"));
     echoes(Command::new(&path), port);
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.local_addr()).expect("a port").port()
 }
 
 fn with_port(program: &str, port: u16) -> String {

@@ -1,7 +1,9 @@
 //! An established session allocates nothing for a message, on either side, and compares nothing with nothing. (What OpenSSL
 //! takes from malloc is not seen here.)
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/allocations.rs"]
+mod allocations;
+
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::net::SocketAddr;
@@ -11,32 +13,8 @@ use dv_dtls::{Config, Connect, Endpoint, Event, Session, Settings};
 use openssl::ssl::{SslContext, SslMethod};
 
 thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
     static OF_NOTHING: Cell<u64> = const { Cell::new(0) };
 }
-
-struct Counting;
-
-// SAFETY: passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(at, layout) }
-    }
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// In the place of the C library's. With no bytes that one reads under an empty mask, on processors with AVX-512, for which
 /// they take longer than for the rest of a record where no memory is.
@@ -140,9 +118,9 @@ fn a_message_there_and_back() {
     // They are counted at all.
     let nothing: [&[u8]; 2] = std::hint::black_box([b"", b""]);
     assert!(nothing[0] == nothing[1] && OF_NOTHING.get() > 0);
-    let before = (COUNT.get(), OF_NOTHING.get());
+    let before = (allocations::count(), OF_NOTHING.get());
     (0..1000).for_each(|_| burst(&mut sides, &mut message));
-    assert_eq!((COUNT.get(), OF_NOTHING.get()), before);
+    assert_eq!((allocations::count(), OF_NOTHING.get()), before);
 }
 
 /// Where more always waits to leave, what has left takes up nothing all the same: not of a session whose program always has
@@ -151,9 +129,9 @@ fn a_message_there_and_back() {
 fn a_backlog_that_never_ends() {
     let steadily = |what: &str, round: &mut dyn FnMut()| {
         (0..2000).for_each(|_| round());
-        let before = COUNT.get();
+        let before = allocations::count();
         (0..20_000).for_each(|_| round());
-        assert_eq!(COUNT.get(), before, "{what}");
+        assert_eq!(allocations::count(), before, "{what}");
     };
     for native_records in [true, false] {
         let settings = Settings { native_records, ..Config::default().settings };

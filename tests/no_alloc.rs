@@ -1,50 +1,18 @@
 //! A stranger costs no memory: the stateless stage does not allocate, not even for a moment.
 
+#[path = "common/allocations.rs"]
+mod allocations;
 mod samples;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use dv_dtls::engine::cookie::{BUCKET_SECONDS, CookieJar};
 use dv_dtls::engine::gate::{Verdict, examine};
 use dv_dtls::engine::stats::Counters;
 use samples::{Hello, Random, peer};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, which counts each thread's calls.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor unwinds, as the
-// thread-local needs no initialisation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `System.alloc` or `System.realloc` with this layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as for `dealloc`, and the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(at, layout, len) }
-    }
-}
-
 fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
+    let before = allocations::count();
     work();
-    ALLOCATIONS.get() - before
+    allocations::count() - before
 }
 
 #[test]

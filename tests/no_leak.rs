@@ -1,11 +1,8 @@
 //! Clients come and go in every way, and leave nothing at the server: of all blocks that Rust and OpenSSL have, there are as
 //! many after each round as after the one before.
 
-#[allow(dead_code)]
-#[path = "endpoint/contexts.rs"]
-mod contexts;
-#[allow(dead_code)]
-#[path = "endpoint/net.rs"]
+mod common;
+#[path = "common/net.rs"]
 mod net;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,7 +10,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use contexts::{client, server, settings};
+use common::contexts::{client, server, settings};
 use dv_dtls::{Config, Connect, Session};
 use net::{Faults, SECOND, World};
 

@@ -81,10 +81,10 @@ static void begin(void *ctx, int fd, dv_udp_conn_key_t *key, socklen_t len)
     static char junk[65527];
     dv_udp_conn_key_t other = *key;
 
-    CHECK(dv_dtls_conn_new(NULL, junk, 100, fd, key, len) == NULL && errno == EINVAL && said("ctx, buf or key is NULL"));
-    CHECK(dv_dtls_conn_new(ctx, NULL, 100, fd, key, len) == NULL && errno == EINVAL && said("ctx, buf or key is NULL"));
-    CHECK(dv_dtls_conn_new(ctx, junk, 100, fd, NULL, len) == NULL && errno == EINVAL && said("ctx, buf or key is NULL"));
-    CHECK(dv_dtls_conn_new(ctx, junk, (size_t)-1, fd, key, len) == NULL && errno == EINVAL && said("dv_dtls_conn_new"));
+    CHECK(FAILS(dv_dtls_conn_new(NULL, junk, 100, fd, key, len) == NULL, EINVAL) && said("ctx, buf or key is NULL"));
+    CHECK(FAILS(dv_dtls_conn_new(ctx, NULL, 100, fd, key, len) == NULL, EINVAL) && said("ctx, buf or key is NULL"));
+    CHECK(FAILS(dv_dtls_conn_new(ctx, junk, 100, fd, NULL, len) == NULL, EINVAL) && said("ctx, buf or key is NULL"));
+    CHECK(FAILS(dv_dtls_conn_new(ctx, junk, (size_t)-1, fd, key, len) == NULL, EINVAL) && said("dv_dtls_conn_new"));
     CHECK(dv_dtls_conn_new(ctx, junk, 0, fd, key, len) == NULL);
     CHECK(dv_dtls_conn_new(ctx, junk, sizeof(junk), fd, key, len) == NULL);
     memset(junk, 22, sizeof(junk));
@@ -131,29 +131,29 @@ static void on_established(dv_udp_conn_t *conn, int fd, int closed, socklen_t le
 
     memset(&nowhere, 0, sizeof(nowhere));
     log_lines[0] = '\0';
-    CHECK(dv_dtls_read(NULL, in, 10, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_read"));
-    CHECK(dv_dtls_read(conn, in, 10, fd, NULL, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_read"));
-    CHECK(dv_dtls_read(conn, in, 10, fd, out, 0, len) == -1 && errno == EINVAL && said("dv_dtls_read"));
-    CHECK(dv_dtls_read(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_read"));
+    CHECK(FAILS(dv_dtls_read(NULL, in, 10, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_read"));
+    CHECK(FAILS(dv_dtls_read(conn, in, 10, fd, NULL, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_read"));
+    CHECK(FAILS(dv_dtls_read(conn, in, 10, fd, out, 0, len) == -1, EINVAL) && said("dv_dtls_read"));
+    CHECK(FAILS(dv_dtls_read(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_read"));
     CHECK(dv_dtls_read(conn, NULL, 10, fd, out, sizeof(out), len) == 0);
     CHECK(dv_dtls_read(conn, in, 0, fd, out, sizeof(out), len) == 0);
     CHECK(dv_dtls_read(conn, in, sizeof(in), fd, out, sizeof(out), len) == 0);
     CHECK(dv_dtls_read(conn, in, 10, -1, out, sizeof(out), len) == 0);
 
-    CHECK(dv_dtls_write(NULL, in, 10, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
-    CHECK(dv_dtls_write(conn, NULL, 10, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
-    CHECK(dv_dtls_write(conn, in, 0, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
-    CHECK(dv_dtls_write(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1 && errno == EINVAL && said("dv_dtls_write"));
-    CHECK(dv_dtls_write(conn, in, sizeof(in), fd, out, sizeof(out), len) == -1 && errno == EMSGSIZE && said("MTU"));
-    CHECK(dv_dtls_write(conn, in, 10, closed, out, sizeof(out), len) == -1 && errno == EBADF && said("sendto"));
+    CHECK(FAILS(dv_dtls_write(NULL, in, 10, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_write"));
+    CHECK(FAILS(dv_dtls_write(conn, NULL, 10, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_write"));
+    CHECK(FAILS(dv_dtls_write(conn, in, 0, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_write"));
+    CHECK(FAILS(dv_dtls_write(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_write"));
+    CHECK(FAILS(dv_dtls_write(conn, in, sizeof(in), fd, out, sizeof(out), len) == -1, EMSGSIZE) && said("MTU"));
+    CHECK(FAILS(dv_dtls_write(conn, in, 10, closed, out, sizeof(out), len) == -1, EBADF) && said("sendto"));
 
-    CHECK(dv_dtls_msg_send(NULL, fd, &conn->key, len) == -1 && errno == EINVAL && said("dv_dtls_msg_send"));
-    CHECK(dv_dtls_msg_send(conn->wbio, fd, NULL, len) == -1 && errno == EINVAL && said("dv_dtls_msg_send"));
-    CHECK(dv_dtls_msg_send(conn->wbio, fd, &nowhere, len) == -1 && errno == EINVAL && said("dv_dtls_msg_send"));
-    CHECK(dv_dtls_msg_send(conn->wbio, fd, &conn->key, len) == -1 && errno == EAGAIN);
-    CHECK(dv_dtls_msg_send(memory, fd, &conn->key, len) == -1 && errno == EAGAIN);
+    CHECK(FAILS(dv_dtls_msg_send(NULL, fd, &conn->key, len) == -1, EINVAL) && said("dv_dtls_msg_send"));
+    CHECK(FAILS(dv_dtls_msg_send(conn->wbio, fd, NULL, len) == -1, EINVAL) && said("dv_dtls_msg_send"));
+    CHECK(FAILS(dv_dtls_msg_send(conn->wbio, fd, &nowhere, len) == -1, EINVAL) && said("dv_dtls_msg_send"));
+    CHECK(FAILS(dv_dtls_msg_send(conn->wbio, fd, &conn->key, len) == -1, EAGAIN));
+    CHECK(FAILS(dv_dtls_msg_send(memory, fd, &conn->key, len) == -1, EAGAIN));
     BIO_write(memory, "no record", 9);
-    CHECK(dv_dtls_msg_send(memory, closed, &conn->key, len) == -1 && errno == EBADF && said("sendto"));
+    CHECK(FAILS(dv_dtls_msg_send(memory, closed, &conn->key, len) == -1, EBADF) && said("sendto"));
     BIO_free(memory);
 
     dv_dtls_shutdown(NULL, fd, len);
@@ -179,13 +179,13 @@ static void handshake_that_fails(SSL_CTX *ctx, struct server *server)
         conn = dv_dtls_conn_find(&key);
     }
     if (CHECK(conn != NULL)) {
-        CHECK(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1 && errno == EAGAIN);
+        CHECK(FAILS(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1, EAGAIN));
         SSL_do_handshake(client.ssl);
         while (result == 0 && (got = recv(server->fd, in, sizeof(in), MSG_DONTWAIT)) > 0) {
             result = dv_dtls_read(conn, in, (size_t)got, server->fd, out, sizeof(out), len);
         }
         CHECK(result == -1 && errno == EIO && said("peer did not return a certificate"));
-        CHECK(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1 && errno == ENOTCONN);
+        CHECK(FAILS(dv_dtls_write(conn, in, 10, server->fd, out, sizeof(out), len) == -1, ENOTCONN));
         dv_dtls_conn_free(conn);
     }
     client_vanish(&client);

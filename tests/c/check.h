@@ -6,12 +6,15 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <errno.h>
 #include <stdio.h>
 
 /* Of all threads. */
 static _Atomic int check_count, check_failures;
 
 #define CHECK(condition) check_that((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
+/* Whether a call has this outcome and sets errno, which is not left over from the one before, to this. */
+#define FAILS(outcome, number) (errno = 0, (outcome) && errno == (number))
 
 static int
 check_that(int holds, const char *condition, const char *file, int line)

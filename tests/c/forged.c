@@ -160,8 +160,7 @@ static void short_records(const char *certs)
     key = client_key(&client);
     conn = dv_dtls_conn_find(&key);
     CHECK(conn != NULL);
-    errno = 0;
-    CHECK(dv_dtls_write(conn, in, 513, server.fd, out, sizeof(out), sizeof(key.addr4)) == -1 && errno == EMSGSIZE);
+    CHECK(FAILS(dv_dtls_write(conn, in, 513, server.fd, out, sizeof(out), sizeof(key.addr4)) == -1, EMSGSIZE));
     CHECK(dv_dtls_write(conn, in, 512, server.fd, out, sizeof(out), sizeof(key.addr4)) == 512);
     CHECK(SSL_read(client.ssl, in, sizeof(in)) == 512);
     CHECK(client_echo(&client, &server, "still here"));

@@ -137,12 +137,9 @@ static void lengths(struct server *server, SSL_CTX *ctx)
     dv_udp_conn_key_t key = client_key(&client);
     char in[64] = "message", out[64];
 
-    errno = 0;
-    CHECK(dv_dtls_read(conn, in, (size_t)-1, server->fd, out, sizeof(out), 16) == -1 && errno == EINVAL);
-    errno = 0;
-    CHECK(dv_dtls_write(conn, in, (size_t)-1, server->fd, out, sizeof(out), 16) == -1 && errno == EINVAL);
-    errno = 0;
-    CHECK(dv_dtls_conn_new(server->ctx, in, (size_t)-1, server->fd, &key, 16) == NULL && errno == EINVAL);
+    CHECK(FAILS(dv_dtls_read(conn, in, (size_t)-1, server->fd, out, sizeof(out), 16) == -1, EINVAL));
+    CHECK(FAILS(dv_dtls_write(conn, in, (size_t)-1, server->fd, out, sizeof(out), 16) == -1, EINVAL));
+    CHECK(FAILS(dv_dtls_conn_new(server->ctx, in, (size_t)-1, server->fd, &key, 16) == NULL, EINVAL));
     CHECK(dv_dtls_read(conn, in, 0, server->fd, out, (size_t)-1, 16) == 0);
     CHECK(client_echo(&client, server, "still here"));
     dv_dtls_conn_free(conn);
@@ -250,9 +247,8 @@ static void call_helpers(int out, int version, int type, const void *bytes, size
     }
     in_callback.calls++;
     CHECK(dv_dtls_conn_find(&busy->key) == busy);
-    errno = 0;
-    CHECK(dv_dtls_read(busy, NULL, 0, in_callback.fd, message, sizeof(message), 16) == -1 && errno == EBUSY);
-    CHECK(dv_dtls_write(busy, in, sizeof(in), in_callback.fd, message, sizeof(message), 16) == -1 && errno == EBUSY);
+    CHECK(FAILS(dv_dtls_read(busy, NULL, 0, in_callback.fd, message, sizeof(message), 16) == -1, EBUSY));
+    CHECK(FAILS(dv_dtls_write(busy, in, sizeof(in), in_callback.fd, message, sizeof(message), 16) == -1, EBUSY));
     dv_dtls_shutdown(busy, in_callback.fd, 16);
     dv_dtls_handle_timeouts();
     CHECK(dv_dtls_conn_find(&other->key) == other);

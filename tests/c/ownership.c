@@ -358,9 +358,8 @@ static void child_of(pid_t (*divide)(void))
 
         CHECK(dv_dtls_conn_find(&key) == NULL);
         if (conn != NULL) {
-            CHECK(dv_dtls_write(conn, in, sizeof(in), server.fd, out, sizeof(out), sizeof(key.addr4)) == -1
-                  && errno == ENOTCONN);
-            CHECK(dv_dtls_read(conn, NULL, 0, server.fd, out, sizeof(out), sizeof(key.addr4)) == -1 && errno == ENOTCONN);
+            CHECK(FAILS(dv_dtls_write(conn, in, sizeof(in), server.fd, out, sizeof(out), sizeof(key.addr4)) == -1, ENOTCONN));
+            CHECK(FAILS(dv_dtls_read(conn, NULL, 0, server.fd, out, sizeof(out), sizeof(key.addr4)) == -1, ENOTCONN));
             dv_dtls_shutdown(conn, server.fd, sizeof(key.addr4));
             dv_dtls_conn_free(conn);
         }

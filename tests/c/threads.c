@@ -37,6 +37,7 @@ static void *worker(void *user)
 
             CHECK(found == conn || found == NULL);
         }
+        errno = 0;
         result = dv_dtls_write(conn, in, sizeof(in), shared.server.fd, out, sizeof(out), sizeof(conn->key.addr4));
         CHECK(result == (int)sizeof(in) || (result == -1 && errno == ENOTCONN));
         /* From now on it is this thread's: its SSL stays. */

@@ -104,9 +104,8 @@ static void errno_behind_the_log(struct server *server, SSL_CTX *ctx)
     int lines = 0;
 
     dv_set_log_callback(DV_LOG_DEBUG, change_errno, &lines);
-    errno = 0;
-    CHECK(dv_dtls_write(conn, message, sizeof(message), server->fd, NULL, 0, 16) == -1 && errno == EMSGSIZE);
-    CHECK(dv_dtls_conn_new(NULL, message, 1, server->fd, &conn->key, 16) == NULL && errno == EINVAL);
+    CHECK(FAILS(dv_dtls_write(conn, message, sizeof(message), server->fd, NULL, 0, 16) == -1, EMSGSIZE));
+    CHECK(FAILS(dv_dtls_conn_new(NULL, message, 1, server->fd, &conn->key, 16) == NULL, EINVAL));
     CHECK(lines == 2);
     dv_set_log_callback(0, NULL, NULL);
     dv_dtls_conn_free(conn);

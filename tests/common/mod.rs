@@ -1,7 +1,11 @@
 //! What tests share: the built library, the compiler, the certificates, a place for files, other programs.
 #![allow(dead_code)] // Each test binary uses a part of it.
 
+pub mod clients;
+pub mod contexts;
+pub mod examples;
 pub mod others;
+pub mod pipe;
 pub mod process;
 pub mod tool;
 
@@ -76,6 +80,11 @@ pub fn certificates() -> &'static Path {
         succeed(&mut Command::new(root().join("certs/make-certs.sh")));
         root().join("certs/out")
     })
+}
+
+/// One of them.
+pub fn cert(name: &str) -> String {
+    certificates().join(name).into_os_string().into_string().expect("a path in UTF-8")
 }
 
 /// Compiles one C file to an object.

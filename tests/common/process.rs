@@ -2,10 +2,15 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::directory;
@@ -43,6 +48,13 @@ impl Process {
 
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our child")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, number: i32) {
+        // SAFETY: kill takes no pointer; the number is that of our child, which is not yet waited for.
+        let sent = unsafe { libc::kill(self.child.id() as libc::pid_t, number) };
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
     }
 
     /// Waits until it has ended.
@@ -90,7 +102,7 @@ pub fn wait_until(mut done: impl FnMut() -> bool, so_far: impl Fn() -> String) {
 /// Gives the other processes a moment; past the deadline the test fails.
 pub fn pause(deadline: Instant, output: impl Fn() -> String) {
     assert!(Instant::now() < deadline, "nothing happened for too long; so far:\n{}", output());
-    std::thread::sleep(Duration::from_millis(5));
+    thread::sleep(Duration::from_millis(5));
 }
 
 /// What the kernel says of each UDP socket that is bound to exactly this address, in this thread's network.
@@ -108,6 +120,39 @@ pub fn udp_sockets(at: SocketAddr) -> Vec<String> {
 /// Whether a UDP socket is bound to exactly this address.
 pub fn is_bound(at: SocketAddr) -> bool {
     !udp_sockets(at).is_empty()
+}
+
+/// Begins a call in another thread, and comes back when that thread sleeps: it waits for somebody, or is over. What the call
+/// gives comes later.
+pub fn begin_and_wait<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let ((begun, told), (give, given)) = (mpsc::channel(), mpsc::channel());
+    let thread = thread::spawn(move || {
+        // SAFETY: the call takes nothing.
+        begun.send(unsafe { libc::gettid() }).expect("somebody listens");
+        // Who is not interested any more has gone.
+        let _ = give.send(call());
+    });
+    let stat = format!("/proc/self/task/{}/stat", told.recv().expect("it has begun"));
+    // Behind the name, which may contain anything, stands the state.
+    let state = || std::fs::read_to_string(&stat).ok()?.rsplit_once(") ")?.1.chars().next();
+    wait_until(|| thread.is_finished() || state() == Some('S'), || format!("{:?}", state()));
+    given
+}
+
+/// A UDP port that nobody else takes. It is none of those that the kernel gives to whoever asks for any, and no other test has
+/// it: their processes tell each other by the names of sockets that are there for as long as they are.
+pub fn free_port() -> u16 {
+    static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for port in 10_000 + taken.len() as u16..32_768 {
+        let name = net::SocketAddr::from_abstract_name(format!("a test of dv_dtls has the port {port}"));
+        let Ok(ours) = UnixListener::bind_addr(&name.expect("a short name")) else { continue };
+        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            taken.push(ours);
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// An address of 127.0.0.0/8 that no other test has.

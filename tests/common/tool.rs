@@ -94,8 +94,7 @@ impl Proxy {
 
     /// Ends it; what it has done.
     pub fn end(self) -> Report {
-        // SAFETY: kill only needs the number of a process, which is our child and not yet waited for.
-        assert_eq!(unsafe { libc::kill(self.process.child.id() as libc::pid_t, libc::SIGTERM) }, 0);
+        self.process.signal(libc::SIGTERM);
         Report::of(&self.process.wait().output)
     }
 }

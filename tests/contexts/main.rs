@@ -5,6 +5,8 @@
 
 mod certificate;
 mod ciphers;
+#[path = "../common/mod.rs"]
+mod common;
 mod epoll;
 mod names;
 mod peer_name;

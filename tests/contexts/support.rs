@@ -1,13 +1,8 @@
 //! Certificates, log lines, the helpers as a test calls them, and a handshake in memory.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
-use std::process::Command;
 use std::ptr::null_mut;
-use std::rc::Rc;
 use std::sync::Once;
 
 use dv_dtls::*;
@@ -17,6 +12,9 @@ use openssl::ssl::{
     ErrorCode, ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslRef, SslSession, SslStream,
 };
 use openssl_sys::{SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER};
+
+use crate::common;
+use crate::common::pipe::Pipe;
 
 pub const VERIFY_BOTH: c_int = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 pub const CIPHERS: &CStr = c"ECDHE+AESGCM";
@@ -33,13 +31,7 @@ pub const BAD_FILES: [(&str, &str); 6] = [
 
 /// The path of a file that certs/make-certs.sh makes.
 pub fn cert(name: &str) -> CString {
-    static MADE: Once = Once::new();
-    let certs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("certs");
-    MADE.call_once(|| {
-        let made = Command::new(certs.join("make-certs.sh")).status().expect("make-certs.sh starts");
-        assert!(made.success(), "make-certs.sh failed");
-    });
-    CString::new(certs.join("out").join(name).to_str().unwrap()).unwrap()
+    CString::new(common::cert(name)).unwrap()
 }
 
 thread_local! {
@@ -141,39 +133,6 @@ pub fn client(mode: c_int, ca: &str) -> SslContextBuilder {
     ctx
 }
 
-/// One end of a wire that keeps datagrams apart.
-#[derive(Debug)]
-pub struct Wire {
-    incoming: Rc<RefCell<VecDeque<Vec<u8>>>>,
-    outgoing: Rc<RefCell<VecDeque<Vec<u8>>>>,
-}
-
-impl Wire {
-    fn pair() -> (Wire, Wire) {
-        let (a, b) = (Rc::default(), Rc::default());
-        (Wire { incoming: Rc::clone(&a), outgoing: Rc::clone(&b) }, Wire { incoming: b, outgoing: a })
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let datagram = self.incoming.borrow_mut().pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        into[..datagram.len()].copy_from_slice(&datagram);
-        Ok(datagram.len())
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        self.outgoing.borrow_mut().push_back(datagram.to_vec());
-        Ok(datagram.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Two that have tried to shake hands.
 pub struct Met {
     pub client: Side,
@@ -182,13 +141,13 @@ pub struct Met {
 
 /// One of them.
 pub struct Side {
-    stream: SslStream<Wire>,
+    stream: SslStream<Pipe>,
     /// What has become of the handshake: finished, not yet, or an error.
     outcome: Result<bool, String>,
 }
 
 impl Side {
-    fn new(ssl: Ssl, wire: Wire) -> Side {
+    fn new(ssl: Ssl, wire: Pipe) -> Side {
         Side { stream: SslStream::new(ssl, wire).unwrap(), outcome: Ok(false) }
     }
 
@@ -238,7 +197,7 @@ impl Met {
 pub fn meet_with(mut client: Ssl, mut server: Ssl) -> Met {
     client.set_connect_state();
     server.set_accept_state();
-    let (here, there) = Wire::pair();
+    let (here, there) = Pipe::pair();
     let mut met = Met { client: Side::new(client, here), server: Side::new(server, there) };
     // Nothing is lost on this wire, so no flight is repeated: a handshake takes a handful of rounds or never ends.
     for _ in 0..10 {

@@ -233,9 +233,7 @@ fn answers_that_nobody_sends() {
 
 #[test]
 fn datagrams_of_one_length_leave_together() {
-    let mut world = World::new(7);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(7);
     let (session, _) = world.open(client, server);
     for len in [100, 100, 100, 50, 100, 200] {
         world.send(client, session, &vec![1; len]);
@@ -263,9 +261,7 @@ fn datagrams_of_one_length_leave_together() {
 
 #[test]
 fn replies_leave_from_the_address_that_the_peer_spoke_to() {
-    let mut world = World::new(8);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(8);
     let (_, theirs) = world.open(client, server);
     let ip = world.nodes[server].address.ip();
     let endpoint = &mut world.nodes[server].endpoint;
@@ -290,9 +286,7 @@ fn settings_that_make_no_sense() {
 
 #[test]
 fn messages_that_cannot_be_sent() {
-    let mut world = World::new(9);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(9);
     let session = world.connect(client, server);
     let endpoint = &mut world.nodes[client].endpoint;
     assert_eq!(endpoint.send(session, b"early"), Err(Error::NotEstablished));
@@ -329,15 +323,16 @@ fn a_fleet_shares_its_cookies() {
 
 #[test]
 fn a_child_process_refuses_to_send() {
-    let mut world = World::new(11);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(11);
     let (session, theirs) = world.open(client, server);
     world.send(client, session, b"waits");
     let address = world.nodes[server].address;
     // SAFETY: the child calls nothing but the endpoint, which takes no lock, and leaves without unwinding.
     let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {
+        // SAFETY: the call takes no pointer. Should the child wait for something, it ends, and the test fails.
+        unsafe { libc::alarm(20) };
         let endpoint = &mut world.nodes[client].endpoint;
         let refused = endpoint.send(session, b"child") == Err(Error::Forked)
             && endpoint.transmit(1).is_none()

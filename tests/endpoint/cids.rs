@@ -36,8 +36,7 @@ fn with_suite(suite: &str) -> (SslContext, SslContext) {
 /// All records that went from one address, for a receiver whose IDs are so long.
 fn records_from(world: &World, from: SocketAddr, cid_len: usize) -> Vec<(u8, u16, u64, Vec<u8>)> {
     let of = |record: Record<'_>| (record.content_type, record.epoch, record.sequence, record.cid.to_vec());
-    let sent = world.sent.iter().filter(|(sender, ..)| *sender == from);
-    sent.flat_map(|(.., bytes)| records_with(bytes, cid_len).map(of)).collect()
+    world.sent_by(from).flat_map(|bytes| records_with(bytes, cid_len).map(of)).collect()
 }
 
 fn cids(endpoint: &Endpoint, session: Session) -> (Vec<u8>, Vec<u8>) {
@@ -96,9 +95,8 @@ fn each_suite_with_ids_of_each_length_and_padding() {
             if padding > 1 && at_server > 0 {
                 let overhead = 13 + at_server + if suite.contains("CHACHA20") { 16 } else { 24 };
                 let from = world.nodes[client].address;
-                let of_client = world.sent.iter().filter(|(sender, ..)| *sender == from);
-                let single = of_client.filter(|(.., bytes)| bytes[0] == content_type::TLS12_CID);
-                let lens: Vec<_> = single.map(|(.., bytes)| bytes.len() - overhead).collect();
+                let single = world.sent_by(from).filter(|bytes| bytes[0] == content_type::TLS12_CID);
+                let lens: Vec<_> = single.map(|bytes| bytes.len() - overhead).collect();
                 assert!(lens.len() >= 6 && lens.iter().all(|len| len % usize::from(padding) == 0), "{lens:?}");
             }
             world.nodes[client].endpoint.close(ours).unwrap();
@@ -259,7 +257,7 @@ fn an_id_that_is_only_like_the_session_s() {
     world.pass_time(100 * MS);
     let from = world.nodes[client].address;
     let finished = |bytes: &Vec<u8>| records_with(bytes, 16).find(|r| r.epoch == 1).map(|r| r.bytes.to_vec());
-    let finished = world.sent.iter().filter(|(f, ..)| *f == from).find_map(|(.., bytes)| finished(bytes)).unwrap();
+    let finished = world.sent_by(from).find_map(finished).unwrap();
     let mut other = finished.clone();
     other[11] ^= 1;
     for (record, repeats) in [(other, 0), (finished, 1)] {
@@ -357,8 +355,8 @@ fn a_finished_under_its_old_number() {
     let from = world.nodes[client].address;
     let (ours, theirs) = world.open(client, server);
     let is_finished = |record: &Record<'_>| record.content_type == content_type::TLS12_CID && record.sequence == 0;
-    let of_client = world.sent.iter().filter(|(sender, ..)| *sender == from).map(|(.., bytes)| bytes.clone());
-    let flight = of_client.into_iter().find(|bytes| records_with(bytes, 8).any(|record| is_finished(&record))).unwrap();
+    let is_flight = |bytes: &&Vec<u8>| records_with(bytes, 8).any(|record| is_finished(&record));
+    let flight = world.sent_by(from).find(is_flight).unwrap().clone();
     let elsewhere = "192.0.2.99:9".parse().unwrap();
     let resent = |world: &World| world.nodes[server].endpoint.stats().flights_resent_on_repeat;
     world.sent.clear();

@@ -3,14 +3,18 @@
 mod anew;
 mod bounds;
 mod cids;
-mod contexts;
+#[path = "../common/mod.rs"]
+mod common;
 mod handshake;
 mod hostile;
 mod last_flight;
 mod lifetime;
 mod moving;
+#[path = "../common/net.rs"]
 mod net;
 mod records;
+
+use common::contexts;
 
 /// Whether endpoints make records themselves.
 const NATIVE_RECORDS: bool = true;

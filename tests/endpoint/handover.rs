@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dv_dtls::wire::record::{content_type, records};
-use dv_dtls::{CloseReason, Config, Connect, Event, Resumption, Session};
+use dv_dtls::{CloseReason, Connect, Event, Session};
 
 use crate::contexts::*;
 use crate::last_flight::LastFlightLost;
@@ -41,10 +41,8 @@ struct Withheld {
 
 impl Withheld {
     fn new(resumed: bool) -> Withheld {
-        let mut world = World::new(1);
-        let server = world.add(server(), Config::default());
-        let client = world.add(client(), Config::default());
-        let ticket = resumed.then(|| talk_and_part(&mut world, client, server));
+        let (mut world, server, client) = World::pair(1);
+        let ticket = resumed.then(|| world.talk_and_part(client, server));
         // In a full handshake the server's side is over first, in a resumed one the client's.
         let (first, second) = if resumed { (client, server) } else { (server, client) };
         world.nodes.iter_mut().for_each(|node| node.events.clear());
@@ -66,9 +64,9 @@ impl Withheld {
         world.nodes[first].endpoint.close(session).unwrap();
         world.settle();
         world.pass = Box::new(|_| true);
-        let sent: Vec<_> = world.sent.iter().filter(|(sender, ..)| *sender == from).map(|(.., bytes)| bytes).collect();
-        let is_ccs = |bytes: &&&Vec<u8>| records(bytes).any(|r| r.content_type == content_type::CHANGE_CIPHER_SPEC);
-        let begin = sent.iter().position(|bytes| is_ccs(&bytes)).unwrap();
+        let sent: Vec<_> = world.sent_by(from).collect();
+        let is_ccs = |bytes: &&Vec<u8>| records(bytes).any(|r| r.content_type == content_type::CHANGE_CIPHER_SPEC);
+        let begin = sent.iter().position(is_ccs).unwrap();
         let records =
             sent[begin..].iter().flat_map(|bytes| records(bytes)).map(|record| record.bytes.to_vec()).collect();
         Withheld { world, first, second, records }
@@ -83,14 +81,6 @@ impl Withheld {
         self.world.settle();
         std::mem::take(&mut self.world.nodes[self.second].events)
     }
-}
-
-fn talk_and_part(world: &mut World, client: usize, server: usize) -> Resumption {
-    let (session, _) = world.open(client, server);
-    let ticket = world.nodes[client].endpoint.info(session).unwrap().resumption().unwrap();
-    world.nodes[client].endpoint.close(session).unwrap();
-    world.settle();
-    ticket
 }
 
 /// ChangeCipherSpec, Finished, two messages and a goodbye in each order, each of them twice: what comes before the goodbye
@@ -131,9 +121,7 @@ fn the_last_flight_messages_and_a_goodbye_in_every_order() {
 /// The side that has heard the last word does not answer its repetition: two sides that both did would go on for long.
 #[test]
 fn a_last_flight_that_comes_twice_is_not_answered() {
-    let mut world = World::new(2);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(2);
     let (from, to) = (world.nodes[server].address, world.nodes[client].address);
     let (session, _) = world.open(client, server);
     world.settle();
@@ -205,7 +193,7 @@ fn storm(seed: u64, suite: &str, clients: usize, messages: usize) -> usize {
     let server = world.add(context, config);
     let (context, config) = quick(client());
     let before = world.add(context.clone(), config.clone());
-    let ticket = talk_and_part(&mut world, before, server);
+    let ticket = world.talk_and_part(before, server);
     world.nodes[server].events.clear();
     world.sent.clear();
     world.faults = Faults { loss: 20, duplicate: 10, reorder: 30 };

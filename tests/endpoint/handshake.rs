@@ -12,9 +12,7 @@ use crate::net::*;
 
 #[test]
 fn messages_go_both_ways() {
-    let mut world = World::new(1);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(1);
     world.nodes[server].echo = true;
     let (session, at_server) = world.open(client, server);
     for message in [&b"first"[..], b"second", &[7; 1000]] {
@@ -387,9 +385,7 @@ fn a_session_is_resumed_only_where_its_certificate_would_do_now() {
 
 #[test]
 fn a_session_of_another_context_is_not_resumed() {
-    let mut world = World::new(12);
-    let server = world.add(server(), Config::default());
-    let client_a = world.add(client(), Config::default());
+    let (mut world, server, client_a) = World::pair(12);
     let client_b = world.add(client(), Config::default());
     let (session, _) = world.open(client_a, server);
     let ticket = world.nodes[client_a].endpoint.info(session).unwrap().resumption().unwrap();

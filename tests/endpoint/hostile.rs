@@ -49,9 +49,7 @@ fn forgeries(seen: &[Datagram], node: &Node) -> Vec<Vec<u8>> {
 
 #[test]
 fn an_established_session_survives_forgeries_and_replays() {
-    let mut world = World::new(1);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(1);
     let (ours, theirs) = world.open(client, server);
     world.send(client, ours, b"before");
     world.send(server, theirs, b"before");
@@ -137,9 +135,7 @@ fn messages_that_no_client_has_get_no_room() {
 /// DTLSv1_listen of OpenSSL 3.2 and later takes in the whole datagram: <https://github.com/openssl/openssl/pull/28815>.
 #[test]
 fn an_alert_glued_behind_the_hello_ends_nothing() {
-    let mut world = World::new(9);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(9);
     world.connect(client, server);
     let is_proven = |bytes: &[u8]| bytes[13] == 1 && bytes[18] == 1;
     world.pass = Box::new(move |(_, _, bytes)| !is_proven(bytes));
@@ -239,9 +235,7 @@ fn a_restart_that_is_never_finished_leaves_the_old_session_as_it_was() {
 /// handshake's, and no repetition to which the old session's last flight would be an answer: its NewSessionTicket is another.
 #[test]
 fn a_client_that_begins_anew_does_not_get_the_last_flight_that_it_has_missed() {
-    let mut world = World::new(6);
-    let server = world.add(server(), Config::default());
-    let first = world.add(client(), Config::default());
+    let (mut world, server, first) = World::pair(6);
     let (at, from) = (world.nodes[first].address, world.nodes[server].address);
     const NEW_SESSION_TICKET: u8 = 4;
     world.pass = Box::new(move |(f, _, bytes)| *f != from || bytes[13] != NEW_SESSION_TICKET);
@@ -261,9 +255,7 @@ fn a_client_that_begins_anew_does_not_get_the_last_flight_that_it_has_missed() {
 /// The same in the middle: the new hello is not answered with the flight that was for the old one.
 #[test]
 fn a_client_that_begins_anew_does_not_get_the_flight_for_its_old_hello() {
-    let mut world = World::new(7);
-    let server = world.add(server(), Config::default());
-    let first = world.add(client(), Config::default());
+    let (mut world, server, first) = World::pair(7);
     let (at, from) = (world.nodes[first].address, world.nodes[server].address);
     const SERVER_HELLO: u8 = 2;
     world.pass = Box::new(move |(f, _, bytes)| *f != from || bytes[13] != SERVER_HELLO);
@@ -317,9 +309,7 @@ fn replayed_hellos_do_not_keep_a_client_from_its_handshake() {
 
 #[test]
 fn strangers_get_nothing_but_a_cookie() {
-    let mut world = World::new(6);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(6);
     world.open(client, server);
     let stranger = std::net::SocketAddr::from(([192, 0, 2, 1], 4000));
     let forgeries = forgeries(&world.sent, &world.nodes[server]);
@@ -354,9 +344,7 @@ fn an_endpoint_that_only_connects_answers_nobody() {
 
 #[test]
 fn several_messages_in_one_datagram() {
-    let mut world = World::new(8);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(8);
     let (session, theirs) = world.open(client, server);
     // Kept off the wire, glued together, and given to the server as one.
     world.pass = Box::new(|_| false);

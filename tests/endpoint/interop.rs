@@ -1,9 +1,6 @@
 //! OpenSSL's own client and server, driven by the program itself, against the endpoint.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::rc::Rc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dv_dtls::wire::record::{content_type, records};
 use dv_dtls::{CloseReason, Connect, Endpoint, Event, State};
@@ -11,35 +8,12 @@ use foreign_types::ForeignTypeRef;
 use openssl::ssl::{ErrorCode, Ssl, SslContext, SslOptions, SslStream, SslVersion};
 
 use crate::NATIVE_RECORDS;
+use crate::common::pipe::Pipe;
 use crate::contexts::*;
 use crate::net::SECOND;
 
-/// The two directions between a plain SSL and an endpoint.
-#[derive(Clone, Default)]
-struct Pipe {
-    to_plain: Datagrams,
-    from_plain: Datagrams,
-}
-
-type Datagrams = Rc<RefCell<VecDeque<Vec<u8>>>>;
-
-impl Read for Pipe {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let datagram = self.to_plain.borrow_mut().pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        out[..datagram.len()].copy_from_slice(&datagram);
-        Ok(datagram.len())
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        self.from_plain.borrow_mut().push_back(datagram.to_vec());
-        Ok(datagram.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+/// Where the endpoint believes the other to be.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4000);
 
 struct Pair {
     endpoint: Endpoint,
@@ -51,21 +25,20 @@ struct Pair {
 
 impl Pair {
     fn new(endpoint: Endpoint, plain: &SslContext) -> Pair {
-        let pipe = Pipe::default();
+        let (pipe, theirs) = Pipe::pair();
         let mut ssl = Ssl::new(plain).unwrap();
         ssl.set_mtu(1200).unwrap();
-        let plain = SslStream::new(ssl, pipe.clone()).unwrap();
+        let plain = SslStream::new(ssl, theirs).unwrap();
         Pair { endpoint, events: Vec::new(), plain, pipe, now: SECOND }
     }
 
     /// Carries datagrams both ways.
     fn carry(&mut self) {
-        let peer = "192.0.2.1:4000".parse().unwrap();
-        while let Some(datagram) = { self.pipe.from_plain.borrow_mut().pop_front() } {
-            self.endpoint.receive(self.now, &datagram, peer, None);
+        while let Some(datagram) = self.pipe.get() {
+            self.endpoint.receive(self.now, &datagram, PEER, None);
         }
         while let Some(transmit) = self.endpoint.transmit(1) {
-            self.pipe.to_plain.borrow_mut().push_back(transmit.bytes.to_vec());
+            self.pipe.put(transmit.bytes);
         }
         let mut message = Vec::new();
         while let Some(event) = self.endpoint.event(&mut message) {
@@ -161,7 +134,6 @@ unsafe extern "C" {
 /// A peer that wants new keys is told that there are none, and its session goes on.
 #[test]
 fn a_renegotiation_is_refused() {
-    let peer = "192.0.2.1:4000".parse().unwrap();
     for plain_is_server in [false, true] {
         let set = |context: &mut openssl::ssl::SslContextBuilder| {
             context.set_options(SslOptions::NO_QUERY_MTU);
@@ -169,7 +141,7 @@ fn a_renegotiation_is_refused() {
         };
         let mut pair = if plain_is_server {
             let mut pair = Pair::new(endpoint(client()), &server_with("server-ecdsa", set));
-            pair.endpoint.connect(SECOND, &Connect::to_named(peer, "localhost")).unwrap();
+            pair.endpoint.connect(SECOND, &Connect::to_named(PEER, "localhost")).unwrap();
             pair.carry();
             pair.handshake(SslStream::accept);
             pair
@@ -183,10 +155,10 @@ fn a_renegotiation_is_refused() {
         // SAFETY: the SSL is live.
         assert_eq!(unsafe { SSL_renegotiate(pair.plain.ssl().as_ptr()) }, 1);
         let _ = pair.plain.do_handshake();
-        while let Some(datagram) = { pair.pipe.from_plain.borrow_mut().pop_front() } {
+        while let Some(datagram) = pair.pipe.get() {
             let asked: Vec<_> = records(&datagram).map(|record| (record.content_type, record.epoch)).collect();
             assert_eq!(asked, [(content_type::HANDSHAKE, 1)]);
-            pair.endpoint.receive(pair.now, &datagram, peer, None);
+            pair.endpoint.receive(pair.now, &datagram, PEER, None);
         }
         let answer = pair.endpoint.transmit(1).unwrap().bytes.to_vec();
         let answers: Vec<_> = records(&answer).map(|record| (record.content_type, record.epoch)).collect();
@@ -196,11 +168,11 @@ fn a_renegotiation_is_refused() {
         assert_eq!(pair.endpoint.info(session).unwrap().state(), State::Established);
 
         // To OpenSSL that is the end, and it says so.
-        pair.pipe.to_plain.borrow_mut().push_back(answer);
+        pair.pipe.put(&answer);
         let error = pair.plain.ssl_read(&mut [0; 100]).unwrap_err();
         assert!(error.to_string().contains("no renegotiation"), "{error}");
-        let alert = { pair.pipe.from_plain.borrow_mut().pop_front() }.unwrap();
-        pair.endpoint.receive(pair.now, &alert, peer, None);
+        let alert = pair.pipe.get().unwrap();
+        pair.endpoint.receive(pair.now, &alert, PEER, None);
         let closed = Event::Closed { session, reason: CloseReason::Failed };
         assert_eq!(pair.endpoint.event(&mut Vec::new()), Some(closed));
         let failure = pair.endpoint.info(session).unwrap().failure().unwrap();
@@ -225,7 +197,9 @@ fn errors_that_the_program_left_are_not_the_connections() {
 
     leave_errors();
     pair.plain.ssl_write(b"forged").unwrap();
-    *pair.pipe.from_plain.borrow_mut()[0].last_mut().unwrap() ^= 1;
+    let mut forged = pair.pipe.get().unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    pair.endpoint.receive(pair.now, &forged, PEER, None);
     pair.carry();
     leave_errors();
     pair.plain.ssl_write(b"authentic").unwrap();

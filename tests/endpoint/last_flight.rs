@@ -39,12 +39,8 @@ impl LastFlightLost {
     pub fn finished(&mut self, times: usize) -> Vec<Vec<u8>> {
         let client = self.world.nodes[self.client].address;
         let finished = |world: &World| -> Vec<Vec<u8>> {
-            let sent: Vec<u8> =
-                world.sent.iter().filter(|(from, ..)| *from == client).flat_map(|sent| sent.2.clone()).collect();
-            records_with(&sent, CID_LEN)
-                .filter(|record| record.epoch == 1)
-                .map(|record| record.bytes.to_vec())
-                .collect()
+            let sent = world.sent_by(client).flat_map(|bytes| records_with(bytes, CID_LEN));
+            sent.filter(|record| record.epoch == 1).map(|record| record.bytes.to_vec()).collect()
         };
         assert!(self.world.run(5 * SECOND, |world| finished(world).len() >= times));
         finished(&self.world)

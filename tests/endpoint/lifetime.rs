@@ -10,9 +10,7 @@ use crate::net::*;
 #[test]
 fn close_notify_from_either_side() {
     for client_closes in [true, false] {
-        let mut world = World::new(1);
-        let server = world.add(server(), Config::default());
-        let client = world.add(client(), Config::default());
+        let (mut world, server, client) = World::pair(1);
         let (at_client, at_server) = world.open(client, server);
         let ((closer, ours), (other, theirs)) = match client_closes {
             true => ((client, at_client), (server, at_server)),
@@ -32,9 +30,7 @@ fn close_notify_from_either_side() {
 
 #[test]
 fn a_session_is_stale_once_its_end_was_told() {
-    let mut world = World::new(2);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(2);
     let (session, _) = world.open(client, server);
     let endpoint = &mut world.nodes[client].endpoint;
     endpoint.set_user(session, 7).unwrap();
@@ -63,13 +59,8 @@ fn a_session_is_stale_once_its_end_was_told() {
 /// In a resumed handshake the last flight is the client's. When it is lost, messages come before the session is open.
 #[test]
 fn messages_that_overtake_the_handshake_wait_for_it() {
-    let mut world = World::new(3);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
-    let (first, _) = world.open(client, server);
-    let ticket = world.nodes[client].endpoint.info(first).unwrap().resumption().unwrap();
-    world.nodes[client].endpoint.close(first).unwrap();
-    world.settle();
+    let (mut world, server, client) = World::pair(3);
+    let ticket = world.talk_and_part(client, server);
     world.nodes[server].events.clear();
 
     let (from, to) = (world.nodes[client].address, world.nodes[server].address);
@@ -141,9 +132,7 @@ fn a_handshake_without_an_answer_ends() {
 
 #[test]
 fn a_peer_that_is_connected_to_is_not_connected_to_twice() {
-    let mut world = World::new(6);
-    let server = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, server, client) = World::pair(6);
     let session = world.connect(client, server);
     assert_eq!(world.try_connect(client, server, None), Err(Error::Busy));
     world.nodes[client].endpoint.close(session).unwrap();

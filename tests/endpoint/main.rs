@@ -2,7 +2,8 @@
 //! openssl_records.rs, with connection IDs in connection_ids.rs.
 
 mod bounds;
-mod contexts;
+#[path = "../common/mod.rs"]
+mod common;
 mod cookies;
 mod handover;
 mod handshake;
@@ -10,8 +11,11 @@ mod hostile;
 mod interop;
 mod last_flight;
 mod lifetime;
+#[path = "../common/net.rs"]
 mod net;
 mod records;
+
+use common::contexts;
 
 /// Whether endpoints make records themselves.
 const NATIVE_RECORDS: bool = true;

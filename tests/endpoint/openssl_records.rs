@@ -1,12 +1,16 @@
 //! The tests of main.rs with OpenSSL's records, which other cipher suites always have.
 
 mod bounds;
-mod contexts;
+#[path = "../common/mod.rs"]
+mod common;
 mod handshake;
 mod hostile;
 mod interop;
 mod lifetime;
+#[path = "../common/net.rs"]
 mod net;
+
+use common::contexts;
 
 /// Whether endpoints make records themselves.
 const NATIVE_RECORDS: bool = false;

@@ -1,10 +1,9 @@
 //! Records of our own: the change from OpenSSL's at each point where something can come in between.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use dv_dtls::wire::record::{content_type, records_with};
-use dv_dtls::{CloseReason, Config, Connect, Event, Resumption, Session};
+use dv_dtls::{CloseReason, Config, Connect, Event, Session};
 use openssl::ssl::{SslContext, SslOptions};
 
 use crate::CID_LEN;
@@ -29,7 +28,7 @@ impl Resumed {
         let mut world = World::new(1);
         let server = world.add(server, Config::default());
         let client = world.add(client(), Config::default());
-        let ticket = talk_and_part(&mut world, client, server);
+        let ticket = world.talk_and_part(client, server);
         world.nodes[server].events.clear();
         world.sent.clear();
         let from = world.nodes[client].address;
@@ -49,9 +48,8 @@ impl Resumed {
         self.world.settle();
         self.world.pass = Box::new(|_| true);
         let from = self.world.nodes[self.client].address;
-        let sent = sent_by(&self.world, from);
-        let first = sent.iter().position(|bytes| bytes[0] == content_type::CHANGE_CIPHER_SPEC).unwrap();
-        sent[first..].to_vec()
+        let sent = self.world.sent_by(from);
+        sent.skip_while(|bytes| bytes[0] != content_type::CHANGE_CIPHER_SPEC).cloned().collect()
     }
 
     fn inject(&mut self, datagram: &[u8]) {
@@ -74,18 +72,6 @@ impl Resumed {
         assert_eq!(node.endpoint.stats().records_taken_over, 2);
         session
     }
-}
-
-fn talk_and_part(world: &mut World, client: usize, server: usize) -> Resumption {
-    let (session, _) = world.open(client, server);
-    let ticket = world.nodes[client].endpoint.info(session).unwrap().resumption().unwrap();
-    world.nodes[client].endpoint.close(session).unwrap();
-    world.settle();
-    ticket
-}
-
-fn sent_by(world: &World, from: SocketAddr) -> Vec<Vec<u8>> {
-    world.sent.iter().filter(|(sender, ..)| *sender == from).map(|(.., bytes)| bytes.clone()).collect()
 }
 
 #[test]
@@ -119,9 +105,9 @@ fn messages_and_a_close_before_the_finished() {
     resumed.assert_events(&[b"one"], true);
     // It answered in kind, with a record that is the client's and nobody else's business: it is gone.
     let address = resumed.world.nodes[resumed.server].address;
-    let last = sent_by(&resumed.world, address).pop().unwrap();
+    let last = resumed.world.sent_by(address).last().unwrap();
     assert_eq!(
-        records_with(&last, CID_LEN).map(|record| (record.content_type, record.epoch)).collect::<Vec<_>>(),
+        records_with(last, CID_LEN).map(|record| (record.content_type, record.epoch)).collect::<Vec<_>>(),
         [(ALERT, 1)]
     );
 }
@@ -159,8 +145,7 @@ fn the_client_s_flight_backwards() {
     let session = world.connect(client, server);
     world.settle();
     world.settle();
-    let flight: Vec<Vec<u8>> =
-        sent_by(&world, from).into_iter().filter(|bytes| bytes[0] != 22 || bytes[13] != 1).collect();
+    let flight: Vec<Vec<u8>> = world.sent_by(from).filter(|bytes| bytes[0] != 22 || bytes[13] != 1).cloned().collect();
     world.pass = Box::new(|_| true);
     let datagrams = flight.concat();
     let mut backwards: Vec<&[u8]> = records_with(&datagrams, CID_LEN).map(|record| record.bytes).collect();
@@ -223,7 +208,7 @@ fn a_session_of_the_cache_is_resumed_again_and_again() {
     let mut world = World::new(4);
     let server = world.add(server, Config::default());
     let client = world.add(client(), Config::default());
-    let ticket = talk_and_part(&mut world, client, server);
+    let ticket = world.talk_and_part(client, server);
     for round in 0..3 {
         let connect = Connect { resume: Some(&ticket), ..Connect::to_named(world.nodes[server].address, "localhost") };
         let session = world.nodes[client].endpoint.connect(world.now, &connect).unwrap();

@@ -1,16 +1,17 @@
 //! The doors of the library that a server can stand behind. A proof is written once and holds for each of them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::common::process::{PATIENCE, Process, is_bound, own_host, pause, udp_sockets};
+use crate::common::process::{PATIENCE, Process, free_port, is_bound, own_host, pause, udp_sockets};
 use crate::common::{Link, certificates, compile, directory, library, link, root, succeed};
 use crate::document::Document;
 use crate::program::{Program, Taken};
+use crate::rust_endpoint;
 
 /// What the original main answers, whatever it was asked; tests/original/prelude.h has the same.
 const RESPONSE: &[u8] = b"pong from the server\0";
@@ -67,9 +68,7 @@ impl Door {
                 }
                 library().join("dtls_server")
             },
-            arguments: |command, at, _| {
-                command.args(["-a", &at.ip().to_string(), "-p", &at.port().to_string()]);
-            },
+            arguments: |command, at, _| listen_at(command, at),
             native_records: None,
             authority: Some("-C"),
             document: None,
@@ -82,10 +81,16 @@ impl Door {
             ..example.clone()
         };
         let server = Door { name: "server", program: |_| c_server("server"), ..endpoint.clone() };
+        let rust_endpoint = Door {
+            name: "rust_endpoint",
+            program: |_| std::env::current_exe().expect("the path of this program"),
+            arguments: |command, at, _| listen_at(command.arg(rust_endpoint::ROLE), at),
+            ..endpoint.clone()
+        };
         let on_openssl = |name, door: &Door| Door { name, native_records: Some(false), ..door.clone() };
         let endpoint_on_openssl = on_openssl("endpoint_on_openssl", &endpoint);
         let server_on_openssl = on_openssl("server_on_openssl", &server);
-        vec![original, example, endpoint, server, endpoint_on_openssl, server_on_openssl]
+        vec![original, example, endpoint, rust_endpoint, server, endpoint_on_openssl, server_on_openssl]
     }
 
     /// Whether its program can be built here.
@@ -102,6 +107,11 @@ impl Door {
     pub fn reply(&self, message: &[u8]) -> Vec<u8> {
         if self.echoes { message.to_vec() } else { RESPONSE.to_vec() }
     }
+}
+
+/// Where a server is to listen, in the words of all but the original main.
+fn listen_at(command: &mut Command, at: SocketAddr) {
+    command.args(["-a", &at.ip().to_string(), "-p", &at.port().to_string()]);
 }
 
 /// A program of tests/c-servers, compiled when it is first needed.
@@ -159,9 +169,7 @@ impl Setup {
     pub fn start(&self, door: &Door) -> Server {
         let ipv4 = own_host();
         let host = self.host.map_or(IpAddr::V4(ipv4), IpAddr::V6);
-        let socket = UdpSocket::bind(SocketAddr::new(host, 0)).expect("a port");
-        let address = socket.local_addr().expect("bound");
-        drop(socket);
+        let address = SocketAddr::new(host, free_port());
         let mut command = Command::new((door.program)(door));
         (door.arguments)(&mut command, address, ipv4);
         command.args((door.native_records == Some(false)).then_some("-o"));

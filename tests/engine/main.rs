@@ -53,6 +53,7 @@ mod limits;
 mod loss;
 mod mtu;
 mod restart;
+mod rust_endpoint;
 mod tool;
 
 use std::sync::Arc;
@@ -88,6 +89,7 @@ impl Proof {
 }
 
 fn main() {
+    rust_endpoint::serve_if_asked();
     let mut arguments = Arguments::from_args();
     // Asked for what is ignored, we run the long ones, but not those that cannot run.
     let all = arguments.ignored || arguments.include_ignored;

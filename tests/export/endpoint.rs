@@ -162,12 +162,8 @@ fn numbers_are_left_out() {
     pair.move_node(pair.server, server());
     pair.talk();
     let from = pair.world.nodes[pair.server].address;
-    let sent = pair.world.sent.iter().filter(|(sender, ..)| *sender == from);
-    let numbers: Vec<u64> = sent
-        .flat_map(|(.., bytes)| {
-            records(bytes).filter(|record| record.epoch == 1).map(|record| record.sequence).collect::<Vec<_>>()
-        })
-        .collect();
+    let records = pair.world.sent_by(from).flat_map(|bytes| records(bytes));
+    let numbers: Vec<u64> = records.filter(|record| record.epoch == 1).map(|record| record.sequence).collect();
     // The Finished, a message, and the one of the new endpoint.
     assert_eq!(numbers[..2], [0, 1]);
     assert!(numbers.len() == 3 && numbers[2] >= 2 + SKIPPED, "{numbers:?}");
@@ -309,8 +305,7 @@ fn what_has_come_before_is_a_replay_afterwards() {
     pair.world.pass = Box::new(|_| true);
     pair.world.send(pair.client, ours, b"in time");
     pair.world.settle();
-    let sent: Vec<Vec<u8>> =
-        pair.world.sent.iter().filter(|(from, ..)| *from == address).map(|(.., bytes)| bytes.clone()).collect();
+    let sent: Vec<Vec<u8>> = pair.world.sent_by(address).cloned().collect();
     pair.move_node(pair.server, server());
     for bytes in &sent {
         pair.world.inject(address, pair.server, bytes);

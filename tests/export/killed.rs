@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use dv_dtls::{Error, Export, Exported, Imported};
 
 use crate::clients::PATIENCE;
+use crate::common::process::wait_until;
 use crate::crowd::Crowd;
 use crate::key;
 use crate::server::{config, echo, open};
@@ -109,6 +110,17 @@ fn exporter() {
     thread::sleep(4 * PATIENCE);
 }
 
+/// Waits until a pipe has taken as much as it can, so that whoever writes more waits for its reader.
+fn wait_until_full(pipe: &impl AsRawFd) {
+    let waiting = || {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is the pipe's, and the number is written to `bytes`.
+        assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut bytes) }, 0);
+        bytes
+    };
+    wait_until(|| waiting() > 40_000, || format!("{} bytes wait", waiting()));
+}
+
 /// A server here goes on with what is in the export, and the clients with that.
 fn goes_on(address: SocketAddr, export: Export, crowd: &Crowd) {
     let sessions = export.sessions();
@@ -134,8 +146,9 @@ fn the_importing_process_while_it_reads() {
         command.args(["-c", &format!("head -c {part} >/dev/null; exec sleep 60")]);
         let mut reader = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut to = reader.stdin.take().unwrap();
+        let pipe = to.as_fd().try_clone_to_owned().unwrap();
         let killer = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(100));
+            wait_until_full(&pipe);
             reader.kill().unwrap();
             reader.wait().unwrap();
         });
@@ -155,16 +168,10 @@ fn the_exporting_process_while_it_writes() {
     let crowd = Crowd::of(400, exporter.address());
     exporter.tell("go");
     let mut pipe = File::open(exporter.folder.join("pipe")).unwrap();
-    let (mut read, begun) = (vec![0; 20_000], Instant::now());
+    let mut read = vec![0; 20_000];
     pipe.read_exact(&mut read).unwrap();
     // It is killed in the middle of a write, when the pipe is full again.
-    let mut waiting: libc::c_int = 0;
-    while 20_000 + waiting <= 60_000 {
-        thread::sleep(Duration::from_millis(1));
-        // SAFETY: the descriptor is the pipe's, and the number is written to `waiting`.
-        assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut waiting) }, 0);
-        assert!(begun.elapsed() < Duration::from_secs(30), "{waiting} bytes wait");
-    }
+    wait_until_full(&pipe);
     exporter.kill();
     pipe.read_to_end(&mut read).unwrap();
     assert!(read.len() > 60_000 && read.len() < 400 * 221, "{} bytes", read.len());
@@ -193,9 +200,11 @@ fn the_exporting_process_at_any_moment() {
         let address = exporter.address();
         let crowd = Crowd::of(40, address);
         exporter.tell("go");
-        thread::sleep(Duration::from_micros(5000 + 731 * round));
-        exporter.kill();
         let path = exporter.folder.join("export");
+        wait_until(|| path.exists(), || "no export".into());
+        // Some way into it, or into one of the next.
+        thread::sleep(Duration::from_micros(731 * round));
+        exporter.kill();
         if !path.exists() {
             continue;
         }
@@ -213,4 +222,5 @@ fn the_exporting_process_at_any_moment() {
         }
     }
     println!("{whole} exports were whole, {refused} were not");
+    assert!(whole + refused > 0, "it was never killed while there was an export");
 }

@@ -1,20 +1,13 @@
 //! Sessions that go to another process: through the endpoint on a simulated network, through the server on loopback, and
 //! with processes that are killed in the middle.
 
-#[path = "../server/clients.rs"]
-#[allow(dead_code)]
-mod clients;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../endpoint/contexts.rs"]
-#[allow(dead_code)]
-mod contexts;
 mod crowd;
 mod endpoint;
 mod examples;
 mod killed;
-#[path = "../endpoint/net.rs"]
-#[allow(dead_code)]
+#[path = "../common/net.rs"]
 mod net;
 mod nonces;
 mod server;
@@ -22,6 +15,8 @@ mod settings;
 mod unread;
 
 use dv_dtls::{Endpoint, Export, ExportKey, Exported, Imported};
+
+use common::{clients, contexts};
 
 /// Whether endpoints make records themselves: only then can sessions travel.
 const NATIVE_RECORDS: bool = true;

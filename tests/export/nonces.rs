@@ -88,10 +88,7 @@ impl Life {
         let mut world = World::new(1);
         let [server, client] = contexts.each_ref().map(|context| world.add(context.clone(), config()));
         let ticket = resumed.then(|| {
-            let (ours, _) = world.open(client, server);
-            let ticket = world.nodes[client].endpoint.info(ours).unwrap().resumption().unwrap();
-            world.nodes[client].endpoint.close(ours).unwrap();
-            world.settle();
+            let ticket = world.talk_and_part(client, server);
             world.nodes.iter_mut().for_each(|node| node.events.clear());
             world.sent.clear();
             ticket

@@ -1,12 +1,13 @@
 //! Through the server.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use dv_dtls::{
@@ -14,6 +15,7 @@ use dv_dtls::{
 };
 
 use crate::clients::{Client, PATIENCE};
+use crate::common::process::begin_and_wait;
 use crate::contexts;
 use crate::crowd::Crowd;
 use crate::key;
@@ -352,9 +354,11 @@ fn a_handler_does_not_end_an_export() {
     let (tell, told) = mpsc::channel();
     let server: Arc<OnceLock<Server>> = Arc::default();
     let inside = server.clone();
+    let (exports, exporting) = mpsc::channel();
+    let exporting = Mutex::new(exporting);
     let end = move |_: &mut Context<'_>, _: Session, _: &[u8]| {
         tell.send(Ok(())).unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        exporting.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         tell.send(inside.get().unwrap().cancel_export()).unwrap();
     };
     let made = server.get_or_init(|| Server::new(contexts::server(), config(1), end).unwrap());
@@ -364,8 +368,11 @@ fn a_handler_does_not_end_an_export() {
     client.send(b"cancel!");
     told.recv_timeout(PATIENCE).unwrap().unwrap();
     let exporting = server.clone();
-    std::thread::spawn(move || exporting.get().unwrap().export(&key(), &mut std::io::sink()));
+    let exported = begin_and_wait(move || exporting.get().unwrap().export(&key(), &mut std::io::sink()));
+    assert!(exported.try_recv().is_err(), "it does not wait for the handler");
+    exports.send(()).unwrap();
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(Error::Invalid(_)))), "they wait for each other");
+    assert_eq!(exported.recv_timeout(PATIENCE).unwrap(), Ok(Exported { sessions: 1, left: 0 }));
     made.stop();
     made.join().unwrap();
 }
@@ -373,21 +380,48 @@ fn a_handler_does_not_end_an_export() {
 /// Who is drained and has no client any more does not hold up those who have some.
 #[test]
 fn a_worker_that_is_over_keeps_nobody_waiting() {
-    let (server, _, mut client, _) = one_client();
-    let server = Arc::new(server);
+    /// Tells that the thread that has it is over.
+    struct Over(mpsc::Sender<()>);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    thread_local! {
+        static OVER: RefCell<Option<Over>> = const { RefCell::new(None) };
+    }
+    let (tell, over) = mpsc::channel();
+    let says_which = move |context: &mut Context<'_>, session: Session, _: &[u8]| {
+        OVER.with_borrow_mut(|own| _ = own.get_or_insert_with(|| Over(tell.clone())));
+        context.send(session, &[context.worker() as u8]).unwrap();
+    };
+    let server = Arc::new(Server::new(contexts::server(), config(2), says_which).unwrap());
+    let address = server.bind("127.0.0.1:0").unwrap();
+    server.start().unwrap();
+
+    // One client each.
+    let (context, mut of_workers) = (contexts::client(), [None, None]);
+    while of_workers.iter().any(Option::is_none) {
+        let mut client = Client::connect(&context, address);
+        let worker = usize::from(client.ask(b"whose?")[0]);
+        if let Some(mut before) = of_workers[worker].replace(client) {
+            before.close();
+        }
+    }
     server.shutdown(10 * PATIENCE).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let (tell, told) = mpsc::channel();
+    let [Some(mut leaves), Some(mut stays)] = of_workers else { unreachable!() };
+    leaves.close();
+    over.recv_timeout(PATIENCE).expect("who is drained and has no client is over");
+
     let exporting = server.clone();
-    let thread = std::thread::spawn(move || tell.send(exporting.export(&key(), &mut std::io::sink())).unwrap());
-    let exported = told.recv_timeout(PATIENCE);
+    let exported = begin_and_wait(move || exporting.export(&key(), &mut std::io::sink()));
+    let exported = exported.recv_timeout(PATIENCE);
     if exported.is_err() {
         server.stop();
     }
-    thread.join().unwrap();
     assert_eq!(exported, Ok(Ok(Exported { sessions: 1, left: 0 })));
     server.cancel_export().unwrap();
-    assert_eq!(client.ask(b"still there?"), b"still there?");
+    assert_eq!(stays.ask(b"still there?"), [1]);
 }
 
 /// Which worker a peer comes to is nobody's choice, and differs from process to process: a server that is full can still be

@@ -47,9 +47,7 @@ fn without_the_extended_master_secret() {
 /// A peer's connection ID may be longer than ours: in small packets it leaves no room for messages.
 #[test]
 fn an_mtu_that_leaves_no_room_for_messages() {
-    let mut world = World::new(2);
-    let node = world.add(server(), Config::default());
-    let client = world.add(client(), Config::default());
+    let (mut world, node, client) = World::pair(2);
     world.open(client, node);
     let (bytes, _) = export(&mut world.nodes[node].endpoint);
     let one = Export::read(&mut &bytes[..], &key()).unwrap();

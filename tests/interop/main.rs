@@ -13,6 +13,8 @@ mod door;
 #[path = "../original/program.rs"]
 #[allow(dead_code)]
 mod program;
+#[path = "../engine/rust_endpoint.rs"]
+mod rust_endpoint;
 
 mod peers;
 
@@ -45,6 +47,7 @@ const AGAIN: Duration = Duration::from_millis(300);
 const PSK: &str = "00112233445566778899aabbccddeeff";
 
 fn main() {
+    rust_endpoint::serve_if_asked();
     let mut arguments = Arguments::from_args();
     // They wait more than they compute.
     arguments.test_threads = arguments.test_threads.or(Some(8));

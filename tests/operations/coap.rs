@@ -1,11 +1,12 @@
 //! A CoAP service that knows nothing of DTLS, behind `dtls_proxy`, and CoAP clients that others wrote.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::Proof;
-use crate::common::process::{Ended, Process, is_bound, wait_until};
-use crate::examples::{Language, Server, cert, file};
+use crate::common::cert;
+use crate::common::process::{Ended, Process, free_port, is_bound, wait_until};
+use crate::examples::{Language, Server, file};
 
 pub const PROOFS: &[Proof] = &[
     Proof {
@@ -61,8 +62,7 @@ struct Service {
 
 impl Service {
     fn start(language: Language, identity: &[&str]) -> Service {
-        let address: SocketAddr =
-            UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = Command::new("coap-server-notls");
         // PUT may make resources.
         command.args(["-A", "127.0.0.1", "-p", &address.port().to_string(), "-d", "100"]);

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use dv_dtls::{Config, Connect, CookieSecret, Endpoint};
 
 use crate::Proof;
-use crate::common::process::{PATIENCE, Process, is_bound, pause};
-use crate::common::{directory, succeed};
+use crate::common::process::{PATIENCE, Process, free_port, is_bound, pause};
+use crate::common::{cert, directory};
 use crate::contexts;
-use crate::examples::{Language, build, cert, file};
+use crate::examples::{Language, build, file};
 
 pub const PROOFS: &[Proof] = &[
     Proof { name: "clients_of_a_killed_server_resume", needs: &["nginx"], run: clients_of_a_killed_server_resume },
@@ -32,7 +32,7 @@ fn secret(name: &str) -> String {
 }
 
 fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 fn wait_for(process: &Process, address: SocketAddr) {
@@ -116,7 +116,7 @@ fn sessions_go_on_behind_it() {
         };
         echoed("before");
         let address = old.address;
-        succeed(Command::new("sh").arg("-c").arg(format!("kill -USR2 {}", old.process.child.id())));
+        old.process.signal(libc::SIGUSR2);
         let said = old.process.wait().output;
         assert!(said.contains("1 sessions are left to the next process"), "{said}");
         let next = language.serve_at("echo_server", address, &options);

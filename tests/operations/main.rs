@@ -5,12 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../endpoint/contexts.rs"]
-#[allow(dead_code)]
-mod contexts;
 
 mod coap;
-mod examples;
 mod fleet;
 mod keylog;
 mod metrics;
@@ -20,6 +16,8 @@ mod signals;
 use std::path::Path;
 
 use libtest_mimic::{Arguments, Trial};
+
+use common::{contexts, examples};
 
 /// A proof, and the programs that it needs beside ours.
 pub struct Proof {

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Proof;
-use crate::common::others;
 use crate::common::process::{PATIENCE, Process};
-use crate::examples::{Language, cert, file};
+use crate::common::{cert, others};
+use crate::examples::{Language, file};
 
 pub const PROOFS: &[Proof] = &[
     Proof { name: "server_names_openssl", needs: &[], run: || server_names(s_client) },

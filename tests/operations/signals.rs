@@ -4,8 +4,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::Proof;
+use crate::common::cert;
 use crate::common::process::{Process, wait_until};
-use crate::examples::{Language, Server, cert, file};
+use crate::examples::{Language, Server, file};
 
 pub const PROOFS: &[Proof] = &[
     Proof { name: "the_end_is_told", needs: &[], run: the_end_is_told },

@@ -79,6 +79,8 @@ fn where_nothing_is_steered_peers_talk_beside_a_flood() {
             // The kernel has one buffer for all, so a message may be lost in it.
             clients.iter_mut().for_each(|client| client.ask_until_answered(&round.to_be_bytes()));
         }
+        let answered = || server.stats().endpoints.hellos_answered;
+        wait_until(|| answered() > 10_000, || format!("that was no flood: {} hellos", answered()));
     });
     assert_eq!(Client::connect(&context, address).ask(b"new"), b"new");
     assert_eq!(server.stats().endpoints.strangers_dropped, 0, "each has stayed with its worker");

@@ -10,6 +10,7 @@ use openssl::pkey::Id;
 use openssl::ssl::NameType;
 
 use crate::clients::{Client, PATIENCE, Told, running};
+use crate::common::process::{begin_and_wait, wait_until};
 use crate::contexts;
 
 fn opened(told: &Receiver<Told>) -> Session {
@@ -165,10 +166,11 @@ fn no_session_is_lost_while_certificates_are_reloaded() {
                 clients.iter_mut().for_each(Client::close);
             });
         }
+        let finished = || server.stats().endpoints.handshakes_finished;
         for round in 0..20 {
-            let name = if round % 2 == 0 { "server-rsa" } else { "server-ecdsa" };
+            let (name, before) = (if round % 2 == 0 { "server-rsa" } else { "server-ecdsa" }, finished());
             server.reload(contexts::server_with(name, |_| {})).unwrap();
-            std::thread::sleep(Duration::from_millis(10));
+            wait_until(|| finished() > before, || format!("{before} handshakes"));
         }
         over.store(true, Ordering::Relaxed);
     });
@@ -182,18 +184,19 @@ fn no_session_is_lost_while_certificates_are_reloaded() {
 fn all_who_wait_for_the_end_wait() {
     let (server, address, told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });
     let _client = Client::connect(&contexts::client(), address);
-    let stopped = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                server.join().unwrap();
-                assert!(stopped.load(Ordering::Relaxed));
-            });
-        }
-        std::thread::sleep(Duration::from_millis(50));
-        stopped.store(true, Ordering::Relaxed);
-        server.stop();
+    let (server, stopped) = (Arc::new(server), Arc::new(AtomicBool::new(false)));
+    let waiting = [(); 2].map(|()| {
+        let (server, stopped) = (server.clone(), stopped.clone());
+        begin_and_wait(move || {
+            server.join().unwrap();
+            stopped.load(Ordering::SeqCst)
+        })
     });
+    stopped.store(true, Ordering::SeqCst);
+    server.stop();
+    for told in waiting {
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "told before the end had come");
+    }
     assert!(told.try_iter().any(|told| matches!(told, Told::Close { .. })));
 }
 

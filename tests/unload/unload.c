@@ -36,7 +36,7 @@ static int (*dv_dtls_verify_cookie_callback)(SSL *ssl, const unsigned char *cook
 #include "check.h"
 #include "peer.h"
 
-#define FIND(name) (*(void **)&(name) = dlsym(library, #name))
+#define FIND(name) ((name) = (__typeof__(name))dlsym(library, #name))
 
 static void *open_library(const char *path)
 {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::common::process::Process;
-use crate::common::{certificates, directory, library, root, succeed};
+use super::process::Process;
+use super::{certificates, directory, library, root, succeed};
 
 /// What an example is written in.
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +50,7 @@ impl Language {
 
     /// Starts a server at an address; port 0 is a free one.
     pub fn serve_at(self, name: &str, at: SocketAddr, options: &[&str]) -> Server {
-        let mut command = self.program(name);
-        command.args(["--host", &at.ip().to_string(), "--port", &at.port().to_string()]).args(options);
-        // The end of its input would be the end of one that listens to its terminal.
-        let process = Process::start(command, Stdio::piped());
-        let port = process.until(|output| {
-            let (line, _) = output.split_once("\nlistening on ")?.1.split_once('\n')?;
-            line.rsplit([' ', ':']).next()?.parse().ok()
-        });
-        Server { address: SocketAddr::new(at.ip(), port), process }
+        Server::start(self.program(name), at, options)
     }
 
     /// What `echo_client` has to say about a server, and whether it was answered.
@@ -76,6 +68,20 @@ pub struct Server {
     pub process: Process,
 }
 
+impl Server {
+    /// Starts one of the servers, whoever has built it.
+    pub fn start(mut program: Command, at: SocketAddr, options: &[&str]) -> Server {
+        program.args(["--host", &at.ip().to_string(), "--port", &at.port().to_string()]).args(options);
+        // Their terminal, where they have one, is this pipe.
+        let process = Process::start(program, Stdio::piped());
+        let port = process.until(|output| {
+            let (line, _) = output.split_once("\nlistening on ")?.1.split_once('\n')?;
+            line.rsplit([' ', ':']).next()?.parse().ok()
+        });
+        Server { address: SocketAddr::new(at.ip(), port), process }
+    }
+}
+
 /// What nobody must write.
 pub fn unasked_keys() -> PathBuf {
     directory().join("unasked.keys")
@@ -88,11 +94,6 @@ pub fn build(what: &[&str], folder: &str) -> PathBuf {
     cargo.args(["build", "--quiet", "--locked"]).args(what).current_dir(root()).env("CARGO_TARGET_DIR", target);
     succeed(&mut cargo);
     target.join(folder)
-}
-
-/// A file of the tests' certificates.
-pub fn cert(name: &str) -> String {
-    certificates().join(name).to_str().expect("a path in UTF-8").to_owned()
 }
 
 /// Writes a file of this test's.

@@ -1,12 +1,14 @@
 //! Endpoints on a simulated network: datagrams are lost, doubled and delayed by seed, time is virtual.
+#![allow(dead_code)] // Each test binary uses a part of it.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Session};
+use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Resumption, Session};
 use openssl::ssl::SslContext;
 
+use crate::common::contexts;
 use crate::{CID_LEN, NATIVE_RECORDS};
 
 pub const MS: u64 = 1_000;
@@ -85,6 +87,14 @@ impl World {
         }
     }
 
+    /// A network with a server and a client that are as they are without settings; gives their numbers too.
+    pub fn pair(seed: u64) -> (World, usize, usize) {
+        let mut world = World::new(seed);
+        let server = world.add(contexts::server(), Config::default());
+        let client = world.add(contexts::client(), Config::default());
+        (world, server, client)
+    }
+
     /// Adds an endpoint with an address of its own; gives its number.
     pub fn add(&mut self, context: SslContext, config: Config) -> usize {
         self.add_at(self.next_address(), context, config)
@@ -103,7 +113,6 @@ impl World {
     }
 
     /// With connection IDs only if `config` says so.
-    #[allow(dead_code)] // Where nobody has any.
     pub fn add_plain(&mut self, context: SslContext, config: Config) -> usize {
         self.add_plain_at(self.next_address(), context, config)
     }
@@ -137,6 +146,21 @@ impl World {
         }
         assert_eq!(self.nodes[server].endpoint.info(theirs).unwrap().peer(), address);
         (ours, theirs)
+    }
+
+    /// Opens a session and closes it; gives what the client may resume.
+    pub fn talk_and_part(&mut self, client: usize, server: usize) -> Resumption {
+        let (session, _) = self.open(client, server);
+        let endpoint = &mut self.nodes[client].endpoint;
+        let ticket = endpoint.info(session).unwrap().resumption().unwrap();
+        endpoint.close(session).unwrap();
+        self.settle();
+        ticket
+    }
+
+    /// The datagrams that somebody has sent, lost or not.
+    pub fn sent_by(&self, address: SocketAddr) -> impl Iterator<Item = &Vec<u8>> {
+        self.sent.iter().filter(move |(from, ..)| *from == address).map(|(.., bytes)| bytes)
     }
 
     pub fn send(&mut self, node: usize, session: Session, message: &[u8]) {

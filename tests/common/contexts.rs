@@ -1,22 +1,9 @@
 //! SSL_CTXs for both sides.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Once;
-
 use dv_dtls::{Config, Settings};
 use openssl::ssl::{SslContext, SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 
-/// A file that certs/make-certs.sh makes.
-pub fn cert(name: &str) -> PathBuf {
-    static MADE: Once = Once::new();
-    let certs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("certs");
-    MADE.call_once(|| {
-        let made = Command::new(certs.join("make-certs.sh")).status().expect("make-certs.sh starts");
-        assert!(made.success(), "make-certs.sh failed");
-    });
-    certs.join("out").join(name)
-}
+pub use super::cert;
 
 pub fn server() -> SslContext {
     server_with("server-ecdsa", |_| {})

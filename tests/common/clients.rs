@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dv_dtls::{CloseReason, Config, Connect, Context, Endpoint, Event, Handler, Info, Server, ServerConfig, Session};
 use openssl::ssl::SslContext;
 
-use crate::contexts;
+use super::contexts;
 
 /// Nothing here takes so long, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(30);
