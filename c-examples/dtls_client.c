@@ -109,6 +109,9 @@ static int receive_answer(SSL *ssl, const char *message, int len)
             }
             continue;   /* the late answer to a message that was repeated meanwhile */
         }
+        if (got == 0 && SSL_get_shutdown(ssl) == 0) {
+            continue;   /* an empty message */
+        }
         switch (SSL_get_error(ssl, got)) {
         case SSL_ERROR_WANT_READ:
             break;

@@ -72,6 +72,7 @@ struct identity {
     size_t psk_len;
     const char *psk_file;
     const char *ciphers;
+    const char *keylog_file;
     int keylog;
 };
 
@@ -146,9 +147,46 @@ static inline int identity_option(int option, const char *argument)
     case OPTION_PSK: return read_psk(argument);
     case OPTION_PSK_FILE: identity.psk_file = argument; return 0;
     case OPTION_CIPHERS: identity.ciphers = argument; return 0;
-    case OPTION_KEYLOG: return open_keylog(argument);
+    case OPTION_KEYLOG: identity.keylog_file = argument; return 0;
     default: return -1;
     }
+}
+
+#define IDENTITY_MAX 127
+
+/* Reads a line "IDENTITY HEX"; 0 when it is none. */
+static inline size_t read_psk_line(const char *line, char name[IDENTITY_MAX + 1], unsigned char *psk, size_t max)
+{
+    char hex[2 * PSK_MAX + 1];
+    char more = 0;
+
+    return sscanf(line, "%127s %128s %c", name, hex, &more) == 2 ? read_hex(hex, psk, max) : 0;
+}
+
+/* Tells the first line of the file of keys that is none; -1 then. */
+static inline int check_psk_file(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char *line = NULL;
+    char name[IDENTITY_MAX + 1];
+    unsigned char psk[PSK_MAX];
+    size_t size = 0;
+    int number = 1;
+    int bad = 0;
+
+    if (file == NULL) {
+        perror(path);
+        return -1;
+    }
+    for (; bad == 0 && getline(&line, &size, file) >= 0; number++) {
+        if (read_psk_line(line, name, psk, sizeof(psk)) == 0) {
+            fprintf(stderr, "%s: line %d is no IDENTITY HEX\n", path, number);
+            bad = -1;
+        }
+    }
+    free(line);
+    fclose(file);
+    return bad;
 }
 
 /* Whether the options fit together, when all are read; what does not is told. The CA is that of who names none. */
@@ -172,8 +210,9 @@ static inline int identity_fits(const char *default_ca)
 static inline size_t look_up(const char *name, unsigned char *psk, size_t max)
 {
     FILE *file = NULL;
-    char known[128];
-    char hex[2 * PSK_MAX + 1];
+    char *line = NULL;
+    char known[IDENTITY_MAX + 1];
+    size_t size = 0;
     size_t len = 0;
 
     if (strcmp(name, PSK_IDENTITY) == 0 && identity.psk_len > 0 && identity.psk_len <= max) {
@@ -185,11 +224,13 @@ static inline size_t look_up(const char *name, unsigned char *psk, size_t max)
     if (file == NULL) {
         return 0;
     }
-    while (len == 0 && fscanf(file, "%127s %128s", known, hex) == 2) {
-        if (strcmp(name, known) == 0) {
-            len = read_hex(hex, psk, max);
+    while (len == 0 && getline(&line, &size, file) >= 0) {
+        len = read_psk_line(line, known, psk, max);
+        if (len > 0 && strcmp(name, known) != 0) {
+            len = 0;
         }
     }
+    free(line);
     fclose(file);
     return len;
 }
@@ -231,7 +272,10 @@ static inline int set_up(SSL_CTX *ctx, const char *ciphers)
         complain(identity.crl);
         return -1;
     }
-    if (identity.keylog >= 0) {
+    if (identity.keylog_file != NULL) {
+        if (identity.keylog < 0 && open_keylog(identity.keylog_file) < 0) {
+            return -1;
+        }
         SSL_CTX_set_keylog_callback(ctx, log_keys);
     }
     return 0;
@@ -273,14 +317,13 @@ static inline SSL_CTX *server_context(void)
     SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());
     int mode = SSL_VERIFY_PEER | (identity.require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
 
-    if (identity.cert_count == 0) {
+    if (identity.cert_count == 0 && identity.key_count == 0) {
         identity.certs[0] = DEFAULT_CERT;
         identity.cert_count = 1;
         identity.keys[0] = DEFAULT_KEY;
         identity.key_count = 1;
     }
-    if (identity.psk_file != NULL && access(identity.psk_file, R_OK) != 0) {
-        perror(identity.psk_file);
+    if (identity.psk_file != NULL && check_psk_file(identity.psk_file) < 0) {
         SSL_CTX_free(ctx);
         return NULL;
     }

@@ -978,8 +978,8 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of any clock that never goes back, such as
- *     CLOCK_MONOTONIC; it is the same one for all calls. A time that is earlier than another before
- *     it counts as that
+ *     CLOCK_MONOTONIC; it is the same one for all calls, and a time before that of an earlier call
+ *     counts as that
  * @param datagrams the datagrams
  * @param count how many
  *
@@ -2098,7 +2098,8 @@ int dv_check_version(unsigned int least);
 
 /**
  * Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the
- * call, and the pointer that was given with the callback. It may call any function of the library.
+ * call, and the pointer that was given with the callback. It may call the helpers; functions that
+ * return DV_ERR_* give DV_ERR_BUSY.
  */
 typedef void (*dv_log_fn)(int level, const char *line, void *user);
 

@@ -143,9 +143,24 @@ impl Keys {
         }
         // Read anew each time, so that a key can come and go while the server runs.
         let lines = std::fs::read_to_string(self.file.as_deref()?).ok()?;
-        let mut lines = lines.lines().filter_map(|line| line.split_once(' '));
-        let (_, hex) = lines.find(|(known, _)| known.as_bytes() == identity)?;
-        bytes(hex.trim())
+        let mut keys = lines.lines().filter_map(Keys::read);
+        keys.find(|(known, _)| known.as_bytes() == identity).map(|(_, key)| key)
+    }
+
+    /// A line of the file: an identity and its key.
+    fn read(line: &str) -> Option<(&str, Vec<u8>)> {
+        let (identity, hex) = line.split_once(' ')?;
+        Some((identity, bytes(hex.trim())?))
+    }
+
+    /// Tells the first line of the file that is none.
+    fn check(&self) -> Result<(), Failure> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let lines = std::fs::read_to_string(file).map_err(|why| format!("{file}: {why}"))?;
+        match lines.lines().position(|line| Keys::read(line).is_none()) {
+            Some(at) => Err(format!("{file}: line {} is no IDENTITY HEX", at + 1).into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -214,9 +229,7 @@ impl Identity {
             check_revocations(&mut context, file).map_err(about_file(file))?;
         }
         context.set_session_id_context(&self.rules()?)?;
-        if let Some(file) = &self.keys_of_clients.file {
-            File::open(file).map_err(|why| format!("{file}: {why}"))?;
-        }
+        self.keys_of_clients.check()?;
         if self.keys_of_clients.are_any() {
             let keys = self.keys_of_clients.clone();
             // OpenSSL asks for the key of an identity: 0 says that there is none. Threads call it, several at once.

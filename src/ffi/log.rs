@@ -18,7 +18,7 @@ pub const DV_LOG_INFO: c_int = 3;
 pub const DV_LOG_DEBUG: c_int = 4;
 
 /// Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the call, and the pointer
-/// that was given with the callback. It may call any function of the library.
+/// that was given with the callback. It may call the helpers; functions that return DV_ERR_* give DV_ERR_BUSY.
 #[allow(non_camel_case_types)]
 pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
 

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::mem::offset_of;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
@@ -162,7 +162,8 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
             } else {
                 // SAFETY: the caller's promise.
                 let host = unsafe { CStr::from_ptr(host) }.to_str().map_err(|_| invalid("host is no address"))?;
-                server.bind((host, port))?
+                let found = (host, port).to_socket_addrs().map_err(|why| Error::Io(format!("{host}: {why}")))?;
+                server.bind(&found.collect::<Vec<_>>()[..])?
             };
             Ok(bound.port().into())
         })
@@ -391,7 +392,10 @@ pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut d
     guard(DV_ERR_PANIC, || {
         checked("dv_server_stats", || {
             // SAFETY: the caller's promise.
-            unsafe { dv_stats::from(live(server)?.stats()).write(stats)? };
+            let server = unsafe { live(server) }?;
+            server.refuse_in_a_child()?;
+            // SAFETY: the caller's promise.
+            unsafe { dv_stats::from(server.stats()).write(stats)? };
             Ok(0)
         })
     })

@@ -325,6 +325,9 @@ impl Server {
     /// What was counted so far.
     pub fn stats(&self) -> ServerStats {
         let mut stats = ServerStats::default();
+        if self.is_forked() {
+            return stats;
+        }
         for desk in &self.shared.desks {
             stats.endpoints.add(&desk.counters);
             stats.sockets.add(&desk.sockets);
@@ -336,6 +339,9 @@ impl Server {
 
     /// The sessions that each worker has open.
     pub fn sessions_of_workers(&self) -> Vec<usize> {
+        if self.is_forked() {
+            return Vec::new();
+        }
         self.shared.desks.iter().map(|desk| desk.mailbox.sessions()).collect()
     }
 
@@ -361,8 +367,9 @@ impl Server {
         !self.is_forked() && self.lock().threads().iter().any(|thread| thread.id == thread::current().id())
     }
 
-    /// The workers are threads of the process that started them.
-    pub(super) fn refuse_in_a_child(&self) -> Result<(), Error> {
+    /// The workers are threads of the process that started them. A child takes no lock either: a thread of its parent may have
+    /// had it when the child began, and is not there to give it back.
+    pub(crate) fn refuse_in_a_child(&self) -> Result<(), Error> {
         if self.is_forked() { Err(Error::Forked) } else { Ok(()) }
     }
 

@@ -6,12 +6,15 @@
 //! It is the kernel that tells, with a page that each child finds empty: libc's handlers are not called where a program uses
 //! `_Fork` or `clone`. Where the kernel cannot (before 4.14), they are all there is.
 
+use std::cell::RefCell;
 use std::ptr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{MutexGuard, OnceLock};
 
 use libc::{MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
+use super::ex_data::CONTEXTS;
+use crate::guard::lock;
 use crate::log;
 
 /// One more than the generation, in the page that is empty in a child.
@@ -41,16 +44,23 @@ fn begin(here: &AtomicU32) -> u32 {
 
 #[cold]
 fn watch() -> &'static AtomicU32 {
+    // What another thread had locked would stay locked in the child.
+    thread_local! {
+        static HELD: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+    }
     unsafe extern "C" fn before_fork() {
+        let _ = HELD.try_with(|held| held.replace(Some(lock(&CONTEXTS))));
         log::hold();
     }
     unsafe extern "C" fn after_fork() {
         log::release();
+        let _ = HELD.try_with(|held| held.take());
     }
     /// It may do nothing that is not safe in a signal handler.
     unsafe extern "C" fn after_fork_in_child() {
         HERE.get().into_iter().for_each(|here| here.store(0, Ordering::Relaxed));
-        log::release();
+        // SAFETY: as in the parent.
+        unsafe { after_fork() };
     }
     const FAILED: &str = "no memory to watch for forks: parent and child would repeat nonces";
     // SAFETY: the handlers only write to an atomic, and lock and unlock; the library stays loaded.

@@ -115,9 +115,7 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
 /// lists and rules, on this day. The program's own verify callback is not asked: where that has to waive something, there
 /// is a whole handshake.
 pub fn would_do(ssl: &SslRef) -> bool {
-    // SAFETY: the SSL is alive.
-    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
-    if mode & openssl_sys::SSL_VERIFY_PEER == 0 {
+    if !asks_for_certificate(ssl) {
         return true;
     }
     let Some(shown) = ssl.peer_certificate() else { return true };
@@ -139,6 +137,13 @@ fn verify(ssl: &SslRef, certificate: &X509Ref) -> Result<bool, ErrorStack> {
         };
         Ok(set && check.verify_cert()?)
     })
+}
+
+/// Whether the mode of `ssl` wants a certificate of the peer: a server has to ask for it.
+pub fn asks_for_certificate(ssl: &SslRef) -> bool {
+    // SAFETY: the SSL is alive.
+    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl.as_ptr()) };
+    mode & openssl_sys::SSL_VERIFY_PEER != 0
 }
 
 /// Whether a certificate carries the name or the address that `ssl` wants of its peer. libssl asks that of a certificate that

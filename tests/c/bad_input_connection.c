@@ -128,6 +128,7 @@ static void on_established(dv_udp_conn_t *conn, int fd, int closed, socklen_t le
     static char in[70000], out[70000];
     BIO *memory = BIO_new(BIO_s_mem());
     dv_udp_conn_key_t nowhere;
+    int stream = socket(AF_INET, SOCK_STREAM, 0);
 
     memset(&nowhere, 0, sizeof(nowhere));
     log_lines[0] = '\0';
@@ -146,6 +147,8 @@ static void on_established(dv_udp_conn_t *conn, int fd, int closed, socklen_t le
     CHECK(FAILS(dv_dtls_write(conn, in, (size_t)-1, fd, out, sizeof(out), len) == -1, EINVAL) && said("dv_dtls_write"));
     CHECK(FAILS(dv_dtls_write(conn, in, sizeof(in), fd, out, sizeof(out), len) == -1, EMSGSIZE) && said("MTU"));
     CHECK(FAILS(dv_dtls_write(conn, in, 10, closed, out, sizeof(out), len) == -1, EBADF) && said("sendto"));
+    CHECK(FAILS(dv_dtls_write(conn, in, 10, stream, out, sizeof(out), len) == -1, EPIPE) && said("sendto"));
+    close(stream);
 
     CHECK(FAILS(dv_dtls_msg_send(NULL, fd, &conn->key, len) == -1, EINVAL) && said("dv_dtls_msg_send"));
     CHECK(FAILS(dv_dtls_msg_send(conn->wbio, fd, NULL, len) == -1, EINVAL) && said("dv_dtls_msg_send"));

@@ -10,6 +10,7 @@
 
 #include <openssl/ssl.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "socket_client.h"
@@ -85,6 +86,7 @@ between_endpoints(const char *certs)
     unsigned char bytes[ROOM];
     char cipher[2][64];
     size_t left = 99, skipped = 99;
+    struct rlimit largest;
     int pipe_ends[2], fd, len, i;
 
     configure(&config);
@@ -123,6 +125,15 @@ between_endpoints(const char *certs)
     CHECK(dv_endpoint_export(server.endpoint, pipe_ends[1], key, sizeof(key), &left) == DV_ERR_IO);
     CHECK(strstr(dv_last_error(), "in time") != NULL);
     CHECK(close(pipe_ends[0]) == 0 && close(pipe_ends[1]) == 0);
+    talk(&client, &server);
+
+    /* Nor may a file grow without limit, or SIGXFSZ. */
+    fd = file();
+    CHECK(getrlimit(RLIMIT_FSIZE, &largest) == 0);
+    CHECK(setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 16, largest.rlim_max }) == 0);
+    CHECK(dv_endpoint_export(server.endpoint, fd, key, sizeof(key), &left) == DV_ERR_IO);
+    CHECK(setrlimit(RLIMIT_FSIZE, &largest) == 0);
+    CHECK(close(fd) == 0);
     talk(&client, &server);
 
     /* Nobody writes, though somebody could: this program itself. */

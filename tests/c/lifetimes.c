@@ -192,19 +192,49 @@ static void *lines(void *stop)
     return NULL;
 }
 
-/* What another thread had locked at the fork, in OpenSSL's generator or in the log, would stay locked in the child. */
+/* Looks at the context for each stranger. */
+static struct {
+    SSL_CTX *ctx;
+    int fd;
+} door;
+
+static void stranger(void)
+{
+    dv_udp_conn_key_t key;
+    char junk[] = "junk";
+
+    memset(&key, 0, sizeof(key));
+    key.addr4.sin_family = AF_INET;
+    key.addr4.sin_port = htons(9);
+    key.addr4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    dv_dtls_conn_new(door.ctx, junk, sizeof(junk), door.fd, &key, sizeof(key.addr4));
+}
+
+static void *strangers(void *stop)
+{
+    while (!atomic_load((atomic_int *)stop)) {
+        stranger();
+    }
+    return NULL;
+}
+
+/* What another thread had locked at the fork, in OpenSSL's generator, in the log or around a context, would stay locked in the
+   child. */
 static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
 {
     struct client client;
     dv_udp_conn_t *conn = established(&client, ctx, server);
     dv_udp_conn_key_t key = client_key(&client);
     atomic_int stop = 0;
-    pthread_t threads[2];
+    pthread_t threads[3];
     int i = 0, status = SIGKILL;
 
+    door.ctx = server->ctx;
+    door.fd = server->fd;
     dv_set_log_callback(DV_LOG_DEBUG, forget_line, NULL);
     CHECK(pthread_create(&threads[0], NULL, random_bytes, &stop) == 0);
     CHECK(pthread_create(&threads[1], NULL, lines, &stop) == 0);
+    CHECK(pthread_create(&threads[2], NULL, strangers, &stop) == 0);
     for (i = 0; i < 100 && status == SIGKILL; i++) {
         pid_t child = fork();
 
@@ -215,6 +245,7 @@ static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
             }
             dv_dtls_conn_free(conn);
             dv_ssl_certificate(NULL, NULL, NULL);
+            stranger();
             /* Not by _exit(), where valgrind would miss what the threads had that the child has not. */
             kill(getpid(), SIGKILL);
         }
@@ -222,7 +253,7 @@ static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
         CHECK(status == SIGKILL);
     }
     atomic_store(&stop, 1);
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 3; i++) {
         pthread_join(threads[i], NULL);
     }
     dv_set_log_callback(0, NULL, NULL);

@@ -2,6 +2,8 @@
  * The server from C: an echo over a real socket, messages from another thread, a reload, an end that the client hears of; and
  * every function with NULL, in a wrong state and with a stale session. argv[1]: the folder of certs/make-certs.sh.
  */
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,9 +181,12 @@ handed_in(const char *certs)
     dv_server *server;
     struct client client;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), stream = socket(AF_INET, SOCK_STREAM, 0), port;
+    int raw = socket(AF_INET, SOCK_RAW, IPPROTO_UDP);    /* only root gets one */
 
     CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
     CHECK(dv_server_bind_fd(server, fd) == DV_ERR_IO);
+    CHECK(raw < 0 || dv_server_bind_fd(server, raw) == DV_ERR_IO);
+    close(raw);
     CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
     CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
     CHECK(close(stream) == 0);
@@ -209,6 +214,7 @@ forked(const char *certs)
     dv_callbacks callbacks = { .size = sizeof(callbacks) };
     dv_server *runs, *idle;
     struct client client;
+    dv_stats stats = { .size = sizeof(stats) };
     int port, status = -1;
     pid_t child;
 
@@ -221,6 +227,7 @@ forked(const char *certs)
     child = fork();
     if (child == 0) {
         alarm(PATIENCE_MS / 1000);
+        CHECK(dv_server_bind(idle, "127.0.0.2", "0") == DV_ERR_FORKED);
         CHECK(dv_server_start(idle) == DV_ERR_FORKED);
         CHECK(dv_server_run(idle) == DV_ERR_FORKED);
         CHECK(dv_server_send(runs, 1, "a", 1) == DV_ERR_FORKED);
@@ -228,6 +235,7 @@ forked(const char *certs)
         CHECK(dv_server_reload(runs, other) == DV_ERR_FORKED);
         CHECK(dv_server_shutdown(runs, 0) == DV_ERR_FORKED);
         CHECK(dv_server_join(runs) == DV_ERR_FORKED);
+        CHECK(dv_server_stats(runs, &stats) == DV_ERR_FORKED);
         dv_server_free(idle);
         dv_server_free(runs);
         /* What the threads had is nobody's in a child. To valgrind, which looks when a program ends, that is a leak. */
@@ -244,6 +252,60 @@ forked(const char *certs)
     SSL_CTX_free(ctx);
     SSL_CTX_free(other);
     SSL_CTX_free(client_ctx);
+}
+
+static atomic_int asking;
+
+static void *
+ask(void *server)
+{
+    dv_stats stats = { .size = sizeof(stats) };
+
+    while (atomic_load(&asking)) {
+        dv_server_stats(server, &stats);
+        dv_server_send(server, 1, "x", 1);
+        dv_server_start(server);
+    }
+    return NULL;
+}
+
+/* What other threads had locked at the fork would stay locked in the child. */
+static void
+forked_beside_threads(const char *certs)
+{
+    SSL_CTX *ctx = context(certs, "server-ecdsa");
+    dv_callbacks callbacks = { .size = sizeof(callbacks) };
+    dv_stats stats = { .size = sizeof(stats) };
+    dv_server *server;
+    pthread_t threads[2];
+    int i, status = SIGKILL;
+
+    CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
+    CHECK(dv_server_bind(server, "127.0.0.1", "0") > 0);
+    CHECK(dv_server_start(server) == 0);
+    atomic_store(&asking, 1);
+    for (i = 0; i < 2; i++) {
+        CHECK(pthread_create(&threads[i], NULL, ask, server) == 0);
+    }
+    for (i = 0; i < 200 && status == SIGKILL; i++) {
+        pid_t child = fork();
+
+        if (child == 0) {
+            alarm(PATIENCE_MS / 1000);
+            dv_server_stats(server, &stats);
+            dv_server_free(server);
+            /* Not by _exit(), where valgrind would miss what the threads had that the child has not. */
+            kill(getpid(), SIGKILL);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(status == SIGKILL);
+    }
+    atomic_store(&asking, 0);
+    for (i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
 }
 
 static void
@@ -301,6 +363,8 @@ bad_input(const char *certs)
     CHECK(dv_server_bind(server, "127.0.0.1", "65536") == DV_ERR_INVALID);
     CHECK(dv_server_bind(server, "\xff", "0") == DV_ERR_INVALID);
     CHECK(dv_server_bind(server, "192.0.2.1", "0") == DV_ERR_IO);
+    CHECK(dv_server_bind(server, "no..name", "0") == DV_ERR_IO);
+    CHECK(strstr(dv_last_error(), "no..name") != NULL);
     CHECK(dv_server_start(server) == DV_ERR_INVALID);
     CHECK(dv_server_run(server) == DV_ERR_INVALID);
     CHECK(dv_server_join(server) == 0);
@@ -327,5 +391,6 @@ main(int argc, char **argv)
     echo(argv[1], 2);
     handed_in(argv[1]);
     forked(argv[1]);
+    forked_beside_threads(argv[1]);
     return check_report("server");
 }

@@ -244,6 +244,33 @@ fn a_hello_in_fragments() {
     assert!(hellos.count() >= 4, "the hellos were not fragmented");
 }
 
+/// What belongs to the handshake in one direction ends none in the other.
+#[test]
+fn two_connect_to_each_other_at_once() {
+    for (seed, loss) in [(20, 0), (21, 0), (22, 20)] {
+        let mut world = World::new(seed);
+        let both_roles = || server_with("server-ecdsa", |context| context.set_ca_file(cert("ca.pem")).unwrap());
+        let [one, other] = [(); 2].map(|()| world.add(both_roles(), Config::default()));
+        world.real = loss > 0;
+        world.faults.loss = loss;
+        let sessions = [(one, world.connect(one, other)), (other, world.connect(other, one))];
+        assert!(world.run(60 * SECOND, |world| [one, other].iter().all(|node| world.nodes[*node].opened().len() == 2)));
+        world.faults.loss = 0;
+        for (node, session) in sessions {
+            assert_eq!(world.nodes[node].closed(), []);
+            world.send(node, session, b"a message");
+        }
+        world.settle();
+        for node in [one, other] {
+            let accepted = world.nodes[node]
+                .opened()
+                .into_iter()
+                .find(|session| world.nodes[node].endpoint.info(*session).is_ok_and(|info| info.is_server()));
+            assert_eq!(world.nodes[node].messages(accepted.unwrap()), [b"a message"]);
+        }
+    }
+}
+
 /// Resumes sessions while the network is bad: the last flight of a resumed handshake is the client's.
 #[test]
 fn resumption() {

@@ -57,11 +57,9 @@ fn hello_in_fragments(door: &Door) {
     let server = Server::start(door);
     // The hello without the list of protocols has about 200 bytes.
     for (parts, protocols, mtu) in [(2, 200, 256), (3, 400, 256), (4, 600, 256)] {
-        for reversed in [false, true] {
+        for order in [Order::AsTheyAre, Order::LaterOnesReversed, Order::InOneDatagram] {
             let mut client = Client::new(&talkative(protocols).build(), socket(), server.address, mtu);
-            if reversed {
-                client.rewrite(later_ones_reversed(parts));
-            }
+            client.rewrite(hello_in_order(order, parts));
             client.handshake(Duration::from_secs(10)).unwrap_or_else(|why| panic!("{parts} fragments: {why}"));
             assert_eq!(fragments(&client, 1), parts);
             client.ask(door, b"a message");
@@ -70,8 +68,15 @@ fn hello_in_fragments(door: &Door) {
     }
 }
 
-/// Keeps the fragments of a hello back until all are there; then the first one goes, and the others in reverse order.
-fn later_ones_reversed(parts: usize) -> impl FnMut(&[u8]) -> Vec<Vec<u8>> {
+#[derive(Clone, Copy)]
+enum Order {
+    AsTheyAre,
+    LaterOnesReversed,
+    InOneDatagram,
+}
+
+/// Keeps the fragments of a hello back until all are there, and then lets them go in this order.
+fn hello_in_order(order: Order, parts: usize) -> impl FnMut(&[u8]) -> Vec<Vec<u8>> {
     let mut kept: Vec<Vec<u8>> = Vec::new();
     move |datagram| {
         let hello = datagram[0] == 22 && datagram[4] == 0 && datagram[13] == 1;
@@ -82,8 +87,13 @@ fn later_ones_reversed(parts: usize) -> impl FnMut(&[u8]) -> Vec<Vec<u8>> {
         if kept.len() < parts {
             return Vec::new();
         }
-        kept[1..].reverse();
-        std::mem::take(&mut kept)
+        let mut all = std::mem::take(&mut kept);
+        match order {
+            Order::AsTheyAre => {}
+            Order::LaterOnesReversed => all[1..].reverse(),
+            Order::InOneDatagram => all = vec![all.concat()],
+        }
+        all
     }
 }
 

@@ -187,6 +187,8 @@ fn psk(tool: Tool) {
         file(&name, "three 2122232425262728292a2b2c2d2e2f30\n");
         assert!(knows("three", "2122232425262728292a2b2c2d2e2f30"), "it has come while the server runs");
         assert!(!knows("one", "0102030405060708090a0b0c0d0e0f10"));
+        file(&name, "one is no key\ntwo 1112131415161718191a1b1c1d1e1f20\n");
+        assert!(knows("two", "1112131415161718191a1b1c1d1e1f20"), "a line that is none is left out, and no more");
         // Who has a certificate needs no key.
         assert!(served(tool, server.address, Client::default()));
     }
@@ -265,11 +267,14 @@ fn keys_only() {
 /// A server that could serve nobody does not start, and says what is wrong.
 fn what_cannot_be_used() {
     let [certificate, key, others_key] = ["server-ecdsa.pem", "server-ecdsa.key", "server-rsa.key"].map(cert);
+    let no_keys = file("none.psk", "one 0102030405060708090a0b0c0d0e0f10\ntwo\n");
     for language in Language::BOTH {
         for (options, told) in [
             (&["--cert", &certificate, "--key", &others_key][..], others_key.as_str()),
             (&["--cert", "missing.pem", "--key", &key], "missing.pem: No such file"),
+            (&["--key", &key], "which --cert"),
             (&["--psk-file", "missing.psk"], "missing.psk: No such file"),
+            (&["--psk-file", &no_keys], "line 2 "),
             (&["--ca", &certificate, "--crl", "missing.crl"], "missing.crl: No such file"),
             (&["--ciphers", "NONE-OF-THESE"], "no cipher match"),
             (&["--port", "65536"], "65536"),

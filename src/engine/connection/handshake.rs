@@ -5,6 +5,7 @@ use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
 use crate::tls::cause;
+use crate::tls::peer::asks_for_certificate;
 use crate::tls::session::Step;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{self, Fragment, fragments, message_type};
@@ -149,19 +150,22 @@ impl Connection {
     }
 
     /// Whether the peer may say this in clear (RFC 5246 7.3): a client its hello, then up to three messages, the first of which
-    /// may be its certificate. For each that is not yet due libssl makes room for as much as it says that it has: it would for
-    /// ten, as long as a certificate chain each.
-    fn may_say(&self, fragment: &Fragment<'_>) -> bool {
+    /// is its certificate where one was asked for; a server what no client says. It may be meant for another handshake: two
+    /// that connect to each other at once have one in each direction. For each message that is not yet due libssl makes room
+    /// for as much as it says that it has: it would for ten, as long as a certificate chain each. A fragment with nothing of
+    /// its message it takes for the whole message, and gives up.
+    fn may_say(&mut self, fragment: &Fragment<'_>) -> bool {
+        use message_type::{CERTIFICATE, CERTIFICATE_VERIFY, CLIENT_HELLO, CLIENT_KEY_EXCHANGE};
         let hello_seq = self.handshake.as_ref().map_or(0, |handshake| handshake.hello_seq);
         let behind_hello = fragment.message_seq.wrapping_sub(hello_seq);
         match fragment.message_type {
-            _ if !self.server => true,
-            message_type::CLIENT_HELLO => behind_hello == 0,
-            message_type::CERTIFICATE => behind_hello == 1,
-            message_type::CLIENT_KEY_EXCHANGE | message_type::CERTIFICATE_VERIFY => {
-                (1..=3).contains(&behind_hello) && fragment.length <= PLAINTEXT_MAX
+            _ if fragment.body.is_empty() && fragment.length > 0 => false,
+            CLIENT_HELLO => self.server && behind_hello == 0,
+            CERTIFICATE if self.server => behind_hello == 1 && asks_for_certificate(self.protection.session().ssl()),
+            CLIENT_KEY_EXCHANGE | CERTIFICATE_VERIFY => {
+                self.server && (1..=3).contains(&behind_hello) && fragment.length <= PLAINTEXT_MAX
             }
-            _ => false,
+            _ => !self.server,
         }
     }
 

@@ -38,6 +38,8 @@ impl Endpoint {
                 }
                 let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
                 self.settle(session, self.inbox.count());
+                // More of the hello may stand in the same datagram.
+                self.deliver(&datagram[hello.record_len..], &[Some(session)], from, to);
             }
             None => self.counters.handshakes_failed.add(1),
         }

@@ -56,15 +56,16 @@ pub fn not_cancelled<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Sends one datagram, also when a signal comes while the socket is full.
+/// Sends one datagram, also when a signal comes while the socket is full. A stream that a program has taken for its socket is
+/// an error, not a SIGPIPE.
 ///
 /// # Safety
 /// `to` points to `len` readable bytes.
 pub unsafe fn send_to(fd: c_int, datagram: &[u8], flags: c_int, to: *const sockaddr, len: socklen_t) -> io::Result<()> {
+    let (bytes, flags) = (datagram.as_ptr().cast(), flags | libc::MSG_NOSIGNAL);
     loop {
         // SAFETY: the datagram is a slice, the caller vouches for the address.
-        let sent =
-            not_cancelled(|| unsafe { libc::sendto(fd, datagram.as_ptr().cast(), datagram.len(), flags, to, len) });
+        let sent = not_cancelled(|| unsafe { libc::sendto(fd, bytes, datagram.len(), flags, to, len) });
         match io::Error::last_os_error() {
             _ if sent >= 0 => return Ok(()),
             error if error.kind() == io::ErrorKind::Interrupted => {}

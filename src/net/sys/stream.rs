@@ -45,9 +45,9 @@ impl Read for Source<'_> {
     }
 }
 
-/// A descriptor that is written without a surprise: a reader who is gone is an error and no signal, and one who does not read
-/// is waited for until that is given up. Whether the descriptor itself would wait is of no account: it may be shared with
-/// somebody who needs it as it is.
+/// A descriptor that is written without a surprise: a reader who is gone, or a file that may not grow, is an error and no
+/// signal, and a reader who does not read is waited for until that is given up. Whether the descriptor itself would wait is of
+/// no account: it may be shared with somebody who needs it as it is.
 pub struct Sink<'a> {
     pub fd: BorrowedFd<'a>,
     /// Whether there has been waiting enough.
@@ -98,11 +98,14 @@ fn is_ready(fd: BorrowedFd<'_>, events: i16, timeout: c_int) -> bool {
     unsafe { libc::poll(&mut waiting, 1, timeout) > 0 }
 }
 
-/// While it lives, this thread gets no SIGPIPE, which would end a program that has said nothing about it.
+/// What writing may raise: nobody reads, or the file would be larger than RLIMIT_FSIZE.
+const RAISED: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
+
+/// While it lives, this thread gets none of these signals, which would end a program that has said nothing about them.
 struct Quiet {
     before: sigset_t,
-    /// One waited already: it is the program's.
-    waited: bool,
+    /// Those that our writing may raise: one that waited already is the program's.
+    ours: sigset_t,
 }
 
 impl Quiet {
@@ -110,10 +113,11 @@ impl Quiet {
         // SAFETY: the sets are filled by the calls, which cannot fail with these arguments.
         unsafe {
             let mut before = MaybeUninit::uninit();
-            libc::pthread_sigmask(libc::SIG_BLOCK, &sigpipe(), before.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set_of(RAISED), before.as_mut_ptr());
             let mut waiting = MaybeUninit::uninit();
             libc::sigpending(waiting.as_mut_ptr());
-            Quiet { before: before.assume_init(), waited: libc::sigismember(waiting.as_ptr(), libc::SIGPIPE) == 1 }
+            let ours = RAISED.into_iter().filter(|signal| libc::sigismember(waiting.as_ptr(), *signal) == 0);
+            Quiet { before: before.assume_init(), ours: set_of(ours) }
         }
     }
 }
@@ -123,21 +127,20 @@ impl Drop for Quiet {
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the sets and the time are initialised; NULL: what the signal says is not wanted.
         unsafe {
-            if !self.waited {
-                libc::sigtimedwait(&sigpipe(), ptr::null_mut(), &now);
-            }
+            libc::sigtimedwait(&self.ours, ptr::null_mut(), &now);
             libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut());
         }
     }
 }
 
-/// The set of that one signal.
-fn sigpipe() -> sigset_t {
+fn set_of(signals: impl IntoIterator<Item = c_int>) -> sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: the set is made empty, and then has what is put into it.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        signals.into_iter().for_each(|signal| {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        });
         set.assume_init()
     }
 }

@@ -37,9 +37,9 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let mut len = size_of::<Address>() as socklen_t;
     // SAFETY: the pointer and the length describe `address`.
     check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &mut len) })?;
-    let protocol = option(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+    let kind = [libc::SO_TYPE, libc::SO_PROTOCOL].map(|name| option(socket, libc::SOL_SOCKET, name).ok());
     match address.get() {
-        Some(address) if protocol == libc::IPPROTO_UDP => Ok(address),
+        Some(address) if kind == [Some(libc::SOCK_DGRAM), Some(libc::IPPROTO_UDP)] => Ok(address),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no UDP socket")),
     }
 }
