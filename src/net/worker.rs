@@ -58,7 +58,7 @@ pub struct Worker {
     inbound: Inbound,
     held: Held,
     share: Share,
-    /// Those of other threads that were not read yet, and whether there are more in the mailbox.
+    /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
     letters: Letters,
     rung: bool,
     /// The next of them is a message that there was no room for.
@@ -136,6 +136,8 @@ impl Worker {
             if waiting.readable(BELL) {
                 self.mailbox().bell().hear();
                 self.rung = true;
+            }
+            if self.rung {
                 self.do_as_asked(now);
             }
             if self.has_letters() {
