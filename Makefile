@@ -80,10 +80,11 @@ test-asan: certs
 	@scripts/ensure-packages.sh build
 	@scripts/test-c.sh asan
 
-## test-tsan: programs of tests/c whose threads meet, for more than a minute, with ThreadSanitizer in the C and the Rust code
+## test-tsan: programs of tests/c whose threads meet, with ThreadSanitizer in the C and the Rust code
 test-tsan: certs
 	@scripts/ensure-packages.sh build
-	@CASES="two_threads meetings moving" DV_TEST_SECONDS=60 scripts/test-c.sh tsan
+	@CASES="two_threads threads meetings moving callbacks lifetimes server door_callbacks export" DV_TEST_SECONDS=60 \
+	    scripts/test-c.sh tsan
 
 ## test-valgrind: the programs of tests/c under valgrind's memcheck
 test-valgrind: lib certs
@@ -209,7 +210,7 @@ clean:
 
 ## help: this list
 help:
-	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= DESTDIR=]'; echo
+	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= MANDIR= DESTDIR=]'; echo
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 build:

@@ -3,55 +3,14 @@
 //! Each session is a client's handshake with an ECDSA certificate, and a message and its answer. Told is wall-clock time and
 //! the time that the thread had a processor: on a busy machine they differ.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::process::Command;
+mod visit;
+
 use std::time::Instant;
 
-use dv_dtls::{Config, Connect, Endpoint, Event, Export, ExportKey};
-use openssl::ssl::{SslContext, SslFiletype, SslMethod};
+use dv_dtls::{Config, Endpoint, Export, ExportKey};
+use visit::{contexts, visit};
 
 const ROUNDS: usize = 7;
-
-fn certificate(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("certs/out").join(name)
-}
-
-fn server_context() -> SslContext {
-    let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
-    context.set_certificate_chain_file(certificate("server-ecdsa.pem")).unwrap();
-    context.set_private_key_file(certificate("server-ecdsa.key"), SslFiletype::PEM).unwrap();
-    context.build()
-}
-
-/// Lets a client in, and answers it.
-fn talk(server: &mut Endpoint, context: &SslContext, from: SocketAddr, now: u64) {
-    let to = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 5684));
-    let config = Config { verify_server: false, ..Config::default() };
-    let mut client = Endpoint::new(context.clone(), config).unwrap();
-    let session = client.connect(now, &Connect::to(to)).unwrap();
-    let mut message = Vec::new();
-    loop {
-        while let Some(transmit) = client.transmit(1) {
-            server.receive(now, transmit.bytes, from, Some(to.ip()));
-        }
-        while let Some(event) = server.event(&mut message) {
-            if let Event::Message { session } = event {
-                server.send(session, &message).unwrap();
-            }
-        }
-        while let Some(transmit) = server.transmit(1) {
-            client.receive(now, transmit.bytes, to, None);
-        }
-        while let Some(event) = client.event(&mut message) {
-            match event {
-                Event::Opened { .. } => client.send(session, &[7; 64]).unwrap(),
-                Event::Message { .. } => return,
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
 
 /// Seconds for which this thread had a processor.
 fn processor_time() -> f64 {
@@ -85,14 +44,11 @@ impl Best {
 }
 
 fn main() {
-    assert!(Command::new(certificate("../make-certs.sh")).status().unwrap().success());
     let sessions = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(10_000);
-    let context = server_context();
-    let client_context = SslContext::builder(SslMethod::dtls()).unwrap().build();
+    let (context, client_context) = contexts();
     let mut server = Endpoint::new(context.clone(), Config::default()).unwrap();
     for number in 0..sessions as u32 {
-        let from = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + number), 4000));
-        talk(&mut server, &client_context, from, u64::from(number) * 100);
+        visit(&mut server, &client_context, number, u64::from(number) * 100);
     }
     let key = ExportKey::new([7; ExportKey::LEN]);
     let never = || Best(f64::MAX, f64::MAX);

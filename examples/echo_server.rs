@@ -71,11 +71,10 @@ fn main() -> Result<(), support::Failure> {
         // A message that does not leave is lost like any datagram.
         let _ = context.send(session, message);
     };
-    let patience = config.endpoint.export_timeout;
     let signals = Signals::block(&[libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGUSR2])?;
     let server = Arc::new(Server::new(identity.context()?, config, echo)?);
     let address = server.bind((host, port))?;
-    let upgrade = upgrade.map(|(path, key)| Upgrade::new(path, &key, patience)).transpose()?;
+    let upgrade = upgrade.map(|(path, key)| Upgrade::new(path, &key)).transpose()?;
     if let Some(upgrade) = &upgrade {
         upgrade.take_over(&server)?;
     }
@@ -119,21 +118,20 @@ fn reload(server: &Server, identity: &support::Identity) -> Result<(), support::
 struct Upgrade {
     path: String,
     key: ExportKey,
-    patience: Duration,
 }
 
 impl Upgrade {
-    fn new(path: String, key_file: &str, patience: Duration) -> Result<Upgrade, support::Failure> {
+    fn new(path: String, key_file: &str) -> Result<Upgrade, support::Failure> {
         let key = fs::read(key_file).map_err(|why| format!("{key_file}: {why}"))?;
         let key = key.try_into().map_err(|_| format!("{key_file}: 32 random bytes are wanted there"))?;
-        Ok(Upgrade { path, key: ExportKey::new(key), patience })
+        Ok(Upgrade { path, key: ExportKey::new(key) })
     }
 
     /// Goes on with the sessions of the process before this one, if there are some.
     fn take_over(&self, server: &Server) -> io::Result<()> {
         if fs::metadata(&self.path).is_ok_and(|file| file.len() > 0) {
             let file = File::options().read(true).write(true).open(&self.path)?;
-            let export = Export::take(file, &self.key, self.patience);
+            let export = Export::take(file, &self.key, Duration::from_secs(10));
             match export.and_then(|export| server.import(export)) {
                 Ok(imported) => println!("{} sessions go on", imported.sessions),
                 Err(why) => eprintln!("all clients have to begin anew: {why}"),

@@ -978,8 +978,8 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of any clock that never goes back, such as
- *     CLOCK_MONOTONIC; it is the same one for all calls. A time that is earlier than another before
- *     it counts as that
+ *     CLOCK_MONOTONIC; it is the same one for all calls, and a time before that of an earlier call
+ *     counts as that
  * @param datagrams the datagrams
  * @param count how many
  *

@@ -7,11 +7,9 @@ use std::net::UdpSocket;
 use std::process::Stdio;
 use std::thread;
 
-use common::clients::Client;
+use common::cert;
 use common::examples::{Language, Server};
 use common::process::{PATIENCE, Process};
-use common::{cert, contexts};
-use dv_dtls::CloseReason;
 
 const EXAMPLES: [&str; 5] = ["echo_server", "echo_client", "event_loop", "chat", "dtls_proxy"];
 
@@ -110,31 +108,6 @@ fn dtls_proxy() {
         }
         for (message, asks) in messages.iter().zip(asks) {
             assert!(asks.join().unwrap().contains(&format!("answer to {message}")));
-        }
-    }
-}
-
-/// Who is asked to end says goodbye to all, so that no client waits for what will not come.
-#[test]
-fn servers_say_goodbye() {
-    let context = contexts::client();
-    for language in Language::BOTH {
-        for (name, options) in [
-            ("echo_server", &["--workers", "2"][..]),
-            ("event_loop", &[]),
-            ("chat", &[]),
-            ("dtls_proxy", &["--backend", "127.0.0.1:9"]),
-        ] {
-            for signal in [libc::SIGINT, libc::SIGTERM] {
-                let Server { address, process } = language.serve(name, options);
-                let mut clients = [(); 3].map(|()| Client::connect(&context, address));
-                process.signal(signal);
-                for client in &mut clients {
-                    assert_eq!(client.end(), CloseReason::ByPeer, "{language:?}: {name}");
-                }
-                let ended = process.wait();
-                assert!(ended.status.success(), "{language:?}: {name}: {}", ended.output);
-            }
         }
     }
 }

@@ -195,7 +195,7 @@ pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
 ///
 /// - `endpoint`: the endpoint
 /// - `now_us`: the time in microseconds, of any clock that never goes back, such as CLOCK_MONOTONIC; it is the same one for
-///   all calls. A time that is earlier than another before it counts as that
+///   all calls, and a time before that of an earlier call counts as that
 /// - `datagrams`: the datagrams
 /// - `count`: how many
 ///

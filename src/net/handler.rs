@@ -1,6 +1,6 @@
 //! The program's side of the server.
 
-use super::server::Shared;
+use super::shared::Shared;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Endpoint, Error, Info, Session};
 

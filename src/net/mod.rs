@@ -5,6 +5,7 @@ pub mod handler;
 mod mailbox;
 pub mod server;
 mod share;
+mod shared;
 mod socket;
 mod steer;
 pub mod sys;

@@ -1,11 +1,11 @@
 //! The server door: sockets, worker threads and the loop, with the engine's endpoint in each of them.
 
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
@@ -15,43 +15,20 @@ use openssl::ssl::SslContext;
 
 use super::export::Verdict;
 use super::handler::Handler;
-use super::mailbox::{Mailbox, Request};
+use super::mailbox::Request;
+use super::shared::Shared;
+pub use super::shared::SocketStats;
 use super::socket::{self, Options, Port};
 use super::steer::Owners;
 use super::sys::{precise_now, unix_offset};
 use super::worker::Worker;
 use crate::engine::endpoint::{Config, CookieSecret, Endpoint, Error, NUMBERED_SESSIONS_MAX, Session};
 use crate::engine::settings::{Settings, micros};
-use crate::engine::stats::{Counters, Stats, counters};
+use crate::engine::stats::Stats;
 use crate::guard::lock;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::secret::FleetSecret;
-use crate::wire::record::PLAINTEXT_MAX;
-
-counters! {
-    /// What a worker counts at its sockets.
-    SocketCounters, SocketStats:
-    /// Datagrams that the kernel dropped because a socket's buffer was full.
-    kernel_drops,
-    /// Datagrams of handshakes that were dropped because more waited than their share of the time allows, at a socket where
-    /// the kernel does not keep them apart.
-    handshakes_shed,
-    /// Reads of many datagrams at once.
-    batches_in,
-    /// Writes of many datagrams at once.
-    batches_out,
-    /// Times that a socket had no room for what was to leave, which then waited.
-    socket_full,
-    /// Datagrams that the kernel refused to send.
-    datagrams_refused,
-    /// Messages from other threads that could not be sent any more when their worker came to them.
-    messages_refused,
-    /// Datagrams for a session of another worker, which were handed over.
-    datagrams_handed_over,
-    /// Datagrams for a session of another worker, which had no room for them.
-    handovers_dropped,
-}
 
 /// Workers that the number of a session has room for.
 pub const WORKERS_MAX: usize = 256;
@@ -154,23 +131,6 @@ pub(super) struct Thread {
 
 type Handle = JoinHandle<Result<Vec<Port>, Error>>;
 
-/// What the workers and everybody else have in common.
-pub struct Shared {
-    desks: Vec<Desk>,
-    stopping: AtomicBool,
-    /// Where a connection ID of ours tells which worker has the session.
-    owners: Option<Owners>,
-}
-
-/// Where others reach a worker, and read what it counts.
-struct Desk {
-    mailbox: Mailbox,
-    counters: Arc<Counters>,
-    sockets: SocketCounters,
-    /// Handshakes in progress.
-    handshakes: AtomicUsize,
-}
-
 impl Server {
     /// A server whose sessions are made with `context`, and whose events `handler` takes. It is bound to no address yet.
     pub fn new(context: SslContext, config: ServerConfig, handler: impl Handler) -> Result<Server, Error> {
@@ -193,14 +153,7 @@ impl Server {
             Ok(endpoint)
         };
         let endpoints = (0..config.workers).map(make).collect::<Result<Vec<_>, Error>>()?;
-        let waiting_max = endpoint.max_waiting_bytes;
-        let desk = |endpoint: &Endpoint| {
-            let mailbox = Mailbox::new(waiting_max)?;
-            let (counters, sockets) = (endpoint.counters(), SocketCounters::default());
-            Ok(Desk { mailbox, counters, sockets, handshakes: AtomicUsize::new(0) })
-        };
-        let desks = endpoints.iter().map(desk).collect::<Result<_, Error>>()?;
-        let shared = Arc::new(Shared { desks, stopping: AtomicBool::new(false), owners });
+        let shared = Arc::new(Shared::new(&endpoints, endpoint.max_waiting_bytes, owners)?);
         let handler: Arc<dyn Handler> = Arc::new(handler);
         let worker = |(number, endpoint)| Worker::new(number, endpoint, shared.clone(), handler.clone());
         let workers = endpoints.into_iter().enumerate().map(worker).collect();
@@ -478,78 +431,6 @@ impl State {
         let workers = mem::take(workers);
         *self = State::Started(Vec::new());
         Ok(workers)
-    }
-}
-
-impl Shared {
-    pub(super) fn mailbox(&self, worker: usize) -> &Mailbox {
-        &self.desks[worker].mailbox
-    }
-
-    pub(super) fn counters(&self, worker: usize) -> &Counters {
-        &self.desks[worker].counters
-    }
-
-    pub(super) fn sockets(&self, worker: usize) -> &SocketCounters {
-        &self.desks[worker].sockets
-    }
-
-    pub(super) fn set_handshakes(&self, worker: usize, handshakes: usize) {
-        self.desks[worker].handshakes.store(handshakes, Ordering::Relaxed);
-    }
-
-    /// Gives a datagram that belongs to a session of another worker's to that one. Says whether it does.
-    pub(super) fn hand_over(&self, worker: usize, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
-        let owner = self.owners.and_then(|owners| owners.of(datagram)).filter(|owner| *owner != worker);
-        if let Some(owner) = owner {
-            let handed_over = self.mailbox(owner).hand_over(from, to, datagram);
-            let counters = self.sockets(worker);
-            if handed_over { &counters.datagrams_handed_over } else { &counters.handovers_dropped }.add(1);
-        }
-        owner.is_some()
-    }
-
-    /// The worker that has the session with this connection ID, where that says so.
-    pub(super) fn owner_of(&self, id: &[u8]) -> Option<usize> {
-        self.owners.and_then(|owners| owners.of_id(id))
-    }
-
-    /// Relaxed: nothing else is handed over with it, and a worker that misses it is rung for.
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
-        if message.is_empty() {
-            return Err(Error::Invalid("an empty message".into()));
-        }
-        if message.len() > PLAINTEXT_MAX {
-            return Err(Error::TooLong { max: PLAINTEXT_MAX });
-        }
-        self.mailbox_of(session)?.send(session, message)
-    }
-
-    pub(super) fn close(&self, session: Session) -> Result<(), Error> {
-        self.mailbox_of(session)?.close(session)
-    }
-
-    fn mailbox_of(&self, session: Session) -> Result<&Mailbox, Error> {
-        self.desks.get(usize::from(Endpoint::number_of(session))).map(|desk| &desk.mailbox).ok_or(Error::Stale)
-    }
-
-    /// Asks all workers for the same.
-    pub(super) fn ask_all(&self, request: impl Fn() -> Request) {
-        self.desks.iter().for_each(|desk| desk.mailbox.ask(request()));
-    }
-
-    fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.ring();
-    }
-
-    /// Lets all workers look what there is.
-    pub(super) fn ring(&self) {
-        self.desks.iter().for_each(|desk| desk.mailbox.bell().ring());
     }
 }
 

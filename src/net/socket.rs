@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::c_int;
 
-use super::server::SocketCounters;
+use super::shared::SocketCounters;
 use super::steer::{self, Owners, Steering};
 use super::sys::batch::Outbound;
 use super::sys::udp::{self, set_option};

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::export::Order;
 use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox, Request};
-use super::server::{Shared, SocketCounters};
 use super::share::Share;
+use super::shared::{Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
@@ -104,12 +104,12 @@ impl Worker {
     /// Gives the worker its part of an address.
     pub fn add(&mut self, port: Port) {
         self.ports.push(port);
+        self.endpoint.set_sockets(self.ports.iter().map(|port| port.local).collect());
     }
 
     /// Serves until the server is stopped, and says goodbye, whatever the end was. Gives back the sockets, which the other
     /// workers' may still need beside them.
     pub fn run(mut self) -> Result<Vec<Port>, Error> {
-        self.endpoint.set_sockets(self.ports.iter().map(|port| port.local).collect());
         let sockets = self.ports.iter().flat_map(|port| iter::once(&port.data).chain(&port.handshakes));
         let mut waiting = Waiting::on(iter::once(self.mailbox().bell().as_fd()).chain(sockets.map(AsFd::as_fd)));
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -6,6 +6,8 @@ use std::fmt;
 use libc::c_int;
 use openssl::error::ErrorStack;
 
+use crate::log::in_one_line;
+
 /// Why a call failed, with the words of whoever found out: the kernel, OpenSSL, or this library.
 #[derive(Debug)]
 pub struct Cause(String);
@@ -58,7 +60,8 @@ impl From<ErrorStack> for Cause {
             }
         });
         let words = words.collect::<Vec<_>>().join("; ");
-        Cause(if words.is_empty() { "OpenSSL gave no reason".to_owned() } else { words })
+        // A callback of the program's may have put text of a peer's there.
+        Cause(if words.is_empty() { "OpenSSL gave no reason".to_owned() } else { in_one_line(words) })
     }
 }
 
@@ -124,4 +127,22 @@ pub fn with_clean_queue<R>(call: impl FnOnce() -> R) -> R {
     let result = call();
     clear();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a program's verify callback says of a certificate, for instance.
+    #[test]
+    fn text_of_a_peers_stays_in_one_line() {
+        const ERR_LIB_USER: c_int = 128;
+        // SAFETY: both write to this thread's queue alone; the format has one argument, a text.
+        unsafe {
+            openssl_sys::ERR_new();
+            openssl_sys::ERR_set_error(ERR_LIB_USER, 1, c"%s".as_ptr(), c"CN=a\nthe handshake has finished".as_ptr());
+        }
+        let words = Cause::openssl().to_string();
+        assert!(words.contains("(CN=a the handshake has finished)"), "{words}");
+    }
 }

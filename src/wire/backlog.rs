@@ -54,6 +54,9 @@ mod tests {
             assert_eq!(backlog.total_len(), 2 * MOST);
             assert!((0..MOST).all(|number| backlog.pop().as_deref() == Some(&[round, number as u8][..])));
         }
+        assert!(backlog.push(b"forgotten", MOST));
+        backlog.clear();
+        assert!(backlog.0.is_none() && backlog.pop().is_none());
         assert_eq!(size_of::<Backlog>(), size_of::<usize>());
     }
 }

@@ -151,3 +151,30 @@ pub fn renumber(mut bytes: &mut [u8], next: &mut u64) {
         bytes = rest;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_goes_into_the_last_one() {
+        let mut all = Datagrams::default();
+        assert!(all.is_empty() && all.room(10) == 10);
+        all.push(&[]);
+        // Into an empty one whatever its length, and then as much as there is room for.
+        all.pack(b"elev", b"en bytes", 10);
+        all.pack(b"1234", b"56", 10);
+        assert_eq!(all.room(10), 4);
+        all.pack(b"7890", b"", 10);
+        assert_eq!((all.len(), all.room(10), all.room(9)), (2, 0, 0));
+        all.pack(b"0", b"", 10);
+        let expected = [&b"eleven bytes"[..], b"1234567890", b"0"];
+        assert!(all.iter().eq(expected) && !all.is_empty());
+        assert_eq!((all.get(1), all.get(3), all.begin(2), all.total_len()), (Some(expected[1]), None, 22, 23));
+        assert_eq!(all.tail_mut(1), b"12345678900");
+        all.remove(1..2);
+        assert!(all.iter().eq([expected[0], expected[2]]));
+        all.truncate(1);
+        assert!(all.iter().eq([expected[0]]) && all.total_len() == 12);
+    }
+}

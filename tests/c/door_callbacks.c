@@ -420,7 +420,7 @@ static void
 hold(void *user, dv_endpoint *endpoint, const dv_event *event)
 {
     (void)user, (void)endpoint, (void)event;
-    at.held = 1;
+    __atomic_store_n(&at.held, 1, __ATOMIC_RELEASE);
     sem_wait(&at.go_on);
 }
 

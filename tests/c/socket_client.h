@@ -64,14 +64,17 @@ client_begin(struct client *client, SSL_CTX *ctx, int port)
     client_begin_as(client, ctx, port, &config);
 }
 
-/* Until what `done` points to is not 0 any more. A message, if there is one, is repeated until it has come back. */
+/*
+ * Until what `done` points to, which another thread may write to, is not 0 any more. A message, if there is one, is repeated
+ * until it has come back.
+ */
 static inline void
 client_run(struct client *client, const int *done, const char *message)
 {
     char bytes[65536];
     uint64_t end = clock_us() + PATIENCE_MS * 1000ull, again = 0;
 
-    while (!*done && clock_us() < end) {
+    while (!__atomic_load_n(done, __ATOMIC_ACQUIRE) && clock_us() < end) {
         struct pollfd waiting = { client->fd, POLLIN, 0 };
         dv_datagram datagram;
         dv_event event;

@@ -72,7 +72,7 @@ impl Server {
     /// Starts one of the servers, whoever has built it.
     pub fn start(mut program: Command, at: SocketAddr, options: &[&str]) -> Server {
         program.args(["--host", &at.ip().to_string(), "--port", &at.port().to_string()]).args(options);
-        // Their terminal, where they have one, is this pipe.
+        // The end of its input would be the end of one that listens to its terminal.
         let process = Process::start(program, Stdio::piped());
         let port = process.until(|output| {
             let (line, _) = output.split_once("\nlistening on ")?.1.split_once('\n')?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::args::{Args, Usage};
 use crate::attack::{Answer, Live};
-use crate::client::{Client, Profile, Step, Timer};
+use crate::client::{Client, Direction, Profile, Step, Timer};
 use crate::echo::connected;
 use crate::report::{Progress, Report};
 use crate::sys::Poll;
@@ -30,7 +30,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let mut live = Live::new(connected(to, 1, 1, &profile, &mut progress)?.remove(0), same)?;
     let (mut untouched, mut restarted, mut answered, mut failed) = (0, Vec::new(), 0, String::new());
     for done in 0..count {
-        half(&profile, &live)?;
+        half(&profile, &live, deadline)?;
         untouched += (live.ask()? == Answer::Right) as usize;
         progress.show(|| format!("spoofed restarts: {done}, {untouched} without effect"));
     }
@@ -70,18 +70,20 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
 }
 
 /// A handshake from the port of `live` that ends when the server's flight has come.
-fn half(profile: &Profile, live: &Live) -> Result<(), String> {
+fn half(profile: &Profile, live: &Live, limit: Duration) -> Result<(), String> {
     let link = live.link().clone();
-    let (_, before) = link.datagrams();
-    // The HelloVerifyRequest is the first datagram, the flight the second; the client's answer to that stays here.
-    let mute = link.clone();
-    let mut client = Client::new(profile, link.clone())?;
-    link.set_hook(Some(Box::new(move |_, direction, _| {
-        direction == crate::client::Direction::In || mute.datagrams().1 < before + 2
+    let (sent, received) = link.datagrams();
+    // The HelloVerifyRequest is the first datagram, the flight the second; the client's answer to that stays here. No hello
+    // is repeated, as the answers to both would come: the second one in the middle of the next handshake.
+    link.set_hook(Some(Box::new(move |link, direction, _| {
+        let (out, back) = link.datagrams();
+        direction == Direction::In || (out - sent == back - received && back - received < 2)
     })));
-    let outcome = drive(&mut client, Duration::from_secs(1), || link.datagrams().1 >= before + 2);
+    let mut client = Client::new(profile, link.clone())?;
+    let has_flight = || link.datagrams().1 >= received + 2;
+    drive(&mut client, limit, has_flight)?;
     link.set_hook(None);
-    outcome.map(drop)
+    if has_flight() { Ok(()) } else { Err(format!("no flight within {limit:?}")) }
 }
 
 /// Goes on with a handshake until it is finished or given up, `enough` says so, or the time is over.

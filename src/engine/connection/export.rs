@@ -84,29 +84,7 @@ impl Connection {
         padding: u16,
         now: u64,
     ) -> Option<Connection> {
-        let srtp_profile = match entry.srtp {
-            0 => None,
-            number => Some(srtp_name(number)?),
-        };
-        let resumption = match &entry.resumption {
-            None => None,
-            Some(der) => Some(Resumption::from_der(der, ssl.ssl_context().to_owned()).ok()?),
-        };
-        let agreed = Agreed {
-            cipher: Some(cipher_name(ssl, entry.cipher)?),
-            cipher_number: entry.cipher,
-            verify_result: peer::verify_result(entry.verify_result),
-            alpn: entry.alpn.map(Box::from),
-            server_name: entry.server_name.map(Box::from),
-            psk_identity: entry.psk_identity.map(Box::from),
-            srtp_profile,
-            is_resumed: entry.is_resumed,
-            extended_master_secret: entry.extended_master_secret,
-            resumption,
-            // It is in no cache of this process.
-            cached: None,
-            certificate: entry.certificate.map(Box::from),
-        };
+        let agreed = agreed_of(entry, ssl)?;
         let secrets = Secrets {
             master: *entry.master,
             client_random: *entry.client_random,
@@ -151,4 +129,31 @@ impl Connection {
             checks: entry.checks,
         })
     }
+}
+
+/// What its handshake has settled, as this process's OpenSSL calls it.
+fn agreed_of(entry: &Entry<'_>, ssl: &SslRef) -> Option<Agreed> {
+    let srtp_profile = match entry.srtp {
+        0 => None,
+        number => Some(srtp_name(number)?),
+    };
+    let resumption = match &entry.resumption {
+        None => None,
+        Some(der) => Some(Resumption::from_der(der, ssl.ssl_context().to_owned()).ok()?),
+    };
+    Some(Agreed {
+        cipher: Some(cipher_name(ssl, entry.cipher)?),
+        cipher_number: entry.cipher,
+        verify_result: peer::verify_result(entry.verify_result),
+        alpn: entry.alpn.map(Box::from),
+        server_name: entry.server_name.map(Box::from),
+        psk_identity: entry.psk_identity.map(Box::from),
+        srtp_profile,
+        is_resumed: entry.is_resumed,
+        extended_master_secret: entry.extended_master_secret,
+        resumption,
+        // It is in no cache of this process.
+        cached: None,
+        certificate: entry.certificate.map(Box::from),
+    })
 }

@@ -16,6 +16,7 @@ mod info;
 mod migration;
 mod number;
 mod outbox;
+mod receive;
 
 use std::collections::HashMap;
 use std::iter::successors;
@@ -45,8 +46,6 @@ use super::stats::Counters;
 use super::timers::TimerQueue;
 use crate::log::log;
 use crate::tls::{self, fork};
-use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, records_with};
 
 /// Connections with one peer address at once: an established one, and handshakes that want to take its place. An observer
 /// can replay hellos whose cookies are still good, so one such handshake does not push out another at once.
@@ -215,74 +214,6 @@ impl Endpoint {
     /// Accepts no handshakes any more; those that have begun go on.
     pub fn stop_accepting(&mut self) {
         self.config.accept = false;
-    }
-
-    /// Takes a datagram that came at `now` from the peer `from` to our address `to`, where that is known.
-    pub fn receive(&mut self, now: u64, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
-        self.tell_time(now);
-        self.counters.datagrams_in.add(1);
-        if self.is_forked() {
-            return;
-        }
-        let from = without_flow_label(from);
-        let mut chain = [None; PER_PEER + 1];
-        chain.iter_mut().zip(self.sessions_with(from)).for_each(|(slot, session)| *slot = Some(session));
-        match ClientHello::parse(datagram) {
-            // Another hello than the one that we know is another handshake, beside what is there (RFC 6347 4.2.8).
-            Some(hello) => match chain.into_iter().flatten().find(|session| self.is_begun_by(*session, &hello)) {
-                Some(session) => self.deliver(datagram, &[Some(session)], from, to),
-                None => self.stranger(datagram, from, to),
-            },
-            None if chain[0].is_none() && !self.has_cid(datagram) => self.stranger(datagram, from, to),
-            None => self.deliver(datagram, &chain, from, to),
-        }
-    }
-
-    /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
-    /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
-    /// see what may be theirs; but no session does that is open already, or it would take the new handshake's
-    /// ChangeCipherSpec for a repetition, and its answer would end the new handshake.
-    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
-        let mut found = chain[0].is_some();
-        for record in records_with(datagram, self.cids.cid_len()) {
-            if record.cid.is_empty() {
-                let passed_by = if record.epoch == 0 { self.before_a_handshake(chain) } else { 0 };
-                let _ = chain.iter().flatten().skip(passed_by).any(|session| self.show(*session, &record, from, to));
-            } else if let Some(session) = self.cids.find(record.cid) {
-                self.show(session, &record, from, to);
-                found = true;
-            }
-        }
-        if !found {
-            self.counters.strangers_dropped.add(1);
-        }
-    }
-
-    /// How many of these are open while one behind them is not; 0 where all are.
-    fn before_a_handshake(&self, chain: &[Option<Session>]) -> usize {
-        let is_open = |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.opened);
-        chain.iter().flatten().position(|session| !is_open(session)).unwrap_or(0)
-    }
-
-    fn show(&mut self, session: Session, record: &Record<'_>, from: SocketAddr, to: Option<IpAddr>) -> bool {
-        let Some(seat) = self.seats.get_mut(session) else { return false };
-        if !seat.opened && seat.connection.peer() != from {
-            // Nobody moves before there are keys to prove it with.
-            return false;
-        }
-        let messages = self.inbox.messages();
-        let before = messages.len();
-        let heard = seat.connection.receive_record(self.now, record, messages, &self.counters);
-        if heard.authentic {
-            // As a rule there is nothing new about where the peer is.
-            let stays = seat.connection.peer() == from && seat.unproven.is_none() && heard.check.is_none();
-            self.seats.touch(session);
-            if !stays {
-                self.locate(session, heard, record.bytes.len(), from, to);
-            }
-        }
-        self.settle(session, before);
-        heard.authentic
     }
 
     /// Looks at what has become of a connection that was just used. `before`: messages in the inbox before that.
@@ -514,10 +445,6 @@ impl Endpoint {
     /// The oldest first.
     fn sessions_with(&self, peer: SocketAddr) -> impl Iterator<Item = Session> {
         successors(self.seats.find(&peer), |session| self.seats.next(*session))
-    }
-
-    fn is_begun_by(&self, session: Session, hello: &ClientHello<'_>) -> bool {
-        self.seats.get(session).is_some_and(|seat| seat.connection.is_begun_by(hello))
     }
 
     fn is_forked(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::tls::resumption::Resumption;
 use crate::wipe;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{Fragment, message_type};
-use crate::wire::record::{content_type, records};
+use crate::wire::record::{Record, content_type, records, records_with};
 
 const SUITES: [&str; 3] = ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384", "PSK-CHACHA20-POLY1305"];
 

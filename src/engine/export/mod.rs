@@ -129,13 +129,15 @@ impl Packed {
             for mut chunk in self.chunks {
                 sealer.chunk(&mut chunk.0)?;
             }
+            sealer.flush()?;
             if !may_end() {
                 return Err(io::Error::new(ErrorKind::TimedOut, "the export was given up before it was written"));
             }
-            sealer.end(exported.sessions as u64)?;
-            to.flush()
+            sealer.end(exported.sessions as u64)
         };
         write()?;
+        // Somebody may have all of it now, so it has not failed: whether it can be read, the reader will tell.
+        let _ = to.flush();
         Ok(exported)
     }
 }

@@ -87,6 +87,11 @@ impl<'a> Sealer<'a> {
         self.write(SESSIONS, sessions)
     }
 
+    /// Sees to it that all that was written has left.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+
     /// Writes the last chunk. Without it nothing of the export is good.
     pub fn end(mut self, sessions: u64) -> io::Result<()> {
         self.write(LAST, &mut sessions.to_be_bytes())

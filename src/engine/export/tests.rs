@@ -69,6 +69,50 @@ fn chunks(export: &[u8]) -> Vec<usize> {
     begins
 }
 
+/// Takes so many writes and flushes, and fails at the next.
+struct Fails {
+    after: usize,
+    taken: Vec<u8>,
+}
+
+impl Fails {
+    fn count(&mut self) -> io::Result<()> {
+        self.after = self.after.checked_sub(1).ok_or(ErrorKind::StorageFull)?;
+        Ok(())
+    }
+}
+
+impl Write for Fails {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.count()?;
+        self.taken.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.count()
+    }
+}
+
+/// The sessions go on here then: nobody may be able to go on with them somewhere else.
+#[test]
+fn an_export_that_has_failed_cannot_be_read() {
+    let (mut failed, mut whole) = (0, 0);
+    for after in 0..10 {
+        let mut packed = Packed::default();
+        assert!(packed.push(&plain()));
+        let mut to = Fails { after, taken: Vec::new() };
+        match packed.write(&key(1), &mut to, || true) {
+            Ok(_) => whole += 1,
+            Err(_) => {
+                failed += 1;
+                assert!(refusal(&to.taken).contains("cut short"));
+            }
+        }
+    }
+    assert!(failed >= 3 && whole >= 5, "{failed} {whole}");
+}
+
 fn refusal(export: &[u8]) -> String {
     match Export::read(&mut &*export, &key(1)) {
         Err(Error::Import(why)) => why,

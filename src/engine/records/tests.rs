@@ -177,6 +177,8 @@ fn keys_are_not_used_beyond_their_limits() {
     assert!(ours.are_exhausted());
 
     let (mut ours, mut peer) = pair(Suite::Chacha20Poly1305);
+    ours.sealed_blocks = ours.suite.blocks_max();
+    assert!(!ours.are_exhausted());
     let mut forged = seal(&mut peer, content_type::APPLICATION_DATA, b"forged").unwrap();
     forged[20] ^= 1;
     ours.failed = (1 << 36) - 1;
@@ -253,4 +255,17 @@ proptest! {
         // Nothing of that has marked the number as seen.
         prop_assert_eq!(open(&mut server, &record).is_some(), !same);
     }
+}
+
+/// The expanded keys are by far the largest part of a session.
+#[test]
+fn at_rest_there_are_no_expanded_keys() {
+    let (mut ours, mut peer) = pair(Suite::Aes128Gcm);
+    let sealed = seal(&mut peer, content_type::APPLICATION_DATA, b"before").unwrap();
+    assert_eq!(open(&mut ours, &sealed).unwrap(), b"before");
+    assert!(ours.expanded.is_some());
+    ours.rest();
+    assert!(ours.expanded.is_none());
+    let sealed = seal(&mut peer, content_type::APPLICATION_DATA, b"after").unwrap();
+    assert_eq!(open(&mut ours, &sealed).unwrap(), b"after");
 }

@@ -109,5 +109,10 @@ mod tests {
         window.mark(1000);
         window.mark(1);
         assert!(!window.is_new(1) && !window.is_new(1000) && window.is_new(999) && window.is_new(1001));
+        // The oldest that is in it, and the one before that.
+        window.mark(1000 - WIDTH);
+        assert_eq!(window.seen, 1);
+        window.mark(1001 - WIDTH);
+        assert_eq!(window.seen, 1 | 1 << (WIDTH - 1));
     }
 }
