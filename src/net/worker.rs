@@ -374,12 +374,10 @@ impl Worker {
     /// it: where one socket is full, the others go on.
     fn transmit(&mut self) {
         let (sent, counters) = (&self.shared.counters(self.number).datagrams_out, self.shared.sockets(self.number));
-        let mut taken = true;
-        // Once more, as a peer may have moved to a socket that has had its turn.
-        while mem::take(&mut taken) {
+        // Twice, where there are several: a peer may have moved to a socket that has had its turn.
+        for _ in 0..self.ports.len().min(2) {
             for (number, port) in self.ports.iter_mut().enumerate() {
                 while port.send(sent, counters) && take_batch(port, number, &mut self.endpoint) {
-                    taken = true;
                     self.stuck = false;
                 }
             }

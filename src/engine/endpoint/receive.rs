@@ -32,7 +32,7 @@ impl Endpoint {
     /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
     /// see what may be theirs; but no session does that is open already, or it would take the new handshake's
     /// ChangeCipherSpec for a repetition, and its answer would end the new handshake.
-    fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
+    pub(super) fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
         let mut found = chain[0].is_some();
         for record in records_with(datagram, self.cids.cid_len()) {
             if record.cid.is_empty() {
