@@ -83,7 +83,7 @@ test-asan: certs
 ## test-tsan: programs of tests/c whose threads meet, with ThreadSanitizer in the C and the Rust code
 test-tsan: certs
 	@scripts/ensure-packages.sh build
-	@CASES="two_threads threads meetings moving callbacks lifetimes server door_callbacks export" DV_TEST_SECONDS=60 \
+	@CASES="two_threads threads meetings made_twice moving callbacks lifetimes server door_callbacks export" DV_TEST_SECONDS=60 \
 	    scripts/test-c.sh tsan
 
 ## test-valgrind: the programs of tests/c under valgrind's memcheck

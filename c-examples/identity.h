@@ -317,7 +317,7 @@ static inline SSL_CTX *server_context(void)
     SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());
     int mode = SSL_VERIFY_PEER | (identity.require_client_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
 
-    if (identity.cert_count == 0 && identity.key_count == 0) {
+    if (identity.cert_count == 0) {
         identity.certs[0] = DEFAULT_CERT;
         identity.cert_count = 1;
         identity.keys[0] = DEFAULT_KEY;

@@ -58,7 +58,7 @@ pub struct Worker {
     inbound: Inbound,
     held: Held,
     share: Share,
-    /// Those of other threads that were not read yet, and whether there are more in the mailbox.
+    /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
     letters: Letters,
     rung: bool,
     /// The next of them is a message that there was no room for.
@@ -136,6 +136,8 @@ impl Worker {
             if waiting.readable(BELL) {
                 self.mailbox().bell().hear();
                 self.rung = true;
+            }
+            if self.rung {
                 self.do_as_asked(now);
             }
             if self.has_letters() {
@@ -374,12 +376,10 @@ impl Worker {
     /// it: where one socket is full, the others go on.
     fn transmit(&mut self) {
         let (sent, counters) = (&self.shared.counters(self.number).datagrams_out, self.shared.sockets(self.number));
-        let mut taken = true;
-        // Once more, as a peer may have moved to a socket that has had its turn.
-        while mem::take(&mut taken) {
+        // Twice, where there are several: a peer may have moved to a socket that has had its turn.
+        for _ in 0..self.ports.len().min(2) {
             for (number, port) in self.ports.iter_mut().enumerate() {
                 while port.send(sent, counters) && take_batch(port, number, &mut self.endpoint) {
-                    taken = true;
                     self.stuck = false;
                 }
             }

@@ -25,12 +25,15 @@ pub mod content_type {
     pub const RETURN_ROUTABILITY_CHECK: u8 = 27;
 }
 
+/// The version in the header of what is said in DTLS 1.2, hellos and their answers aside.
+pub const DTLS_1_2: u16 = 0xfefd;
+
 /// One record of a datagram, as it stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// One of [`content_type`], or anything else a stranger wrote.
     pub content_type: u8,
-    /// 0xfeff is DTLS 1.0, 0xfefd is DTLS 1.2.
+    /// 0xfeff is DTLS 1.0; [`DTLS_1_2`].
     pub version: u16,
     /// How often the keys were changed.
     pub epoch: u16,

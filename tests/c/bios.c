@@ -80,7 +80,7 @@ static void filling_wbio(dv_udp_conn_t *conn, struct client *client, struct serv
         if (turn == 0) {
             /* Two are gone that found no room, and nothing is amiss. */
             CHECK(SSL_write(conn->ssl, message, sizeof(message)) == -1);
-            CHECK(dv_dtls_write(conn, in, 3, server->fd, out, sizeof(out), sizeof(conn->key.addr4)) == 3);
+            CHECK(dv_dtls_write(conn, message, 3, server->fd, out, sizeof(out), sizeof(conn->key.addr4)) == 3);
         } else {
             CHECK(dv_dtls_msg_send(conn->wbio, server->fd, &conn->key, sizeof(conn->key.addr4)) == 0);
         }

@@ -138,10 +138,10 @@ static void another_hello(struct server *server, SSL_CTX *ctx)
         conns[i] = take(server, &clients[i], &hellos[i]);
         CHECK(conns[i] != NULL && conns[i]->ssl != NULL);
     }
-    CHECK(conns[0] != conns[1] && dv_dtls_conn_find(&key) == conns[0]);
+    CHECK(conns[0] != conns[1]);
     usleep(20000);
     dv_dtls_handle_timeouts();
-    CHECK(conns[0]->ssl != NULL && conns[1]->ssl == NULL);
+    CHECK(conns[0]->ssl != NULL && conns[1]->ssl == NULL && dv_dtls_conn_find(&key) == conns[0]);
     for (i = 0; i < 2; i++) {
         CHECK(conns[i]->list.next == NULL && memcmp(&conns[i]->key, &key, sizeof(key)) == 0);
         dv_dtls_conn_free(conns[i]);
@@ -154,10 +154,15 @@ int main(int argc, char **argv)
 {
     struct server server;
     SSL_CTX *ctx = NULL;
+    dv_config config;
 
     if (argc < 2) {
         return 2;
     }
+    /* No flight is to be repeated because the machine is slow. */
+    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    config.first_timeout_ms = config.longest_timeout_ms = 60000;
+    CHECK(dv_dtls_configure(&config) == 0);
     server_open(&server, argv[1]);
     ctx = client_context(argv[1]);
     one_after_the_other(&server, ctx);

@@ -82,6 +82,12 @@ fn a_handshake_survives_forged_alerts_and_junk() {
     // Before each step of the clock both sides get what anybody could send: no handshake messages that libssl would take.
     while world.nodes[client].opened().is_empty() || world.nodes[server].opened().is_empty() {
         for (node, from) in [(server, addresses[1]), (client, addresses[0])] {
+            // Of another version, so that none of them stands for the peer's.
+            for version in [0x00, 0xfe, 0xff] {
+                let mut early = record(20, 0, 1 << 30, &[1]);
+                early[2] = version;
+                world.inject(from, node, &early);
+            }
             for content_type in [20, 21, 23, 24, 25] {
                 for epoch in [0, 1, 2] {
                     for fragment in [&[2, 40][..], &[1, 0], &[1], &[0; 40]] {

@@ -27,7 +27,7 @@ use crate::tls::fork;
 use crate::tls::session::{Parameters, Session};
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
-use crate::wire::record::{Record, content_type, records};
+use crate::wire::record::{DTLS_1_2, Record, content_type, records};
 use crate::wire::routability::Check;
 
 /// The time that never comes, in microseconds.
@@ -461,9 +461,11 @@ fn idle_timeout(settings: &Settings) -> u64 {
     }
 }
 
-/// Whether it is one that libssl takes; it would end the handshake at another (RFC 5246 7.1).
+/// Whether it is one that libssl takes: it would end the handshake at another (RFC 5246 7.1), and drop one of another version,
+/// which must not stand in the place of the peer's.
 fn is_change_cipher_spec(record: &Record<'_>) -> bool {
-    record.content_type == content_type::CHANGE_CIPHER_SPEC && record.fragment() == [1]
+    let kind = (record.content_type, record.version);
+    kind == (content_type::CHANGE_CIPHER_SPEC, DTLS_1_2) && record.fragment() == [1]
 }
 
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {

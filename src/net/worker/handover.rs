@@ -40,7 +40,9 @@ impl Worker {
             self.endpoint.advance(precise_now());
             self.endpoint.cancel_export();
             self.mailbox().set_halted(false);
+            // The bell was heard here, and more may have been asked for since, such as the next export.
             self.rung = true;
+            self.stuck = false;
         }
         self.tell();
         Ok(committed)
