@@ -237,6 +237,14 @@ mod tests {
     use crate::log::{self, Level};
 
     #[test]
+    fn three_times_what_came_and_not_a_byte_more() {
+        let before = (SocketAddr::from(([192, 0, 2, 1], 1)), None);
+        let mut unproven = Unproven { before, received: 100, sent: 0, cookies: Vec::new(), due: 0 };
+        assert!(!unproven.charge(301));
+        assert!(unproven.charge(299) && unproven.charge(1) && !unproven.charge(1));
+    }
+
+    #[test]
     fn one_line_a_second_for_a_peer_that_is_here_and_there() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = told.clone();
