@@ -1,5 +1,6 @@
 //! Everything is bounded: each limit is reached, refuses what it must and is counted.
 
+use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,6 +55,54 @@ fn handshakes_in_all_and_of_one_source() {
 }
 
 /// Whoever begins handshakes and does not go on has what others do not need.
+/// Clients at one address, one after the other, each of which has brought its cookie back and goes no further.
+fn at_one_address(world: &mut World, server: usize, count: usize) -> Vec<usize> {
+    let address = SocketAddr::from(([192, 0, 2, 1], 1));
+    let clients: Vec<_> = (0..count).map(|_| world.add_at(address, client(), Config::default())).collect();
+    let now = world.now;
+    for &client in &clients {
+        world.connect(client, server);
+        let hello = world.nodes[client].endpoint.transmit(1).unwrap().bytes.to_vec();
+        let at_server = world.nodes[server].address;
+        let endpoint = &mut world.nodes[server].endpoint;
+        endpoint.receive(now, &hello, address, None);
+        let answers = iter::from_fn(|| endpoint.transmit(1).map(|transmit| transmit.bytes.to_vec()));
+        // Before it stands what the server repeats for those before this one.
+        let cookie = answers.last().unwrap();
+        let of_client = &mut world.nodes[client].endpoint;
+        of_client.receive(now, &cookie, at_server, None);
+        let hello = of_client.transmit(1).unwrap().bytes.to_vec();
+        world.nodes[server].endpoint.receive(now, &hello, address, None);
+    }
+    clients
+}
+
+#[test]
+fn handshakes_of_one_address() {
+    let (mut world, server, _) = World::pair(20);
+    at_one_address(&mut world, server, 10);
+    let endpoint = &world.nodes[server].endpoint;
+    assert_eq!((endpoint.handshakes(), endpoint.stats().handshakes_begun, endpoint.stats().superseded), (4, 10, 6));
+}
+
+/// Of two that have begun the younger one may be the client's: it goes on when the older one has finished.
+#[test]
+fn a_handshake_that_has_finished_ends_no_younger_one() {
+    let (mut world, server, _) = World::pair(21);
+    let clients = at_one_address(&mut world, server, 2);
+    let later = world.now + 1100 * MS;
+    let [older, server] = world.nodes.get_disjoint_mut([clients[0], server]).unwrap();
+    // What was for the younger one is lost; the older one repeats what it has said.
+    while server.endpoint.transmit(1).is_some() {}
+    older.endpoint.advance(later);
+    for _ in 0..5 {
+        carry(later, older.address, &mut older.endpoint, &mut server.endpoint);
+        carry(later, server.address, &mut server.endpoint, &mut older.endpoint);
+    }
+    let stats = server.endpoint.stats();
+    assert_eq!((stats.handshakes_finished, stats.superseded, server.endpoint.handshakes()), (1, 0, 1));
+}
+
 #[test]
 fn handshakes_of_one_source_keep_nobody_else_out() {
     let (mut world, server, clients) = crowd(settings(|s| s.max_handshakes = 4), 6, 5);

@@ -27,6 +27,8 @@ fn messages_go_both_ways() {
     let stats = world.nodes[client].endpoint.stats();
     assert_eq!((stats.hellos_answered, stats.handshakes_begun, stats.handshakes_finished), (0, 1, 1));
     assert_eq!((stats.messages_in, stats.messages_out), (3, 3));
+    let sent = world.sent_by(world.nodes[client].address).count() as u64;
+    assert_eq!(world.nodes[server].endpoint.stats().datagrams_in, sent);
 }
 
 #[test]

@@ -54,9 +54,9 @@ impl Endpoint {
     }
 
     /// For an owner with several sockets: what leaves from each of them is taken by itself from now on, with
-    /// [`Endpoint::transmit_on`]. `sockets` are their addresses.
+    /// [`Endpoint::transmit_on`]. `sockets` are their addresses, one at least.
     pub(crate) fn set_sockets(&mut self, sockets: Vec<SocketAddr>) {
-        self.outbox.lanes.resize_with(sockets.len().max(1), Lane::default);
+        self.outbox.lanes.resize_with(sockets.len(), Lane::default);
         self.outbox.sockets = sockets;
     }
 

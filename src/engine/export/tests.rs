@@ -196,6 +196,10 @@ fn foreign_and_newer_ones_are_refused() {
     let mut newer = written(&[plain()], &key(1));
     newer[9] = 3;
     assert_eq!(refusal(&newer), "its format has version 3: this library knows 2");
+    // Nobody makes room for what is announced, nor waits for it.
+    let mut longer = written(&[plain()], &key(1));
+    longer[43..46].fill(0xff);
+    assert!(refusal(&longer).contains("damaged"));
 }
 
 /// Somebody who has the key, or a mistake of ours.

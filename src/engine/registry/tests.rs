@@ -61,7 +61,9 @@ fn a_detached_entry_is_nowhere_and_counts_where_it_is() {
     // The longest idle one of the fullest source.
     table.touch(a);
     assert_eq!(table.victim(peer(9, 9), Refusal::Connections), Some(b));
-    for (id, value, at) in [(b, 'b', peer(2, 2)), (a, 'a', peer(2, 1)), (c, 'c', peer(1, 1))] {
+    table.relocate(c, peer(1, 3));
+    assert_eq!(table.find_detached(peer(1, 1)), None, "nobody is left where he was");
+    for (id, value, at) in [(b, 'b', peer(2, 2)), (a, 'a', peer(2, 1)), (c, 'c', peer(1, 3))] {
         assert_eq!((table.find_detached(at), table.remove(id)), (Some(id), Some(value)));
         assert_eq!(table.find_detached(at), None);
     }
