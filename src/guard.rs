@@ -38,6 +38,14 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
     })
 }
 
+/// [`guard`] around what may come to a point of cancellation, in a system call or in OpenSSL: there pthread_cancel would unwind
+/// our frames, which ends the process. It is put off until the function returns. What is called for each message, and comes to
+/// none, does without.
+#[inline]
+pub fn guard_uncancelled<R>(error: R, body: impl FnOnce() -> R) -> R {
+    guard(error, || sys::not_cancelled(body))
+}
+
 /// Locks. A panic leaves nothing half done, so the data behind a poisoned lock is as good as any.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

@@ -14,7 +14,7 @@ use super::types::*;
 use super::{due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::stats::Counters;
-use crate::guard::guard;
+use crate::guard::guard_uncancelled;
 use crate::log::log;
 use crate::net::sys;
 use crate::wire::datagrams::Datagrams;
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn dv_dtls_read(
     out_len: size_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         let _ = addrlen;
         if conn.is_null() || out_buf.is_null() || out_len == 0 || in_len > isize::MAX as size_t {
             log!(Error, "dv_dtls_read: conn or out_buf is NULL, out_len is 0, or in_len is the -1 of an error");
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn dv_dtls_write(
     out_len: size_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         let _ = (out_buf, out_len, addrlen);
         if conn.is_null() || in_buf.is_null() || in_len == 0 || in_len > isize::MAX as size_t {
             log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0 or the -1 of an error");
@@ -335,7 +335,7 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
     key: *mut dv_udp_conn_key_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         let _ = addrlen;
         if wbio.is_null() || key.is_null() {
             log!(Error, "dv_dtls_msg_send: wbio or key is NULL");

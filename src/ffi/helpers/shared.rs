@@ -210,7 +210,7 @@ pub fn shared() -> &'static Shared {
     // SAFETY: what stands there was leaked by `make`.
     match unsafe { known.as_ref() } {
         Some(shared) if shared.born == fork::generation() => shared,
-        _ => make(known),
+        _ => sys::not_cancelled(|| make(known)),
     }
 }
 

@@ -65,7 +65,7 @@ pub unsafe fn send_to(fd: c_int, datagram: &[u8], flags: c_int, to: *const socka
     let (bytes, flags) = (datagram.as_ptr().cast(), flags | libc::MSG_NOSIGNAL);
     loop {
         // SAFETY: the datagram is a slice, the caller vouches for the address.
-        let sent = not_cancelled(|| unsafe { libc::sendto(fd, bytes, datagram.len(), flags, to, len) });
+        let sent = unsafe { libc::sendto(fd, bytes, datagram.len(), flags, to, len) };
         match io::Error::last_os_error() {
             _ if sent >= 0 => return Ok(()),
             error if error.kind() == io::ErrorKind::Interrupted => {}
