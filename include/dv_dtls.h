@@ -1869,7 +1869,7 @@ int dv_endpoint_export(dv_endpoint *endpoint,
  *
  * @param endpoint the endpoint
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_endpoint_export_commit(dv_endpoint *endpoint);
 
@@ -1880,7 +1880,7 @@ int dv_endpoint_export_commit(dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_endpoint_export_cancel(dv_endpoint *endpoint);
 
@@ -1933,7 +1933,7 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
  *
  * @param server the server
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_server_export_commit(dv_server *server);
 
@@ -1943,7 +1943,7 @@ int dv_server_export_commit(dv_server *server);
  *
  * @param server the server
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_server_export_cancel(dv_server *server);
 
