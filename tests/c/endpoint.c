@@ -171,6 +171,12 @@ null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
     datagram.len = (size_t)-1;
     CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == DV_ERR_INVALID);
     CHECK(dv_endpoint_receive(e, 0, &datagram, (size_t)-1) == DV_ERR_INVALID);
+    datagram.len = 1;
+    datagram.local.any.sa_family = AF_UNIX;
+    CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "local") != NULL);
+    datagram.local.any.sa_family = AF_INET6;
+    CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == 0);
 
     CHECK(dv_endpoint_connect(NULL, 0, &server->address.any, sizeof(dv_address), NULL, NULL, &session) == DV_ERR_INVALID);
     CHECK(dv_endpoint_connect(e, 0, NULL, sizeof(dv_address), NULL, NULL, &session) == DV_ERR_INVALID && session == 0);
