@@ -1721,14 +1721,14 @@ void dv_server_free(struct dv_server *server);
 int dv_server_bind(struct dv_server *server, const char *host, const char *port);
 
 /**
- * Takes over a UDP socket that is bound already, such as one that the program was started with. One
- * worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they
- * go to the workers in turn.
+ * Takes over a UDP socket that is bound already, and connected to nobody, such as one that the
+ * program was started with. One worker serves it. To let several serve an address, hand in as many
+ * sockets (SO_REUSEPORT): they go to the workers in turn.
  *
  * @param server the server, which was not started yet
  * @param fd the socket. When the call succeeds it is the server's, which closes it in the end
  *
- * @return the port, or a negative DV_ERR_*.
+ * @return the port, or a negative DV_ERR_*: DV_ERR_IO for a descriptor that is no such socket.
  */
 int dv_server_bind_fd(struct dv_server *server, int fd);
 

@@ -170,13 +170,13 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
     })
 }
 
-/// Takes over a UDP socket that is bound already, such as one that the program was started with. One worker serves it. To
-/// let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
+/// Takes over a UDP socket that is bound already, and connected to nobody, such as one that the program was started with. One
+/// worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
 ///
 /// - `server`: the server, which was not started yet
 /// - `fd`: the socket. When the call succeeds it is the server's, which closes it in the end
 ///
-/// Returns the port, or a negative DV_ERR_*.
+/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO for a descriptor that is no such socket.
 ///
 /// # Safety
 /// `server` is NULL or live; `fd` is nobody else's.

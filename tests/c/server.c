@@ -182,17 +182,21 @@ handed_in(const char *certs)
     struct client client;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), stream = socket(AF_INET, SOCK_STREAM, 0), port;
     int raw = socket(AF_INET, SOCK_RAW, IPPROTO_UDP);    /* only root gets one */
+    int connected = socket(AF_INET, SOCK_DGRAM, 0);
 
     CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
     CHECK(dv_server_bind_fd(server, fd) == DV_ERR_IO);
     CHECK(raw < 0 || dv_server_bind_fd(server, raw) == DV_ERR_IO);
     close(raw);
     CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    CHECK(connect(connected, (struct sockaddr *)&address, len) == 0);
+    CHECK(dv_server_bind_fd(server, connected) == DV_ERR_IO && strstr(dv_last_error(), "connected") != NULL);
+    CHECK(close(connected) == 0);
     CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
     CHECK(close(stream) == 0);
     CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
     CHECK(dv_server_bind_fd(server, -1) == DV_ERR_INVALID);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
     port = dv_server_bind_fd(server, fd);
     CHECK(port == ntohs(address.sin_port));
     CHECK(dv_server_start(server) == 0);
