@@ -234,7 +234,7 @@ static struct {
 } seen = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void
-open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+open_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     int imported = dv_session_is_imported(endpoint, event->session);
 
@@ -247,14 +247,14 @@ open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
 }
 
 static void
-message_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+message_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
 }
 
 static void
-close_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+close_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     (void)endpoint;
