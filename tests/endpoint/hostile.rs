@@ -151,6 +151,21 @@ fn messages_that_no_client_has_get_no_room() {
     assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
 }
 
+/// What is forged and has to wait takes all the places there are, but not the way of what comes after it.
+#[test]
+fn a_handshake_whose_places_for_what_waits_are_taken() {
+    let (mut world, server, client) = World::pair(12);
+    let addresses = [world.nodes[client].address, world.nodes[server].address];
+    let session = world.connect(client, server);
+    let is_server_hello = |(_, _, bytes): &Datagram| bytes[13] == 2;
+    assert!(world.run(SECOND, |world| world.sent.iter().any(is_server_hello)));
+    for sequence in 0..20 {
+        world.inject(addresses[0], server, &record(23, 1, sequence, &[0; 40]));
+        world.inject(addresses[1], client, &record(23, 1, sequence, &[0; 40]));
+    }
+    assert!(world.run(SECOND / 2, |world| world.nodes[client].opened() == [session]));
+}
+
 /// DTLSv1_listen of OpenSSL 3.2 and later takes in the whole datagram: <https://github.com/openssl/openssl/pull/28815>.
 #[test]
 fn an_alert_glued_behind_the_hello_ends_nothing() {
