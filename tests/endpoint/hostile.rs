@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dv_dtls::wire::record::{HEADER_LEN, records_with};
+use dv_dtls::wire::record::{HEADER_LEN, content_type, records_with};
 use dv_dtls::{CloseReason, Config, Session};
 
 use crate::CID_LEN;
@@ -164,6 +164,29 @@ fn a_handshake_whose_places_for_what_waits_are_taken() {
         world.inject(addresses[1], client, &record(23, 1, sequence, &[0; 40]));
     }
     assert!(world.run(SECOND / 2, |world| world.nodes[client].opened() == [session]));
+}
+
+/// Numbers in clear are not authentic: who copies a record with a higher one makes no replay of what comes after it.
+#[test]
+fn a_handshake_survives_copies_with_high_numbers() {
+    const CLIENT_HELLO: u8 = 1;
+    let (mut world, server, client) = World::pair(13);
+    let at_server = world.nodes[server].address;
+    let session = world.connect(client, server);
+    let mut copied = 0;
+    for _ in 0..20 {
+        for (from, _, mut bytes) in std::mem::take(&mut world.sent) {
+            let to = if from == at_server { client } else { server };
+            if bytes[0] == content_type::HANDSHAKE && bytes[13] != CLIENT_HELLO {
+                bytes[5] = 0x7f;
+                world.inject(from, to, &bytes);
+                copied += 1;
+            }
+        }
+        world.pass_time(MS / 2);
+    }
+    assert!(copied >= 2);
+    assert_eq!(world.nodes[client].opened(), [session]);
 }
 
 /// DTLSv1_listen of OpenSSL 3.2 and later takes in the whole datagram: <https://github.com/openssl/openssl/pull/28815>.

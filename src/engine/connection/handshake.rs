@@ -72,9 +72,8 @@ impl Handshake {
         self.due.min(self.deadline)
     }
 
-    /// Nothing is done any more.
+    /// Nothing waits any more.
     pub(super) fn end(&mut self) {
-        self.due = NEVER;
         self.held = Vec::new();
     }
 
@@ -183,10 +182,10 @@ impl Connection {
 
     /// Shows libssl the held records whose time has come.
     pub(super) fn step_held(&mut self, now: u64, counters: &Counters) {
-        let Some(handshake) = self.handshake.as_mut().filter(|handshake| !handshake.held.is_empty()) else { return };
         if self.state != State::Handshaking {
             return;
         }
+        let Some(handshake) = &mut self.handshake else { return };
         let mut held = std::mem::take(&mut handshake.held);
         self.step_those(&mut held, now, counters);
         if let Some(handshake) = self.handshake.as_mut().filter(|_| !matches!(self.state, State::Closed(_))) {
@@ -199,18 +198,11 @@ impl Connection {
     fn step_those(&mut self, held: &mut Vec<Box<[u8]>>, now: u64, counters: &Counters) {
         let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
         if let Some(at) = held.iter().position(|held| is_ccs(held)) {
+            let ccs = held.remove(at);
+            self.step_in_clear(&ccs, now);
             if !self.awaits_finished() {
-                let ccs = held.remove(at);
-                self.step_in_clear(&ccs, now);
-                if self.state != State::Handshaking {
-                    return;
-                }
-                if !self.awaits_finished() {
-                    held.insert(at, ccs);
-                    return;
-                }
-            } else {
-                held.remove(at);
+                held.insert(at, ccs);
+                return;
             }
         }
         let mut at = 0;
@@ -401,6 +393,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use openssl::error::ErrorStack;
     use openssl::ssl::{SslContext, SslMethod, SslRef};
@@ -473,6 +466,15 @@ mod tests {
         }
     }
 
+    /// RFC 6347 4.2.4.1 wants a second; who wants none does not get it.
+    #[test]
+    fn no_setting_makes_a_flight_go_out_without_a_pause() {
+        let settings =
+            Settings { first_timeout: Duration::ZERO, longest_timeout: Duration::ZERO, ..Settings::default() };
+        let handshake = Handshake::new(&settings, 0);
+        assert_eq!([handshake.first_timeout, handshake.longest_timeout], [TIMEOUT_MIN; 2]);
+    }
+
     /// The hello may be a copy that anybody has sent.
     #[test]
     fn a_repeated_hello_is_answered_at_intervals_and_so_many_times() {
@@ -488,6 +490,17 @@ mod tests {
         }
         let times = (3..200).filter(|time| is_answered(time * REPEAT_SPACING)).count();
         assert_eq!(times, usize::from(REPEATS_MAX) - 2);
+    }
+
+    #[test]
+    fn a_repeated_hello_is_not_answered_twice_at_once() {
+        let Begun { hello, mut server, counters, .. } = begun();
+        let due = server.deadline();
+        server.advance(due, &counters);
+        for (now, resent) in [(due + REPEAT_SPACING - 1, 0), (due + REPEAT_SPACING, 1)] {
+            server.receive(now, &hello, &mut Datagrams::new(), &counters);
+            assert_eq!(counters.flights_resent_on_repeat.get(), resent);
+        }
     }
 
     /// A flight goes out again after one second, and each time after twice as long as before, up to eight; at each fourth time
