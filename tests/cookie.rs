@@ -147,6 +147,40 @@ fn a_secret_is_replaced() {
 }
 
 #[test]
+fn the_same_secret_again_changes_nothing() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let out = hello_with_cookie(&mut jar, 0, PEER);
+    for _ in 0..2 {
+        jar.replace(SECOND, b"another", UNIX);
+        assert!(is_taken(&mut jar, 2 * SECOND, PEER, &out));
+    }
+}
+
+/// However often it is replaced, there is one secret to try besides the last.
+#[test]
+fn only_the_secret_before_the_last_is_kept() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let of_first = hello_with_cookie(&mut jar, 0, PEER);
+    jar.replace(SECOND, b"another", UNIX);
+    let of_second = hello_with_cookie(&mut jar, SECOND, PEER);
+    jar.replace(2 * SECOND, b"a third", UNIX);
+    assert!(!is_taken(&mut jar, 2 * SECOND, PEER, &of_first));
+    assert!(is_taken(&mut jar, 2 * SECOND, PEER, &of_second));
+}
+
+/// libssl's callbacks get their cookies from the same secret, and C code decides what they are about.
+#[test]
+fn a_cookie_for_libssl_is_none_for_a_hello() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let hello = Hello::default();
+    let of_hello = [&[4, 192, 0, 2, 1][..], &40000u16.to_be_bytes(), &[0xfe, 0xfd], &hello.random].concat();
+    let cookie = jar.issue_for(0, &of_hello);
+    assert!(jar.verify_for(0, &of_hello, &cookie));
+    assert!(!is_taken(&mut jar, 0, PEER, &hello.with_cookie(&cookie)));
+    assert!(!jar.verify_for(0, b"another", &cookie));
+}
+
+#[test]
 fn the_ends_of_time_are_no_trouble() {
     for (offset, now) in [(0, 0), (0, u64::MAX), (u64::MAX, u64::MAX)] {
         let mut jar = CookieJar::new(b"", offset);

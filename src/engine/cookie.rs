@@ -152,7 +152,7 @@ fn hmac(key: &[u8]) -> Hmac<Sha1> {
 /// What a subject begins with that is not a hello's, which begins with 4 or 6.
 const SUBJECT_OF_LIBSSL: u8 = 0;
 
-const SUBJECT_MAX: usize = 1 + 16 + 4 + 2 + 2 + 32 + 1 + SESSION_ID_MAX;
+const SUBJECT_MAX: usize = 1 + 16 + 4 + 2 + 2 + 32 + SESSION_ID_MAX;
 
 /// What a cookie is good for: the peer's address and the hello's version, random and session id, in an order from which
 /// they could be read back. As short as can be: with IPv4 and without a session id it is a single block of SHA-1.
@@ -179,7 +179,6 @@ impl Subject {
         subject.push(&peer.port().to_be_bytes());
         subject.push(&hello.version.to_be_bytes());
         subject.push(hello.random);
-        subject.push(&[hello.session_id.len() as u8]);
         subject.push(hello.session_id);
         subject
     }
