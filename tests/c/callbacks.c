@@ -134,9 +134,9 @@ static void given_up(struct server *server, SSL_CTX *ctx)
     dv_config config;
     int before = calls, turns = 0;
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.idle_timeout_ms = 1000;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     conn = established(&client, ctx, server);
     /* Not the one that was found last. */
     CHECK(dv_dtls_conn_find(NULL) == NULL);
@@ -148,7 +148,7 @@ static void given_up(struct server *server, SSL_CTX *ctx)
     CHECK(conn->ssl == NULL && calls == before + 1);
     dv_dtls_conn_free(conn);
     config.idle_timeout_ms = 0;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     client_vanish(&client);
 }
 
@@ -274,9 +274,9 @@ static void two_at_once(struct server *server, SSL_CTX *ctx)
     dv_config config;
     int i = 0;
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.idle_timeout_ms = 3000;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     for (i = 0; i < 2; i++) {
         pairs[i][0] = pairs[1 - i][1] = established(&clients[i], ctx, server);
     }
