@@ -224,8 +224,8 @@ typedef struct _dv_udp_conn_t {
 
 #if !defined(DV_OMIT_OPENSSL_CTX_SET_CIPHERS)
 /**
- * Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS
- * 1.2 as the only version.
+ * Sets the ciphers of a context, the groups X25519, P-256, P-384 and P-521 for the key exchange,
+ * and DTLS 1.2 as the only version.
  *
  * @param ctx the SSL_CTX
  * @param ciphers a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"

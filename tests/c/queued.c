@@ -54,6 +54,39 @@ static void receive(struct server *server, SSL_CTX *ctx, uint32_t most)
     client_close(&client, server);
 }
 
+/* What does not come to its turn waits in the program's own BIO, where a peer cannot have as much as it likes. */
+static void receive_by_the_program(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    char datagram[RECORDS * 64], out[64];
+    dv_stats before = {.size = sizeof(before)}, after = {.size = sizeof(after)};
+    dv_udp_conn_t *conn;
+    size_t len, most = 0;
+    int i;
+
+    client_open(&client, ctx, server, NULL);
+    conn = of_the_program(&client, server);
+    CHECK(client_handshake_with(&client, server, conn));
+    CHECK(dv_dtls_get_stats(&before) == 0);
+    for (i = 0; i < 500; i++) {
+        len = join(&client, server, datagram, sizeof(datagram));
+        CHECK(dv_dtls_read(conn, datagram, len, server->fd, out, sizeof(out), 0) == 1);
+        most = BIO_ctrl_pending(conn->rbio) > most ? BIO_ctrl_pending(conn->rbio) : most;
+    }
+    CHECK(most < 512 * 1024);
+    CHECK(dv_dtls_get_stats(&after) == 0);
+    CHECK(after.messages_dropped > before.messages_dropped);
+
+    /* Where there is room again, what comes next is taken. */
+    while (dv_dtls_read(conn, NULL, 0, server->fd, out, sizeof(out), 0) > 0) {
+    }
+    CHECK(BIO_ctrl_pending(conn->rbio) == 0);
+    len = join(&client, server, datagram, sizeof(datagram));
+    CHECK(dv_dtls_read(conn, datagram, len, server->fd, out, sizeof(out), 0) == 1 && out[0] == 0);
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+}
+
 int main(int argc, char **argv)
 {
     struct server server;
@@ -69,6 +102,7 @@ int main(int argc, char **argv)
     receive(&server, ctx, 64);
     receive(&server, ctx, 2);
     receive(&server, ctx, 0);
+    receive_by_the_program(&server, ctx);
     SSL_CTX_free(ctx);
     server_close(&server);
     return check_report("queued");
