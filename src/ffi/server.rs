@@ -203,7 +203,8 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 /// Starts the threads of a server. It is started once: when it is over, it can only be freed.
 ///
 /// The threads must be over, by dv_server_join() or dv_server_free(), before the program calls exit() or returns from main():
-/// OpenSSL cleans up then, whoever still uses it.
+/// OpenSSL cleans up then, whoever still uses it. From that moment on no handshake can begin, and one that a thread works on may
+/// crash the program. One that cannot wait for its threads ends with _exit(), which cleans up nothing.
 ///
 /// - `server`: the server, which is bound to an address
 ///

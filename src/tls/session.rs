@@ -299,6 +299,11 @@ impl Session {
         self.ssl().state_string() == "TRCCS"
     }
 
+    /// Whether the server's hello has come, and not all of its certificate.
+    pub fn awaits_certificate(&self) -> bool {
+        self.ssl().state_string() == "TRSH"
+    }
+
     /// Whether flights need libssl to be repeated: they hold a Finished that the peer must answer, and the copy of a
     /// record that the peer has seen is a replay to it. [`Session::handle_timeout`] makes new records.
     pub fn repeats_by_libssl(&self) -> bool {

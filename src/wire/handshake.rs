@@ -9,6 +9,8 @@ pub mod message_type {
     pub const HELLO_REQUEST: u8 = 0;
     /// ClientHello.
     pub const CLIENT_HELLO: u8 = 1;
+    /// ServerHello.
+    pub const SERVER_HELLO: u8 = 2;
     /// HelloVerifyRequest.
     pub const HELLO_VERIFY_REQUEST: u8 = 3;
     /// Certificate.

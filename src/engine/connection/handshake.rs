@@ -168,6 +168,11 @@ impl Connection {
         }
     }
 
+    /// Whether this is a client that has its server's hello, and not all of its certificate.
+    pub fn awaits_certificate(&mut self) -> bool {
+        !self.server && self.state == State::Handshaking && self.protection.session().awaits_certificate()
+    }
+
     /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
     fn awaits_finished(&mut self) -> bool {
         self.state == State::Handshaking && self.protection.session().awaits_finished()
