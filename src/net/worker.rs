@@ -489,7 +489,78 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::slice;
+    use std::time::Duration;
+
+    use openssl::ssl::{SslContext, SslMethod};
+
     use super::*;
+    use crate::engine::endpoint::{Config, Connect, ConnectionIds};
+    use crate::net::socket::{self, Options};
+
+    fn psk(server: bool) -> SslContext {
+        let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+        context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+        match server {
+            true => context.set_psk_server_callback(|_, _, key| {
+                key[..16].fill(1);
+                Ok(16)
+            }),
+            false => context.set_psk_client_callback(|_, _, identity, key| {
+                identity[..2].copy_from_slice(b"a\0");
+                key[..16].fill(1);
+                Ok(16)
+            }),
+        }
+        context.build()
+    }
+
+    /// What waits for one socket while its peer comes to another one, which has had its turn, leaves by that at once: nothing
+    /// else may ever wake the worker.
+    #[test]
+    fn what_waits_follows_its_peer_to_another_socket() {
+        let ids = Some(ConnectionIds { routability_checks: false, ..ConnectionIds::default() });
+        let config = Config { connection_ids: ids, ..Config::default() };
+        let endpoint = Endpoint::new(psk(true), config.clone()).unwrap();
+        let shared = Arc::new(Shared::new(slice::from_ref(&endpoint), 1 << 20, None).unwrap());
+        let silent = |_: &mut Context<'_>, _: Session, _: &[u8]| {};
+        let mut worker = Worker::new(0, endpoint, shared, Arc::new(silent));
+        let options = Options { workers: 1, buffer: 1 << 18, offload: true, steer: false, owners: None };
+        let [first, second] = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| {
+            let port = socket::open(address.parse().unwrap(), true, &options).unwrap().remove(0);
+            let local = port.local;
+            worker.add(port);
+            local
+        });
+
+        let mut client = Endpoint::new(psk(false), config).unwrap();
+        let ours = client.connect(0, &Connect::to(second)).unwrap();
+        for now in 1..10 {
+            while let Some(transmit) = client.transmit(1) {
+                worker.endpoint.receive(now, transmit.bytes, ([127, 0, 0, 1], 1).into(), Some(second.ip()));
+            }
+            while let Some(transmit) = worker.endpoint.transmit_on(1, 1) {
+                client.receive(now, transmit.bytes, second, None);
+            }
+        }
+        let session = worker.endpoint.sessions().next().unwrap();
+        worker.endpoint.send(session, b"waits").unwrap();
+        let elsewhere = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send(ours, b"I am elsewhere now").unwrap();
+        let moved = client.transmit(1).unwrap();
+        worker.endpoint.receive(10, moved.bytes, elsewhere.local_addr().unwrap(), Some(first.ip()));
+        worker.transmit();
+        elsewhere.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut datagram = [0; 2048];
+        let (len, from) = elsewhere.recv_from(&mut datagram).unwrap();
+        assert_eq!(from, first);
+        client.receive(11, &datagram[..len], from, None);
+        let mut message = Vec::new();
+        while message != b"waits" {
+            client.event(&mut message).unwrap();
+        }
+    }
 
     #[test]
     fn single_bytes_do_not_take_up_more_than_others() {

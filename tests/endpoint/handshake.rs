@@ -30,6 +30,8 @@ fn messages_go_both_ways() {
     assert_eq!(world.nodes[server].messages(at_server).len(), 3);
     let stats = world.nodes[server].endpoint.stats();
     assert_eq!((stats.hellos_answered, stats.handshakes_begun, stats.handshakes_finished), (1, 1, 1));
+    let stats = world.nodes[client].endpoint.stats();
+    assert_eq!((stats.hellos_answered, stats.handshakes_begun, stats.handshakes_finished), (0, 1, 1));
     assert_eq!((stats.messages_in, stats.messages_out), (3, 3));
 }
 

@@ -226,3 +226,35 @@ impl Lane {
         Some(Transmit { to, from, segment_size: None, bytes })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a flood one answer always waits: those that have left take up no more than a bounded room before it.
+    #[test]
+    fn what_has_left_is_let_go_of() {
+        let (mut lane, to) = (Lane::default(), SocketAddr::from(([192, 0, 2, 1], 1)));
+        lane.push(to, None, b"0");
+        for number in 1..10_000 {
+            lane.push(to, None, number.to_string().as_bytes());
+            assert_eq!(lane.pop().unwrap().bytes, (number - 1).to_string().as_bytes());
+            assert!(lane.addresses.len() <= LEFT_AT_MOST + 2, "{}", lane.addresses.len());
+        }
+        assert_eq!(lane.pop().unwrap().bytes, b"9999");
+        assert!(lane.pop().is_none());
+    }
+
+    /// So many times what it leaves, and of all a part is for others than the program.
+    #[test]
+    fn a_session_may_have_fifteen_times_what_it_leaves() {
+        let mut outbox = Outbox::new(16_000);
+        assert!(outbox.has_room(0, 20_000), "alone, any message has room");
+        outbox.waiting = 1_000;
+        assert!(outbox.has_room(0, 14_000) && !outbox.has_room(0, 14_001));
+        // 1000 bytes are left.
+        outbox.waiting = 14_000;
+        assert!(outbox.has_room(0, 1_000) && !outbox.has_room(0, 1_001));
+        assert!(outbox.has_room(14_000, 1_000) && !outbox.has_room(14_001, 1_000));
+    }
+}
