@@ -136,6 +136,10 @@ mod tests {
             bytes[..3].copy_from_slice(&[content_type::APPLICATION_DATA, 0xfe, 0xfd]);
             bytes[11..HEADER_LEN].copy_from_slice(&(len as u16).to_be_bytes());
             assert_eq!(Record::parse(&bytes).is_some(), good, "{len} bytes");
+            // Nor does an ID count.
+            bytes[0] = content_type::TLS12_CID;
+            bytes.splice(HEADER_LEN - 2..HEADER_LEN - 2, [7; 5]);
+            assert_eq!(Record::parse_with(&bytes, 5).is_some(), good, "{len} bytes and an ID");
         }
     }
 }

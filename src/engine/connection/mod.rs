@@ -170,7 +170,6 @@ impl Connection {
         if let Some(handshake) = &mut connection.handshake {
             handshake.client_random = *hello.random;
             handshake.hello_seq = hello.message_seq;
-            handshake.next_in_clear = hello.record_sequence + 1;
         }
         let (first, _) = datagram.split_at(hello.record_len);
         if !terms.listen {
