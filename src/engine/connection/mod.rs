@@ -101,33 +101,35 @@ pub struct Terms {
 /// One connection. Laid out in this order: what each message needs comes first, in as few cache lines as can be.
 #[repr(C)]
 pub struct Connection {
-    protection: Protection,
     state: State,
-    born: u32,
-    padding: u16,
-    server: bool,
     release: bool,
     released: bool,
-    native: bool,
-    require_extended_master_secret: bool,
-    /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
-    offers: bool,
     checks: bool,
-    /// How often the last flight was sent again because the peer asked for it in clear.
-    repeats: u8,
+    born: u32,
     message_max: u16,
     fragment_min: u16,
-    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(u16, u16)>,
+    server: bool,
+    native: bool,
+    require_extended_master_secret: bool,
+    /// Whether connection IDs are offered.
+    offers: bool,
+    /// Ours, which the peer's records carry once that is agreed on.
     cid: Box<[u8]>,
     idle_timeout: u64,
     /// When the peer was heard last, and when the connection was used last.
     heard: u64,
     used: u64,
-    /// How long our last flight is kept, and when it was sent.
+    /// How long our last flight is kept.
     flight_kept_until: u64,
-    flight_sent: u64,
+    protection: Protection,
     peer: SocketAddr,
+    /// When our last flight was sent.
+    flight_sent: u64,
+    /// How often it was sent again because the peer asked for it in clear.
+    repeats: u8,
+    padding: u16,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(u16, u16)>,
     why: Option<Box<ErrorStack>>,
     /// While it goes on, and where it has failed.
     handshake: Option<Box<Handshake>>,
