@@ -281,20 +281,22 @@ impl Connection {
         }
     }
 
-    /// The next datagram that has to leave.
+    /// The next datagram that has to leave. In the child of a fork none does.
     pub fn transmit(&mut self) -> Option<&[u8]> {
-        if self.is_forked() {
-            return None;
-        }
-        self.protection.outbound().pop()
+        let born = self.born;
+        self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
     /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
     pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
-        if self.is_forked() {
-            return None;
-        }
-        self.protection.outbound().pop_segments(max, bytes_max)
+        let born = self.born;
+        self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
+    }
+
+    /// Whether nothing waits to leave and nothing that has left is kept.
+    #[inline]
+    pub(crate) fn has_nothing_out(&mut self) -> bool {
+        self.protection.outbound().is_empty()
     }
 
     /// Bytes that wait to leave.
