@@ -57,7 +57,7 @@ static void say(dv_endpoint *endpoint, dv_session from, const char *what, const 
     }
 }
 
-static void come(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void come(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     pthread_mutex_lock(&room.lock);
@@ -70,7 +70,7 @@ static void come(void *user, dv_endpoint *endpoint, const dv_event *event)
     pthread_mutex_unlock(&room.lock);
 }
 
-static void hear(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void hear(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     pthread_mutex_lock(&room.lock);
@@ -78,7 +78,7 @@ static void hear(void *user, dv_endpoint *endpoint, const dv_event *event)
     pthread_mutex_unlock(&room.lock);
 }
 
-static void leave(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void leave(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     size_t i = 0;
 

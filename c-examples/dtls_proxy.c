@@ -70,7 +70,7 @@ static void end(int signal_number)
     dv_server_stop(server);
 }
 
-static void come(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void come(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     struct link *link = malloc(sizeof(*link));
     struct epoll_event watch = { EPOLLIN, { .ptr = link } };
@@ -95,7 +95,7 @@ static void come(void *user, dv_endpoint *endpoint, const dv_event *event)
     dv_session_set_user(endpoint, event->session, link);
 }
 
-static void to_backend(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void to_backend(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     struct link *link = event->user;
 
@@ -107,7 +107,7 @@ static void to_backend(void *user, dv_endpoint *endpoint, const dv_event *event)
     }
 }
 
-static void leave(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void leave(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     struct link *link = event->user;
 

@@ -37,7 +37,7 @@ static const char help[] =
     "  -h                     this text\n"
     SERVER_EXIT_CODES;
 
-static void echo(void *user, dv_endpoint *endpoint, const dv_event *event)
+static void echo(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     /* A message that does not leave is lost like any datagram. */

@@ -3,10 +3,11 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::log::{self, log};
 use crate::net::sys;
+use crate::tls::fork::Once;
 
 thread_local! {
     /// How many exported functions and callbacks of ours this thread is inside of.
@@ -49,12 +50,12 @@ pub fn is_nested() -> bool {
 
 /// Panics of ours are a log line, not a message on stderr; those of the rest of the program go where they always went.
 fn quiet_hook() {
-    static ONCE: Once = Once::new();
+    static ONCE: Once<()> = Once::new();
     // The hook cannot be changed from a thread that panics, where a destructor of a Rust program may be the first to call.
-    if ONCE.is_completed() || std::thread::panicking() {
+    if ONCE.get().is_some() || std::thread::panicking() {
         return;
     }
-    ONCE.call_once(|| {
+    ONCE.get_or_init(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if DEPTH.get() > 0 {

@@ -48,27 +48,34 @@ thread_local! {
 
 /// Sets what receives the lines of `level` and more important ones; `None` turns the log off.
 pub fn listen(level: Option<Level>, sink: Option<Sink>) {
-    set(&mut lock(&SINK), level, sink);
+    set(&mut watched(), level, sink);
 }
 
 /// The same, unless the program has set something itself.
 pub fn listen_by_default(level: Level, sink: Sink) {
-    let mut current = lock(&SINK);
+    let mut current = watched();
     if current.is_none() {
         set(&mut current, Some(level), Some(sink));
     }
 }
 
-fn set(current: &mut Option<Sink>, level: Option<Level>, sink: Option<Sink>) {
-    // So that forks are watched from now on.
+/// Who listens; forks are watched from now on.
+fn watched() -> MutexGuard<'static, Option<Sink>> {
+    // In this order: a fork that goes on waits for the lock, and to watch for forks may mean to wait for that fork.
     fork::generation();
+    lock(&SINK)
+}
+
+fn set(current: &mut Option<Sink>, level: Option<Level>, sink: Option<Sink>) {
     WANTED.store(if sink.is_some() { level.map_or(0, |level| level as u8) } else { 0 }, Ordering::Relaxed);
     *current = sink;
 }
 
 /// Before a fork: where another thread was about to look who listens, the child would wait for it for ever.
 pub fn hold() {
-    let _ = HELD.try_with(|held| held.replace(Some(lock(&SINK))));
+    let _ = HELD.try_with(|held| {
+        held.borrow_mut().get_or_insert_with(|| lock(&SINK));
+    });
 }
 
 /// After a fork, in parent and child.

@@ -93,9 +93,9 @@ fn each_exported_function_gives_its_error_value() {
         dv_dtls_verify_cookie_callback(_ _ _) => 0;
         dv_dtls_next_timeout() => -1;
         dv_dtls_handle_timeouts() => 0;
-        dv_dtls_get_config(_ _) => DV_ERR_PANIC;
-        dv_dtls_configure(_) => DV_ERR_PANIC;
-        dv_dtls_get_stats(_) => DV_ERR_PANIC;
+        dv_dtls_config(_ _) => DV_ERR_PANIC;
+        dv_dtls_set_config(_) => DV_ERR_PANIC;
+        dv_dtls_stats(_ _) => DV_ERR_PANIC;
         dv_set_log_callback(_ _ _) => ();
         dv_version() => null();
         dv_version_num() => 0;
@@ -114,7 +114,7 @@ fn each_exported_function_gives_its_error_value() {
         dv_endpoint_send(_ _ _ _) => DV_ERR_PANIC;
         dv_endpoint_close(_ _) => DV_ERR_PANIC;
         dv_endpoint_sessions(_ _ _) => DV_ERR_PANIC;
-        dv_endpoint_stats(_ _) => DV_ERR_PANIC;
+        dv_endpoint_stats(_ _ _) => DV_ERR_PANIC;
         dv_server_new(_ _ _ _ _) => DV_ERR_PANIC;
         dv_server_free(_) => ();
         dv_server_bind(_ _ _) => DV_ERR_PANIC;
@@ -126,7 +126,7 @@ fn each_exported_function_gives_its_error_value() {
         dv_server_reload(_ _) => DV_ERR_PANIC;
         dv_server_send(_ _ _ _) => DV_ERR_PANIC;
         dv_server_close(_ _) => DV_ERR_PANIC;
-        dv_server_stats(_ _) => DV_ERR_PANIC;
+        dv_server_stats(_ _ _) => DV_ERR_PANIC;
         dv_endpoint_export(_ _ _ _ _) => DV_ERR_PANIC;
         dv_endpoint_export_commit(_) => DV_ERR_PANIC;
         dv_endpoint_export_cancel(_) => DV_ERR_PANIC;

@@ -239,6 +239,7 @@ mod tests {
         let (old, new) = (id(1), id(1 << 32 | 1));
         queue.set(old, 10);
         queue.set(new, 20);
+        queue.set(old, 5);
         queue.cancel(old);
         assert_eq!(queue.pop_due(10), None);
         assert_eq!(queue.pop_due(20), Some((new, 20)));

@@ -5,12 +5,13 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::net::{IpAddr, SocketAddr};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::AtomicU64;
 
 use foreign_types::ForeignTypeRef;
-use libc::{c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::{AF_UNSPEC, c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
@@ -215,23 +216,15 @@ pub unsafe extern "C" fn dv_endpoint_receive(
         checked("dv_endpoint_receive", || {
             // SAFETY: the caller's promise.
             let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
-            // SAFETY: as above; a union of plain bytes.
-            let valid = |datagram: &dv_datagram| unsafe {
-                address_from(&datagram.peer).is_some()
-                    && (datagram.len == 0 || !datagram.data.is_null() && datagram.len <= LEN_MAX)
-            };
-            if !datagrams.iter().all(valid) {
-                return Err(invalid("a datagram without a peer or without data, or longer than memory"));
-            }
+            // SAFETY: as above.
+            let read = |datagram| unsafe { read(datagram) };
+            // None is taken unless all make sense.
+            datagrams.iter().try_for_each(|datagram| read(datagram).map(drop))?;
             for datagram in datagrams {
-                // SAFETY: as above.
-                let (peer, local, bytes) = unsafe {
-                    (address_from(&datagram.peer), address_from(&datagram.local), bytes(datagram.data, datagram.len))
-                };
-                let Some(peer) = peer else { continue };
+                let (peer, local, bytes) = read(datagram)?;
                 let segment = if datagram.segment_size == 0 { datagram.len } else { datagram.segment_size };
                 for datagram in bytes.chunks(segment.max(1)) {
-                    endpoint.receive(now_us, datagram, peer, local.map(|local| local.ip()));
+                    endpoint.receive(now_us, datagram, peer, local);
                 }
             }
             Ok(0)
@@ -544,9 +537,19 @@ pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) ->
     }
 }
 
+/// Who sent a datagram, to which address of ours, where that is known, and what is in it.
+///
 /// # Safety
-/// `data` has `len` bytes, or is NULL when `len` is 0.
-unsafe fn bytes<'a>(data: *const c_void, len: size_t) -> &'a [u8] {
-    // SAFETY: by contract.
-    if len == 0 { &[] } else { unsafe { slice::from_raw_parts(data.cast(), len) } }
+/// It has its bytes, and the members of its addresses that their families name are initialised.
+unsafe fn read(datagram: &dv_datagram) -> Result<(SocketAddr, Option<IpAddr>, &[u8]), Failure> {
+    // SAFETY: by contract; the family is the first member of each address.
+    unsafe {
+        let peer = address_from(&datagram.peer).ok_or_else(|| invalid("a datagram's peer is no address"))?;
+        let local = address_from(&datagram.local);
+        if local.is_none() && c_int::from(datagram.local.any.sa_family) != AF_UNSPEC {
+            return Err(invalid("a datagram's local is no address, and not all zero"));
+        }
+        let bytes = array(datagram.data.cast::<u8>(), datagram.len, "a datagram's data")?;
+        Ok((peer, local.map(|local| local.ip()), bytes))
+    }
 }

@@ -61,7 +61,7 @@ pub unsafe extern "C" fn dv_endpoint_export(
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_commit", || {
             // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.commit_export();
+            unsafe { own(endpoint) }?.commit_export()?;
             Ok(0)
         })
     })
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_cancel", || {
             // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.cancel_export();
+            unsafe { own(endpoint) }?.cancel_export()?;
             Ok(0)
         })
     })
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn dv_server_export(
 ///
 /// - `server`: the server
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `server` is NULL or live.
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_in
 ///
 /// - `server`: the server
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `server` is NULL or live.

@@ -193,6 +193,9 @@ pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
     if local.port() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is bound to no port"));
     }
+    if udp::is_connected(fd.as_fd()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is connected: it hears one peer alone"));
+    }
     set_options(fd.as_fd(), local, options)?;
     // ICMP errors would be kept for somebody who reads them, and poll would not wait any more.
     let _ = set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 0);

@@ -20,7 +20,9 @@ use super::ex_data::Slot;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::record::{FRAGMENT_MAX, PLAINTEXT_MAX};
+use crate::wire::handshake::{fragments, message_type::CERTIFICATE};
+use crate::wire::record::content_type::HANDSHAKE;
+use crate::wire::record::{FRAGMENT_MAX, PLAINTEXT_MAX, Record};
 use crate::wire::routability::Check;
 
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
@@ -270,8 +272,25 @@ impl Session {
         self.inbound().take_back();
         match (result, error) {
             (1, _) => Step::Finished,
-            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(cause::errors()),
+            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(self.why_failed(record)),
             _ => Step::Waiting,
+        }
+    }
+
+    /// Why libssl has given up at `record`. Of a message that is longer than the certificate chain may be it says no more than
+    /// that, and nothing at all when the message comes in pieces.
+    fn why_failed(&self, record: &[u8]) -> ErrorStack {
+        let why = cause::errors();
+        // SAFETY: the SSL is live.
+        let most = unsafe { SSL_ctrl(self.ssl.as_ptr(), SSL_CTRL_GET_MAX_CERT_LIST, 0, ptr::null_mut()) };
+        let in_clear =
+            Record::parse(record).filter(|(record, _)| record.content_type == HANDSHAKE && record.epoch == 0);
+        let too_long = in_clear
+            .and_then(|(record, _)| fragments(record.fragment()).find(|found| found.message_type == CERTIFICATE))
+            .filter(|certificate| certificate.length > most as usize);
+        match (too_long, why.errors().iter().all(|error| error.reason_code() == SSL_R_EXCESSIVE_MESSAGE_SIZE)) {
+            (Some(certificate), true) => cause::certificates_too_long(certificate.length, most as usize),
+            _ => why,
         }
     }
 

@@ -13,6 +13,7 @@ use openssl_sys::{
 pub enum BIO_ADDR {}
 
 pub const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
+pub const SSL_CTRL_GET_MAX_CERT_LIST: c_int = 50;
 pub const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 pub const SSL_CTRL_SET_MAX_SEND_FRAGMENT: c_int = 52;
 pub const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
@@ -40,6 +41,7 @@ pub type security_cb =
 
 pub const SSL_OP_NO_ENCRYPT_THEN_MAC: u64 = 1 << 19;
 
+pub const SSL_R_EXCESSIVE_MESSAGE_SIZE: c_int = 152;
 pub const SSL_R_COOKIE_GEN_CALLBACK_FAILURE: c_int = 400;
 pub const SSL_R_NO_VERIFY_COOKIE_CALLBACK: c_int = 403;
 

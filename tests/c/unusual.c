@@ -51,9 +51,9 @@ static void half_open(struct client *client, SSL_CTX *ctx, struct server *server
 
 static dv_stats stats(void)
 {
-    dv_stats now = {.size = sizeof(now)};
+    dv_stats now;
 
-    CHECK(dv_dtls_get_stats(&now) == 0);
+    CHECK(dv_dtls_stats(&now, sizeof(now)) == 0);
     return now;
 }
 
@@ -62,10 +62,10 @@ static void end_handshakes_after(uint32_t ms)
 {
     dv_config config;
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.handshake_timeout_ms = ms;
     config.idle_timeout_ms = 3600000;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
 }
 
 static void sleep_ms(long ms)
@@ -126,15 +126,15 @@ static void interrupted_sends(struct server *server, SSL_CTX *ctx)
     dv_config config, patient;
     char in[64] = "message", out[64];
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     patient = config;
     patient.first_timeout_ms = patient.longest_timeout_ms = 3600000;
-    CHECK(dv_dtls_configure(&patient) == 0);
+    CHECK(dv_dtls_set_config(&patient) == 0);
     client_open(&client, ctx, server, NULL);
     DTLS_set_timer_cb(client.ssl, an_hour);
     interrupted = 3;
     CHECK(client_handshake(&client, server));
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     CHECK(interrupted == 0 && stats().flights_resent_on_timeout == 0 && stats().flights_resent_on_repeat == 0);
     conn = find(&client);
     interrupted = 2;

@@ -360,6 +360,8 @@ fn a_finished_under_its_old_number() {
     let elsewhere = "192.0.2.99:9".parse().unwrap();
     let resent = |world: &World| world.nodes[server].endpoint.stats().flights_resent_on_repeat;
     world.sent.clear();
+    world.inject(from, server, &flight);
+    assert_eq!(resent(&world), 0);
     for round in 1..=3 {
         world.pass_time(60 * MS);
         // Its whole datagram, as a client sends it, and from anywhere: it is answered at the peer's address.

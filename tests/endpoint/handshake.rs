@@ -5,7 +5,7 @@ use std::time::Duration;
 use dv_dtls::{CloseReason, Config, Connect, Error, State};
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::ssl::{AlpnError, SslContext, SslFiletype, SslMethod, SslVerifyMode, select_next_proto};
-use openssl::x509::{X509Crl, X509VerifyResult};
+use openssl::x509::{X509, X509Crl, X509VerifyResult};
 
 use crate::contexts::*;
 use crate::net::*;
@@ -146,6 +146,26 @@ fn why_a_handshake_failed_can_be_read_with_its_event() {
     let failure = world.nodes[client].failures[0].as_ref().unwrap();
     assert!(failure.contains("certificate verify failed"), "{failure}");
     assert!(matches!(world.nodes[client].endpoint.info(session), Err(Error::Stale)));
+}
+
+/// libssl itself says little of a chain that is too long, and nothing when its length alone is too much.
+#[test]
+fn why_a_long_certificate_chain_is_refused() {
+    for (copies, most) in [(0, 400), (60, 1024), (80, 32 * 1024)] {
+        let chain = server_with("server-ecdsa", |context| {
+            let own = X509::from_pem(&std::fs::read(cert("server-ecdsa.pem")).unwrap()).unwrap();
+            (0..copies).for_each(|_| context.add_extra_chain_cert(own.clone()).unwrap());
+        });
+        let mut world = World::new(1);
+        let server = world.add(chain, Config::default());
+        let client = world.add(client(), settings(|settings| settings.max_certificate_chain = most));
+        let session = world.connect(client, server);
+        assert!(world.run(10 * SECOND, |world| !world.nodes[client].closed().is_empty()));
+        assert_eq!(world.nodes[client].closed(), [(session, CloseReason::Failed)]);
+        let failure = world.nodes[client].failures[0].clone().unwrap();
+        assert!(failure.contains("excessive message size"), "{failure}");
+        assert!(failure.contains(&format!("max_certificate_chain is {most})")), "{failure}");
+    }
 }
 
 #[test]

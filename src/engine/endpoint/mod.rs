@@ -133,7 +133,7 @@ pub struct Endpoint {
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
     /// Those that stand still until their export is committed or cancelled, and since when.
-    exported: Vec<Session>,
+    exported: Option<Vec<Session>>,
     exported_at: u64,
     /// For the log.
     moves: Moves,
@@ -190,7 +190,7 @@ impl Endpoint {
             config,
             ended: HashMap::new(),
             told: None,
-            exported: Vec::new(),
+            exported: None,
             exported_at: 0,
             moves: Moves::default(),
             timers: TimerQueue::new(),

@@ -352,6 +352,11 @@ impl Records {
         self.next = next;
     }
 
+    /// Whether only the raw keys are there.
+    pub fn are_at_rest(&self) -> bool {
+        self.expanded.is_none()
+    }
+
     /// So many more blocks, and the key is exhausted.
     pub fn seal_no_more_than(&mut self, blocks: u64) {
         self.sealed_blocks = self.suite.blocks_max() - blocks;

@@ -79,10 +79,9 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
         };
         // SAFETY: as above.
         let context = unsafe { super::accept::context(ctx) };
-        let begun = begin(&local, now, &Arrival { context: &context, datagram, fd, key, peer });
+        let begun = begin(&local, now, &Arrival { context: &context, datagram, fd, key, peer, shown: true });
         local.refusals.tell(now, &local.counters);
         let Some(conn) = begun else { return ptr::null_mut() };
-        shared().show(conn);
         local.last.set(conn);
         conn
     })

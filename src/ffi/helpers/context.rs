@@ -20,7 +20,8 @@ use crate::tls::cause::Cause;
 use crate::tls::secret::FleetSecret;
 use crate::tls::{certificate, context, names, peer};
 
-/// Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS 1.2 as the only version.
+/// Sets the ciphers of a context, the groups X25519, P-256, P-384 and P-521 for the key exchange, and DTLS 1.2 as the
+/// only version.
 ///
 /// - `ctx`: the SSL_CTX
 /// - `ciphers`: a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"

@@ -61,8 +61,8 @@ impl Entry {
     }
 
     /// Of a connection that `hello` makes, and that its thread still works on.
-    pub fn of_newcomer(conn: *mut dv_udp_conn_t, hello: &ClientHello<'_>) -> Entry {
-        Entry { working: true, hello: end_of_random(hello), ..Entry::new(conn, true, false) }
+    pub fn of_newcomer(conn: *mut dv_udp_conn_t, hello: &ClientHello<'_>, seen: bool) -> Entry {
+        Entry { working: true, hello: end_of_random(hello), ..Entry::new(conn, true, seen) }
     }
 }
 
@@ -348,14 +348,6 @@ impl Shared {
             local.timers.borrow_mut().cancel(id);
         }
         true
-    }
-
-    /// A caller gets the pointer, though other connections may stand before this one with the same peer.
-    pub fn show(&self, conn: *mut dv_udp_conn_t) {
-        let mut table = self.table();
-        if let Some(id) = table.id_of(conn, None) {
-            table.show(id);
-        }
     }
 
     /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads: from then on the struct is its

@@ -44,6 +44,14 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     }
 }
 
+/// Whether a UDP socket has one peer (connect), and takes nothing from anybody else.
+pub fn is_connected(socket: BorrowedFd<'_>) -> bool {
+    let mut peer = Address::EMPTY;
+    let mut len = size_of::<Address>() as socklen_t;
+    // SAFETY: the pointer and the length describe `peer`.
+    unsafe { libc::getpeername(socket.as_raw_fd(), (&raw mut peer).cast(), &mut len) == 0 }
+}
+
 /// Sets an option whose value is a number.
 pub fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     let value = &raw const value;

@@ -366,6 +366,23 @@ fn fitting(bytes: &[u8], mtu: usize) -> usize {
 mod tests {
     use super::*;
 
+    /// A C caller has read a piece of a datagram that is made smaller then.
+    #[test]
+    fn a_flight_that_is_cut_is_read_from_its_beginning() {
+        let mut bio = Outbound::new(1200, ([127, 0, 0, 1], 1).into());
+        bio.begin_handshake(0);
+        let message = [&[2, 0, 3, 0xe8, 0, 0, 0, 0, 0, 0, 3, 0xe8][..], &[7; 1000]].concat();
+        bio.push(&[&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0xf4][..], &message].concat());
+        assert_eq!(bio.read(&mut [0; 900]), Some(900));
+        bio.set_mtu(500);
+        let mut read = Vec::new();
+        let mut room = [0; 500];
+        while let Some(len) = bio.read(&mut room) {
+            read.extend(records(&room[..len]).map(|record| record.fragment().len() - 12));
+        }
+        assert_eq!(read.iter().sum::<usize>(), 1000, "{read:?}");
+    }
+
     #[test]
     fn nothing_is_left_in_room_for_others() {
         let new = || Outbound::new(1200, ([127, 0, 0, 1], 1).into());

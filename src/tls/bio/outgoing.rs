@@ -82,6 +82,7 @@ impl Outgoing {
     pub fn replace_flight(&mut self, flight: Datagrams) {
         self.flight = flight.len();
         self.left = if self.waits() { 0 } else { self.flight };
+        self.left_bytes = 0;
         self.datagrams = flight;
     }
 
