@@ -101,33 +101,35 @@ pub struct Terms {
 /// One connection. Laid out in this order: what each message needs comes first, in as few cache lines as can be.
 #[repr(C)]
 pub struct Connection {
-    protection: Protection,
     state: State,
-    born: u32,
-    padding: u16,
-    server: bool,
     release: bool,
     released: bool,
-    native: bool,
-    require_extended_master_secret: bool,
-    /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
-    offers: bool,
     checks: bool,
-    /// How often the last flight was sent again because the peer asked for it in clear.
-    repeats: u8,
+    born: u32,
     message_max: u16,
     fragment_min: u16,
-    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(u16, u16)>,
+    server: bool,
+    native: bool,
+    require_extended_master_secret: bool,
+    /// Whether connection IDs are offered.
+    offers: bool,
+    /// Ours, which the peer's records carry once that is agreed on.
     cid: Box<[u8]>,
     idle_timeout: u64,
     /// When the peer was heard last, and when the connection was used last.
     heard: u64,
     used: u64,
-    /// How long our last flight is kept, and when it was sent.
+    /// How long our last flight is kept.
     flight_kept_until: u64,
-    flight_sent: u64,
+    protection: Protection,
     peer: SocketAddr,
+    /// When our last flight was sent.
+    flight_sent: u64,
+    /// How often it was sent again because the peer asked for it in clear.
+    repeats: u8,
+    padding: u16,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(u16, u16)>,
     why: Option<Box<ErrorStack>>,
     /// While it goes on, and where it has failed.
     handshake: Option<Box<Handshake>>,
@@ -278,20 +280,22 @@ impl Connection {
         }
     }
 
-    /// The next datagram that has to leave.
+    /// The next datagram that has to leave. In the child of a fork none does.
     pub fn transmit(&mut self) -> Option<&[u8]> {
-        if self.is_forked() {
-            return None;
-        }
-        self.protection.outbound().pop()
+        let born = self.born;
+        self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
     /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
     pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
-        if self.is_forked() {
-            return None;
-        }
-        self.protection.outbound().pop_segments(max, bytes_max)
+        let born = self.born;
+        self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
+    }
+
+    /// Whether nothing waits to leave and nothing that has left is kept.
+    #[inline]
+    pub(crate) fn has_nothing_out(&mut self) -> bool {
+        self.protection.outbound().is_empty()
     }
 
     /// Bytes that wait to leave.

@@ -68,10 +68,9 @@ impl Endpoint {
         while let Some(&session) = self.outbox.lanes[socket].ready.front() {
             match self.seats.get_mut(session) {
                 Some(seat) if seat.bytes_waiting > 0 => {
-                    let now_on = self.outbox.lane_of(seat.connection.peer(), seat.local);
-                    if now_on != socket {
+                    if self.outbox.lane_of(seat.connection.peer(), seat.local) != socket {
                         // The peer has moved meanwhile.
-                        self.outbox.lanes[now_on].ready.push_back(session);
+                        self.outbox.push_ready(session, seat);
                     } else if seat.is_over_limit() {
                         let withheld = seat.connection.transmit().map_or(0, <[u8]>::len);
                         seat.bytes_waiting -= withheld;
@@ -173,9 +172,13 @@ impl Outbox {
         seat.bytes_waiting = waiting;
         if waiting > 0 && !seat.ready {
             seat.ready = true;
-            let lane = self.lane_of(seat.connection.peer(), seat.local);
-            self.lanes[lane].ready.push_back(session);
+            self.push_ready(session, seat);
         }
+    }
+
+    fn push_ready(&mut self, session: Session, seat: &Seat) {
+        let lane = self.lane_of(seat.connection.peer(), seat.local);
+        self.lanes[lane].ready.push_back(session);
     }
 
     /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.

@@ -99,7 +99,7 @@ unsafe fn read(
     out: *mut [u8],
 ) -> c_int {
     // Taken and not borrowed: a callback of libssl may read from another connection.
-    let mut messages = local.messages.take();
+    let mut messages = local.messages.take().unwrap_or_default();
     messages.clear();
     let superseded = state.superseded.get();
     // SAFETY: by contract.
@@ -117,7 +117,7 @@ unsafe fn read(
     }
     // SAFETY: by contract; there is no reference to the datagram any more.
     let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
-    local.messages.replace(messages);
+    local.messages.set(Some(messages));
     let Some(len) = delivered else { return without_message(state, after.0) };
     if let Some(id) = state.id.get() {
         local.shared.table().touch(id);

@@ -229,6 +229,12 @@ impl Outbound {
         }
     }
 
+    /// Whether there is not even room for something that waits or is kept.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.outgoing.is_none()
+    }
+
     /// Whether a datagram waits to leave.
     pub fn waits(&self) -> bool {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.waits())
