@@ -91,8 +91,11 @@ static int answer(dv_udp_conn_t *conn, int fd, char *message, int len, socklen_t
     }
     error = errno;
     fprintf(stderr, "cannot answer %s: %s\n", address_text(&conn->key), strerror(error));
-    /* The peer's datagrams may be larger than ours (DV_MTU): such an answer is lost like any datagram. */
-    if (error == EMSGSIZE) {
+    /*
+     * The peer's datagrams may be larger than ours (DV_MTU): such an answer is lost like any datagram. And where its goodbye
+     * came in one datagram with messages, it takes no answers, but the messages count.
+     */
+    if (error == EMSGSIZE || error == ENOTCONN) {
         return 1;
     }
     close_connection(conn, fd);
