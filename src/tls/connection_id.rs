@@ -32,7 +32,7 @@ pub struct Offer<'a> {
     pub cid: &'a [u8],
     /// Return routability checks.
     pub checks: bool,
-    /// Whether records of the cipher suite with this name can carry IDs here.
+    /// Whether records of the cipher suite with this name can carry IDs in this library.
     pub fits: fn(&str) -> bool,
 }
 
@@ -67,7 +67,8 @@ pub fn prepare(context: &SslContextRef) -> Result<(), Cause> {
     let context = context.as_ptr();
     let _alone = lock(&CONTEXTS);
     with_clean_queue(|| {
-        // SAFETY: the context is live, and of the threads that make endpoints with it no other is here; the callbacks take what libssl gives them.
+        // SAFETY: the context is live, and while the lock is held no other thread that makes endpoints with it is here. The
+        // callbacks take what libssl gives them.
         unsafe {
             if PREPARED.get(context).is_some() {
                 return Ok(());
