@@ -38,7 +38,7 @@ pub struct Offer<'a> {
 
 /// What both have agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Agreed {
+pub struct AgreedIds {
     /// The connection ID that our records shall carry, which may be empty.
     pub theirs: Box<[u8]>,
     /// Return routability checks.
@@ -106,11 +106,11 @@ pub fn offer(ssl: &mut SslRef, offer: &Offer<'_>) -> bool {
 }
 
 /// What the hellos have agreed on, once both are there.
-pub fn agreed(ssl: &SslRef) -> Option<Agreed> {
+pub fn agreed(ssl: &SslRef) -> Option<AgreedIds> {
     // SAFETY: the SSL is live.
     let negotiation = unsafe { NEGOTIATION.get(ssl.as_ptr()) }?;
     let theirs = negotiation.theirs.get().filter(|_| !ssl.is_server() || negotiation.answered.get())?.clone();
-    Some(Agreed { theirs, checks: negotiation.offers_checks && negotiation.peer_checks.get() })
+    Some(AgreedIds { theirs, checks: negotiation.offers_checks && negotiation.peer_checks.get() })
 }
 
 /// Leaves those cipher suites that fit. Says whether there are any.

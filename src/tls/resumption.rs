@@ -11,9 +11,7 @@ use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_set_session};
 
 use super::cause::Cause;
 use super::peer;
-use super::sys::{
-    SSL_SESSION_is_resumable, SSL_SESSION_new, SSL_SESSION_set_protocol_version, SSL_SESSION_set1_id,
-};
+use super::sys::{SSL_SESSION_is_resumable, SSL_SESSION_new, SSL_SESSION_set_protocol_version, SSL_SESSION_set1_id};
 
 /// What a client keeps of a session, to resume it later: a ticket of the server's, or the session's id, and the secret.
 #[derive(Clone)]

@@ -5,8 +5,8 @@
 
 use libc::{c_char, c_int, c_uint, c_void, size_t};
 use openssl_sys::{
-    BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, X509_STORE_CTX, X509_VERIFY_PARAM,
-    stack_st_SSL_CIPHER, stack_st_X509,
+    BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, X509_STORE_CTX,
+    X509_VERIFY_PARAM, stack_st_SSL_CIPHER, stack_st_X509,
 };
 
 /// BIO_ADDR of <openssl/bio.h>.
