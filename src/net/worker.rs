@@ -12,12 +12,12 @@ use std::sync::Arc;
 use super::export::Order;
 use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox, Request};
-use super::share::Share;
 use super::shared::{Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
 use super::sys::udp::Waiting;
+use super::time_share::TimeShare;
 use crate::engine::endpoint::{Endpoint, Error, Event, Session};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
@@ -57,7 +57,7 @@ pub struct Worker {
     handler: Arc<dyn Handler>,
     inbound: Inbound,
     held: Held,
-    share: Share,
+    share: TimeShare,
     /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
     letters: Letters,
     rung: bool,
@@ -91,7 +91,7 @@ impl Worker {
             handler,
             inbound: Inbound::new(),
             held: Held::default(),
-            share: Share::new(precise_now()),
+            share: TimeShare::new(precise_now()),
             letters: Letters::default(),
             rung: false,
             stuck: false,
@@ -222,7 +222,7 @@ impl Worker {
                 // ICMP errors of single peers are reported here, too. They are told once, and the loop goes on.
                 Err(_) => break,
             };
-            self.counters().batches_in.add(1);
+            self.socket_counters().batches_in.add(1);
             let before = self.shared.counters(self.number).messages_in.get();
             for i in 0..count {
                 let Some(received) = self.inbound.get(i) else { continue };
@@ -234,7 +234,7 @@ impl Worker {
                     }
                     if !steered && datagram.first() == Some(&HANDSHAKE) {
                         if !self.held.push(received.from, to, datagram) {
-                            self.shared.sockets(self.number).handshakes_shed.add(1);
+                            self.socket_counters().handshakes_shed.add(1);
                         }
                         continue;
                     }
@@ -257,7 +257,7 @@ impl Worker {
     fn read_handshakes(&mut self, port: usize, socket: usize) {
         let begin = precise_now();
         let Ok(count) = self.inbound.receive(self.ports[port].handshakes[socket].as_fd()) else { return };
-        self.counters().batches_in.add(1);
+        self.socket_counters().batches_in.add(1);
         // The last socket is that for hellos without a cookie.
         self.held.of_strangers = socket + 1 == self.ports[port].handshakes.len();
         for i in 0..count {
@@ -266,7 +266,7 @@ impl Worker {
             count_drops(&mut self.ports[port].handshakes[socket], &received, self.shared.sockets(self.number));
             for datagram in received.datagrams() {
                 if !self.held.push(received.from, to, datagram) {
-                    self.shared.sockets(self.number).handshakes_shed.add(1);
+                    self.socket_counters().handshakes_shed.add(1);
                 }
             }
         }
@@ -322,7 +322,7 @@ impl Worker {
                         self.stuck = true;
                         break;
                     }
-                    Err(_) => self.counters().messages_refused.add(1),
+                    Err(_) => self.socket_counters().messages_refused.add(1),
                 },
                 Letter::Close(session) => drop(self.endpoint.close(session)),
                 Letter::Receive(from, to) => {
@@ -416,7 +416,7 @@ impl Worker {
         self.shared.mailbox(self.number)
     }
 
-    fn counters(&self) -> &SocketCounters {
+    fn socket_counters(&self) -> &SocketCounters {
         self.shared.sockets(self.number)
     }
 }
