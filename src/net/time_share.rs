@@ -1,12 +1,12 @@
-//! How much of a worker's time handshakes get.
+//! How much of a worker's time goes to handshakes.
 
-/// While established peers talk, handshakes get one part of so many.
+/// While established peers talk, handshakes get one part in this many.
 const PARTS: i64 = 4;
 
 /// Established peers talk when one of them was heard within this time, in microseconds.
 const TALKING: u64 = 20_000;
 
-/// Credit that handshakes have not used and may make up for.
+/// The most unused credit that handshakes can save up.
 const SAVED_AT_MOST: i64 = 2000 * PARTS;
 
 /// The account of the handshakes: each microsecond that passes is credited, and one of theirs costs [`PARTS`] of them.

@@ -29,11 +29,11 @@ const READS: usize = 4;
 /// Handshakes have their turn for so many microseconds, then established peers have theirs.
 const SLICE: u64 = 1000;
 
-/// What hellos without a cookie take of the handshakes' share counts so often: a flood of them shall leave most of it to
-/// those who have shown where they are.
+/// Time spent on hellos without a cookie is charged this many times over, so that a flood of them leaves most of the
+/// handshakes' share to peers that have shown where they are.
 const STRANGERS_PAY: u64 = 3;
 
-/// Letters of other threads that are read before established peers have their turn.
+/// Letters from other threads that are read before established peers get their turn.
 const LETTERS_AT_ONCE: usize = 1024;
 
 /// Bytes of handshakes that wait for their turn outside of the kernel.
@@ -45,7 +45,7 @@ const GOODBYE: u64 = 1_000_000;
 /// Sessions that are told goodbye before what is said leaves.
 const GOODBYES_AT_ONCE: usize = 256;
 
-/// The mailbox's bell among what is waited for; behind it come the sockets.
+/// The index of the mailbox's bell in what is waited for; the sockets follow it.
 const BELL: usize = 0;
 
 /// See the [module](self).
@@ -64,9 +64,9 @@ pub struct Worker {
     /// The next of them is a message that there was no room for.
     stuck: bool,
     message: Vec<u8>,
-    /// When there is no more waiting for sessions to end by themselves.
+    /// When the sessions that have not ended by themselves are closed.
     drained_by: Option<u64>,
-    /// Somebody wants its sessions.
+    /// An export that waits to be made.
     wanted: Option<Order>,
 }
 
@@ -199,7 +199,7 @@ impl Worker {
         Ok(waiting.wait(timeout)?)
     }
 
-    /// Waits for messages or for handshakes, and where something could not leave, for room.
+    /// Sets what to wait for: messages, handshakes, and room on sockets where something could not leave.
     fn want(&self, waiting: &mut Waiting, messages: bool, handshakes: bool) {
         let mut next = BELL + 1;
         for port in &self.ports {
@@ -294,7 +294,7 @@ impl Worker {
         self.charge(begin);
     }
 
-    /// The handshakes that are held, or were, have had the time since then.
+    /// Charges the time since `begin` to handshakes.
     fn charge(&mut self, begin: u64) {
         let price = if self.held.of_strangers { STRANGERS_PAY } else { 1 };
         self.share.spent((precise_now() - begin) * price);
