@@ -1,5 +1,5 @@
-//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end. And what a
-//! panic leaves behind: nothing half done.
+//! What surrounds the body of each exported function: no panic leaves it, and the log goes out at its end. A panic leaves
+//! nothing half done, so locks ignore that it happened.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
 
-use super::{CloseReason, Connection, NEVER, State, TIMEOUT_MIN, is_change_cipher_spec, micros, packet_len, payload};
+use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len, payload, timeouts};
 use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
@@ -50,13 +50,14 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) fn new(settings: &Settings, now: u64) -> Handshake {
+        let [first_timeout, longest_timeout] = timeouts(settings);
         Handshake {
             deadline: now.saturating_add(micros(settings.handshake_timeout)),
             due: NEVER,
             timeout: 0,
             timeouts: 0,
-            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+            first_timeout,
+            longest_timeout,
             hello_seq: 0,
             client_random: [0; 32],
             held: Vec::new(),
@@ -390,7 +391,7 @@ mod tests {
     use openssl::error::ErrorStack;
     use openssl::ssl::{SslContext, SslMethod, SslRef};
 
-    use super::super::Terms;
+    use super::super::{TIMEOUT_MIN, Terms};
     use super::*;
     use crate::wire::hello::ClientHello;
     use crate::wire::hello_verify::HelloVerifyRequest;

@@ -354,6 +354,11 @@ impl Connection {
         self.why.as_deref()
     }
 
+    /// The same as text; empty where libssl said nothing.
+    pub(crate) fn why_text(&self) -> String {
+        self.why().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -471,12 +476,18 @@ fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     kind == (content_type::CHANGE_CIPHER_SPEC, DTLS_1_2) && record.fragment() == [1]
 }
 
+/// The first wait before a flight is repeated, and the longest.
+fn timeouts(settings: &Settings) -> [u64; 2] {
+    [settings.first_timeout, settings.longest_timeout].map(|timeout| micros(timeout).max(TIMEOUT_MIN))
+}
+
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
+    let [first_timeout, longest_timeout] = timeouts(settings);
     Parameters {
         payload: payload(settings.mtu, peer),
         max_certificate_chain: settings.max_certificate_chain,
-        first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-        longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+        first_timeout,
+        longest_timeout,
         release_buffers: settings.release_buffers,
         // Either is said only where nobody else does.
         sole_writer: settings.release_buffers || settings.native_records,

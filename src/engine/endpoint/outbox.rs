@@ -35,8 +35,8 @@ impl<'a> Transmit<'a> {
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
 
-/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
-/// each is moved once at most.
+/// Datagrams that have left stay in front of those that wait until there are so many, and they are half of all: so each
+/// datagram is moved up once at most.
 const LEFT_AT_MOST: usize = 256;
 
 /// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
@@ -122,7 +122,7 @@ pub(super) struct Outbox {
     /// Bytes that wait, in the connections and here.
     pub(super) waiting: usize,
     waiting_max: usize,
-    /// One for each socket that the owner has, so that a full one holds up no other.
+    /// One for each of the owner's sockets, so that a full socket holds up no other.
     lanes: Vec<Lane>,
     sockets: Vec<SocketAddr>,
 }

@@ -78,7 +78,7 @@ impl Endpoint {
         self.seats.get(session).is_some_and(|seat| seat.connection.is_server())
     }
 
-    /// How many of these are open while one behind them is not; 0 where all are.
+    /// How many open sessions stand before the first one that is not; 0 if all are open.
     fn before_a_handshake(&self, chain: &[Option<Session>]) -> usize {
         let is_open = |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.opened);
         chain.iter().flatten().position(|session| !is_open(session)).unwrap_or(0)

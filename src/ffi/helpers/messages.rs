@@ -186,8 +186,7 @@ fn without_message(state: &State, phase: Phase) -> c_int {
         Phase::Handshaking | Phase::Established => 0,
         Phase::Closed(CloseReason::Failed) => {
             let connection = state.connection.borrow();
-            let why = connection.why().map(|why| why.to_string()).unwrap_or_default();
-            log!(Info, "{}: connection failed: {why}", connection.peer());
+            log!(Info, "{}: connection failed: {}", connection.peer(), connection.why_text());
             fail(EIO)
         }
         Phase::Closed(_) => DV_CLOSED,
@@ -303,7 +302,7 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
             fail(ENOTCONN)
         }
         SendError::Failed => {
-            log!(Error, "dv_dtls_write: {peer}: {}", connection.why().map(|why| why.to_string()).unwrap_or_default());
+            log!(Error, "dv_dtls_write: {peer}: {}", connection.why_text());
             fail(EIO)
         }
     }
