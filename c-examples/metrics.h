@@ -55,7 +55,7 @@ static inline int listen_for_metrics(uint16_t port)
 /* Answers one who asks, whatever is asked for. */
 static inline void answer_with_metrics(int listener, const dv_server *server)
 {
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     struct timeval patience = { 1, 0 };    /* for who asks and then says nothing */
     int fd = accept(listener, NULL, NULL);
     FILE *answer = NULL;
@@ -69,7 +69,7 @@ static inline void answer_with_metrics(int listener, const dv_server *server)
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    if (recv(fd, request, sizeof(request), 0) > 0 && dv_server_stats(server, &stats) == 0
+    if (recv(fd, request, sizeof(request), 0) > 0 && dv_server_stats(server, &stats, sizeof(stats)) == 0
         && (answer = open_memstream(&text, &len)) != NULL) {
         fputs("HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n", answer);
         for (i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {

@@ -104,6 +104,8 @@
  *            sends nothing in the child: the helpers' table is empty there, connections give
  *            ENOTCONN, endpoints and servers DV_ERR_FORKED. All can be freed. A child of _Fork() or
  *            clone() is noticed from Linux 4.14 on; one of vfork() must call nothing of the library.
+ * Sizes      of dv_config, dv_callbacks and dv_stats, which later versions may add members to, the program
+ *            says: as an argument where the struct is filled, in its first member where it is read.
  * Units      lengths and sizes are bytes; times are milliseconds unless their name has another unit.
  * in_buf,    ... of dv_dtls_read and dv_dtls_write: `in' is what the function reads, `out' is what
  * out_buf    it writes into.
@@ -222,8 +224,8 @@ typedef struct _dv_udp_conn_t {
 
 #if !defined(DV_OMIT_OPENSSL_CTX_SET_CIPHERS)
 /**
- * Sets the ciphers of a context, the groups X25519, P-256 and P-384 for the key exchange, and DTLS
- * 1.2 as the only version.
+ * Sets the ciphers of a context, the groups X25519, P-256, P-384 and P-521 for the key exchange,
+ * and DTLS 1.2 as the only version.
  *
  * @param ctx the SSL_CTX
  * @param ciphers a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"
@@ -673,8 +675,8 @@ int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrle
  * ---------------------------------------------------------------------------------------------- */
 
 /**
- * How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_get_config
- * fill it, then change what is to be different. Members are only ever added at the end.
+ * How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_config fill
+ * it, then change what is to be different. Members are only ever added at the end.
  */
 typedef struct dv_config {
     /** sizeof(dv_config), as the program knows it. */
@@ -769,7 +771,7 @@ typedef struct dv_config {
     /**
      * Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept
      * each other's cookies and session tickets, and their own from before a restart. It is read by
-     * dv_server_new and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_configure):
+     * dv_server_new and by each dv_server_reload. NULL: none. Of the helpers (dv_dtls_set_config):
      * the same for cookies. An endpoint does not look at it: give it what is in the file as
      * cookie_secret.
      */
@@ -1510,8 +1512,6 @@ int dv_session_confirm_peer(dv_endpoint *endpoint, dv_session session);
  * handshakes are what there is now, all others only grow. Members are only ever added at the end.
  */
 typedef struct dv_stats {
-    /** sizeof(dv_stats), as the program knows it. Set it before the call. */
-    size_t size;
     /** Sessions that are open now, or that the program has connected. */
     uint64_t sessions;
     /** Handshakes with clients in progress now. */
@@ -1630,11 +1630,12 @@ typedef struct dv_stats {
  * Gives what an endpoint has counted.
  *
  * @param endpoint the endpoint
- * @param stats receives the counters; its size must be set
+ * @param stats receives the counters
+ * @param size sizeof(dv_stats)
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
-int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats);
+int dv_endpoint_stats(const dv_endpoint *endpoint, struct dv_stats *stats, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
  * server: The server: sockets, threads and the loop, with an endpoint in each thread. Its functions
@@ -1648,13 +1649,13 @@ typedef struct dv_server dv_server;
  * Is called when something has happened to a session of a server.
  *
  * Each worker calls it from its own thread: for several sessions at once, but for one session never
- * twice at the same time. user is what dv_server_new was given. endpoint is the worker's own, and
- * event is about a session of it: with it, and as long as the callback runs, dv_endpoint_send,
- * dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called. What drives an
- * endpoint is the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives
- * DV_ERR_BUSY until the next one. Other sessions of the server are reached with dv_server_send.
+ * twice at the same time. endpoint is the worker's own, and event is about a session of it: with
+ * it, and as long as the callback runs, dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions
+ * and all of dv_session_* can be called. What drives an endpoint is the server's to do, and gives
+ * DV_ERR_INVALID; after the callback, everything gives DV_ERR_BUSY until the next one. Other
+ * sessions of the server are reached with dv_server_send. user is what dv_server_new was given.
  */
-typedef void (*dv_callback)(void *user, dv_endpoint *endpoint, const dv_event *event);
+typedef void (*dv_callback)(dv_endpoint *endpoint, const dv_event *event, void *user);
 
 /** What a server calls. What is NULL is not called. Members are only ever added at the end. */
 typedef struct dv_callbacks {
@@ -1721,14 +1722,14 @@ void dv_server_free(struct dv_server *server);
 int dv_server_bind(struct dv_server *server, const char *host, const char *port);
 
 /**
- * Takes over a UDP socket that is bound already, such as one that the program was started with. One
- * worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they
- * go to the workers in turn.
+ * Takes over a UDP socket that is bound already, and connected to nobody, such as one that the
+ * program was started with. One worker serves it. To let several serve an address, hand in as many
+ * sockets (SO_REUSEPORT): they go to the workers in turn.
  *
  * @param server the server, which was not started yet
  * @param fd the socket. When the call succeeds it is the server's, which closes it in the end
  *
- * @return the port, or a negative DV_ERR_*.
+ * @return the port, or a negative DV_ERR_*: DV_ERR_IO for a descriptor that is no such socket.
  */
 int dv_server_bind_fd(struct dv_server *server, int fd);
 
@@ -1736,7 +1737,9 @@ int dv_server_bind_fd(struct dv_server *server, int fd);
  * Starts the threads of a server. It is started once: when it is over, it can only be freed.
  *
  * The threads must be over, by dv_server_join() or dv_server_free(), before the program calls
- * exit() or returns from main(): OpenSSL cleans up then, whoever still uses it.
+ * exit() or returns from main(): OpenSSL cleans up then, whoever still uses it. From that moment on
+ * no handshake can begin, and one that a thread works on may crash the program. One that cannot
+ * wait for its threads ends with _exit(), which cleans up nothing.
  *
  * @param server the server, which is bound to an address
  *
@@ -1825,11 +1828,12 @@ int dv_server_close(struct dv_server *server, dv_session session);
  * Gives what a server has counted, all its workers together.
  *
  * @param server the server
- * @param stats receives the counters; its size must be set
+ * @param stats receives the counters
+ * @param size sizeof(dv_stats)
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
-int dv_server_stats(const struct dv_server *server, dv_stats *stats);
+int dv_server_stats(const struct dv_server *server, dv_stats *stats, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
  * export: Export and import: sessions that go on in another process, after a restart or an upgrade,
@@ -1869,7 +1873,7 @@ int dv_endpoint_export(dv_endpoint *endpoint,
  *
  * @param endpoint the endpoint
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_endpoint_export_commit(dv_endpoint *endpoint);
 
@@ -1880,7 +1884,7 @@ int dv_endpoint_export_commit(dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_endpoint_export_cancel(dv_endpoint *endpoint);
 
@@ -1933,7 +1937,7 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
  *
  * @param server the server
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_server_export_commit(dv_server *server);
 
@@ -1943,7 +1947,7 @@ int dv_server_export_commit(dv_server *server);
  *
  * @param server the server
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
  */
 int dv_server_export_cancel(dv_server *server);
 
@@ -2007,7 +2011,7 @@ int dv_dtls_handle_timeouts(void);
  * (DV_MTU, DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE,
  * DV_MAX_HANDSHAKES_PER_SOURCE, DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS,
  * DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS, DV_RELEASE_BUFFERS) and by
- * dv_dtls_configure(). The environment is read once, when the first helper needs it; the log tells
+ * dv_dtls_set_config(). The environment is read once, when the first helper needs it; the log tells
  * of a variable that makes no sense, and the default stays.
  *
  * @param config receives the settings; what only concerns endpoints and servers is 0
@@ -2015,12 +2019,12 @@ int dv_dtls_handle_timeouts(void);
  *
  * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
-int dv_dtls_get_config(dv_config *config, size_t size);
+int dv_dtls_config(dv_config *config, size_t size);
 
 /**
  * Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made
  * with. They hold for connections that begin from now on; a lower limit gives nobody up. Let
- * dv_dtls_get_config() fill the struct, then change what is to be different.
+ * dv_dtls_config() fill the struct, then change what is to be different.
  *
  * release_buffers gives OpenSSL's buffers of idle connections back: say so only if the program
  * never calls SSL_write() on the ssl of a connection itself. A secret_file, which is read by each
@@ -2035,16 +2039,17 @@ int dv_dtls_get_config(dv_config *config, size_t size);
  *
  * Threads: may be called at any time.
  */
-int dv_dtls_configure(const dv_config *config);
+int dv_dtls_set_config(const dv_config *config);
 
 /**
  * Gives what has happened to the helpers' table since the program started, all threads together.
  *
- * @param stats receives the counters; its size must be set
+ * @param stats receives the counters
+ * @param size sizeof(dv_stats)
  *
- * @return 0 or a negative DV_ERR_*.
+ * @return 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
  */
-int dv_dtls_get_stats(dv_stats *stats);
+int dv_dtls_stats(dv_stats *stats, size_t size);
 
 /* ----------------------------------------------------------------------------------------------
  * version: Which library this is.
@@ -2101,7 +2106,7 @@ int dv_check_version(unsigned int least);
  * call, and the pointer that was given with the callback. It may call the helpers; functions that
  * return DV_ERR_* give DV_ERR_BUSY.
  */
-typedef void (*dv_log_fn)(int level, const char *line, void *user);
+typedef void (*dv_log_callback)(int level, const char *line, void *user);
 
 /**
  * Sets what receives the log: lines of level and more important ones. Without this there is none,
@@ -2121,7 +2126,7 @@ typedef void (*dv_log_fn)(int level, const char *line, void *user);
  * Threads: may be called at any time. The callback is called on every thread that uses the library,
  * on several at once.
  */
-void dv_set_log_callback(int level, dv_log_fn callback, void *user);
+void dv_set_log_callback(int level, dv_log_callback callback, void *user);
 
 #ifdef __cplusplus
 }

@@ -1,12 +1,13 @@
-//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end. And what a
-//! panic leaves behind: nothing half done.
+//! What surrounds the body of each exported function: no panic leaves it, and the log goes out at its end. A panic leaves
+//! nothing half done, so locks ignore that it happened.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::log::{self, log};
 use crate::net::sys;
+use crate::tls::fork::Once;
 
 thread_local! {
     /// How many exported functions and callbacks of ours this thread is inside of.
@@ -37,6 +38,14 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
     })
 }
 
+/// [`guard`] around what may come to a point of cancellation, in a system call or in OpenSSL: there pthread_cancel would unwind
+/// our frames, which ends the process. It is put off until the function returns. What is called for each message, and comes to
+/// none, does without.
+#[inline]
+pub fn guard_uncancelled<R>(error: R, body: impl FnOnce() -> R) -> R {
+    guard(error, || sys::not_cancelled(body))
+}
+
 /// Locks. A panic leaves nothing half done, so the data behind a poisoned lock is as good as any.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -49,12 +58,12 @@ pub fn is_nested() -> bool {
 
 /// Panics of ours are a log line, not a message on stderr; those of the rest of the program go where they always went.
 fn quiet_hook() {
-    static ONCE: Once = Once::new();
+    static ONCE: Once<()> = Once::new();
     // The hook cannot be changed from a thread that panics, where a destructor of a Rust program may be the first to call.
-    if ONCE.is_completed() || std::thread::panicking() {
+    if ONCE.get().is_some() || std::thread::panicking() {
         return;
     }
-    ONCE.call_once(|| {
+    ONCE.get_or_init(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if DEPTH.get() > 0 {

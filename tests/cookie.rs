@@ -39,6 +39,58 @@ fn a_cookie_is_good_for_its_peer_and_hello_only() {
     for other in &others {
         assert!(!is_taken(&mut jar, 5, PEER, other), "{other:?}");
     }
+    // And one that was made for a hello without a session id.
+    let bare = Hello::default();
+    let bare = bare.with_cookie(&jar.issue(5, &peer(PEER), &ClientHello::parse(&bare.datagram()).unwrap()));
+    assert!(is_taken(&mut jar, 5, PEER, &bare));
+    assert!(!is_taken(&mut jar, 5, PEER, &Hello { session_id: vec![7; 32], ..bare }));
+}
+
+/// A hello with these extensions, and one after it that differs in its session id.
+fn with_two_session_ids(extensions: &[u8]) -> [Hello; 2] {
+    let rest = [&[0, 2, 0xc0, 0x2b, 1, 0], &(extensions.len() as u16).to_be_bytes()[..], extensions].concat();
+    [7, 8].map(|byte| Hello { session_id: vec![byte; 32], rest: rest.clone(), ..Hello::default() })
+}
+
+const EMS: &[u8] = &[0, 23, 0, 0];
+const NO_TICKET_YET: &[u8] = &[0, 35, 0, 0];
+const TICKET: &[u8] = &[0, 35, 0, 3, 1, 2, 3];
+
+/// Mbed TLS 2.28 takes another session id for each hello when it offers a ticket.
+#[test]
+fn a_session_id_beside_a_ticket_may_change() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    for (extensions, may_change) in [
+        (&[][..], false),
+        (EMS, false),
+        (NO_TICKET_YET, false),
+        (TICKET, true),
+        (&[EMS, TICKET].concat(), true),
+        (&[TICKET, EMS].concat(), true),
+        // Not what its length says: a whole hello in which no ticket can be found.
+        (&TICKET[..5], false),
+    ] {
+        let [first, second] = with_two_session_ids(extensions);
+        let datagram = first.datagram();
+        let cookie = jar.issue(5, &peer(PEER), &ClientHello::parse(&datagram).unwrap());
+        assert!(is_taken(&mut jar, 5, PEER, &first.with_cookie(&cookie)), "{extensions:?}");
+        assert_eq!(is_taken(&mut jar, 5, PEER, &second.with_cookie(&cookie)), may_change, "{extensions:?}");
+        assert!(!is_taken(&mut jar, 5, "192.0.2.1:40001", &second.with_cookie(&cookie)), "{extensions:?}");
+        assert!(!is_taken(&mut jar, 5, PEER, &Hello { random: [9; 32], ..second.with_cookie(&cookie) }));
+    }
+}
+
+/// Where the ticket lies in a fragment that the stateless stage does not see.
+#[test]
+fn a_session_id_may_change_where_a_ticket_may_follow() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let [first, second] = with_two_session_ids(&[EMS, TICKET].concat());
+    let body = first.body().len();
+    for len in body - 15..body {
+        let fragment = first.fragment(0, len);
+        let cookie = jar.issue(5, &peer(PEER), &ClientHello::parse(&fragment).unwrap());
+        assert!(is_taken(&mut jar, 5, PEER, &second.with_cookie(&cookie)), "{len} of {body} bytes");
+    }
 }
 
 #[test]
@@ -144,6 +196,40 @@ fn a_secret_is_replaced() {
             assert!(is_taken(&mut jar, now, PEER, &own), "phase {phase}");
         }
     }
+}
+
+#[test]
+fn the_same_secret_again_changes_nothing() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let out = hello_with_cookie(&mut jar, 0, PEER);
+    for _ in 0..2 {
+        jar.replace(SECOND, b"another", UNIX);
+        assert!(is_taken(&mut jar, 2 * SECOND, PEER, &out));
+    }
+}
+
+/// However often it is replaced, there is one secret to try besides the last.
+#[test]
+fn only_the_secret_before_the_last_is_kept() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let of_first = hello_with_cookie(&mut jar, 0, PEER);
+    jar.replace(SECOND, b"another", UNIX);
+    let of_second = hello_with_cookie(&mut jar, SECOND, PEER);
+    jar.replace(2 * SECOND, b"a third", UNIX);
+    assert!(!is_taken(&mut jar, 2 * SECOND, PEER, &of_first));
+    assert!(is_taken(&mut jar, 2 * SECOND, PEER, &of_second));
+}
+
+/// libssl's callbacks get their cookies from the same secret, and C code decides what they are about.
+#[test]
+fn a_cookie_for_libssl_is_none_for_a_hello() {
+    let mut jar = CookieJar::new(b"secret", UNIX);
+    let hello = Hello::default();
+    let of_hello = [&[4, 192, 0, 2, 1][..], &40000u16.to_be_bytes(), &[0xfe, 0xfd], &hello.random].concat();
+    let cookie = jar.issue_for(0, &of_hello);
+    assert!(jar.verify_for(0, &of_hello, &cookie));
+    assert!(!is_taken(&mut jar, 0, PEER, &hello.with_cookie(&cookie)));
+    assert!(!jar.verify_for(0, b"another", &cookie));
 }
 
 #[test]

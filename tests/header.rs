@@ -107,6 +107,32 @@ fn compiles_alone_in_every_standard() {
     assert!(tried > 0, "no compiler");
 }
 
+/// What docs/header-style.md says about names, as far as a program can see to it.
+#[test]
+fn what_is_alike_is_called_alike() {
+    let header = fs::read_to_string(root().join("include/dv_dtls.h")).unwrap();
+    let code = header.split(';').map(|part| part.rsplit("*/").next().unwrap_or(part));
+    let code: Vec<String> = code.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let mut found = [0; 2];
+    for line in &code {
+        if let Some((_, callback)) = line.split_once("typedef void (*") {
+            assert!(callback.contains("callback)(") && callback.ends_with("void *user)"), "{line}");
+            found[0] += 1;
+        }
+        // A struct that grows is filled as far as the program knows it.
+        let filled = ["dv_stats *stats", "dv_config *config"].iter().any(|what| line.contains(what));
+        if filled && !line.contains("const dv_config") {
+            assert!(line.ends_with(", size_t size)"), "{line}");
+            found[1] += 1;
+        }
+        let names = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        for name in names.filter(|name| name.starts_with("dv_") && name.contains("_get_")) {
+            assert!(HELPERS.contains(&name), "{name}: a getter is the noun alone");
+        }
+    }
+    assert_eq!(found, [2, 5], "callbacks, and functions that fill a struct");
+}
+
 #[test]
 fn two_units_and_a_cxx_program_link() {
     let folder = folder("units");

@@ -36,7 +36,7 @@ fn of_c_and_rust_are_equal() {
     layout!(rust, dv_datagram: data, len, segment_size, peer, local);
     layout!(rust, dv_event: kind, reason, session, user, data, len);
     layout!(
-        rust, dv_stats: size, sessions, handshakes, datagrams_in, datagrams_out, strangers_dropped, hellos_answered,
+        rust, dv_stats: sessions, handshakes, datagrams_in, datagrams_out, strangers_dropped, hellos_answered,
         hellos_too_short, cookies_refused, handshakes_begun, handshakes_finished, handshakes_failed,
         handshakes_timed_out, refused_handshakes, refused_source, refused_connections, refused_unread, evicted,
         idle_timed_out, restarted, superseded, closed_by_peer, flights_resent_on_timeout, flights_resent_on_repeat,

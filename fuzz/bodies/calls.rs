@@ -233,10 +233,10 @@ impl<'a> Program<'a> {
         // SAFETY: the struct is as long as is said.
         unsafe {
             let mut config: dv_config = std::mem::zeroed();
-            assert_eq!(dv_dtls_get_config(&mut config, size_of::<dv_config>()), 0);
+            assert_eq!(dv_dtls_config(&mut config, size_of::<dv_config>()), 0);
             change(&mut config);
             config.release_buffers = c_int::from(!self.writes_itself);
-            dv_dtls_configure(&config);
+            dv_dtls_set_config(&config);
         }
     }
 
@@ -552,8 +552,7 @@ impl<'a> Program<'a> {
         // SAFETY: the struct is as long as is said.
         let stats = unsafe {
             let mut stats: dv_stats = std::mem::zeroed();
-            stats.size = size_of::<dv_stats>();
-            assert_eq!(dv_dtls_get_stats(&mut stats), 0);
+            assert_eq!(dv_dtls_stats(&mut stats, size_of::<dv_stats>()), 0);
             stats
         };
         assert_eq!((stats.sessions, stats.handshakes), (0, 0));

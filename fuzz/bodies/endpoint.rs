@@ -200,13 +200,13 @@ impl World {
                 1 => assert!(Export::read(&mut &bytes[..at], &key).is_err()),
                 _ => {}
             }
-            old.cancel_export();
+            old.cancel_export().unwrap();
             return;
         }
         let mut new = if who == 0 { self.kind.server() } else { self.kind.client() };
         let imported = new.import(self.now, Export::read(&mut &bytes[..], &key).unwrap()).unwrap();
         assert_eq!((imported.sessions, imported.skipped), (exported.sessions, 0));
-        old.commit_export();
+        old.commit_export().unwrap();
         while let Some(event) = new.event(&mut Vec::new()) {
             assert!(matches!(event, Event::Opened { .. }));
             let session = event.session();

@@ -16,7 +16,7 @@ use crate::engine::settings::Settings;
 use crate::guard::guard;
 use crate::net::server::ServerConfig;
 
-/// How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_get_config fill it, then change what is
+/// How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_config fill it, then change what is
 /// to be different. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -76,7 +76,7 @@ pub struct dv_config {
     pub steer_handshakes: c_int,
     /// Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept each other's cookies and
     /// session tickets, and their own from before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-    /// none. Of the helpers (dv_dtls_configure): the same for cookies. An endpoint does not look at it: give it what is in the
+    /// none. Of the helpers (dv_dtls_set_config): the same for cookies. An endpoint does not look at it: give it what is in the
     /// file as cookie_secret.
     pub secret_file: *const c_char,
     /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
@@ -128,8 +128,8 @@ pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) ->
     })
 }
 
-/// A struct that begins with its size. Later headers have more behind what there is, and a program has as much of it as its
-/// own header knew.
+/// A struct that grows: later headers have more behind what there is, and a program has as much of it as its own header knew.
+/// It says how much that is, where we fill it in an argument, where we read it in the first member.
 ///
 /// # Safety
 /// Any bytes are one.
@@ -172,7 +172,7 @@ pub(in crate::ffi) unsafe fn fill<T: Growing>(to: *mut T, size: usize, from: &T)
 /// zero.
 ///
 /// # Safety
-/// `from` has as many bytes as its first member says.
+/// `from` begins with its size, and has as many bytes.
 pub(in crate::ffi) unsafe fn take<T: Growing>(from: *const T, to: &mut T) -> Result<(), Failure> {
     // SAFETY: by contract.
     unsafe {

@@ -5,12 +5,13 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::net::{IpAddr, SocketAddr};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::AtomicU64;
 
 use foreign_types::ForeignTypeRef;
-use libc::{c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::{AF_UNSPEC, c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
@@ -22,7 +23,7 @@ use super::running::{live, own};
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::log;
 use crate::tls::resumption::Resumption;
 
@@ -144,7 +145,7 @@ pub unsafe extern "C" fn dv_endpoint_new(
     config: *const dv_config,
     endpoint: *mut *mut dv_endpoint,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_new", || {
             if endpoint.is_null() {
                 return Err(invalid("endpoint is NULL"));
@@ -211,27 +212,19 @@ pub unsafe extern "C" fn dv_endpoint_receive(
     datagrams: *const dv_datagram,
     count: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_receive", || {
             // SAFETY: the caller's promise.
             let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
-            // SAFETY: as above; a union of plain bytes.
-            let valid = |datagram: &dv_datagram| unsafe {
-                address_from(&datagram.peer).is_some()
-                    && (datagram.len == 0 || !datagram.data.is_null() && datagram.len <= LEN_MAX)
-            };
-            if !datagrams.iter().all(valid) {
-                return Err(invalid("a datagram without a peer or without data, or longer than memory"));
-            }
+            // SAFETY: as above.
+            let read = |datagram| unsafe { read(datagram) };
+            // None is taken unless all make sense.
+            datagrams.iter().try_for_each(|datagram| read(datagram).map(drop))?;
             for datagram in datagrams {
-                // SAFETY: as above.
-                let (peer, local, bytes) = unsafe {
-                    (address_from(&datagram.peer), address_from(&datagram.local), bytes(datagram.data, datagram.len))
-                };
-                let Some(peer) = peer else { continue };
+                let (peer, local, bytes) = read(datagram)?;
                 let segment = if datagram.segment_size == 0 { datagram.len } else { datagram.segment_size };
                 for datagram in bytes.chunks(segment.max(1)) {
-                    endpoint.receive(now_us, datagram, peer, local.map(|local| local.ip()));
+                    endpoint.receive(now_us, datagram, peer, local);
                 }
             }
             Ok(0)
@@ -357,7 +350,7 @@ pub unsafe extern "C" fn dv_endpoint_deadline(endpoint: *const dv_endpoint) -> u
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us: u64) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_advance", || {
             // SAFETY: the caller's promise.
             unsafe { own(endpoint) }?.advance(now_us);
@@ -396,7 +389,7 @@ pub unsafe extern "C" fn dv_endpoint_connect(
     resume: *const dv_resumption,
     session: *mut dv_session,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_connect", || {
             if session.is_null() {
                 return Err(invalid("session is NULL"));
@@ -544,9 +537,19 @@ pub(super) unsafe fn array<'a, T>(first: *const T, count: size_t, name: &str) ->
     }
 }
 
+/// Who sent a datagram, to which address of ours, where that is known, and what is in it.
+///
 /// # Safety
-/// `data` has `len` bytes, or is NULL when `len` is 0.
-unsafe fn bytes<'a>(data: *const c_void, len: size_t) -> &'a [u8] {
-    // SAFETY: by contract.
-    if len == 0 { &[] } else { unsafe { slice::from_raw_parts(data.cast(), len) } }
+/// It has its bytes, and the members of its addresses that their families name are initialised.
+unsafe fn read(datagram: &dv_datagram) -> Result<(SocketAddr, Option<IpAddr>, &[u8]), Failure> {
+    // SAFETY: by contract; the family is the first member of each address.
+    unsafe {
+        let peer = address_from(&datagram.peer).ok_or_else(|| invalid("a datagram's peer is no address"))?;
+        let local = address_from(&datagram.local);
+        if local.is_none() && c_int::from(datagram.local.any.sa_family) != AF_UNSPEC {
+            return Err(invalid("a datagram's local is no address, and not all zero"));
+        }
+        let bytes = array(datagram.data.cast::<u8>(), datagram.len, "a datagram's data")?;
+        Ok((peer, local.map(|local| local.ip()), bytes))
+    }
 }

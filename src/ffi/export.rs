@@ -14,7 +14,7 @@ use super::running::own;
 use super::server::{self, dv_server};
 use super::session::ask;
 use crate::engine::export::{Export, ExportKey};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 
 /// Bytes of the key that an export is sealed with.
 pub const DV_EXPORT_KEY_LEN: usize = 32;
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn dv_endpoint_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_export", || {
             // SAFETY: the caller's promise.
             unsafe {
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn dv_endpoint_export(
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_commit", || {
             // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.commit_export();
+            unsafe { own(endpoint) }?.commit_export()?;
             Ok(0)
         })
     })
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_export_cancel", || {
             // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.cancel_export();
+            unsafe { own(endpoint) }?.cancel_export()?;
             Ok(0)
         })
     })
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn dv_endpoint_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_import", || {
             // SAFETY: the caller's promise.
             unsafe {
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn dv_server_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_export", || {
             // SAFETY: the caller's promise.
             unsafe {
@@ -176,13 +176,13 @@ pub unsafe extern "C" fn dv_server_export(
 ///
 /// - `server`: the server
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_export_commit", || {
             // SAFETY: the caller's promise.
             unsafe { server::live(server) }?.commit_export()?;
@@ -196,13 +196,13 @@ pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_in
 ///
 /// - `server`: the server
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_export_cancel", || {
             // SAFETY: the caller's promise.
             unsafe { server::live(server) }?.cancel_export()?;
@@ -234,7 +234,7 @@ pub unsafe extern "C" fn dv_server_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_import", || {
             // SAFETY: the caller's promise.
             unsafe {

@@ -20,7 +20,7 @@ pub const DV_LOG_DEBUG: c_int = 4;
 /// Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the call, and the pointer
 /// that was given with the callback. It may call the helpers; functions that return DV_ERR_* give DV_ERR_BUSY.
 #[allow(non_camel_case_types)]
-pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
+pub type dv_log_callback = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
 
 /// Sets what receives the log: lines of `level` and more important ones. Without this there is none, unless the operator has set
 /// DV_LOG (error, warn, info or debug) in the environment: then the helpers show it on stderr, from the first one that is called.
@@ -40,7 +40,7 @@ pub type dv_log_fn = Option<unsafe extern "C" fn(level: c_int, line: *const c_ch
 /// # Safety
 /// `callback` must stay callable with `user`, from any thread that calls this library, until another one is set.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_fn, user: *mut c_void) {
+pub unsafe extern "C" fn dv_set_log_callback(level: c_int, callback: dv_log_callback, user: *mut c_void) {
     guard((), || {
         struct User(*mut c_void);
         // SAFETY: the pointer is only handed back to the program, whose contract is to take it on any thread.

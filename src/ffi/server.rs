@@ -14,7 +14,7 @@ use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
 use super::DV_ERR_PANIC;
-use super::config::{Growing, dv_config, take};
+use super::config::{Growing, dv_config, fill, take};
 use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
@@ -24,7 +24,7 @@ use super::stats::dv_stats;
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Error, Session};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::log;
 use crate::net::handler::{Context, Handler};
 use crate::net::server::{Server, WORKERS_MAX};
@@ -36,13 +36,13 @@ pub struct dv_server(Server);
 /// Is called when something has happened to a session of a server.
 ///
 /// Each worker calls it from its own thread: for several sessions at once, but for one session never twice at the same time.
-/// `user` is what dv_server_new was given. `endpoint` is the worker's own, and `event` is about a session of it: with it,
-/// and as long as the callback runs, dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can
-/// be called. What drives an endpoint is the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives
-/// DV_ERR_BUSY until the next one. Other sessions of the server are reached with dv_server_send.
+/// `endpoint` is the worker's own, and `event` is about a session of it: with it, and as long as the callback runs,
+/// dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called. What drives an endpoint is
+/// the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives DV_ERR_BUSY until the next one. Other
+/// sessions of the server are reached with dv_server_send. `user` is what dv_server_new was given.
 #[allow(non_camel_case_types)]
 pub type dv_callback =
-    Option<unsafe extern "C" fn(user: *mut c_void, endpoint: *mut dv_endpoint, event: *const dv_event)>;
+    Option<unsafe extern "C" fn(endpoint: *mut dv_endpoint, event: *const dv_event, user: *mut c_void)>;
 
 /// What a server calls. What is NULL is not called. Members are only ever added at the end.
 #[repr(C)]
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn dv_server_new(
     user: *mut c_void,
     server: *mut *mut dv_server,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_new", || {
             if server.is_null() {
                 return Err(invalid("server is NULL"));
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn dv_server_new(
 /// `server` is NULL or came from dv_server_new and is not used any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
-    guard((), || {
+    guard_uncancelled((), || {
         // SAFETY: the caller's promise.
         match unsafe { live(server) } {
             Ok(running) if running.is_handler_here() => log!(Error, "dv_server_free: called by one of its own threads"),
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
 /// `server` is NULL or live; `host` and `port` are NULL or end with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_char, port: *const c_char) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_bind", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -170,19 +170,19 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
     })
 }
 
-/// Takes over a UDP socket that is bound already, such as one that the program was started with. One worker serves it. To
-/// let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
+/// Takes over a UDP socket that is bound already, and connected to nobody, such as one that the program was started with. One
+/// worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
 ///
 /// - `server`: the server, which was not started yet
 /// - `fd`: the socket. When the call succeeds it is the server's, which closes it in the end
 ///
-/// Returns the port, or a negative DV_ERR_*.
+/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO for a descriptor that is no such socket.
 ///
 /// # Safety
 /// `server` is NULL or live; `fd` is nobody else's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_bind_fd", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -203,7 +203,8 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 /// Starts the threads of a server. It is started once: when it is over, it can only be freed.
 ///
 /// The threads must be over, by dv_server_join() or dv_server_free(), before the program calls exit() or returns from main():
-/// OpenSSL cleans up then, whoever still uses it.
+/// OpenSSL cleans up then, whoever still uses it. From that moment on no handshake can begin, and one that a thread works on may
+/// crash the program. One that cannot wait for its threads ends with _exit(), which cleans up nothing.
 ///
 /// - `server`: the server, which is bound to an address
 ///
@@ -214,7 +215,7 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_start", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.start_inside(guarded)?;
@@ -234,7 +235,7 @@ pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_join", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.join()?;
@@ -253,7 +254,7 @@ pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_run(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_run", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -293,7 +294,7 @@ pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: u32) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_shutdown", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
@@ -314,7 +315,7 @@ pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: 
 /// `server` is NULL or live; `ctx` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_CTX) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_reload", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -348,7 +349,7 @@ pub unsafe extern "C" fn dv_server_send(
     data: *const c_void,
     len: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_send", || {
             // SAFETY: the caller's promise.
             let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
@@ -369,7 +370,7 @@ pub unsafe extern "C" fn dv_server_send(
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_close", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.close(session_from(session)?)?;
@@ -381,21 +382,22 @@ pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_ses
 /// Gives what a server has counted, all its workers together.
 ///
 /// - `server`: the server
-/// - `stats`: receives the counters; its `size` must be set
+/// - `stats`: receives the counters
+/// - `size`: sizeof(dv_stats)
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
-/// `server` is NULL or live; `stats` is NULL or as long as its `size` says.
+/// `server` is NULL or live; `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut dv_stats) -> c_int {
+pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut dv_stats, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_server_stats", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
             server.refuse_in_a_child()?;
             // SAFETY: the caller's promise.
-            unsafe { dv_stats::from(server.stats()).write(stats)? };
+            unsafe { fill(stats, size, &dv_stats::from(server.stats()))? };
             Ok(0)
         })
     })
@@ -471,7 +473,7 @@ impl Program {
         };
         let handle = &self.endpoints[context.worker()];
         // SAFETY: the program's promises.
-        handle.lend(context.endpoint(), |endpoint| unsafe { callback(self.user, endpoint, &event) });
+        handle.lend(context.endpoint(), |endpoint| unsafe { callback(endpoint, &event, self.user) });
     }
 }
 

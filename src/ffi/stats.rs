@@ -7,7 +7,7 @@ use libc::{c_int, size_t};
 use super::DV_ERR_PANIC;
 use super::config::{Growing, fill};
 use super::endpoint::dv_endpoint;
-use super::error::{Failure, checked};
+use super::error::checked;
 use super::running::live;
 use crate::engine::stats::Stats;
 use crate::guard::guard;
@@ -19,8 +19,6 @@ use crate::net::server::{ServerStats, SocketStats};
 #[derive(Clone, Copy, Default)]
 #[allow(non_camel_case_types)]
 pub struct dv_stats {
-    /// sizeof(dv_stats), as the program knows it. Set it before the call.
-    pub size: size_t,
     /// Sessions that are open now, or that the program has connected.
     pub sessions: u64,
     /// Handshakes with clients in progress now.
@@ -116,14 +114,15 @@ pub struct dv_stats {
 /// Gives what an endpoint has counted.
 ///
 /// - `endpoint`: the endpoint
-/// - `stats`: receives the counters; its `size` must be set
+/// - `stats`: receives the counters
+/// - `size`: sizeof(dv_stats)
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
-/// `endpoint` is NULL or live; `stats` is NULL or as long as its `size` says.
+/// `endpoint` is NULL or live; `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: *mut dv_stats) -> c_int {
+pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: *mut dv_stats, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
         checked("dv_endpoint_stats", || {
             // SAFETY: the caller's promise.
@@ -134,7 +133,7 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
                     handshakes: endpoint.handshakes() as u64,
                     ..dv_stats::from(endpoint.stats())
                 };
-                counted.write(stats)?;
+                fill(stats, size, &counted)?;
             }
             Ok(0)
         })
@@ -145,20 +144,6 @@ pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: 
 unsafe impl Growing for dv_stats {
     const NAME: &str = "dv_stats";
     const LEAST: usize = offset_of!(dv_stats, handovers_dropped) + size_of::<u64>();
-}
-
-impl dv_stats {
-    /// Writes as much as the program's header knows of.
-    ///
-    /// # Safety
-    /// `stats` is NULL or as long as its `size` says.
-    pub(in crate::ffi) unsafe fn write(mut self, stats: *mut dv_stats) -> Result<(), Failure> {
-        // SAFETY: by contract.
-        unsafe {
-            self.size = if stats.is_null() { 0 } else { (*stats).size };
-            fill(stats, self.size, &self)
-        }
-    }
 }
 
 impl From<Stats> for dv_stats {
@@ -203,7 +188,6 @@ impl From<Stats> for dv_stats {
             datagrams_withheld,
         } = stats;
         dv_stats {
-            size: size_of::<dv_stats>(),
             sessions: 0,
             handshakes: 0,
             datagrams_in,

@@ -207,8 +207,9 @@ impl Server {
         Ok(local)
     }
 
-    /// Takes over a UDP socket that is bound already, such as one that the program was started with. One worker serves it.
-    /// To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
+    /// Takes over a UDP socket that is bound already, and connected to nobody, such as one that the program was started with.
+    /// One worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers
+    /// in turn.
     pub fn bind_socket(&self, socket: impl Into<OwnedFd>) -> Result<SocketAddr, Error> {
         self.refuse_in_a_child()?;
         let mut state = self.lock();

@@ -142,7 +142,7 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Opens the sockets of an address, a port for each worker. `only_v6`: an IPv6 wildcard takes no IPv4.
 pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result<Vec<Port>> {
-    // The first one is bound before it joins a group: so an address that somebody else has is refused, be he a group too.
+    // The first one is bound before it joins a group, so an address that is in use is refused, even if a group uses it.
     let first = prepare(address, only_v6, options)?;
     udp::bind(first.as_fd(), address)?;
     let address = udp::local_address(first.as_fd())?;
@@ -192,6 +192,9 @@ pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
     let local = udp::local_address(fd.as_fd())?;
     if local.port() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is bound to no port"));
+    }
+    if udp::is_connected(fd.as_fd()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is connected: it hears one peer alone"));
     }
     set_options(fd.as_fd(), local, options)?;
     // ICMP errors would be kept for somebody who reads them, and poll would not wait any more.

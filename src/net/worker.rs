@@ -12,12 +12,12 @@ use std::sync::Arc;
 use super::export::Order;
 use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox, Request};
-use super::share::Share;
 use super::shared::{Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
 use super::sys::udp::Waiting;
+use super::time_share::TimeShare;
 use crate::engine::endpoint::{Endpoint, Error, Event, Session};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
@@ -29,11 +29,11 @@ const READS: usize = 4;
 /// Handshakes have their turn for so many microseconds, then established peers have theirs.
 const SLICE: u64 = 1000;
 
-/// What hellos without a cookie take of the handshakes' share counts so often: a flood of them shall leave most of it to
-/// those who have shown where they are.
+/// Time spent on hellos without a cookie is charged this many times over, so that a flood of them leaves most of the
+/// handshakes' share to peers that have shown where they are.
 const STRANGERS_PAY: u64 = 3;
 
-/// Letters of other threads that are read before established peers have their turn.
+/// Letters from other threads that are read before established peers get their turn.
 const LETTERS_AT_ONCE: usize = 1024;
 
 /// Bytes of handshakes that wait for their turn outside of the kernel.
@@ -45,7 +45,7 @@ const GOODBYE: u64 = 1_000_000;
 /// Sessions that are told goodbye before what is said leaves.
 const GOODBYES_AT_ONCE: usize = 256;
 
-/// The mailbox's bell among what is waited for; behind it come the sockets.
+/// The index of the mailbox's bell in what is waited for; the sockets follow it.
 const BELL: usize = 0;
 
 /// See the [module](self).
@@ -57,16 +57,16 @@ pub struct Worker {
     handler: Arc<dyn Handler>,
     inbound: Inbound,
     held: Held,
-    share: Share,
+    share: TimeShare,
     /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
     letters: Letters,
     rung: bool,
     /// The next of them is a message that there was no room for.
     stuck: bool,
     message: Vec<u8>,
-    /// When there is no more waiting for sessions to end by themselves.
+    /// When the sessions that have not ended by themselves are closed.
     drained_by: Option<u64>,
-    /// Somebody wants its sessions.
+    /// An export that waits to be made.
     wanted: Option<Order>,
 }
 
@@ -91,7 +91,7 @@ impl Worker {
             handler,
             inbound: Inbound::new(),
             held: Held::default(),
-            share: Share::new(precise_now()),
+            share: TimeShare::new(precise_now()),
             letters: Letters::default(),
             rung: false,
             stuck: false,
@@ -199,7 +199,7 @@ impl Worker {
         Ok(waiting.wait(timeout)?)
     }
 
-    /// Waits for messages or for handshakes, and where something could not leave, for room.
+    /// Sets what to wait for: messages, handshakes, and room on sockets where something could not leave.
     fn want(&self, waiting: &mut Waiting, messages: bool, handshakes: bool) {
         let mut next = BELL + 1;
         for port in &self.ports {
@@ -222,7 +222,7 @@ impl Worker {
                 // ICMP errors of single peers are reported here, too. They are told once, and the loop goes on.
                 Err(_) => break,
             };
-            self.counters().batches_in.add(1);
+            self.socket_counters().batches_in.add(1);
             let before = self.shared.counters(self.number).messages_in.get();
             for i in 0..count {
                 let Some(received) = self.inbound.get(i) else { continue };
@@ -234,7 +234,7 @@ impl Worker {
                     }
                     if !steered && datagram.first() == Some(&HANDSHAKE) {
                         if !self.held.push(received.from, to, datagram) {
-                            self.shared.sockets(self.number).handshakes_shed.add(1);
+                            self.socket_counters().handshakes_shed.add(1);
                         }
                         continue;
                     }
@@ -257,7 +257,7 @@ impl Worker {
     fn read_handshakes(&mut self, port: usize, socket: usize) {
         let begin = precise_now();
         let Ok(count) = self.inbound.receive(self.ports[port].handshakes[socket].as_fd()) else { return };
-        self.counters().batches_in.add(1);
+        self.socket_counters().batches_in.add(1);
         // The last socket is that for hellos without a cookie.
         self.held.of_strangers = socket + 1 == self.ports[port].handshakes.len();
         for i in 0..count {
@@ -266,7 +266,7 @@ impl Worker {
             count_drops(&mut self.ports[port].handshakes[socket], &received, self.shared.sockets(self.number));
             for datagram in received.datagrams() {
                 if !self.held.push(received.from, to, datagram) {
-                    self.shared.sockets(self.number).handshakes_shed.add(1);
+                    self.socket_counters().handshakes_shed.add(1);
                 }
             }
         }
@@ -294,7 +294,7 @@ impl Worker {
         self.charge(begin);
     }
 
-    /// The handshakes that are held, or were, have had the time since then.
+    /// Charges the time since `begin` to handshakes.
     fn charge(&mut self, begin: u64) {
         let price = if self.held.of_strangers { STRANGERS_PAY } else { 1 };
         self.share.spent((precise_now() - begin) * price);
@@ -322,7 +322,7 @@ impl Worker {
                         self.stuck = true;
                         break;
                     }
-                    Err(_) => self.counters().messages_refused.add(1),
+                    Err(_) => self.socket_counters().messages_refused.add(1),
                 },
                 Letter::Close(session) => drop(self.endpoint.close(session)),
                 Letter::Receive(from, to) => {
@@ -416,7 +416,7 @@ impl Worker {
         self.shared.mailbox(self.number)
     }
 
-    fn counters(&self) -> &SocketCounters {
+    fn socket_counters(&self) -> &SocketCounters {
         self.shared.sockets(self.number)
     }
 }

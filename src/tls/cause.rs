@@ -1,11 +1,12 @@
 //! Why a call failed, in words for the log.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
 
 use libc::c_int;
 use openssl::error::ErrorStack;
 
+use super::sys::SSL_R_EXCESSIVE_MESSAGE_SIZE;
 use crate::log::in_one_line;
 
 /// Why a call failed, with the words of whoever found out: the kernel, OpenSSL, or this library.
@@ -96,14 +97,26 @@ pub fn not_for_dtls() -> ErrorStack {
     libssl(SSL_R_WRONG_SSL_VERSION)
 }
 
+/// The words of OpenSSL for a message of a handshake that is longer than it may be, with ours, which name the setting.
+pub fn certificates_too_long(len: usize, most: usize) -> ErrorStack {
+    let ours = format!("{len} bytes of certificates, and max_certificate_chain is {most}");
+    libssl_with(SSL_R_EXCESSIVE_MESSAGE_SIZE, &ours)
+}
+
 /// One of the reasons of <openssl/sslerr.h>.
 fn libssl(reason: c_int) -> ErrorStack {
+    libssl_with(reason, "")
+}
+
+/// The same, with more words.
+fn libssl_with(reason: c_int, words: &str) -> ErrorStack {
     const ERR_LIB_SSL: c_int = 20;
-    // SAFETY: both only write to this thread's queue; without a format there are no further arguments.
+    let words = CString::new(words).unwrap_or_default();
+    // SAFETY: all only write to this thread's queue; the format has one argument, a text.
     unsafe {
         openssl_sys::ERR_clear_error();
         openssl_sys::ERR_new();
-        openssl_sys::ERR_set_error(ERR_LIB_SSL, reason, std::ptr::null());
+        openssl_sys::ERR_set_error(ERR_LIB_SSL, reason, c"%s".as_ptr(), words.as_ptr());
     }
     ErrorStack::get()
 }

@@ -20,8 +20,8 @@ use crate::guard::guard;
 /// A cipher list is longer than this only by mistake.
 const CIPHERS_AT_MOST: usize = 16 << 10;
 
-/// The groups for the key exchange, the fastest first.
-const GROUPS: &CStr = c"X25519:P-256:P-384";
+/// The groups for the key exchange, the fastest first. Clients with certificates of another curve are refused, so P-521 is one.
+const GROUPS: &CStr = c"X25519:P-256:P-384:P-521";
 
 /// Certificates between the peer's own and the trusted one, at most.
 const CHAIN_DEPTH: c_int = 10;

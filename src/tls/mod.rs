@@ -36,6 +36,9 @@ pub fn randomize(bytes: &mut [u8]) {
     // The kernel gives so many at once, or none.
     const KERNEL_MAX: usize = 256;
     if fork::generation() == 0 {
+        // The crate prepares itself behind a Once of std's, which is not to be half made in a child.
+        static CRATE: fork::Once<()> = fork::Once::new();
+        CRATE.get_or_init(openssl::init);
         return openssl::rand::rand_bytes(bytes).expect("OpenSSL has no random bytes");
     }
     for part in bytes.chunks_mut(KERNEL_MAX) {

@@ -20,7 +20,9 @@ use super::ex_data::Slot;
 use super::sys::*;
 use crate::guard::guard;
 use crate::wire::datagrams::Datagrams;
-use crate::wire::record::{FRAGMENT_MAX, PLAINTEXT_MAX};
+use crate::wire::handshake::{fragments, message_type::CERTIFICATE};
+use crate::wire::record::content_type::HANDSHAKE;
+use crate::wire::record::{FRAGMENT_MAX, PLAINTEXT_MAX, Record};
 use crate::wire::routability::Check;
 
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
@@ -90,17 +92,18 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 /// An SSL with a pair of datagram BIOs.
 ///
 /// It owns the SSL, unless [`Session::give_away_ssl`] gave it away: then whoever has it frees it, and this session must be
-/// dropped or left alone from that moment on.
+/// dropped or left alone from that moment on. Laid out in this order: no message needs what comes last.
+#[repr(C)]
 pub struct Session {
     ssl: NonNull<SSL>,
-    /// References of our own: a C caller may give the SSL other BIOs.
-    bios: [*mut BIO; 2],
     inbound: NonNull<Inbound>,
     outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
     payload: u16,
     owned: bool,
     buffers_released: bool,
+    /// References of our own: a C caller may give the SSL other BIOs.
+    bios: [*mut BIO; 2],
 }
 
 // SAFETY: an SSL may be used by any thread, one at a time, and `&mut self` sees to that.
@@ -269,8 +272,25 @@ impl Session {
         self.inbound().take_back();
         match (result, error) {
             (1, _) => Step::Finished,
-            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(cause::errors()),
+            (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(self.why_failed(record)),
             _ => Step::Waiting,
+        }
+    }
+
+    /// Why libssl has given up at `record`. Of a message that is longer than the certificate chain may be it says no more than
+    /// that, and nothing at all when the message comes in pieces.
+    fn why_failed(&self, record: &[u8]) -> ErrorStack {
+        let why = cause::errors();
+        // SAFETY: the SSL is live.
+        let most = unsafe { SSL_ctrl(self.ssl.as_ptr(), SSL_CTRL_GET_MAX_CERT_LIST, 0, ptr::null_mut()) };
+        let in_clear =
+            Record::parse(record).filter(|(record, _)| record.content_type == HANDSHAKE && record.epoch == 0);
+        let too_long = in_clear
+            .and_then(|(record, _)| fragments(record.fragment()).find(|found| found.message_type == CERTIFICATE))
+            .filter(|certificate| certificate.length > most as usize);
+        match (too_long, why.errors().iter().all(|error| error.reason_code() == SSL_R_EXCESSIVE_MESSAGE_SIZE)) {
+            (Some(certificate), true) => cause::certificates_too_long(certificate.length, most as usize),
+            _ => why,
         }
     }
 
@@ -278,6 +298,11 @@ impl Session {
     pub fn awaits_finished(&self) -> bool {
         // libssl's numbers for states differ between versions, its texts do not.
         self.ssl().state_string() == "TRCCS"
+    }
+
+    /// Whether the server's hello has come, and not all of its certificate.
+    pub fn awaits_certificate(&self) -> bool {
+        self.ssl().state_string() == "TRSH"
     }
 
     /// Whether flights need libssl to be repeated: they hold a Finished that the peer must answer, and the copy of a

@@ -1,7 +1,6 @@
 //! Which OpenSSL this library was built against, and which one is loaded.
 
-use std::sync::OnceLock;
-
+use super::fork::Once;
 use crate::log::log;
 
 /// OPENSSL_VERSION_NUMBER of the headers that `openssl-sys` was built with, in hex; the build script hands it on.
@@ -15,7 +14,7 @@ fn major(number: u64) -> u64 {
 /// Whether the OpenSSL that is loaded has the major version that this library was built against. Another one has other
 /// structures and other rules, so that every call that needs OpenSSL fails, and says why.
 pub fn runtime_matches() -> bool {
-    static MATCHES: OnceLock<bool> = OnceLock::new();
+    static MATCHES: Once<bool> = Once::new();
     // SAFETY: reads a constant of libcrypto.
     let loaded = || major(unsafe { openssl_sys::OpenSSL_version_num() } as u64);
     let built = || major(u64::from_str_radix(BUILT_AGAINST, 16).unwrap_or(0));

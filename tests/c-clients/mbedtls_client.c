@@ -1,5 +1,6 @@
 /*
- * A DTLS client on Mbed TLS: each line of its input is a message, and what comes back is printed.
+ * A DTLS client on Mbed TLS: each line of its input is a message, and what comes back is printed. The line "." ends the
+ * session and begins another one that goes on from it, with its ticket where the server gave one.
  *
  *     mbedtls_client ADDRESS PORT CA-FILE
  *
@@ -26,8 +27,41 @@ static int fail(const char *what, int error)
     return 1;
 }
 
-/* One line of the input, without its newline, as a message. Returns 0 at the end of the input. */
-static int pass_line(mbedtls_ssl_context *ssl)
+static mbedtls_net_context net;
+static mbedtls_ssl_context ssl;
+
+/* A handshake, which waits for what comes. */
+static int handshake(void)
+{
+    int ret = 0;
+
+    mbedtls_net_set_block(&net);
+    mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, mbedtls_net_recv_timeout);
+    do {
+        ret = mbedtls_ssl_handshake(&ssl);
+    } while (ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE);
+    mbedtls_net_set_nonblock(&net);
+    mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
+    return ret;
+}
+
+/* Ends the session and begins another one that goes on from it. */
+static int resume(void)
+{
+    mbedtls_ssl_session session;
+    int ret = 0;
+
+    mbedtls_ssl_session_init(&session);
+    if ((ret = mbedtls_ssl_get_session(&ssl, &session)) == 0 && (ret = mbedtls_ssl_close_notify(&ssl)) == 0
+        && (ret = mbedtls_ssl_session_reset(&ssl)) == 0 && (ret = mbedtls_ssl_set_session(&ssl, &session)) == 0) {
+        ret = handshake();
+    }
+    mbedtls_ssl_session_free(&session);
+    return ret;
+}
+
+/* One line of the input, without its newline, as a message. Returns 0 at the end of the input, and errors of Mbed TLS. */
+static int pass_line(void)
 {
     char line[1000];
     size_t len = 0;
@@ -35,18 +69,21 @@ static int pass_line(mbedtls_ssl_context *ssl)
     while (len < sizeof(line) && read(STDIN_FILENO, line + len, 1) == 1 && line[len] != '\n') {
         len++;
     }
+    if (len == 1 && line[0] == '.') {
+        int ret = resume();
+
+        return ret == 0 ? 1 : ret;
+    }
     if (len > 0) {
-        mbedtls_ssl_write(ssl, (unsigned char *)line, len);
+        mbedtls_ssl_write(&ssl, (unsigned char *)line, len);
     }
     return len > 0;
 }
 
 int main(int argc, char **argv)
 {
-    mbedtls_net_context net;
     mbedtls_entropy_context entropy;
     mbedtls_ctr_drbg_context random;
-    mbedtls_ssl_context ssl;
     mbedtls_ssl_config config;
     mbedtls_x509_crt ca;
     mbedtls_timing_delay_context timer;
@@ -75,27 +112,21 @@ int main(int argc, char **argv)
     if ((ret = mbedtls_ssl_setup(&ssl, &config)) != 0 || (ret = mbedtls_ssl_set_hostname(&ssl, "localhost")) != 0) {
         return fail("set-up", ret);
     }
-    mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, mbedtls_net_recv_timeout);
     mbedtls_ssl_set_timer_cb(&ssl, &timer, mbedtls_timing_set_delay, mbedtls_timing_get_delay);
-    do {
-        ret = mbedtls_ssl_handshake(&ssl);
-    } while (ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE);
-    if (ret != 0) {
+    if ((ret = handshake()) != 0) {
         return fail("handshake", ret);
     }
 
     /* A record without content is allowed, and no message: <https://github.com/openssl/openssl/issues/27316>. */
     mbedtls_ssl_write(&ssl, (const unsigned char *)"", 0);
 
-    mbedtls_net_set_nonblock(&net);
-    mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
     while (open) {
         struct pollfd waiting[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = net.fd, .events = POLLIN}};
         unsigned char message[2000];
 
         poll(waiting, 2, 100);
-        if (waiting[0].revents != 0) {
-            open = pass_line(&ssl);
+        if (waiting[0].revents != 0 && (open = pass_line()) < 0) {
+            return fail("resume", open);
         }
         while ((ret = mbedtls_ssl_read(&ssl, message, sizeof(message))) > 0) {
             printf("%.*s\n", ret, (const char *)message);

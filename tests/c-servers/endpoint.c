@@ -56,17 +56,17 @@ static void serve(dv_endpoint *endpoint, int fd)
 {
     for (;;) {
         struct pollfd waiting = { fd, POLLIN, 0 };
-        dv_stats stats = { .size = sizeof(stats) };
+        dv_stats stats;
         dv_event event;
 
         poll(&waiting, 1, patience(endpoint));
         receive(endpoint, fd);
         dv_endpoint_advance(endpoint, clock_us(CLOCK_MONOTONIC));
         while (dv_endpoint_event(endpoint, &event) == 1) {
-            answer(NULL, endpoint, &event);
+            answer(endpoint, &event, NULL);
         }
         send_waiting(endpoint, fd);
-        dv_endpoint_stats(endpoint, &stats);
+        dv_endpoint_stats(endpoint, &stats, sizeof(stats));
         tell(&stats);
     }
 }

@@ -89,7 +89,7 @@ static inline int read_options(struct options *options, int argc, char **argv)
 }
 
 /* A dv_callback: messages are sent back. */
-static inline void answer(void *user, dv_endpoint *endpoint, const dv_event *event)
+static inline void answer(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     if (event->kind == DV_EVENT_MESSAGE) {

@@ -27,10 +27,10 @@ int main(int argc, char **argv)
         return EXIT_SETUP;
     }
     for (;;) {
-        dv_stats stats = { .size = sizeof(stats) };
+        dv_stats stats;
 
         usleep(LOOK_AGAIN_US);
-        dv_server_stats(server, &stats);
+        dv_server_stats(server, &stats, sizeof(stats));
         tell(&stats);
     }
 }

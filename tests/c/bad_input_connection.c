@@ -200,20 +200,19 @@ static void handshake_that_fails(SSL_CTX *ctx, struct server *server)
 static void configuration(void)
 {
     dv_config config;
-    dv_stats stats = {0};
+    dv_stats stats;
 
-    CHECK(dv_dtls_get_config(NULL, sizeof(config)) < 0);
-    CHECK(dv_dtls_get_config(&config, 0) < 0);
-    CHECK(dv_dtls_configure(NULL) < 0);
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(NULL, sizeof(config)) < 0);
+    CHECK(dv_dtls_config(&config, 0) < 0);
+    CHECK(dv_dtls_set_config(NULL) < 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.mtu = 100;
-    CHECK(dv_dtls_configure(&config) < 0 && strstr(dv_last_error(), "mtu") != NULL);
+    CHECK(dv_dtls_set_config(&config) < 0 && strstr(dv_last_error(), "mtu") != NULL);
     config.mtu = 1280;
-    CHECK(dv_dtls_configure(&config) == 0);
-    CHECK(dv_dtls_get_stats(NULL) < 0);
-    CHECK(dv_dtls_get_stats(&stats) < 0);
-    stats.size = sizeof(stats);
-    CHECK(dv_dtls_get_stats(&stats) == 0 && stats.sessions == 1);
+    CHECK(dv_dtls_set_config(&config) == 0);
+    CHECK(dv_dtls_stats(NULL, sizeof(dv_stats)) < 0);
+    CHECK(dv_dtls_stats(&stats, 0) < 0);
+    CHECK(dv_dtls_stats(&stats, sizeof(stats)) == 0 && stats.sessions == 1);
 }
 
 int main(int argc, char **argv)

@@ -277,7 +277,7 @@ call_server(int out, int version, int type, const void *bytes, size_t len, SSL *
 {
     unsigned char key[DV_EXPORT_KEY_LEN] = "";
     struct side kept = { .endpoint = at.kept, .session = at.session };
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     dv_server *server = at.server;
 
     (void)out, (void)version, (void)type, (void)bytes, (void)len, (void)ssl, (void)user;
@@ -295,7 +295,7 @@ call_server(int out, int version, int type, const void *bytes, size_t len, SSL *
     CHECK(dv_server_reload(server, at.in_use) == DV_ERR_INVALID);
     CHECK(dv_server_send(server, 0, "x", 1) == DV_ERR_STALE);
     CHECK(dv_server_close(server, 0) == DV_ERR_STALE);
-    CHECK(dv_server_stats(server, &stats) == 0);
+    CHECK(dv_server_stats(server, &stats, sizeof(stats)) == 0);
     dv_server_free(server);
     if (kept.endpoint != NULL) {
         each_is_busy(&kept);
@@ -310,7 +310,7 @@ call_server(int out, int version, int type, const void *bytes, size_t len, SSL *
 }
 
 static void
-opened(void *user, dv_endpoint *endpoint, const dv_event *event)
+opened(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     unsigned char key[DV_EXPORT_KEY_LEN] = "";
 
@@ -323,7 +323,7 @@ opened(void *user, dv_endpoint *endpoint, const dv_event *event)
 }
 
 static void
-echo(void *user, dv_endpoint *endpoint, const dv_event *event)
+echo(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     int before = at.calls;
 
@@ -407,17 +407,17 @@ reload_again(int out, int version, int type, const void *bytes, size_t len, SSL 
 static void
 context_freed(void *ctx, void *pointer, CRYPTO_EX_DATA *all, int index, long number, void *user)
 {
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
 
     (void)ctx, (void)pointer, (void)all, (void)index, (void)number, (void)user;
     if (at.server != NULL) {
         at.calls++;
-        CHECK(dv_server_stats(at.server, &stats) == 0);
+        CHECK(dv_server_stats(at.server, &stats, sizeof(stats)) == 0);
     }
 }
 
 static void
-hold(void *user, dv_endpoint *endpoint, const dv_event *event)
+hold(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user, (void)endpoint, (void)event;
     __atomic_store_n(&at.held, 1, __ATOMIC_RELEASE);

@@ -50,7 +50,7 @@ call_each(int level, const char *line, void *user)
     dv_endpoint *other = NULL;
     dv_session s = inside.side->session;
     dv_server *server = inside.server, *another = NULL;
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     dv_config config;
 
     (void)level;
@@ -70,10 +70,10 @@ call_each(int level, const char *line, void *user)
     CHECK(dv_server_reload(server, inside.ctx) == DV_ERR_BUSY);
     CHECK(dv_server_send(server, s, "x", 1) == DV_ERR_BUSY);
     CHECK(dv_server_close(server, s) == DV_ERR_BUSY);
-    CHECK(dv_server_stats(server, &stats) == DV_ERR_BUSY);
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == DV_ERR_BUSY);
-    CHECK(dv_dtls_get_stats(&stats) == DV_ERR_BUSY);
-    CHECK(dv_dtls_configure(&config) == DV_ERR_BUSY);
+    CHECK(dv_server_stats(server, &stats, sizeof(stats)) == DV_ERR_BUSY);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == DV_ERR_BUSY);
+    CHECK(dv_dtls_stats(&stats, sizeof(stats)) == DV_ERR_BUSY);
+    CHECK(dv_dtls_set_config(&config) == DV_ERR_BUSY);
     CHECK(strstr(dv_last_error(), "log callback") != NULL);
     CHECK(other == NULL && another == NULL);
 }
@@ -128,12 +128,12 @@ arguments(struct side *side)
     dv_endpoint *e = side->endpoint;
     dv_session s = side->session;
     dv_datagram in[2];
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     uint64_t before;
     char out[8], *text;
 
     /* None of the datagrams is taken when one of them makes no sense. */
-    CHECK(dv_endpoint_stats(e, &stats) == 0);
+    CHECK(dv_endpoint_stats(e, &stats, sizeof(stats)) == 0);
     before = stats.datagrams_in;
     memset(in, 0, sizeof(in));
     in[0].data = in[1].data = "x";
@@ -141,9 +141,9 @@ arguments(struct side *side)
     in[0].peer = address("192.0.2.9", 9);
     in[1].peer.any.sa_family = AF_UNIX;
     CHECK(dv_endpoint_receive(e, now_us, in, 2) == DV_ERR_INVALID);
-    CHECK(dv_endpoint_stats(e, &stats) == 0 && stats.datagrams_in == before);
+    CHECK(dv_endpoint_stats(e, &stats, sizeof(stats)) == 0 && stats.datagrams_in == before);
     CHECK(dv_endpoint_receive(e, now_us, in, 1) == 0);
-    CHECK(dv_endpoint_stats(e, &stats) == 0 && stats.datagrams_in == before + 1);
+    CHECK(dv_endpoint_stats(e, &stats, sizeof(stats)) == 0 && stats.datagrams_in == before + 1);
 
     CHECK(dv_session_alpn(e, s, NULL, 1) == DV_ERR_INVALID);
     CHECK(dv_session_server_name(e, s, NULL, 1) == DV_ERR_INVALID);
@@ -160,9 +160,9 @@ arguments(struct side *side)
     CHECK(dv_endpoint_send(e, s, out, (size_t)-1) == DV_ERR_INVALID);
     free(text);
 
-    CHECK(dv_dtls_get_config(NULL, sizeof(dv_config)) == DV_ERR_INVALID);
-    CHECK(dv_dtls_configure(NULL) == DV_ERR_INVALID);
-    CHECK(dv_dtls_get_stats(NULL) == DV_ERR_INVALID);
+    CHECK(dv_dtls_config(NULL, sizeof(dv_config)) == DV_ERR_INVALID);
+    CHECK(dv_dtls_set_config(NULL) == DV_ERR_INVALID);
+    CHECK(dv_dtls_stats(NULL, sizeof(dv_stats)) == DV_ERR_INVALID);
 }
 
 static int
@@ -217,7 +217,7 @@ static struct {
 } held_up = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
 static void
-hold(void *user, dv_endpoint *endpoint, const dv_event *event)
+hold(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     (void)endpoint;

@@ -79,23 +79,21 @@ statistics(const struct side *server)
     dv_session sessions[4];
 
     memset(&stats, 0xff, sizeof(stats));
-    stats.size = sizeof(stats);
-    CHECK(dv_endpoint_stats(server->endpoint, &stats) == 0);
-    CHECK(stats.size == sizeof(stats) && stats.sessions == 1 && stats.handshakes == 0);
+    CHECK(dv_endpoint_stats(server->endpoint, &stats, sizeof(stats)) == 0);
+    CHECK(stats.sessions == 1 && stats.handshakes == 0);
     CHECK(stats.hellos_answered == 1 && stats.handshakes_finished == 1);
     CHECK(stats.messages_in == 1 && stats.messages_out == 20);
     /* A program with a newer header gets zeros behind what there is. */
     memset(&larger, 0xff, sizeof(larger));
-    larger.stats.size = sizeof(larger);
-    CHECK(dv_endpoint_stats(server->endpoint, &larger.stats) == 0 && larger.more[0] == 0 && larger.more[15] == 0);
-    stats.size = (size_t)0x55555555;
-    CHECK(dv_endpoint_stats(server->endpoint, &stats) == DV_ERR_INVALID && stats.size == (size_t)0x55555555);
-    stats.size = 0;
-    CHECK(dv_endpoint_stats(server->endpoint, &stats) == DV_ERR_INVALID);
-    stats.size = sizeof(&stats);
-    CHECK(dv_endpoint_stats(server->endpoint, &stats) == DV_ERR_INVALID && strstr(dv_last_error(), "dv_stats") != NULL);
-    CHECK(dv_endpoint_stats(server->endpoint, NULL) == DV_ERR_INVALID);
-    CHECK(dv_endpoint_stats(NULL, &stats) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_stats(server->endpoint, &larger.stats, sizeof(larger)) == 0);
+    CHECK(larger.stats.sessions == 1 && larger.more[0] == 0 && larger.more[15] == 0);
+    stats.sessions = 7;
+    CHECK(dv_endpoint_stats(server->endpoint, &stats, (size_t)0x55555555) == DV_ERR_INVALID && stats.sessions == 7);
+    CHECK(dv_endpoint_stats(server->endpoint, &stats, 0) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_stats(server->endpoint, &stats, sizeof(&stats)) == DV_ERR_INVALID && stats.sessions == 7);
+    CHECK(strstr(dv_last_error(), "dv_stats") != NULL);
+    CHECK(dv_endpoint_stats(server->endpoint, NULL, sizeof(dv_stats)) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_stats(NULL, &stats, sizeof(stats)) == DV_ERR_INVALID);
 
     CHECK(dv_endpoint_sessions(server->endpoint, sessions, 4) == 1 && sessions[0] == server->session);
     CHECK(dv_endpoint_sessions(server->endpoint, NULL, 0) == 1);
@@ -171,6 +169,12 @@ null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
     datagram.len = (size_t)-1;
     CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == DV_ERR_INVALID);
     CHECK(dv_endpoint_receive(e, 0, &datagram, (size_t)-1) == DV_ERR_INVALID);
+    datagram.len = 1;
+    datagram.local.any.sa_family = AF_UNIX;
+    CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "local") != NULL);
+    datagram.local.any.sa_family = AF_INET6;
+    CHECK(dv_endpoint_receive(e, 0, &datagram, 1) == 0);
 
     CHECK(dv_endpoint_connect(NULL, 0, &server->address.any, sizeof(dv_address), NULL, NULL, &session) == DV_ERR_INVALID);
     CHECK(dv_endpoint_connect(e, 0, NULL, sizeof(dv_address), NULL, NULL, &session) == DV_ERR_INVALID && session == 0);
@@ -231,7 +235,7 @@ configurations(SSL_CTX *ctx)
     CHECK(dv_endpoint_new(ctx, &config, &e) == DV_ERR_INVALID);
     config.size = sizeof(config) - sizeof(size_t);
     CHECK(dv_endpoint_new(ctx, &config, &e) == DV_ERR_INVALID);
-    CHECK(dv_dtls_configure(&config) == DV_ERR_INVALID);
+    CHECK(dv_dtls_set_config(&config) == DV_ERR_INVALID);
     /* A newer header has more, which must be 0. */
     CHECK(dv_config_init(&newer.config, sizeof(newer)) == 0 && newer.config.size == sizeof(newer));
     CHECK(dv_endpoint_new(ctx, &newer.config, &e) == 0);
@@ -245,7 +249,7 @@ configurations(SSL_CTX *ctx)
     config.size = (size_t)0x55555555;
     CHECK(dv_endpoint_new(ctx, &config, &e) == DV_ERR_INVALID);
     CHECK(dv_config_init(&config, (size_t)-1) == DV_ERR_INVALID);
-    CHECK(dv_dtls_get_config(&config, 1 << 20) == DV_ERR_INVALID);
+    CHECK(dv_dtls_config(&config, 1 << 20) == DV_ERR_INVALID);
 }
 
 static void

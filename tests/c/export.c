@@ -108,6 +108,8 @@ between_endpoints(const char *certs)
     CHECK(dv_endpoint_export(server.endpoint, 1, key, sizeof(key) - 1, NULL) == DV_ERR_INVALID);
     CHECK(dv_endpoint_export(server.endpoint, 999999, key, sizeof(key), NULL) == DV_ERR_IO);
     CHECK(dv_endpoint_export_commit(NULL) == DV_ERR_INVALID && dv_endpoint_export_cancel(NULL) == DV_ERR_INVALID);
+    CHECK(dv_endpoint_export_commit(empty) == DV_ERR_INVALID && dv_endpoint_export_cancel(empty) == DV_ERR_INVALID);
+    CHECK(strstr(dv_last_error(), "no export") != NULL);
     CHECK(dv_endpoint_import(NULL, 0, 1, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_endpoint_import(empty, 0, -1, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_endpoint_import(empty, 0, 1, key, 0, NULL) == DV_ERR_INVALID);
@@ -149,6 +151,7 @@ between_endpoints(const char *certs)
     CHECK(dv_endpoint_export(server.endpoint, fd, key, sizeof(key), NULL) == DV_ERR_INVALID);
     CHECK(dv_endpoint_send(server.endpoint, server.session, "no", 2) == DV_ERR_NOT_ESTABLISHED);
     CHECK(dv_endpoint_export_cancel(server.endpoint) == 0);
+    CHECK(dv_endpoint_export_cancel(server.endpoint) == DV_ERR_INVALID);
     CHECK(close(fd) == 0);
     talk(&client, &server);
 
@@ -231,7 +234,7 @@ static struct {
 } seen = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void
-open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+open_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     int imported = dv_session_is_imported(endpoint, event->session);
 
@@ -244,14 +247,14 @@ open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
 }
 
 static void
-message_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+message_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
 }
 
 static void
-close_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+close_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     (void)endpoint;

@@ -90,9 +90,9 @@ static size_t each(struct server *server, SSL_CTX *ctx, SSL_SESSION *session, in
     dv_config config;
     size_t before = 0;
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.release_buffers = release;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     before = heap_in_use();
     connect_all(server, ctx, session);
     let_them_idle();

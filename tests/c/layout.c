@@ -81,7 +81,6 @@ int main(void)
     OFFSET(dv_event, len);
 
     SIZE(dv_stats);
-    OFFSET(dv_stats, size);
     OFFSET(dv_stats, sessions);
     OFFSET(dv_stats, handshakes);
     OFFSET(dv_stats, datagrams_in);

@@ -35,9 +35,9 @@ static dv_udp_conn_t *take(const struct server *server, const struct client *cli
 
 static uint64_t handshakes(void)
 {
-    dv_stats stats = {.size = sizeof(stats)};
+    dv_stats stats;
 
-    CHECK(dv_dtls_get_stats(&stats) == 0);
+    CHECK(dv_dtls_stats(&stats, sizeof(stats)) == 0);
     return stats.handshakes;
 }
 
@@ -127,14 +127,14 @@ static void another_hello(struct server *server, SSL_CTX *ctx)
     SSL_set_bio(clients[1].ssl, BIO_new_dgram(clients[1].fd, BIO_NOCLOSE), BIO_new_dgram(clients[1].fd, BIO_NOCLOSE));
     BIO_ctrl(SSL_get_wbio(clients[1].ssl), BIO_CTRL_DGRAM_SET_CONNECTED, 0, &server->at);
     key = client_key(&clients[0]);
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     for (i = 0; i < 2; i++) {
         prove(&clients[i], server, &hellos[i]);
     }
     for (i = 0; i < 2; i++) {
         /* The second one is given up while the first one stands before it. */
         config.handshake_timeout_ms = i == 0 ? 60000 : 10;
-        CHECK(dv_dtls_configure(&config) == 0);
+        CHECK(dv_dtls_set_config(&config) == 0);
         conns[i] = take(server, &clients[i], &hellos[i]);
         CHECK(conns[i] != NULL && conns[i]->ssl != NULL);
     }
@@ -160,9 +160,9 @@ int main(int argc, char **argv)
         return 2;
     }
     /* No flight is to be repeated because the machine is slow. */
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.first_timeout_ms = config.longest_timeout_ms = 60000;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     server_open(&server, argv[1]);
     ctx = client_context(argv[1]);
     one_after_the_other(&server, ctx);

@@ -17,7 +17,7 @@ move(SSL_CTX *ctx, int checks)
     struct side client = {.address = address("192.0.2.1", 1000)}, server = {.address = address("192.0.2.1", 5684)};
     unsigned char id[ID_LEN] = {0}, small[4] = {0, 0, 0, 7}, long_message[600] = {1};
     dv_config config;
-    dv_stats stats = {.size = sizeof(stats)};
+    dv_stats stats;
     dv_address peer;
 
     CHECK(dv_config_init(&config, sizeof(config)) == 0);
@@ -59,7 +59,7 @@ move(SSL_CTX *ctx, int checks)
     CHECK(dv_endpoint_send(server.endpoint, server.session, long_message, sizeof(long_message)) == 0);
     settle(&server, &client);
     CHECK(client.messages == 1);
-    CHECK(dv_endpoint_stats(server.endpoint, &stats) == 0);
+    CHECK(dv_endpoint_stats(server.endpoint, &stats, sizeof(stats)) == 0);
     CHECK(stats.connection_ids_used == 1 && stats.peers_moved == 1 && stats.addresses_proven == 1);
 
     CHECK(dv_session_confirm_peer(server.endpoint, 77) == DV_ERR_STALE);
@@ -75,14 +75,14 @@ move(SSL_CTX *ctx, int checks)
 static atomic_int told;
 
 static void
-echo(void *user, dv_endpoint *endpoint, const dv_event *event)
+echo(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     CHECK(user == NULL && event->kind == DV_EVENT_MESSAGE);
     CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
 }
 
 static void
-has_moved(void *user, dv_endpoint *endpoint, const dv_event *event)
+has_moved(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     dv_address peer;
 

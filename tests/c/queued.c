@@ -29,29 +29,62 @@ static void receive(struct server *server, SSL_CTX *ctx, uint32_t most)
     struct client client;
     char datagram[RECORDS * 64], out[64];
     dv_config config;
-    dv_stats before = {.size = sizeof(before)}, after = {.size = sizeof(after)};
+    dv_stats before, after;
     dv_udp_conn_t *conn;
     size_t len;
     int i;
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.max_queued_messages = most;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     conn = established(&client, ctx, server);
     /* It holds for the connections that begin from now on. */
     config.max_queued_messages = 1;
-    CHECK(dv_dtls_configure(&config) == 0);
-    CHECK(dv_dtls_get_stats(&before) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
+    CHECK(dv_dtls_stats(&before, sizeof(before)) == 0);
     len = join(&client, server, datagram, sizeof(datagram));
     for (i = 0; i <= (int)most; i++) {
         CHECK(dv_dtls_read(conn, i == 0 ? datagram : NULL, i == 0 ? len : 0, server->fd, out, sizeof(out), 0) == 1);
         CHECK(out[0] == i);
     }
     CHECK(dv_dtls_read(conn, NULL, 0, server->fd, out, sizeof(out), 0) == 0);
-    CHECK(dv_dtls_get_stats(&after) == 0);
+    CHECK(dv_dtls_stats(&after, sizeof(after)) == 0);
     CHECK(after.messages_dropped - before.messages_dropped == RECORDS - 1 - most);
     CHECK(after.messages_in - before.messages_in == most + 1);
     client_close(&client, server);
+}
+
+/* What does not come to its turn waits in the program's own BIO, where a peer cannot have as much as it likes. */
+static void receive_by_the_program(struct server *server, SSL_CTX *ctx)
+{
+    struct client client;
+    char datagram[RECORDS * 64], out[64];
+    dv_stats before, after;
+    dv_udp_conn_t *conn;
+    size_t len, most = 0;
+    int i;
+
+    client_open(&client, ctx, server, NULL);
+    conn = of_the_program(&client, server);
+    CHECK(client_handshake_with(&client, server, conn));
+    CHECK(dv_dtls_stats(&before, sizeof(before)) == 0);
+    for (i = 0; i < 500; i++) {
+        len = join(&client, server, datagram, sizeof(datagram));
+        CHECK(dv_dtls_read(conn, datagram, len, server->fd, out, sizeof(out), 0) == 1);
+        most = BIO_ctrl_pending(conn->rbio) > most ? BIO_ctrl_pending(conn->rbio) : most;
+    }
+    CHECK(most < 512 * 1024);
+    CHECK(dv_dtls_stats(&after, sizeof(after)) == 0);
+    CHECK(after.messages_dropped > before.messages_dropped);
+
+    /* Where there is room again, what comes next is taken. */
+    while (dv_dtls_read(conn, NULL, 0, server->fd, out, sizeof(out), 0) > 0) {
+    }
+    CHECK(BIO_ctrl_pending(conn->rbio) == 0);
+    len = join(&client, server, datagram, sizeof(datagram));
+    CHECK(dv_dtls_read(conn, datagram, len, server->fd, out, sizeof(out), 0) == 1 && out[0] == 0);
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
 }
 
 int main(int argc, char **argv)
@@ -63,12 +96,13 @@ int main(int argc, char **argv)
     if (argc < 2) {
         return 2;
     }
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0 && config.max_queued_messages == 64);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0 && config.max_queued_messages == 64);
     server_open(&server, argv[1]);
     ctx = client_context(argv[1]);
     receive(&server, ctx, 64);
     receive(&server, ctx, 2);
     receive(&server, ctx, 0);
+    receive_by_the_program(&server, ctx);
     SSL_CTX_free(ctx);
     server_close(&server);
     return check_report("queued");

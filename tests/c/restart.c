@@ -41,9 +41,9 @@ static void half_open(struct client *client, struct server *server)
 
 static dv_stats counted(void)
 {
-    dv_stats stats = {.size = sizeof(stats)};
+    dv_stats stats;
 
-    CHECK(dv_dtls_get_stats(&stats) == 0);
+    CHECK(dv_dtls_stats(&stats, sizeof(stats)) == 0);
     return stats;
 }
 
@@ -189,6 +189,45 @@ static void superseded(const char *certs)
     server_close(&server);
 }
 
+/*
+ * A connection that the caller got from dv_dtls_conn_new() is never taken for one that nobody knows of, although another one
+ * with the same peer stands before it: two threads may have made one each.
+ */
+static void both_of_the_caller(const char *certs)
+{
+    struct server server;
+    SSL_CTX *ctx = client_context(certs);
+    dv_udp_conn_t *first, *second;
+    dv_udp_conn_key_t key;
+    char hello[2048], out[64];
+    int i, len;
+
+    server_open(&server, certs);
+    SSL_CTX_clear_options(server.ctx, SSL_OP_COOKIE_EXCHANGE);
+    memset(&key, 0, sizeof(key));
+    key.addr4 = server.at;
+    len = strange_hello(ctx, hello, sizeof(hello));
+    first = dv_dtls_conn_new(server.ctx, hello, (size_t)len, server.fd, &key, sizeof(key.addr4));
+    len = strange_hello(ctx, hello, sizeof(hello));
+    second = dv_dtls_conn_new(server.ctx, hello, (size_t)len, server.fd, &key, sizeof(key.addr4));
+    CHECK(first != NULL && second != NULL && first != second);
+    for (i = 0; i < 3; i++) {
+        len = strange_hello(ctx, hello, sizeof(hello));
+        CHECK(dv_dtls_read(first, hello, (size_t)len, server.fd, out, sizeof(out), sizeof(key.addr4)) == 0);
+        CHECK(second->ssl != NULL);
+    }
+    /* What was said to the first one has made others, which nobody knows of. */
+    CHECK(counted().handshakes == 3);
+    dv_dtls_conn_free(first);
+    dv_dtls_conn_free(second);
+    first = dv_dtls_conn_find(&key);
+    CHECK(first != NULL && dv_dtls_conn_find(&key) == first);
+    dv_dtls_conn_free(first);
+    CHECK(counted().handshakes == 0);
+    SSL_CTX_free(ctx);
+    server_close(&server);
+}
+
 int main(int argc, char **argv)
 {
     int cookies = 0;
@@ -201,5 +240,6 @@ int main(int argc, char **argv)
         restarted(argv[1], cookies);
     }
     superseded(argv[1]);
+    both_of_the_caller(argv[1]);
     return check_report("restart");
 }

@@ -33,19 +33,19 @@ main(int argc, char **argv)
     i = mkstemp(path);
     CHECK(i >= 0);
     close(i);
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0 && config.secret_file == NULL);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0 && config.secret_file == NULL);
     CHECK(dv_dtls_generate_cookie_callback(ssl, cookies[0], &lens[0]) == 1);
     config.secret_file = path;
     write_secret("too short");
-    CHECK(dv_dtls_configure(&config) == DV_ERR_INVALID);
+    CHECK(dv_dtls_set_config(&config) == DV_ERR_INVALID);
     CHECK(strstr(dv_last_error(), path) != NULL && strstr(dv_last_error(), "9 bytes") != NULL);
     config.secret_file = "/nonexistent";
-    CHECK(dv_dtls_configure(&config) == DV_ERR_INVALID && strstr(dv_last_error(), "No such file") != NULL);
+    CHECK(dv_dtls_set_config(&config) == DV_ERR_INVALID && strstr(dv_last_error(), "No such file") != NULL);
     config.secret_file = path;
 
     for (i = 1; i < 3; i++) {
         write_secret(i == 1 ? "the first secret of all" : "the second one is another");
-        CHECK(dv_dtls_configure(&config) == 0);
+        CHECK(dv_dtls_set_config(&config) == 0);
         CHECK(dv_dtls_generate_cookie_callback(ssl, cookies[i], &lens[i]) == 1);
         CHECK(lens[i] == lens[i - 1] && memcmp(cookies[i], cookies[i - 1], lens[i]) != 0);
         /* It is good, and so is the one before. */
@@ -55,11 +55,11 @@ main(int argc, char **argv)
     CHECK(dv_dtls_verify_cookie_callback(ssl, cookies[0], lens[0]) == 0);
     /* Without a file the secret stays what it is. */
     config.secret_file = NULL;
-    CHECK(dv_dtls_configure(&config) == 0 && dv_dtls_verify_cookie_callback(ssl, cookies[2], lens[2]) == 1);
+    CHECK(dv_dtls_set_config(&config) == 0 && dv_dtls_verify_cookie_callback(ssl, cookies[2], lens[2]) == 1);
     /* The bytes of the file are the secret itself. */
     config.cookie_secret = "the second one is another";
     config.cookie_secret_len = (uint32_t)strlen("the second one is another");
-    CHECK(dv_dtls_configure(&config) == 0 && dv_dtls_verify_cookie_callback(ssl, cookies[1], lens[1]) == 1);
+    CHECK(dv_dtls_set_config(&config) == 0 && dv_dtls_verify_cookie_callback(ssl, cookies[1], lens[1]) == 1);
 
     unlink(path);
     SSL_free(ssl);

@@ -61,7 +61,7 @@ drive(dv_endpoint *endpoint)
 }
 
 static void
-open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+open_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     char text[64];
 
@@ -82,7 +82,7 @@ open_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
 }
 
 static void
-message_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+message_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     pthread_mutex_lock(&seen.lock);
     CHECK(user == &marker && event->kind == DV_EVENT_MESSAGE && event->user == &seen);
@@ -92,7 +92,7 @@ message_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
 }
 
 static void
-close_cb(void *user, dv_endpoint *endpoint, const dv_event *event)
+close_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     pthread_mutex_lock(&seen.lock);
     CHECK(user == &marker && event->kind == DV_EVENT_CLOSED && event->user == &seen);
@@ -108,7 +108,7 @@ echo(const char *certs, int workers)
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa");
     SSL_CTX *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = open_cb, .message = message_cb, .close = close_cb };
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     dv_config config;
     dv_server *server;
     struct client client;
@@ -134,7 +134,7 @@ echo(const char *certs, int workers)
     client_expect(&client, "from outside");
     CHECK(dv_server_send(server, session_seen(), NULL, 12) == DV_ERR_INVALID);
     CHECK(dv_server_send(server, session_seen(), "", 0) == DV_ERR_INVALID);
-    CHECK(dv_server_stats(server, &stats) == 0);
+    CHECK(dv_server_stats(server, &stats, sizeof(stats)) == 0);
     CHECK(stats.sessions == 1 && stats.messages_in == 1 && stats.handshakes_finished == 1);
 
     CHECK(dv_server_reload(server, ctx) == DV_ERR_INVALID);
@@ -182,17 +182,21 @@ handed_in(const char *certs)
     struct client client;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), stream = socket(AF_INET, SOCK_STREAM, 0), port;
     int raw = socket(AF_INET, SOCK_RAW, IPPROTO_UDP);    /* only root gets one */
+    int connected = socket(AF_INET, SOCK_DGRAM, 0);
 
     CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
     CHECK(dv_server_bind_fd(server, fd) == DV_ERR_IO);
     CHECK(raw < 0 || dv_server_bind_fd(server, raw) == DV_ERR_IO);
     close(raw);
     CHECK(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    CHECK(connect(connected, (struct sockaddr *)&address, len) == 0);
+    CHECK(dv_server_bind_fd(server, connected) == DV_ERR_IO && strstr(dv_last_error(), "connected") != NULL);
+    CHECK(close(connected) == 0);
     CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
     CHECK(close(stream) == 0);
     CHECK(dv_server_bind_fd(server, stream) == DV_ERR_IO);
     CHECK(dv_server_bind_fd(server, -1) == DV_ERR_INVALID);
-    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
     port = dv_server_bind_fd(server, fd);
     CHECK(port == ntohs(address.sin_port));
     CHECK(dv_server_start(server) == 0);
@@ -214,7 +218,7 @@ forked(const char *certs)
     dv_callbacks callbacks = { .size = sizeof(callbacks) };
     dv_server *runs, *idle;
     struct client client;
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     int port, status = -1;
     pid_t child;
 
@@ -235,7 +239,7 @@ forked(const char *certs)
         CHECK(dv_server_reload(runs, other) == DV_ERR_FORKED);
         CHECK(dv_server_shutdown(runs, 0) == DV_ERR_FORKED);
         CHECK(dv_server_join(runs) == DV_ERR_FORKED);
-        CHECK(dv_server_stats(runs, &stats) == DV_ERR_FORKED);
+        CHECK(dv_server_stats(runs, &stats, sizeof(stats)) == DV_ERR_FORKED);
         dv_server_free(idle);
         dv_server_free(runs);
         /* What the threads had is nobody's in a child. To valgrind, which looks when a program ends, that is a leak. */
@@ -259,10 +263,10 @@ static atomic_int asking;
 static void *
 ask(void *server)
 {
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
 
     while (atomic_load(&asking)) {
-        dv_server_stats(server, &stats);
+        dv_server_stats(server, &stats, sizeof(stats));
         dv_server_send(server, 1, "x", 1);
         dv_server_start(server);
     }
@@ -275,7 +279,7 @@ forked_beside_threads(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa");
     dv_callbacks callbacks = { .size = sizeof(callbacks) };
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     dv_server *server;
     pthread_t threads[2];
     int i, status = SIGKILL;
@@ -292,7 +296,7 @@ forked_beside_threads(const char *certs)
 
         if (child == 0) {
             alarm(PATIENCE_MS / 1000);
-            dv_server_stats(server, &stats);
+            dv_server_stats(server, &stats, sizeof(stats));
             dv_server_free(server);
             /* Not by _exit(), where valgrind would miss what the threads had that the child has not. */
             kill(getpid(), SIGKILL);
@@ -317,7 +321,7 @@ bad_input(const char *certs)
         dv_callbacks known;
         void (*later)(void);
     } newer = { { .size = sizeof(newer) }, NULL };
-    dv_stats stats = { .size = 0 };
+    dv_stats stats;
     dv_config config;
     dv_server *server = (dv_server *)&marker;
 
@@ -350,13 +354,13 @@ bad_input(const char *certs)
     CHECK(dv_server_reload(NULL, ctx) == DV_ERR_INVALID);
     CHECK(dv_server_send(NULL, 1, "a", 1) == DV_ERR_INVALID);
     CHECK(dv_server_close(NULL, 1) == DV_ERR_INVALID);
-    CHECK(dv_server_stats(NULL, &stats) == DV_ERR_INVALID);
+    CHECK(dv_server_stats(NULL, &stats, sizeof(stats)) == DV_ERR_INVALID);
     dv_server_stop(NULL);
     dv_server_free(NULL);
 
     CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
-    CHECK(dv_server_stats(server, NULL) == DV_ERR_INVALID);
-    CHECK(dv_server_stats(server, &stats) == DV_ERR_INVALID);
+    CHECK(dv_server_stats(server, NULL, sizeof(dv_stats)) == DV_ERR_INVALID);
+    CHECK(dv_server_stats(server, &stats, 0) == DV_ERR_INVALID);
     CHECK(dv_server_reload(server, NULL) == DV_ERR_INVALID);
     CHECK(dv_server_bind(server, "127.0.0.1", NULL) == DV_ERR_INVALID);
     CHECK(dv_server_bind(server, "127.0.0.1", "dtls") == DV_ERR_INVALID);

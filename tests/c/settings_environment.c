@@ -42,9 +42,9 @@ int main(void)
     dv_set_log_callback(DV_LOG_ERROR, collect, NULL);
 
     /* The first helper that needs the table reads them, and they are read once. */
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     setenv("DV_HANDSHAKE_TIMEOUT_MS", "6000", 1);
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     CHECK(config.max_handshakes_per_source == 7);
     CHECK(config.handshake_timeout_ms == 5000);
     CHECK(config.max_sessions == untouched.max_sessions);

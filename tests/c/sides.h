@@ -128,7 +128,7 @@ each_is_busy(const struct side *side)
 {
     dv_endpoint *e = side->endpoint;
     dv_session s = side->session, connected;
-    dv_stats stats = { .size = sizeof(stats) };
+    dv_stats stats;
     unsigned char key[DV_EXPORT_KEY_LEN] = "";
     dv_resumption *resumption;
     X509 *certificate;
@@ -145,7 +145,7 @@ each_is_busy(const struct side *side)
     CHECK(dv_endpoint_send(e, s, "x", 1) == DV_ERR_BUSY);
     CHECK(dv_endpoint_close(e, s) == DV_ERR_BUSY);
     CHECK(dv_endpoint_sessions(e, NULL, 0) == DV_ERR_BUSY);
-    CHECK(dv_endpoint_stats(e, &stats) == DV_ERR_BUSY);
+    CHECK(dv_endpoint_stats(e, &stats, sizeof(stats)) == DV_ERR_BUSY);
     CHECK(dv_endpoint_export(e, 1, key, sizeof(key), NULL) == DV_ERR_BUSY);
     CHECK(dv_endpoint_export_commit(e) == DV_ERR_BUSY);
     CHECK(dv_endpoint_export_cancel(e) == DV_ERR_BUSY);

@@ -51,9 +51,9 @@ static void half_open(struct client *client, SSL_CTX *ctx, struct server *server
 
 static dv_stats stats(void)
 {
-    dv_stats now = {.size = sizeof(now)};
+    dv_stats now;
 
-    CHECK(dv_dtls_get_stats(&now) == 0);
+    CHECK(dv_dtls_stats(&now, sizeof(now)) == 0);
     return now;
 }
 
@@ -62,10 +62,10 @@ static void end_handshakes_after(uint32_t ms)
 {
     dv_config config;
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     config.handshake_timeout_ms = ms;
     config.idle_timeout_ms = 3600000;
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
 }
 
 static void sleep_ms(long ms)
@@ -126,15 +126,15 @@ static void interrupted_sends(struct server *server, SSL_CTX *ctx)
     dv_config config, patient;
     char in[64] = "message", out[64];
 
-    CHECK(dv_dtls_get_config(&config, sizeof(config)) == 0);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     patient = config;
     patient.first_timeout_ms = patient.longest_timeout_ms = 3600000;
-    CHECK(dv_dtls_configure(&patient) == 0);
+    CHECK(dv_dtls_set_config(&patient) == 0);
     client_open(&client, ctx, server, NULL);
     DTLS_set_timer_cb(client.ssl, an_hour);
     interrupted = 3;
     CHECK(client_handshake(&client, server));
-    CHECK(dv_dtls_configure(&config) == 0);
+    CHECK(dv_dtls_set_config(&config) == 0);
     CHECK(interrupted == 0 && stats().flights_resent_on_timeout == 0 && stats().flights_resent_on_repeat == 0);
     conn = find(&client);
     interrupted = 2;
@@ -363,6 +363,45 @@ static void cancelled(struct server *server, SSL_CTX *ctx)
     client_vanish(&job.client);
 }
 
+static const char *certs;
+
+/* What opens files, looks up names and waits, while its thread is to end at the next point of cancellation. */
+static void *set_up(void *user)
+{
+    const char *cert = user;
+    char file[512], key[512];
+    SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());
+    dv_callbacks callbacks = {.size = sizeof(callbacks)};
+    dv_server *server = NULL;
+    dv_config config;
+
+    snprintf(file, sizeof(file), "%s/%s.pem", certs, cert);
+    snprintf(key, sizeof(key), "%s/%s.key", certs, cert);
+    CHECK(pthread_cancel(pthread_self()) == 0);
+    CHECK(dv_ssl_certificate(ctx, file, key) == 0);
+    dv_openssl_set_verify(ctx, SSL_VERIFY_NONE, file);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
+    config.secret_file = key;
+    CHECK(dv_dtls_set_config(&config) == 0);
+    CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
+    CHECK(dv_server_bind(server, "localhost", "0") > 0 && dv_server_start(server) == 0);
+    dv_server_stop(server);
+    CHECK(dv_server_shutdown(server, 0) == 0 && dv_server_join(server) == 0);
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void cancelled_before(void)
+{
+    pthread_t thread;
+    void *result = NULL;
+
+    CHECK(pthread_create(&thread, NULL, set_up, "server-ecdsa") == 0);
+    CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+}
+
 int main(int argc, char **argv)
 {
     struct server server;
@@ -371,6 +410,7 @@ int main(int argc, char **argv)
     if (argc < 2) {
         return 2;
     }
+    certs = argv[1];
     end_handshakes_after(120000);
     ctx = client_context(argv[1]);
     server_open(&server, argv[1]);
@@ -379,6 +419,7 @@ int main(int argc, char **argv)
     used_after_it_was_taken_out(&server, ctx);
     thread_ends_first(&server, ctx);
     cancelled(&server, ctx);
+    cancelled_before();
     freed_in_a_callback(&server, ctx);
     without_an_ssl(&server, ctx);
     one_buffer(&server, ctx);

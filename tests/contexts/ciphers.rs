@@ -4,8 +4,9 @@ use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 
 use dv_dtls::*;
+use openssl::nid::Nid;
 use openssl::pkey::Id;
-use openssl::ssl::{SslContextBuilder, SslMethod, SslVersion};
+use openssl::ssl::{SslContextBuilder, SslMethod, SslVerifyMode, SslVersion};
 use openssl_sys::SSL_VERIFY_PEER;
 
 use crate::support::*;
@@ -33,6 +34,22 @@ fn a_peer_with_nothing_but_p256_is_served() {
     let met = meet(&client.build(), &server("server-ecdsa").build());
     assert!(met.both_done());
     assert_eq!(met.client.ssl().peer_tmp_key().unwrap().id(), Id::EC);
+}
+
+/// OpenSSL refuses a client's certificate whose curve is not among the groups ("wrong curve").
+#[test]
+fn clients_show_certificates_of_each_curve() {
+    let mut server = server("server-ecdsa");
+    server.set_verify_callback(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT, |_, _| true);
+    let server = server.build();
+    for curve in [Nid::X9_62_PRIME256V1, Nid::SECP384R1, Nid::SECP521R1] {
+        let (certificate, key) = self_signed(curve, &["client"]);
+        let mut client = SslContextBuilder::new(SslMethod::dtls_client()).unwrap();
+        client.set_certificate(&certificate).unwrap();
+        client.set_private_key(&key).unwrap();
+        let met = meet(&client.build(), &server);
+        assert!(met.both_done(), "{curve:?}: {}", met.server.error());
+    }
 }
 
 #[test]

@@ -7,10 +7,17 @@ use std::sync::Once;
 
 use dv_dtls::*;
 use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::asn1::Asn1Time;
+use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
     ErrorCode, ShutdownState, Ssl, SslContext, SslContextBuilder, SslMethod, SslRef, SslSession, SslStream,
 };
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509, X509NameBuilder};
 use openssl_sys::{SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER};
 
 use crate::common;
@@ -216,4 +223,28 @@ pub fn meet_again(client: &SslContext, server: &SslContext, session: &SslSession
     let mut ssl = Ssl::new(client).unwrap();
     unsafe { ssl.set_session(session).unwrap() };
     meet_with(ssl, Ssl::new(server).unwrap())
+}
+
+/// A certificate with a key on this curve, for these names, that is its own CA.
+pub fn self_signed(curve: Nid, names: &[&str]) -> (X509, PKey<Private>) {
+    let group = EcGroup::from_curve_name(curve).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut subject = X509NameBuilder::new().unwrap();
+    subject.append_entry_by_text("CN", "self").unwrap();
+    let subject = subject.build();
+    let mut made = X509::builder().unwrap();
+    made.set_version(2).unwrap();
+    made.set_subject_name(&subject).unwrap();
+    made.set_issuer_name(&subject).unwrap();
+    made.set_pubkey(&key).unwrap();
+    made.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    made.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    let mut alternatives = SubjectAlternativeName::new();
+    for name in names {
+        alternatives.dns(name);
+    }
+    let alternatives = alternatives.build(&made.x509v3_context(None, None)).unwrap();
+    made.append_extension(alternatives).unwrap();
+    made.sign(&key, MessageDigest::sha256()).unwrap();
+    (made.build(), key)
 }

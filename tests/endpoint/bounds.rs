@@ -363,6 +363,7 @@ fn messages_that_cannot_be_sent() {
     let endpoint = &mut world.nodes[client].endpoint;
     assert!(matches!(endpoint.send(session, b""), Err(Error::Invalid(_))));
     assert!(matches!(endpoint.send(session, &[0; 1280]), Err(Error::TooLong { .. })));
+    assert_eq!(endpoint.stats().messages_too_long, 1);
 }
 
 /// What one server has challenged, another with the same secret accepts.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dv_dtls::wire::record::{HEADER_LEN, records_with};
+use dv_dtls::wire::record::{HEADER_LEN, content_type, records_with};
 use dv_dtls::{CloseReason, Config, Session};
 
 use crate::CID_LEN;
@@ -126,23 +126,79 @@ fn messages_that_no_client_has_get_no_room() {
     let from = world.nodes[client].address;
     let fragment = |message_type: u8, length: u16, message_seq: u16| {
         let [high, low] = length.to_be_bytes();
-        vec![message_type, 0, high, low, 0, message_seq as u8, 0, 0, high, low - 1, 0, 0, 1, 0]
+        vec![message_type, 0, high, low, 0, message_seq as u8, 0, high, low - 1, 0, 0, 1, 0]
     };
-    let (certificate, verify, key_exchange) = (11, 15, 16);
+    let (hello, certificate, verify, key_exchange) = (1, 11, 15, 16);
     let mut count = 0;
     // Behind the hello, which is message 1, there may be a certificate, and two messages that are shorter.
     let ahead = (3..12).map(|message_seq| fragment(certificate, 30_000, message_seq));
     let short = (5..12).map(|message_seq| fragment(verify, 300, message_seq));
     let long = (2..5).map(|message_seq| fragment(key_exchange, 30_000, message_seq));
     let others = [0, 2, 3, 4, 12, 13, 14, 20, 67, 255].map(|message_type| fragment(message_type, 300, 3));
-    let glued = [[fragment(verify, 300, 4), fragment(certificate, 30_000, 5)].concat(), [1; 20].to_vec()];
+    let glued = [[fragment(verify, 300, 4), fragment(certificate, 30_000, 5)].concat(), [1; 20].to_vec(), vec![]];
     for fragment in ahead.chain(short).chain(long).chain(others).chain(glued) {
         world.inject(from, server, &record(22, 0, 1 << 30, &fragment));
         count += 1;
     }
     assert_eq!(world.nodes[server].endpoint.stats().records_dropped, count);
+    // Nor does a client's handshake for those that no server has.
+    for (message_type, message_seq) in [(hello, 0), (verify, 1), (key_exchange, 1)] {
+        let fragment = fragment(message_type, 300, message_seq);
+        world.inject(world.nodes[server].address, client, &record(22, 0, 1 << 30, &fragment));
+    }
+    assert_eq!(world.nodes[client].endpoint.stats().records_dropped, 3);
     world.settle();
     assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
+}
+
+/// What is forged and has to wait takes all the places there are, but not the way of what comes after it.
+#[test]
+fn a_handshake_whose_places_for_what_waits_are_taken() {
+    let (mut world, server, client) = World::pair(12);
+    let addresses = [world.nodes[client].address, world.nodes[server].address];
+    let session = world.connect(client, server);
+    let is_server_hello = |(_, _, bytes): &Datagram| bytes[13] == 2;
+    assert!(world.run(SECOND, |world| world.sent.iter().any(is_server_hello)));
+    for sequence in 0..20 {
+        world.inject(addresses[0], server, &record(23, 1, sequence, &[0; 40]));
+        world.inject(addresses[1], client, &record(23, 1, sequence, &[0; 40]));
+    }
+    assert!(world.run(SECOND / 2, |world| world.nodes[client].opened() == [session]));
+}
+
+/// A session with a connection ID has left the address to others: there it is anybody's.
+#[test]
+fn a_hello_that_comes_again_begins_nothing() {
+    let (mut world, server, client) = World::pair(14);
+    world.open(client, server);
+    let from = world.nodes[client].address;
+    let hello = world.sent_by(from).filter(|bytes| bytes[0] == content_type::HANDSHAKE && bytes[13] == 1).last();
+    let hello = hello.unwrap().clone();
+    world.inject(from, server, &hello);
+    assert_eq!(world.nodes[server].endpoint.handshakes() == 0, CID_LEN == 0);
+}
+
+/// Numbers in clear are not authentic: who copies a record with a higher one makes no replay of what comes after it.
+#[test]
+fn a_handshake_survives_copies_with_high_numbers() {
+    const CLIENT_HELLO: u8 = 1;
+    let (mut world, server, client) = World::pair(13);
+    let at_server = world.nodes[server].address;
+    let session = world.connect(client, server);
+    let mut copied = 0;
+    for _ in 0..20 {
+        for (from, _, mut bytes) in std::mem::take(&mut world.sent) {
+            let to = if from == at_server { client } else { server };
+            if bytes[0] == content_type::HANDSHAKE && bytes[13] != CLIENT_HELLO {
+                bytes[5] = 0x7f;
+                world.inject(from, to, &bytes);
+                copied += 1;
+            }
+        }
+        world.pass_time(MS / 2);
+    }
+    assert!(copied >= 2);
+    assert_eq!(world.nodes[client].opened(), [session]);
 }
 
 /// DTLSv1_listen of OpenSSL 3.2 and later takes in the whole datagram: <https://github.com/openssl/openssl/pull/28815>.

@@ -12,6 +12,9 @@ fn close_notify_from_either_side() {
     for client_closes in [true, false] {
         let (mut world, server, client) = World::pair(1);
         let (at_client, at_server) = world.open(client, server);
+        world.send(client, at_client, b"one");
+        world.send(server, at_server, b"two");
+        world.settle();
         let ((closer, ours), (other, theirs)) = match client_closes {
             true => ((client, at_client), (server, at_server)),
             false => ((server, at_server), (client, at_client)),
@@ -20,7 +23,8 @@ fn close_notify_from_either_side() {
         world.settle();
         assert_eq!(world.nodes[closer].closed(), [(ours, CloseReason::Local)]);
         assert_eq!(world.nodes[other].closed(), [(theirs, CloseReason::ByPeer)]);
-        assert_eq!(world.nodes[other].endpoint.stats().closed_by_peer, 1);
+        let closed_by_peer = |node: &Node| node.endpoint.stats().closed_by_peer;
+        assert_eq!((closed_by_peer(&world.nodes[closer]), closed_by_peer(&world.nodes[other])), (0, 1));
         for node in &world.nodes {
             assert_eq!(node.endpoint.sessions().count(), 0);
             assert_eq!(node.endpoint.deadline(), u64::MAX);
@@ -91,7 +95,7 @@ fn an_idle_session_ends() {
     let server = world.add(server(), settings(|s| s.idle_timeout = Duration::from_secs(60)));
     let client = world.add(client(), Config::default());
     let (ours, theirs) = world.open(client, server);
-    // What is heard counts, what is sent does not.
+    // What is heard counts, what is sent does not, nor what others send in the peer's name.
     for _ in 0..3 {
         world.pass_time(50 * SECOND);
         world.send(client, ours, b"still here");
@@ -100,11 +104,35 @@ fn an_idle_session_ends() {
     world.pass_time(50 * SECOND);
     world.send(server, theirs, b"are you?");
     world.settle();
+    let mut forged = world.sent_by(world.nodes[client].address).last().unwrap().clone();
+    *forged.last_mut().unwrap() ^= 1;
+    world.inject(world.nodes[client].address, server, &forged);
     assert_eq!(world.nodes[server].closed(), []);
     world.pass_time(11 * SECOND);
     assert_eq!(world.nodes[server].closed(), [(theirs, CloseReason::IdleTimeout)]);
     assert_eq!(world.nodes[client].closed(), [(ours, CloseReason::ByPeer)]);
     assert_eq!(world.nodes[server].endpoint.stats().idle_timed_out, 1);
+}
+
+#[test]
+fn a_session_is_idle_only_once_it_is_open() {
+    let mut world = World::new(8);
+    let server = world.add(server(), settings(|s| s.idle_timeout = Duration::from_secs(5)));
+    let client = world.add(client(), Config::default());
+    let (from, begun) = (world.nodes[server].address, world.now);
+    // The first flights of the server are lost.
+    let mut lost = 0;
+    world.pass = Box::new(move |(sender, _, bytes)| {
+        lost += usize::from(*sender == from && bytes[13] == 2);
+        *sender != from || bytes[13] != 2 || lost > 2
+    });
+    world.open(client, server);
+    let opened = world.now;
+    assert!(opened - begun > 2 * SECOND);
+    world.pass_time(4 * SECOND);
+    assert_eq!(world.nodes[server].closed(), []);
+    world.pass_time(2 * SECOND);
+    assert_eq!(world.nodes[server].closed().len(), 1);
 }
 
 #[test]

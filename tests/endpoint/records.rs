@@ -124,14 +124,16 @@ fn a_close_before_the_finished_of_a_session_that_sent_nothing() {
 
 #[test]
 fn a_finished_that_comes_before_its_change_cipher_spec() {
-    let mut resumed = Resumed::new(server());
-    resumed.world.send(resumed.client, resumed.session, b"one");
-    let datagram = resumed.withheld().concat();
-    let backwards: Vec<&[u8]> = records_with(&datagram, CID_LEN).map(|record| record.bytes).collect();
-    for record in backwards.into_iter().rev() {
-        resumed.inject(record);
+    for messages in [&[][..], &[&b"one"[..]]] {
+        let mut resumed = Resumed::new(server());
+        messages.iter().for_each(|message| resumed.world.send(resumed.client, resumed.session, message));
+        let datagram = resumed.withheld().concat();
+        let backwards: Vec<&[u8]> = records_with(&datagram, CID_LEN).map(|record| record.bytes).collect();
+        for record in backwards.into_iter().rev() {
+            resumed.inject(record);
+        }
+        resumed.assert_events(messages, false);
     }
-    resumed.assert_events(&[b"one"], false);
 }
 
 #[test]
@@ -154,6 +156,7 @@ fn the_client_s_flight_backwards() {
     for record in backwards {
         world.inject(from, server, record);
     }
+    assert_eq!(world.nodes[server].endpoint.stats().handshakes_finished, 1);
     assert!(world.run(30 * SECOND, |world| world.nodes[client].opened() == [session]));
     let theirs = world.nodes[server].opened()[0];
     world.send(client, session, b"one");
@@ -250,4 +253,14 @@ fn a_master_secret_that_is_not_bound_to_its_handshake() {
             assert_eq!(world.nodes[client].closed(), [(session, CloseReason::ByPeer)]);
         }
     }
+
+    // A client that requires it is told why it gets no session.
+    let mut world = World::new(5);
+    let server = world.add(server(), Config::default());
+    let client = world.add(without(), settings(|s| s.require_extended_master_secret = true));
+    let session = world.connect(client, server);
+    world.pass_time(SECOND);
+    assert_eq!(world.nodes[client].closed(), [(session, CloseReason::Failed)]);
+    let failure = world.nodes[client].failures[0].as_ref().unwrap();
+    assert!(failure.contains("inconsistent extms"), "{failure}");
 }

@@ -22,6 +22,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("gnutls_cli_under_loss", |door| talk(door, |to| gnutls_cli(to, &[]), Some(2))),
     Proof::new("mbedtls", |door| talk(door, mbedtls_client, None)),
     Proof::new("mbedtls_under_loss", |door| talk(door, mbedtls_client, Some(3))),
+    Proof::new("mbedtls_resumes", mbedtls_resumes),
 ];
 
 const MESSAGES: usize = 100;
@@ -65,4 +66,21 @@ fn talk(door: &Door, client: fn(SocketAddr) -> Command, loss: Option<u32>) {
     if loss.is_none() {
         server.says("closed");
     }
+}
+
+/// With a ticket, beside which Mbed TLS 2.28 shows another session id in the hello that returns the cookie.
+fn mbedtls_resumes(door: &Door) {
+    let server = Server::start(door);
+    let mut process = Process::start(mbedtls_client(server.address), Stdio::piped());
+    let mut input = process.child.stdin.take().expect("piped");
+    for number in 1..=2 {
+        input.write_all(b"message\n").expect("the client reads");
+        process.until(|output| (output.lines().count() > number).then_some(()));
+        if number == 1 {
+            input.write_all(b".\n").expect("the client reads");
+        }
+    }
+    drop(input);
+    let ended = process.wait();
+    assert!(ended.status.success(), "{}: {}", ended.status, ended.output);
 }

@@ -29,6 +29,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("one_secret_for_two_processes", shared_secret),
     Proof::new("messages_of_one_datagram_come_in_order", several_records),
     Proof::new("close_notify_both_ways", close_notify),
+    Proof::new("messages_before_a_goodbye_count", goodbye_in_a_datagram).needs(|door| door.name == "example_server"),
     Proof::new("clients_share_one_socket", one_socket),
     Proof::new("no_common_cipher_ends_in_an_alert", no_common_cipher),
     Proof::new("peers_of_ipv6", ipv6),
@@ -259,6 +260,25 @@ fn close_notify(door: &Door) {
     client.shut_down();
     client.is_closed();
     server.says("closed");
+}
+
+/// A goodbye that comes in one datagram with messages: no answer to them leaves any more, but the program gets them all.
+fn goodbye_in_a_datagram(door: &Door) {
+    let server = Server::start(door);
+    let mut client = Client::connect(server.address);
+    let (mut held, mut count) = (Vec::new(), 0);
+    client.rewrite(move |datagram| {
+        held.extend_from_slice(datagram);
+        count += 1;
+        if count < 3 { Vec::new() } else { vec![std::mem::take(&mut held)] }
+    });
+    client.send(b"message 1");
+    client.send(b"message 2");
+    client.shut_down();
+    client.is_closed();
+    server.says("has closed");
+    let output = server.output();
+    assert!(output.contains("message 1") && output.contains("message 2"), "{output}");
 }
 
 /// A socket for each client, bound and then connected, takes what others were to get:

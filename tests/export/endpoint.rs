@@ -128,7 +128,7 @@ fn clients_notice_nothing() {
         assert_eq!(import(&mut new, world.now, &bytes), Imported { sessions: CLIENTS, skipped: 0 });
         let node = &mut world.nodes[server];
         let mut old = std::mem::replace(&mut node.endpoint, new);
-        old.commit_export();
+        old.commit_export().unwrap();
         let closed = told(&mut old);
         assert_eq!(closed.len(), CLIENTS, "round {round}");
         assert!(closed.iter().all(|event| matches!(event, Event::Closed { reason: CloseReason::Exported, .. })));
@@ -263,7 +263,7 @@ fn what_a_program_can_read_travels() {
             assert!(node == pair.client || info.peer_certificate().is_some() == has_certificate, "{before}");
             let mut old = pair.move_node(node, context.clone());
             assert_eq!(old.info(session).unwrap().state(), State::Closed(CloseReason::Exported));
-            old.commit_export();
+            old.commit_export().unwrap();
             assert_eq!(told(&mut old), [Event::Closed { session, reason: CloseReason::Exported }]);
             pair.world.settle();
             let new = pair.world.nodes[node].opened()[0];
@@ -352,7 +352,7 @@ fn cancelled_it_goes_on_where_it_was() {
     let mut pair = Pair::new();
     for _ in 0..3 {
         export(pair.server());
-        pair.server().cancel_export();
+        pair.server().cancel_export().unwrap();
         pair.talk();
     }
     assert_eq!(pair.world.nodes[pair.server].closed(), []);
@@ -366,7 +366,7 @@ fn cancelled_it_goes_on_where_it_was() {
     export(&mut world.nodes[server].endpoint);
     world.pass_time(10 * SECOND);
     assert_eq!(world.nodes[server].closed(), []);
-    world.nodes[server].endpoint.cancel_export();
+    world.nodes[server].endpoint.cancel_export().unwrap();
     world.pass_time(4 * SECOND);
     assert_eq!(world.nodes[server].closed(), []);
     world.pass_time(SECOND);
@@ -392,12 +392,24 @@ impl io::Write for Full {
 fn an_export_that_fails_changes_nothing() {
     let mut pair = Pair::new();
     let (whole, _) = export(pair.server());
-    pair.server().cancel_export();
+    pair.server().cancel_export().unwrap();
     for room in [0, 10, 42, 50, whole.len() - 1] {
         assert!(matches!(pair.server().export(&crate::key(), &mut Full(room)), Err(Error::Io(_))), "{room}");
         pair.talk();
     }
     assert_eq!(pair.server().export(&crate::key(), &mut Full(whole.len())), Ok(Exported { sessions: 1, left: 0 }));
+}
+
+/// An export of no session is one, too.
+#[test]
+fn an_export_is_ended_once() {
+    let mut endpoint = Endpoint::new(server(), Config::default()).unwrap();
+    for end in [Endpoint::commit_export, Endpoint::cancel_export] {
+        assert!(matches!(end(&mut endpoint), Err(Error::Invalid(_))));
+        assert_eq!(export(&mut endpoint).1, Exported { sessions: 0, left: 0 });
+        assert!(matches!(endpoint.export(&crate::key(), &mut io::sink()), Err(Error::Invalid(_))));
+        assert_eq!(end(&mut endpoint), Ok(()));
+    }
 }
 
 #[test]
@@ -430,7 +442,7 @@ fn sessions_on_openssl_records_stay() {
     let theirs = world.nodes[server].opened()[1];
     let (_, exported) = export(&mut world.nodes[server].endpoint);
     assert_eq!(exported, Exported { sessions: 1, left: 1 });
-    world.nodes[server].endpoint.commit_export();
+    world.nodes[server].endpoint.commit_export().unwrap();
     // It goes on in the old process, which has nothing to say to the other one.
     world.send(clients[1], ours, b"hello");
     world.send(clients[0], first, b"hello");
@@ -543,10 +555,10 @@ fn again_and_again() {
     let mut pair = Pair::new();
     for _ in 0..20 {
         let mut old = pair.move_node(pair.server, server());
-        old.commit_export();
+        old.commit_export().unwrap();
         pair.talk();
         let mut old = pair.move_node(pair.client, client());
-        old.commit_export();
+        old.commit_export().unwrap();
         pair.world.settle();
         pair.ours = pair.world.nodes[pair.client].opened()[0];
         pair.talk();

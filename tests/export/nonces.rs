@@ -137,7 +137,7 @@ impl Life {
         node.events.clear();
         let mut old = std::mem::replace(&mut node.endpoint, new);
         let of_old = std::mem::replace(&mut self.sessions[side], session);
-        old.cancel_export();
+        old.cancel_export().unwrap();
         self.nonces.note_sending(side, &mut old, of_old, messages);
         self.nonces.note_sending(side, &mut node.endpoint, session, messages);
         if let Some((mut copy, session)) = copy {
@@ -166,7 +166,7 @@ impl Life {
     /// The same keys, sealing up to the last number that there is.
     fn use_up(&mut self, side: usize, records: u64) {
         let (bytes, _) = export(&mut self.world.nodes[side].endpoint);
-        self.world.nodes[side].endpoint.cancel_export();
+        self.world.nodes[side].endpoint.cancel_export().unwrap();
         let export = Export::read(&mut &bytes[..], &key()).unwrap();
         let entry = export.entries().next().unwrap();
         let secrets = Secrets {

@@ -28,7 +28,7 @@ fn without_the_extended_master_secret() {
         assert_eq!(import(&mut new, world.now, &bytes), Imported { sessions: 2 - skipped, skipped });
         // What an import brings can go on to yet another process.
         assert_eq!(export(&mut new).1.sessions, 2 - skipped);
-        new.cancel_export();
+        new.cancel_export().unwrap();
         world.nodes[node].events.clear();
         world.nodes[node].endpoint = new;
         for (client, session) in clients.into_iter().zip(sessions) {

@@ -78,6 +78,10 @@ fn a_socket_can_be_handed_in() {
     assert_eq!(server.bind_socket(socket), Ok(address));
     let stream = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     assert!(matches!(server.bind_socket(stream), Err(Error::Io(_))));
+    // It would hear nobody but its peer.
+    let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
+    connected.connect(address).unwrap();
+    assert!(matches!(server.bind_socket(connected), Err(Error::Io(_))));
     server.start().unwrap();
     let context = contexts::client();
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&context, address)).collect();

@@ -1,6 +1,6 @@
 //! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
 
-use super::{CloseReason, Connection, NEVER, State, TIMEOUT_MIN, is_change_cipher_spec, micros, packet_len, payload};
+use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len, payload, timeouts};
 use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
@@ -9,7 +9,7 @@ use crate::tls::peer::asks_for_certificate;
 use crate::tls::session::Step;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{self, Fragment, fragments, message_type};
-use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type, set_sequence};
+use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type};
 
 /// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
 /// be several datagrams, and the network may double them.
@@ -42,8 +42,6 @@ pub(super) struct Handshake {
     /// a restarted client another.
     pub(super) hello_seq: u16,
     pub(super) client_random: [u8; 32],
-    /// The number under which libssl sees the next record in clear.
-    pub(super) next_in_clear: u64,
     /// Records that wait for their keys.
     held: Vec<Box<[u8]>>,
     /// Records of our own while OpenSSL makes the handshake; see [`cid`](super::cid).
@@ -52,16 +50,16 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) fn new(settings: &Settings, now: u64) -> Handshake {
+        let [first_timeout, longest_timeout] = timeouts(settings);
         Handshake {
             deadline: now.saturating_add(micros(settings.handshake_timeout)),
             due: NEVER,
             timeout: 0,
             timeouts: 0,
-            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+            first_timeout,
+            longest_timeout,
             hello_seq: 0,
             client_random: [0; 32],
-            next_in_clear: 0,
             held: Vec::new(),
             early: None,
         }
@@ -72,9 +70,8 @@ impl Handshake {
         self.due.min(self.deadline)
     }
 
-    /// Nothing is done any more.
+    /// Nothing waits any more.
     pub(super) fn end(&mut self) {
-        self.due = NEVER;
         self.held = Vec::new();
     }
 
@@ -111,7 +108,7 @@ impl Connection {
                     counters.records_dropped.add(1);
                     return;
                 }
-                self.step_in_clear(record.bytes, now);
+                self.step(record.bytes, now);
             }
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
             // one that is none it gives up.
@@ -121,7 +118,7 @@ impl Connection {
                     counters.records_dropped.add(1);
                     return;
                 }
-                self.step_in_clear(record.bytes, now);
+                self.step(record.bytes, now);
                 if !self.awaits_finished() {
                     self.hold(record, counters);
                 }
@@ -169,6 +166,11 @@ impl Connection {
         }
     }
 
+    /// Whether this is a client that has its server's hello, and not all of its certificate.
+    pub fn awaits_certificate(&mut self) -> bool {
+        !self.server && self.state == State::Handshaking && self.protection.session().awaits_certificate()
+    }
+
     /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
     fn awaits_finished(&mut self) -> bool {
         self.state == State::Handshaking && self.protection.session().awaits_finished()
@@ -183,10 +185,10 @@ impl Connection {
 
     /// Shows libssl the held records whose time has come.
     pub(super) fn step_held(&mut self, now: u64, counters: &Counters) {
-        let Some(handshake) = self.handshake.as_mut().filter(|handshake| !handshake.held.is_empty()) else { return };
         if self.state != State::Handshaking {
             return;
         }
+        let Some(handshake) = &mut self.handshake else { return };
         let mut held = std::mem::take(&mut handshake.held);
         self.step_those(&mut held, now, counters);
         if let Some(handshake) = self.handshake.as_mut().filter(|_| !matches!(self.state, State::Closed(_))) {
@@ -199,18 +201,11 @@ impl Connection {
     fn step_those(&mut self, held: &mut Vec<Box<[u8]>>, now: u64, counters: &Counters) {
         let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
         if let Some(at) = held.iter().position(|held| is_ccs(held)) {
+            let ccs = held.remove(at);
+            self.step(&ccs, now);
             if !self.awaits_finished() {
-                let ccs = held.remove(at);
-                self.step_in_clear(&ccs, now);
-                if self.state != State::Handshaking {
-                    return;
-                }
-                if !self.awaits_finished() {
-                    held.insert(at, ccs);
-                    return;
-                }
-            } else {
-                held.remove(at);
+                held.insert(at, ccs);
+                return;
             }
         }
         let mut at = 0;
@@ -244,16 +239,6 @@ impl Connection {
                 self.receive_record(now, &record, messages, counters);
             }
         }
-    }
-
-    /// One step with a record in clear. It gets a number of ours: libssl drops what lags behind the highest number that it
-    /// has seen, which in clear may be anybody's.
-    pub(super) fn step_in_clear(&mut self, record: &[u8], now: u64) {
-        let Some(handshake) = &mut self.handshake else { return };
-        let mut record = record.to_vec();
-        set_sequence(&mut record, handshake.next_in_clear);
-        handshake.next_in_clear += 1;
-        self.step(&record, now);
     }
 
     /// One step with a record of the next epoch, unless it is one that libssl would give up at.
@@ -401,16 +386,25 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use openssl::error::ErrorStack;
     use openssl::ssl::{SslContext, SslMethod, SslRef};
 
-    use super::super::Terms;
+    use super::super::{TIMEOUT_MIN, Terms};
     use super::*;
     use crate::wire::hello::ClientHello;
+    use crate::wire::hello_verify::HelloVerifyRequest;
 
-    /// A server that has answered a client, which goes on.
-    fn answered() -> Connection {
+    /// A client that goes on, and its hello; the server that has answered that.
+    struct Begun {
+        client: Connection,
+        hello: Vec<u8>,
+        server: Connection,
+        counters: Counters,
+    }
+
+    fn begun() -> Begun {
         let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
         context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
         context.set_psk_server_callback(|_, _, _| Ok(0));
@@ -419,27 +413,124 @@ mod tests {
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
         let prepare = |_: &mut SslRef| Ok::<(), ErrorStack>(());
         let mut client = Connection::connect(&context, &settings, peer, None, 0, prepare).unwrap();
-        let hello = client.transmit().unwrap();
-        let parsed = ClientHello::parse(hello).unwrap();
+        let hello = client.transmit().unwrap().to_vec();
+        let parsed = ClientHello::parse(&hello).unwrap();
         let terms = Terms { listen: false, own: None };
-        let mut server = *Connection::accept(&context, &settings, peer, &parsed, hello, terms, 0).unwrap();
+        let mut server = *Connection::accept(&context, &settings, peer, &parsed, &hello, terms, 0).unwrap();
         while server.transmit().is_some() {}
-        server
+        Begun { client, hello, server, counters: Counters::default() }
     }
 
     /// Whoever knows the address of a client in its handshake can send so many, a hundred in a datagram.
     #[test]
     fn of_change_cipher_specs_that_come_too_early_libssl_sees_one() {
-        let (mut server, counters) = (answered(), Counters::default());
+        let Begun { mut server, counters, .. } = begun();
         let ccs = [20, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 1];
         let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
         let before_its_keys = [23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 1, 1];
         let datagram = [&ccs[..], &alert, &before_its_keys].concat().repeat(50);
-        let shown = |server: &Connection| server.handshake.as_ref().unwrap().next_in_clear;
-        let before = shown(&server);
+        let shown = |server: &mut Connection| server.protection.session().inbound().next_in_clear();
+        let before = shown(&mut server);
         server.receive(0, &datagram, &mut Datagrams::new(), &counters);
         assert_eq!(server.state(), State::Handshaking);
         // When it comes, and again right away.
-        assert!(shown(&server) - before <= 2, "{}", shown(&server) - before);
+        assert_eq!(shown(&mut server) - before, 2);
+        // It is held, and as many of the last kind as there is room for.
+        assert_eq!(counters.records_dropped.get(), 150 - HELD_RECORDS as u64);
+    }
+
+    /// Nor does he fill the memory with what has to wait, and what has ended waits for nothing.
+    #[test]
+    fn so_much_is_held_until_the_handshake_ends() {
+        let before_its_keys = |len: usize| {
+            let [high, low] = ((len - HEADER_LEN) as u16).to_be_bytes();
+            let header = [content_type::HANDSHAKE, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, high, low];
+            [&header[..], &vec![0; len - HEADER_LEN]].concat()
+        };
+        for (len, most) in [(14, HELD_RECORDS), (HELD_BYTES / 4, 4), (HELD_BYTES / 4 + 1, 3)] {
+            let Begun { mut server, counters, .. } = begun();
+            for _ in 0..20 {
+                server.receive(0, &before_its_keys(len), &mut Datagrams::new(), &counters);
+            }
+            let held = |server: &Connection| server.handshake.as_ref().unwrap().held.len();
+            assert_eq!((held(&server), counters.records_dropped.get()), (most, 20 - most as u64), "{len} bytes each");
+            server.advance(u64::MAX / 2, &counters);
+            assert_eq!((held(&server), server.state()), (0, State::Closed(CloseReason::HandshakeTimeout)));
+        }
+    }
+
+    /// For others libssl would make room.
+    #[test]
+    fn of_a_hello_the_other_fragments_may_follow_and_no_other_hello() {
+        let Begun { mut server, .. } = begun();
+        for (message_seq, good) in [(0, true), (1, false), (9, false)] {
+            let (message_type, body) = (message_type::CLIENT_HELLO, &[0][..]);
+            let fragment = Fragment { message_type, length: 300, message_seq, offset: 100, body };
+            assert_eq!(server.may_say(&fragment), good);
+        }
+    }
+
+    /// RFC 6347 4.2.4.1 wants a second; who wants none does not get it.
+    #[test]
+    fn no_setting_makes_a_flight_go_out_without_a_pause() {
+        let settings =
+            Settings { first_timeout: Duration::ZERO, longest_timeout: Duration::ZERO, ..Settings::default() };
+        let handshake = Handshake::new(&settings, 0);
+        assert_eq!([handshake.first_timeout, handshake.longest_timeout], [TIMEOUT_MIN; 2]);
+    }
+
+    /// The hello may be a copy that anybody has sent.
+    #[test]
+    fn a_repeated_hello_is_answered_at_intervals_and_so_many_times() {
+        let Begun { hello, mut server, counters, .. } = begun();
+        let mut is_answered = |now| {
+            server.receive(now, &hello, &mut Datagrams::new(), &counters);
+            let answered = server.transmit().is_some();
+            while server.transmit().is_some() {}
+            answered
+        };
+        for now in [REPEAT_SPACING, 2 * REPEAT_SPACING] {
+            assert!(!is_answered(now - 1) && is_answered(now));
+        }
+        let times = (3..200).filter(|time| is_answered(time * REPEAT_SPACING)).count();
+        assert_eq!(times, usize::from(REPEATS_MAX) - 2);
+    }
+
+    #[test]
+    fn a_repeated_hello_is_not_answered_twice_at_once() {
+        let Begun { hello, mut server, counters, .. } = begun();
+        let due = server.deadline();
+        server.advance(due, &counters);
+        for (now, resent) in [(due + REPEAT_SPACING - 1, 0), (due + REPEAT_SPACING, 1)] {
+            server.receive(now, &hello, &mut Datagrams::new(), &counters);
+            assert_eq!(counters.flights_resent_on_repeat.get(), resent);
+        }
+    }
+
+    /// A flight goes out again after one second, and each time after twice as long as before, up to eight; at each fourth time
+    /// in smaller datagrams, for which each flight is counted by itself.
+    #[test]
+    fn a_flight_that_nobody_answers() {
+        let Begun { mut client, hello, counters, .. } = begun();
+        let intervals = |client: &mut Connection, mut last: u64| -> Vec<u64> {
+            let mut next = || {
+                let (due, before) = (client.deadline(), counters.flights_resent_on_timeout.get());
+                client.advance(due - 1, &counters);
+                assert_eq!(counters.flights_resent_on_timeout.get(), before);
+                client.advance(due, &counters);
+                assert_eq!(counters.flights_resent_on_timeout.get(), before + 1);
+                due - std::mem::replace(&mut last, due)
+            };
+            (0..3).map(|_| next() / 1_000_000).collect()
+        };
+        assert_eq!(intervals(&mut client, 0), [1, 2, 4]);
+        let request = HelloVerifyRequest::new(&ClientHello::parse(&hello).unwrap(), &[7; 20]);
+        client.receive(10_000_000, request.as_bytes(), &mut Datagrams::new(), &counters);
+        let stepped_down =
+            |client: &mut Connection, last: u64| (intervals(client, last * 1_000_000), counters.mtu_stepped_down.get());
+        assert_eq!(stepped_down(&mut client, 10), (vec![1, 2, 4], 0));
+        assert_eq!(stepped_down(&mut client, 17), (vec![8, 8, 8], 1));
+        assert_eq!(stepped_down(&mut client, 41), (vec![8, 8, 8], 2));
+        assert_eq!(stepped_down(&mut client, 65), (vec![8, 8, 8], 2));
     }
 }

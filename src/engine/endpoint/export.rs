@@ -25,7 +25,7 @@ impl Endpoint {
         let packed = self.pack()?;
         let exported = catch_unwind(AssertUnwindSafe(|| packed.write(key, to, || true)));
         if !matches!(exported, Ok(Ok(_))) {
-            self.cancel_export();
+            self.cancel_export()?;
         }
         exported.unwrap_or_else(|panic| resume_unwind(panic))
     }
@@ -38,43 +38,52 @@ impl Endpoint {
     /// The same, but for the writing.
     pub(crate) fn pack(&mut self) -> Result<Packed, Error> {
         self.refuse_in_a_child()?;
-        if !self.exported.is_empty() {
+        if self.exported.is_some() {
             return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
         }
         self.exported_at = self.now;
-        let mut packed = Packed::default();
+        let (mut packed, mut exported) = (Packed::default(), Vec::new());
         for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
             let (peer, local) = seat.proven_place();
             let mut entry = seat.connection.entry(self.now, local, seat.user).map(|entry| Entry { peer, ..entry });
             match &entry {
-                Some(entry) if packed.push(entry) => self.exported.push(session),
+                Some(entry) if packed.push(entry) => exported.push(session),
                 _ => packed.exported.left += 1,
             }
             entry.iter_mut().for_each(Entry::wipe);
         }
-        for session in &self.exported {
+        for session in &exported {
             self.seats.get_mut(*session).into_iter().for_each(|seat| seat.connection.stand_still());
         }
+        self.exported = Some(exported);
         Ok(packed)
     }
 
     /// The sessions of the export have a new home: they are over here, and [`Event::Closed`] says so of each. Their peers
     /// notice nothing.
-    pub fn commit_export(&mut self) {
-        let exported = std::mem::take(&mut self.exported);
+    pub fn commit_export(&mut self) -> Result<(), Error> {
+        let exported = self.end_export()?;
         log!(Info, "{} sessions exported", exported.len());
         exported.into_iter().for_each(|session| self.finish(session, CloseReason::Exported));
+        Ok(())
     }
 
     /// Nobody will import the export, be it since the other process is gone or since the export is: its sessions go on here.
     /// Both would repeat nonces, which is the end of all that their keys protect.
-    pub fn cancel_export(&mut self) {
+    pub fn cancel_export(&mut self) -> Result<(), Error> {
         let stood = self.now - self.exported_at;
-        for session in std::mem::take(&mut self.exported) {
+        for session in self.end_export()? {
             let Some(seat) = self.seats.get_mut(session) else { continue };
             seat.connection.go_on(stood);
             self.timers.set(session, seat.deadline());
         }
+        Ok(())
+    }
+
+    /// The sessions of the export.
+    fn end_export(&mut self) -> Result<Vec<Session>, Error> {
+        self.refuse_in_a_child()?;
+        self.exported.take().ok_or_else(|| Error::Invalid("there is no export to be ended".into()))
     }
 
     /// Goes on with the sessions of an export, all of them or, with an error, none. [`Event::Opened`] tells of each, and

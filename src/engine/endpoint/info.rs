@@ -15,6 +15,7 @@ use crate::engine::stats::{Counters, Stats};
 use crate::tls::cause::Cause;
 use crate::tls::peer;
 use crate::tls::resumption::Resumption;
+use crate::wipe;
 
 impl Endpoint {
     /// What is known about a session; see [`Info`].
@@ -213,8 +214,14 @@ impl<'a> Info<'a> {
                 let refused = |why| Error::Invalid(Cause::from(why).to_string());
                 ssl.export_keying_material(out, label, context).map_err(refused)
             }
-            Settled::Kept(_, secrets) if records::export(secrets, label, context, out) => Ok(()),
-            Settled::Kept(..) => Err(Error::Invalid("a label of TLS's own, or too long a context".into())),
+            Settled::Kept(_, secrets) => {
+                let may_be_asked_for = records::export(secrets, label, context, out);
+                wipe::stack();
+                match may_be_asked_for {
+                    true => Ok(()),
+                    false => Err(Error::Invalid("a label of TLS's own, or too long a context".into())),
+                }
+            }
         }
     }
 

@@ -133,7 +133,7 @@ pub struct Endpoint {
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
     /// Those that stand still until their export is committed or cancelled, and since when.
-    exported: Vec<Session>,
+    exported: Option<Vec<Session>>,
     exported_at: u64,
     /// For the log.
     moves: Moves,
@@ -190,7 +190,7 @@ impl Endpoint {
             config,
             ended: HashMap::new(),
             told: None,
-            exported: Vec::new(),
+            exported: None,
             exported_at: 0,
             moves: Moves::default(),
             timers: TimerQueue::new(),
@@ -381,7 +381,7 @@ impl Endpoint {
             Err(SendError::TooLong { max }) => return Err(Error::TooLong { max }),
             Err(SendError::Forked) => return Err(Error::Forked),
             Err(SendError::Failed) => {
-                return Err(Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()));
+                return Err(Error::Tls(seat.connection.why_text()));
             }
         }
         self.timers.set(session, seat.deadline());

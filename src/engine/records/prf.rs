@@ -35,6 +35,7 @@ const OURS: [&str; 5] =
     ["client finished", "server finished", "master secret", "extended master secret", "key expansion"];
 
 /// Key material for another protocol (RFC 5705). Says whether label and context are such as may be asked for.
+#[inline(never)]
 pub fn export(secrets: &Secrets, label: &str, context: Option<&[u8]>, out: &mut [u8]) -> bool {
     let Ok(len) = u16::try_from(context.map_or(0, <[u8]>::len)) else { return false };
     if OURS.iter().any(|ours| label.starts_with(ours)) {

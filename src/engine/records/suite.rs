@@ -1,11 +1,10 @@
 //! The cipher suites whose records we can make ourselves.
 
-use std::sync::LazyLock;
-
 use openssl::ssl::{SslRef, SslVersion};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 
 use super::{Digest, TAG_LEN};
+use crate::tls::fork::Once;
 use crate::tls::master_secret;
 
 /// How the records of a cipher suite are protected.
@@ -70,12 +69,8 @@ impl Suite {
 
     /// A key that is no secret.
     pub(in crate::engine) fn zero_key(self) -> &'static LessSafeKey {
-        static ZERO: [LazyLock<LessSafeKey>; 3] = [
-            LazyLock::new(|| Suite::Aes128Gcm.expand(&[0; 32])),
-            LazyLock::new(|| Suite::Aes256Gcm.expand(&[0; 32])),
-            LazyLock::new(|| Suite::Chacha20Poly1305.expand(&[0; 32])),
-        ];
-        &ZERO[self as usize]
+        static ZERO: [Once<LessSafeKey>; 3] = [const { Once::new() }; 3];
+        ZERO[self as usize].get_or_init(|| self.expand(&[0; 32]))
     }
 
     /// Bytes of the nonce that the key block gives: all of it, or what the explicit nonce is put behind.

@@ -45,6 +45,8 @@ pub struct Arrival<'a> {
     pub key: &'a dv_udp_conn_key_t,
     /// Who is in the key.
     pub peer: SocketAddr,
+    /// The caller gets the connection, and not only the table.
+    pub shown: bool,
 }
 
 /// Begins a connection with the datagram of a stranger, or answers it, or drops it. The connection is in the table then.
@@ -139,7 +141,7 @@ fn take_first_flight(
     exchange: bool,
     settings: &Settings,
 ) -> Option<Connection> {
-    let Arrival { context, datagram, fd, key, peer } = *arrival;
+    let Arrival { context, datagram, fd, key, peer, .. } = *arrival;
     bound_session_cache(context);
     let terms = Terms { listen: exchange, own: None };
     let Some(begun) = Connection::accept(context, settings, peer, hello, datagram, terms, now) else {
@@ -152,8 +154,7 @@ fn take_first_flight(
     let Phase::Closed(_) = connection.state() else { return Some(connection) };
     // SAFETY: the key holds the peer.
     let _ = unsafe { send_waiting(&mut connection, key, fd, 0, local) };
-    let why = connection.why().map(|why| why.to_string()).unwrap_or_default();
-    log!(Info, "{peer}: handshake failed: {why}");
+    log!(Info, "{peer}: handshake failed: {}", connection.why_text());
     local.counters.handshakes_failed.add(1);
     None
 }
@@ -168,7 +169,7 @@ fn enter(
     connection: Connection,
     settings: &Settings,
 ) -> Option<*mut dv_udp_conn_t> {
-    let Arrival { context, fd, key, peer, .. } = *arrival;
+    let Arrival { context, fd, key, peer, shown, .. } = *arrival;
     let conn = into_struct(connection, context.to_owned(), key, settings);
     if conn.is_null() {
         log!(Error, "dv_dtls_conn_new: out of memory");
@@ -177,7 +178,7 @@ fn enter(
     // SAFETY: it was made just now, and until it is in the table nobody else has it.
     unsafe {
         let ssl = (*conn).ssl.cast();
-        let (Some(state), Some(work)) = (STATE.get(ssl), Work::begin_newcomer(conn, peer, hello)) else {
+        let (Some(state), Some(work)) = (STATE.get(ssl), Work::begin_newcomer(conn, peer, hello, shown)) else {
             local.counters.superseded.add(1);
             SSL_free(ssl);
             libc::free(conn.cast());

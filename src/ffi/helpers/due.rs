@@ -57,6 +57,10 @@ fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
     if guard::is_nested() {
         return 0;
     }
+    sys::not_cancelled(|| advance_those_due(local, now, about))
+}
+
+fn advance_those_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
     let mut done = 0;
     while done < AT_MOST {
         let own = local.timers.borrow_mut().pop_due(now);
@@ -84,14 +88,19 @@ impl Work {
     ///
     /// # Safety
     /// `conn` is live, and nobody else has it.
-    pub unsafe fn begin_newcomer(conn: *mut dv_udp_conn_t, peer: SocketAddr, hello: &ClientHello<'_>) -> Option<Work> {
+    pub unsafe fn begin_newcomer(
+        conn: *mut dv_udp_conn_t,
+        peer: SocketAddr,
+        hello: &ClientHello<'_>,
+        shown: bool,
+    ) -> Option<Work> {
         // SAFETY: by contract.
         let _in_use = unsafe { in_use::begin(conn) }?;
         let mut table = shared().table();
         if table.is_begun_by(&peer, hello) {
             return None;
         }
-        let id = table.insert(peer, Entry::of_newcomer(conn, hello), Kind::Handshaking);
+        let id = table.insert(peer, Entry::of_newcomer(conn, hello, shown), Kind::Handshaking);
         Some(Work { id, conn, _in_use })
     }
 

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::endpoint::CookieSecret;
@@ -15,6 +15,7 @@ use crate::engine::settings::Settings;
 use crate::log::{self, Level, log};
 use crate::net::sys;
 use crate::tls;
+use crate::tls::fork::Once;
 use crate::tls::secret::FleetSecret;
 
 /// The settings: defaults, and what the environment says.
@@ -78,8 +79,8 @@ pub fn cookie_secret() -> CookieSecret {
 /// DV_LOG=error|warn|info|debug shows the log on stderr, until the program sets a callback. Each helper that can be a
 /// program's first one asks for it.
 pub fn listen() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static ONCE: Once<()> = Once::new();
+    ONCE.get_or_init(|| {
         let Some(name) = sys::environment(c"DV_LOG").filter(|name| !name.is_empty()) else { return };
         let known = [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
         let level = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, level)| *level);

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use foreign_types::ForeignTypeRef;
-use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, c_int};
+use libc::{EAGAIN, EINVAL, EIO, EMSGSIZE, c_int, c_long};
 use openssl::ssl::SslRef;
 use openssl_sys::*;
 
 use super::address;
 use super::errno::fail;
 use super::send::send_from;
-use super::shared::shared;
+use super::shared::{local, shared};
 use super::types::*;
 use crate::engine::connection::payload;
 use crate::tls::session::fragment_min;
@@ -22,6 +22,10 @@ use crate::wire::record::{Record, records};
 /// assumes the smallest MTU where the caller has set none, and would refuse what always went through.
 const RECORD_OVERHEAD_MAX: usize = 13 + 16 + 48 + 16;
 
+/// Bytes that wait in a memory BIO for the program to read the messages in them. About as many as a socket's buffer has: a
+/// peer may put a hundred into each datagram, and a program may take one for each.
+const WAITING_MAX: c_long = 256 << 10;
+
 /// What waits in a memory BIO, cut at record boundaries into datagrams of at most the MTU.
 ///
 /// # Safety
@@ -30,8 +34,7 @@ pub unsafe fn datagrams(wbio: *mut BIO, mtu: u16, peer: SocketAddr) -> Datagrams
     let mut datagrams = Datagrams::new();
     // SAFETY: by contract; as much is read as is said to wait.
     let bytes = unsafe {
-        let waiting = BIO_ctrl(wbio, BIO_CTRL_PENDING, 0, std::ptr::null_mut());
-        let mut bytes = vec![0; usize::try_from(waiting).unwrap_or(0)];
+        let mut bytes = vec![0; usize::try_from(pending(wbio)).unwrap_or(0)];
         let read = BIO_read(wbio, bytes.as_mut_ptr().cast(), bytes.len() as c_int);
         bytes.truncate(usize::try_from(read).unwrap_or(0));
         bytes
@@ -55,8 +58,13 @@ pub unsafe fn read(conn: *mut dv_udp_conn_t, datagram: *const [u8], fd: c_int, o
         let (ssl, datagram) = ((*conn).ssl.cast::<SSL>(), &*datagram);
         let shortest = fragment_min(SslRef::from_ptr(ssl));
         let ends_it = |record: Record<'_>| record.epoch > 0 && record.fragment().len() < shortest;
+        let rbio = (*conn).rbio.cast();
         if !datagram.is_empty() && !records(datagram).any(ends_it) {
-            BIO_write((*conn).rbio.cast(), datagram.as_ptr().cast(), datagram.len() as c_int);
+            if pending(rbio) <= WAITING_MAX {
+                BIO_write(rbio, datagram.as_ptr().cast(), datagram.len() as c_int);
+            } else {
+                local().counters.messages_dropped.add(1);
+            }
         }
         ERR_clear_error();
         let len = SSL_read(ssl, out.cast(), out.len() as c_int);
@@ -113,8 +121,15 @@ unsafe fn flush(conn: *mut dv_udp_conn_t, fd: c_int) {
     // SAFETY: by contract.
     unsafe {
         let wbio = (*conn).wbio.cast();
-        if BIO_ctrl(wbio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) > 0 {
+        if pending(wbio) > 0 {
             send_from(wbio, fd, &(*conn).key);
         }
     }
+}
+
+/// # Safety
+/// `bio` is a live BIO.
+unsafe fn pending(bio: *mut BIO) -> c_long {
+    // SAFETY: by contract.
+    unsafe { BIO_ctrl(bio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) }
 }

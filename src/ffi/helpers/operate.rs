@@ -9,7 +9,7 @@ use crate::engine::settings::Settings;
 use crate::ffi::config::{dv_config, fill};
 use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
 use crate::ffi::stats::dv_stats;
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::net::server::ServerConfig;
 use crate::net::sys;
 use crate::tls::secret::FleetSecret;
@@ -49,7 +49,7 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 /// Gives the settings that the helpers work with: the defaults, changed by environment variables (DV_MTU,
 /// DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE, DV_MAX_HANDSHAKES_PER_SOURCE,
 /// DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS, DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS,
-/// DV_RELEASE_BUFFERS) and by dv_dtls_configure(). The environment is read once, when the first helper needs it; the log tells
+/// DV_RELEASE_BUFFERS) and by dv_dtls_set_config(). The environment is read once, when the first helper needs it; the log tells
 /// of a variable that makes no sense, and the default stays.
 ///
 /// - `config`: receives the settings; what only concerns endpoints and servers is 0
@@ -60,9 +60,9 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 /// # Safety
 /// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_dtls_get_config", || {
+pub unsafe extern "C" fn dv_dtls_config(config: *mut dv_config, size: size_t) -> c_int {
+    guard_uncancelled(DV_ERR_PANIC, || {
+        checked("dv_dtls_config", || {
             // SAFETY: the caller vouches for `size` bytes.
             unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
             Ok(0)
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t
 }
 
 /// Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made with. They hold for
-/// connections that begin from now on; a lower limit gives nobody up. Let dv_dtls_get_config() fill the struct, then change
+/// connections that begin from now on; a lower limit gives nobody up. Let dv_dtls_config() fill the struct, then change
 /// what is to be different.
 ///
 /// `release_buffers` gives OpenSSL's buffers of idle connections back: say so only if the program never calls SSL_write()
@@ -89,9 +89,9 @@ pub unsafe extern "C" fn dv_dtls_get_config(config: *mut dv_config, size: size_t
 /// # Safety
 /// `config` is NULL or as long as its `size` says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_configure(config: *const dv_config) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_dtls_configure", || {
+pub unsafe extern "C" fn dv_dtls_set_config(config: *const dv_config) -> c_int {
+    guard_uncancelled(DV_ERR_PANIC, || {
+        checked("dv_dtls_set_config", || {
             if config.is_null() {
                 return Err(invalid("config is NULL"));
             }
@@ -113,25 +113,25 @@ pub unsafe extern "C" fn dv_dtls_configure(config: *const dv_config) -> c_int {
 
 /// Gives what has happened to the helpers' table since the program started, all threads together.
 ///
-/// - `stats`: receives the counters; its `size` must be set
+/// - `stats`: receives the counters
+/// - `size`: sizeof(dv_stats)
 ///
-/// Returns 0 or a negative DV_ERR_*.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
 ///
 /// # Safety
-/// `stats` is NULL or as long as its `size` says.
+/// `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dv_dtls_get_stats(stats: *mut dv_stats) -> c_int {
+pub unsafe extern "C" fn dv_dtls_stats(stats: *mut dv_stats, size: size_t) -> c_int {
     guard(DV_ERR_PANIC, || {
-        checked("dv_dtls_get_stats", || {
+        checked("dv_dtls_stats", || {
             let (established, handshakes) = {
                 let table = shared().table();
                 (table.established(), table.handshakes())
             };
+            let (sessions, handshakes) = (established.into(), handshakes.into());
+            let counted = dv_stats { sessions, handshakes, ..dv_stats::from(shared().stats()) };
             // SAFETY: the caller's promise.
-            unsafe {
-                let counted = dv_stats::from(shared().stats());
-                dv_stats { sessions: established.into(), handshakes: handshakes.into(), ..counted }.write(stats)?;
-            }
+            unsafe { fill(stats, size, &counted) }?;
             Ok(0)
         })
     })

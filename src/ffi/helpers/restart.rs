@@ -1,6 +1,8 @@
 //! A peer who is connected begins anew (RFC 6347 4.2.8): his new connection stands behind the old one until its handshake has
 //! finished, and datagrams are shared between the two.
 
+use std::iter::successors;
+
 use libc::c_int;
 
 use super::accept::{Arrival, begin};
@@ -40,7 +42,7 @@ pub unsafe fn restart(
             }
         }
         let Some(peer) = address::peer(key) else { return };
-        let begun = begin(local, now, &Arrival { context: &state.context, datagram, fd, key, peer });
+        let begun = begin(local, now, &Arrival { context: &state.context, datagram, fd, key, peer, shown: false });
         local.refusals.tell(now, &local.counters);
         if let Some(conn) = begun {
             // He has restarted twice: only the last one matters.
@@ -59,12 +61,15 @@ pub unsafe fn restart(
     }
 }
 
-/// The connection that stands behind this one; this thread's from now on.
+/// The connection that stands behind this one, and that no caller knows of; this thread's from now on.
 fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
     if !state.successor.get() {
         return None;
     }
-    let behind = |table: &Table| state.id.get().and_then(|id| table.next(id));
+    let behind = |table: &Table| {
+        let mut of_peer = successors(state.id.get(), |id| table.next(*id)).skip(1);
+        of_peer.find(|id| table.get(*id).is_some_and(|entry| !entry.seen))
+    };
     let mut table = shared().settled(behind)?;
     let next = behind(&table).and_then(|id| table.get_mut(id)).filter(|entry| entry.alive).map(|entry| {
         entry.thread = sys::thread();

@@ -61,8 +61,8 @@ impl Entry {
     }
 
     /// Of a connection that `hello` makes, and that its thread still works on.
-    pub fn of_newcomer(conn: *mut dv_udp_conn_t, hello: &ClientHello<'_>) -> Entry {
-        Entry { working: true, hello: end_of_random(hello), ..Entry::new(conn, true, false) }
+    pub fn of_newcomer(conn: *mut dv_udp_conn_t, hello: &ClientHello<'_>, seen: bool) -> Entry {
+        Entry { working: true, hello: end_of_random(hello), ..Entry::new(conn, true, seen) }
     }
 }
 
@@ -210,7 +210,7 @@ pub fn shared() -> &'static Shared {
     // SAFETY: what stands there was leaked by `make`.
     match unsafe { known.as_ref() } {
         Some(shared) if shared.born == fork::generation() => shared,
-        _ => make(known),
+        _ => sys::not_cancelled(|| make(known)),
     }
 }
 
@@ -350,14 +350,6 @@ impl Shared {
         true
     }
 
-    /// A caller gets the pointer, though other connections may stand before this one with the same peer.
-    pub fn show(&self, conn: *mut dv_udp_conn_t) {
-        let mut table = self.table();
-        if let Some(id) = table.id_of(conn, None) {
-            table.show(id);
-        }
-    }
-
     /// Takes `conn` out of the table and its SSL out of `conn`, as one step for other threads: from then on the struct is its
     /// owner's, who may free it at once. Gives the SSL, and the struct that has to be freed: this one if no caller has it, or
     /// the oldest of those that were given up when there are too many.
@@ -435,8 +427,8 @@ pub struct Local {
     pub last: Cell<*mut dv_udp_conn_t>,
     /// Where the connection is that the last call was about.
     pub claimed: Cell<Option<Id>>,
-    /// Where messages are opened to.
-    pub messages: RefCell<Datagrams>,
+    /// Where messages are opened to, while no call has it.
+    pub messages: Cell<Option<Box<Datagrams>>>,
     /// Where connections put what they send: each call sends all of it, so one room is enough.
     pub room: SpareRoom,
     pub counters: Arc<Counters>,
@@ -474,7 +466,7 @@ impl Local {
             timers: RefCell::default(),
             last: Cell::new(ptr::null_mut()),
             claimed: Cell::new(None),
-            messages: RefCell::default(),
+            messages: Cell::default(),
             room: SpareRoom::default(),
             counters,
             refusals: Default::default(),

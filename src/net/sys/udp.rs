@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_void, socklen_t};
 
 use super::address::Address;
-use super::keep_errno;
+use super::{keep_errno, not_cancelled};
 
 /// The result of a system call that says -1 when it fails.
 pub(super) fn check(result: c_int) -> io::Result<c_int> {
@@ -42,6 +42,14 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
         Some(address) if kind == [Some(libc::SOCK_DGRAM), Some(libc::IPPROTO_UDP)] => Ok(address),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no UDP socket")),
     }
+}
+
+/// Whether a UDP socket has one peer (connect), and takes nothing from anybody else.
+pub fn is_connected(socket: BorrowedFd<'_>) -> bool {
+    let mut peer = Address::EMPTY;
+    let mut len = size_of::<Address>() as socklen_t;
+    // SAFETY: the pointer and the length describe `peer`.
+    unsafe { libc::getpeername(socket.as_raw_fd(), (&raw mut peer).cast(), &mut len) == 0 }
 }
 
 /// Sets an option whose value is a number.
@@ -142,7 +150,7 @@ impl Bell {
         let one = 1u64;
         keep_errno(|| {
             // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already.
-            unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+            not_cancelled(|| unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) });
         });
     }
 

@@ -35,10 +35,10 @@ impl Worker {
         // Without a verdict the server is being stopped. Where somebody may have the sessions, nothing more is said on them.
         let committed = !verdict.give_up();
         if committed {
-            self.endpoint.commit_export();
+            self.endpoint.commit_export()?;
         } else {
             self.endpoint.advance(precise_now());
-            self.endpoint.cancel_export();
+            self.endpoint.cancel_export()?;
             self.mailbox().set_halted(false);
             // The bell was heard here, and more may have been asked for since, such as the next export.
             self.rung = true;

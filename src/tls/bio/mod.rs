@@ -9,7 +9,6 @@ mod outgoing;
 
 use std::net::IpAddr;
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
 
 use libc::{c_char, c_int, c_long, c_void};
 use openssl_sys::*;
@@ -24,6 +23,7 @@ use super::sys::{
     BIO_get_new_index, BIO_method_type,
 };
 use crate::guard::guard;
+use crate::tls::fork::Once;
 
 /// Bytes of headers around a payload, at most.
 const IPV6_UDP_HEADERS: c_long = 40 + 8;
@@ -80,7 +80,7 @@ pub unsafe fn outbound_state(bio: *mut BIO) -> Option<NonNull<Outbound>> {
 
 /// # Safety
 /// `bio` is NULL or a live BIO, and `method` is that of `P`.
-unsafe fn state<P>(bio: *mut BIO, method: &OnceLock<Option<Method>>) -> Option<NonNull<P>> {
+unsafe fn state<P>(bio: *mut BIO, method: &Once<Option<Method>>) -> Option<NonNull<P>> {
     let kind = method.get()?.as_ref()?.kind;
     // SAFETY: the caller vouches for the BIO; the type tells that new_bio made it for a P.
     unsafe { if bio.is_null() || BIO_method_type(bio) != kind { None } else { data(bio) } }
@@ -98,8 +98,8 @@ unsafe impl Send for Method {}
 unsafe impl Sync for Method {}
 
 /// None: it could not be made.
-static INBOUND: OnceLock<Option<Method>> = OnceLock::new();
-static OUTBOUND: OnceLock<Option<Method>> = OnceLock::new();
+static INBOUND: Once<Option<Method>> = Once::new();
+static OUTBOUND: Once<Option<Method>> = Once::new();
 
 /// What the two directions have in common: how libssl and outsiders reach them.
 trait Port: Sized {
@@ -140,7 +140,7 @@ impl Method {
     }
 }
 
-fn new_bio<P: Port>(method: &OnceLock<Option<Method>>, port: P) -> *mut BIO {
+fn new_bio<P: Port>(method: &Once<Option<Method>>, port: P) -> *mut BIO {
     let Some(method) = method.get_or_init(Method::of::<P>) else { return ptr::null_mut() };
     // SAFETY: the method is complete; the box belongs to the BIO from here on and bio_destroy frees it.
     unsafe {

@@ -1,0 +1,142 @@
+//! What an established session takes, and what it keeps and for how long.
+
+use super::*;
+use crate::wire::routability::Check;
+
+const SECOND: u64 = 1_000_000;
+
+impl Pair {
+    /// So much time passes for the server, which does what is due.
+    fn pass_time(&mut self, time: u64) {
+        self.now += time;
+        self.sides[SERVER].endpoint.advance(self.now);
+    }
+
+    /// The server gets this as if the client had sent it.
+    fn inject(&mut self, datagram: &[u8]) {
+        self.sides[SERVER].endpoint.receive(self.now, datagram, address(CLIENT), None);
+    }
+
+    /// A record under the client's keys.
+    fn sealed(&mut self, content_type: u8, content: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; self.records(CLIENT).sealed_len(content.len())];
+        self.records(CLIENT).seal(content_type, content, &mut record).unwrap();
+        record
+    }
+
+    /// Whether the server has its last flight still.
+    fn keeps_flight(&mut self) -> bool {
+        self.connection(SERVER).protection().outbound().flight().1.count() > 0
+    }
+}
+
+/// Each use wakes them again, but nothing that only seems to be of the peer.
+#[test]
+fn keys_rest_while_their_session_is_idle() {
+    let mut pair = pair_with(true);
+    let at_rest = |pair: &mut Pair| pair.records(SERVER).are_at_rest();
+    let forged = [&[23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 40][..], &[7; 40]].concat();
+    for side in [CLIENT, SERVER, CLIENT] {
+        pair.send(side, b"wakes them").unwrap();
+        pair.carry();
+        pair.inject(&forged);
+        pair.pass_time(SECOND / 2);
+        assert!(!at_rest(&mut pair));
+        pair.pass_time(SECOND);
+        assert!(at_rest(&mut pair));
+        pair.inject(&forged);
+        assert!(at_rest(&mut pair));
+    }
+}
+
+/// Twice the maximum segment lifetime (RFC 6347 4.2.4), or until the client shows that it has it.
+#[test]
+fn the_last_flight_is_kept_for_240_seconds() {
+    let ccs = [20, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 1];
+    for native in [true, false] {
+        let mut pair = pair_with(native);
+        for (time, again) in [(239, 1), (2, 0)] {
+            pair.pass_time(time * SECOND);
+            let before = pair.sides[SERVER].endpoint.stats().flights_resent_on_repeat;
+            pair.inject(&ccs);
+            assert_eq!(pair.sides[SERVER].endpoint.stats().flights_resent_on_repeat - before, again);
+        }
+        assert!(!pair.keeps_flight());
+
+        let mut pair = pair_with(native);
+        assert!(pair.keeps_flight());
+        pair.send(CLIENT, b"got it").unwrap();
+        pair.carry();
+        assert!(!pair.keeps_flight());
+    }
+}
+
+/// It is the peer's all the same, who has got the last flight.
+#[test]
+fn an_empty_record_is_no_message() {
+    for native in [true, false] {
+        let mut pair = pair_with(native);
+        let bytes = pair.sealed(content_type::APPLICATION_DATA, b"");
+        let (record, _) = Record::parse(&bytes).unwrap();
+        let (now, mut messages, counters) = (pair.now, Datagrams::new(), Counters::default());
+        assert!(pair.connection(SERVER).receive_record(now, &record, &mut messages, &counters).authentic);
+        assert!(messages.is_empty() && !pair.keeps_flight());
+    }
+}
+
+/// libssl does not get to see some alerts: see [`warnings_end_nothing`].
+#[test]
+fn a_message_may_have_the_bytes_of_a_warning() {
+    for native in [true, false] {
+        let mut pair = pair_with(native);
+        pair.send(CLIENT, &[1, 90]).unwrap();
+        pair.carry();
+        assert_eq!(pair.sides[SERVER].messages, 1);
+    }
+}
+
+/// Of other epochs there are none, as nobody gets new keys. libssl would keep some of these until they come.
+#[test]
+fn records_of_other_epochs_are_dropped() {
+    for native in [true, false] {
+        let mut pair = pair_with(native);
+        let before = pair.sides[SERVER].endpoint.stats().records_dropped;
+        for content_type in 21..=23 {
+            for epoch in [0, 2, 0xff] {
+                let header = [content_type, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 9, 0, 40];
+                pair.inject(&[&header[..], &[7; 40]].concat());
+            }
+        }
+        assert_eq!(pair.sides[SERVER].endpoint.stats().records_dropped - before, 9, "records of our own: {native}");
+    }
+}
+
+/// A session that goes to another process seals nothing more, or that would take the same number again.
+#[test]
+fn nothing_is_said_about_addresses_while_a_session_stands_still() {
+    let mut pair = pair_with(true);
+    let connection = pair.connection(SERVER);
+    assert!(connection.seal_check(Check::Challenge(1)).is_some());
+    connection.stand_still();
+    assert!(connection.seal_check(Check::Challenge(1)).is_none());
+    connection.go_on(0);
+    assert!(connection.seal_check(Check::Challenge(1)).is_some());
+}
+
+/// What a record with a connection ID is about is told by its inside only.
+#[test]
+fn checks_that_were_not_agreed_on_are_none() {
+    for agreed in [true, false] {
+        let of = |server| context(SUITES[0], server, |_| {});
+        let ids = |routability_checks| Some(ConnectionIds { routability_checks, ..ConnectionIds::default() });
+        let config = Config { connection_ids: ids(true), ..Config::default() };
+        let mut pair = Pair::of(of(false), of(true), config);
+        pair.sides[CLIENT].endpoint.config.connection_ids = ids(agreed);
+        let mut pair = pair.open(None);
+        let bytes = pair.sealed(content_type::RETURN_ROUTABILITY_CHECK, &Check::Challenge(7).to_bytes());
+        let (now, ours) = (pair.now, pair.connection(SERVER).cid().len());
+        let record = records_with(&bytes, ours).next().unwrap();
+        let heard = pair.connection(SERVER).receive_record(now, &record, &mut Datagrams::new(), &Counters::default());
+        assert_eq!((heard.authentic, heard.check), (true, agreed.then_some(Check::Challenge(7))));
+    }
+}

@@ -1,0 +1,130 @@
+/*
+ * A program that forks while another of its threads is in the middle of the first thing that it does with the library: the
+ * child can use the library like any other process.
+ *
+ * The thread is held up at functions that the library calls while it makes what is made once: they are defined here, in
+ * front of those of libc and libcrypto.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "check.h"
+#include "peer.h"
+
+static const char *certs;
+
+/* Who is held up, and that it is. */
+enum where { NOWHERE, PAGE, LOG, METHOD };
+static _Atomic enum where hold;
+static sem_t held;
+
+static void hold_at(enum where here)
+{
+    enum where wanted = here;
+
+    if (atomic_compare_exchange_strong(&hold, &wanted, NOWHERE)) {
+        sem_post(&held);
+        /* The fork comes now. It may have to wait for us. */
+        usleep(300 * 1000);
+    }
+}
+
+int madvise(void *at, size_t len, int advice)
+{
+    hold_at(PAGE);
+    return (int)syscall(SYS_madvise, at, len, advice);
+}
+
+char *secure_getenv(const char *name)
+{
+    if (strcmp(name, "DV_LOG") == 0) {
+        hold_at(LOG);
+    }
+    return getenv(name);
+}
+
+int BIO_get_new_index(void)
+{
+    int (*next)(void) = (int (*)(void))dlsym(RTLD_NEXT, "BIO_get_new_index");
+
+    hold_at(METHOD);
+    return next();
+}
+
+/* All that a server does first, and a client that speaks to it. */
+static void *use_the_library(void *unused)
+{
+    SSL_CTX *ctx = client_context(certs);
+    struct server server;
+    struct client client;
+    dv_udp_conn_t *conn = NULL;
+
+    (void)unused;
+    server_open(&server, certs);
+    conn = established(&client, ctx, &server);
+    CHECK(conn != NULL);
+    dv_dtls_conn_free(conn);
+    client_vanish(&client);
+    server_close(&server);
+    SSL_CTX_free(ctx);
+    return NULL;
+}
+
+static void fork_at(enum where where)
+{
+    pthread_t first;
+    pid_t child = 0;
+    int status = 0;
+
+    hold = where;
+    CHECK(sem_init(&held, 0, 0) == 0);
+    CHECK(pthread_create(&first, NULL, use_the_library, NULL) == 0);
+    while (sem_wait(&held) != 0) {
+    }
+    child = fork();
+    if (child == 0) {
+        alarm(30);
+        use_the_library(NULL);
+        _exit(check_failures != 0);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(pthread_join(first, NULL) == 0);
+}
+
+/* In a process of its own, which has not used the library yet. */
+static void run(const char *name, enum where where)
+{
+    pid_t child = 0;
+    int status = 0;
+
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        char title[64];
+
+        alarm(60);
+        fork_at(where);
+        snprintf(title, sizeof(title), "early_fork: %s", name);
+        exit(check_report(title));
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        return 2;
+    }
+    certs = argv[1];
+    run("what tells of forks", PAGE);
+    run("the log", LOG);
+    run("the BIO", METHOD);
+    return check_report("early_fork");
+}
