@@ -63,7 +63,7 @@ fn main() {
         let mut new = Endpoint::new(context.clone(), Config::default()).unwrap();
         let imported = import.measure(|| new.import(1, whole)).unwrap();
         assert_eq!(imported.sessions, sessions);
-        server.commit_export();
+        server.commit_export().unwrap();
         server = new;
         while server.event(&mut Vec::new()).is_some() {}
     }

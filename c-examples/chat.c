@@ -124,7 +124,7 @@ int main(int argc, char **argv)
         switch (option) {
         case OPTION_OWN: host = optarg; break;
         case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
+        case OPTION_OWN + 2: workers = read_number("--workers", optarg, 1, 256); break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (workers < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0) {
+    if (workers < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0) {
         return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;

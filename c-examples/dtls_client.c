@@ -203,6 +203,7 @@ static int dv_ssl_client_main(struct sockaddr_in *dest, char *cf, char *key, cha
 
     /* A certificate of the CA is not enough: it must be this server's. */
     if (dv_openssl_set_peer_name(ssl, options.name) != DV_OK) {
+        ret = EXIT_USAGE;
         goto out;
     }
 
@@ -278,30 +279,30 @@ int main(int argc, char **argv)
         case 'k': key = optarg; break;
         case 'C': ca = optarg; break;
         case 'N': options.name = optarg; break;
-        case 'n': options.messages = read_number(optarg, 1, LONG_MAX); break;
+        case 'n': options.messages = read_number("-n", optarg, 1, LONG_MAX); break;
         case 'm': options.text = optarg; break;
-        case 't': options.answer_ms = read_number(optarg, 1, 3600000); break;
+        case 't': options.answer_ms = read_number("-t", optarg, 1, 3600000); break;
         case 'v': log_level = DV_LOG_DEBUG; break;
         case 'h': usage(); return EXIT_DONE;
         default: return wrong_usage(argv[0]);
         }
     }
-    if (options.messages < 0 || options.answer_ms < 0 || !all_options(argc, argv) || read_number(port, 1, 65535) < 0) {
+    if (options.messages < 0 || options.answer_ms < 0 || !all_options(argc, argv) || read_number("-p", port, 1, 65535) < 0) {
         return wrong_usage(argv[0]);
     }
     if ((cert == NULL) != (key == NULL)) {
         fprintf(stderr, "-c and -k go together: a certificate needs its key\n");
-        return EXIT_USAGE;
+        return wrong_usage(argv[0]);
     }
     if (strlen(options.text) > MESSAGE_MAX - 32) {
         fprintf(stderr, "-m: at most %d bytes\n", MESSAGE_MAX - 32);
-        return EXIT_USAGE;
+        return wrong_usage(argv[0]);
     }
     if (options.name == NULL) {
         options.name = host;
     }
-    if (read_address(host, port, &server) != 0) {
-        return EXIT_USAGE;
+    if (find_address(host, port, &server) != 0) {
+        return EXIT_SETUP;
     }
 
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -46,22 +46,23 @@ static struct {
     struct link *first;
 } over = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Reads HOST:PORT; an IPv6 address stands in brackets. */
-static int read_backend(char *text)
+/* Cuts HOST:PORT in two; an IPv6 address stands in brackets. NULL when it is none, which is told. */
+static char *cut_backend(char **text)
 {
-    char *port = strrchr(text, ':');
-    size_t len = port != NULL ? (size_t)(port - text) : 0;
+    char *host = *text;
+    char *port = strrchr(host, ':');
+    size_t len = port != NULL ? (size_t)(port - host) : 0;
 
     if (len == 0) {
-        fprintf(stderr, "--backend %s: HOST:PORT is wanted\n", text);
-        return -1;
+        fprintf(stderr, "--backend %s: HOST:PORT is wanted\n", host);
+        return NULL;
     }
-    *port = '\0';
-    if (text[0] == '[' && text[len - 1] == ']') {
-        text[len - 1] = '\0';
-        text++;
+    *port++ = '\0';
+    if (host[0] == '[' && host[len - 1] == ']') {
+        host[len - 1] = '\0';
+        (*text)++;
     }
-    return read_address(text, port + 1, &backend);
+    return read_number("--backend's port", port, 1, 65535) < 0 ? NULL : port;
 }
 
 static void end(int signal_number)
@@ -216,6 +217,7 @@ int main(int argc, char **argv)
     const char *host = NULL;
     const char *port = "4433";
     char *backend_name = NULL;
+    char *backend_port = NULL;
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = come, .message = to_backend, .close = leave };
     struct sigaction action;
     dv_config config;
@@ -235,9 +237,9 @@ int main(int argc, char **argv)
         switch (option) {
         case OPTION_OWN: host = optarg; break;
         case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
+        case OPTION_OWN + 2: workers = read_number("--workers", optarg, 1, 256); break;
         case OPTION_OWN + 3: backend_name = optarg; break;
-        case OPTION_OWN + 4: idle = read_number(optarg, 0, 4000000); break;
+        case OPTION_OWN + 4: idle = read_number("--idle", optarg, 0, 4000000); break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
@@ -249,9 +251,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "--backend is missing\n");
         return wrong_usage(argv[0]);
     }
-    if (workers < 0 || idle < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0
-        || read_backend(backend_name) < 0) {
+    if (workers < 0 || idle < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0
+        || (backend_port = cut_backend(&backend_name)) == NULL) {
         return wrong_usage(argv[0]);
+    }
+    if (find_address(backend_name, backend_port, &backend) < 0) {
+        return EXIT_SETUP;
     }
     config.workers = (uint32_t)workers;
     config.idle_timeout_ms = (uint32_t)idle * 1000;

@@ -304,7 +304,7 @@ int main(int argc, char **argv)
         case 'a':
             if (host_count == 2) {
                 fprintf(stderr, "-a: one IPv4 and one IPv6 address, no more\n");
-                return EXIT_USAGE;
+                return wrong_usage(argv[0]);
             }
             hosts[host_count++] = optarg;
             break;
@@ -317,15 +317,15 @@ int main(int argc, char **argv)
         default: return wrong_usage(argv[0]);
         }
     }
-    if (!all_options(argc, argv) || read_number(port, 0, 65535) < 0) {
+    if (!all_options(argc, argv) || read_number("-p", port, 0, 65535) < 0) {
         return wrong_usage(argv[0]);
     }
     if (host_count == 0) {
         host_count = 2;
     }
     for (i = 0; i < host_count; i++) {
-        if (read_address(hosts[i], port, &addresses[i]) != 0) {
-            return EXIT_USAGE;
+        if (find_address(hosts[i], port, &addresses[i]) != 0) {
+            return EXIT_SETUP;
         }
         if (addresses[i].ss_family == AF_INET6 && address6 == NULL) {
             address6 = (struct sockaddr_in6 *)&addresses[i];
@@ -333,7 +333,7 @@ int main(int argc, char **argv)
             address4 = (struct sockaddr_in *)&addresses[i];
         } else {
             fprintf(stderr, "-a: one IPv4 and one IPv6 address, no more\n");
-            return EXIT_USAGE;
+            return wrong_usage(argv[0]);
         }
     }
 

@@ -137,10 +137,11 @@ static void receive(struct client *client, uint64_t until)
 static int run(struct client *client, const char *name, uint64_t until)
 {
     socklen_t len = address_length(&client->server);
+    int begun = dv_endpoint_connect(client->endpoint, now_us(), &client->server.any, len, name, NULL, &client->session);
 
-    if (dv_endpoint_connect(client->endpoint, now_us(), &client->server.any, len, name, NULL, &client->session) < 0) {
+    if (begun < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
-        return EXIT_SETUP;
+        return begun == DV_ERR_INVALID ? EXIT_USAGE : EXIT_SETUP;    /* a name that is none */
     }
     while (!client->over && now_us() < until) {
         send_waiting(client);
@@ -191,8 +192,8 @@ int main(int argc, char **argv)
         case OPTION_OWN + 1: port = optarg; break;
         case OPTION_OWN + 2: name = optarg; break;
         case OPTION_OWN + 3: client.message = optarg; break;
-        case OPTION_OWN + 4: client.unanswered = read_number(optarg, 1, 1000000000); break;
-        case OPTION_OWN + 5: timeout = read_number(optarg, 1, 1000000); break;
+        case OPTION_OWN + 4: client.unanswered = read_number("--count", optarg, 1, 1000000000); break;
+        case OPTION_OWN + 5: timeout = read_number("--timeout", optarg, 1, 1000000); break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
@@ -201,8 +202,15 @@ int main(int argc, char **argv)
         }
     }
     if (client.unanswered < 0 || timeout < 0 || !all_options(argc, argv) || !identity_fits(DEFAULT_CA)
-        || read_address(host, port, &server) < 0) {
+        || read_number("--port", port, 1, 65535) < 0) {
         return wrong_usage(argv[0]);
+    }
+    if (client.message[0] == '\0') {
+        fprintf(stderr, "--message: a byte at least\n");
+        return wrong_usage(argv[0]);
+    }
+    if (find_address(host, port, &server) < 0) {
+        return EXIT_SETUP;
     }
 
     config.accept = 0;

@@ -216,14 +216,14 @@ int main(int argc, char **argv)
         switch (option) {
         case OPTION_OWN: host = optarg; break;
         case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: workers = read_number(optarg, 1, 256); break;
+        case OPTION_OWN + 2: workers = read_number("--workers", optarg, 1, 256); break;
         case OPTION_OWN + 3: config.secret_file = optarg; break;
         case OPTION_OWN + 4: config.native_records = 0; break;
         case OPTION_OWN + 5: upgrade = optarg; break;
         case OPTION_OWN + 6: key_file = optarg; break;
-        case OPTION_OWN + 7: metrics = optarg; metrics_port = read_number(optarg, 0, 65535); break;
-        case OPTION_OWN + 8: max_sessions = read_number(optarg, 1, INT_MAX); break;
-        case OPTION_OWN + 9: idle_timeout = read_number(optarg, 0, INT_MAX); break;
+        case OPTION_OWN + 7: metrics = optarg; metrics_port = read_number("--metrics", optarg, 0, 65535); break;
+        case OPTION_OWN + 8: max_sessions = read_number("--max-sessions", optarg, 1, INT_MAX); break;
+        case OPTION_OWN + 9: idle_timeout = read_number("--idle-timeout", optarg, 0, INT_MAX); break;
         case 'h': fputs(help, stdout); return EXIT_DONE;
         default:
             if (identity_option(option, optarg) < 0) {
@@ -236,7 +236,7 @@ int main(int argc, char **argv)
         return wrong_usage(argv[0]);
     }
     if (workers < 0 || max_sessions < 0 || idle_timeout < 0 || (metrics != NULL && metrics_port < 0)
-        || !all_options(argc, argv) || !identity_fits(NULL) || read_number(port, 0, 65535) < 0) {
+        || !all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0) {
         return wrong_usage(argv[0]);
     }
     if (key_file != NULL && read_upgrade_key(key_file) < 0) {

@@ -220,8 +220,11 @@ int main(int argc, char **argv)
             }
         }
     }
-    if (!all_options(argc, argv) || !identity_fits(NULL) || read_address(host, port, &address) < 0) {
+    if (!all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0) {
         return wrong_usage(argv[0]);
+    }
+    if (find_address(host, port, &address) < 0) {
+        return EXIT_SETUP;
     }
     fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, address_length(&address)) != 0

@@ -76,8 +76,8 @@ static inline void complain(const char *what)
     ERR_clear_error();
 }
 
-/* Reads a whole number between least and most; -1 when it is none, which is told. */
-static inline long read_number(const char *text, long least, long most)
+/* Reads what was given with an option: a whole number between least and most; -1 when it is none, which is told. */
+static inline long read_number(const char *option, const char *text, long least, long most)
 {
     char *end = NULL;
     long number = 0;
@@ -85,23 +85,19 @@ static inline long read_number(const char *text, long least, long most)
     errno = 0;
     number = strtol(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
-        fprintf(stderr, "'%s' is no number from %ld to %ld\n", text, least, most);
+        fprintf(stderr, "%s %s: no number from %ld to %ld\n", option, text, least, most);
         return -1;
     }
     return number;
 }
 
-/* Reads an IPv4 or IPv6 address, or a host name, and a port. */
-static inline int read_address(const char *host, const char *port, struct sockaddr_storage *address)
+/* Finds an IPv4 or IPv6 address, or that of a host name, with a port; -1 when there is none, which is told. */
+static inline int find_address(const char *host, const char *port, struct sockaddr_storage *address)
 {
     struct addrinfo hints;
     struct addrinfo *found = NULL;
     int error = 0;
 
-    /* getaddrinfo takes larger numbers, and cuts them. */
-    if (read_number(port, 0, 65535) < 0) {
-        return -1;
-    }
     memset(&hints, 0, sizeof(hints));
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_DGRAM;

@@ -62,8 +62,9 @@ impl Handler for Room {
 
 fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
-    let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));
-    let config = ServerConfig { workers: args.or("--workers", 2), ..ServerConfig::default() };
+    let address: (IpAddr, u16) =
+        (args.or("--host", [0u16; 8].into()), args.number("--port", 0..=65535).unwrap_or(4433));
+    let config = ServerConfig { workers: args.number("--workers", 1..=256).unwrap_or(2), ..ServerConfig::default() };
     let identity = support::Identity::take(&mut args);
     args.finish();
 

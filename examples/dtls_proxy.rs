@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::num::NonZeroU16;
 use std::sync::{Arc, RwLock};
 use std::thread;
 
@@ -93,9 +94,16 @@ impl Handler for Clients {
 fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let backend: String = args.option("--backend").unwrap_or_else(|| args.refuse("--backend is missing"));
-    let address: (IpAddr, u16) = (args.or("--host", [0u16; 8].into()), args.or("--port", 4433));
-    let mut config = ServerConfig { workers: args.or("--workers", 1), ..ServerConfig::default() };
-    config.endpoint.settings.idle_timeout = std::time::Duration::from_secs(args.or("--idle", 300));
+    let well_formed = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<NonZeroU16>().is_ok();
+    if !backend.rsplit_once(':').is_some_and(well_formed) {
+        args.refuse(format_args!("--backend {backend}: HOST:PORT is wanted"));
+    }
+    let address: (IpAddr, u16) =
+        (args.or("--host", [0u16; 8].into()), args.number("--port", 0..=65535).unwrap_or(4433));
+    let mut config =
+        ServerConfig { workers: args.number("--workers", 1..=256).unwrap_or(1), ..ServerConfig::default() };
+    config.endpoint.settings.idle_timeout =
+        std::time::Duration::from_secs(args.number("--idle", 0..=4_000_000).unwrap_or(300));
     let identity = support::Identity::take(&mut args);
     args.finish();
 

@@ -2,11 +2,10 @@
 
 use std::io::ErrorKind;
 use std::net::{ToSocketAddrs, UdpSocket};
-use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dv_dtls::{Config, Connect, Endpoint, Event};
+use dv_dtls::{Config, Connect, Endpoint, Error, Event};
 
 #[macro_use]
 mod support;
@@ -33,11 +32,14 @@ echo_client [OPTIONS]
 fn main() -> Result<ExitCode, support::Failure> {
     let mut args = support::Args::new(HELP);
     let host: String = args.or("--host", "127.0.0.1".to_owned());
-    let port: u16 = args.or("--port", 4433);
+    let port: u16 = args.number("--port", 1..=65535).unwrap_or(4433);
     let name = args.or("--name", host.clone());
     let message = args.or("--message", "hello".to_owned());
-    let count = args.or("--count", NonZeroU32::MIN).get();
-    let timeout = Duration::from_secs(args.or("--timeout", 10));
+    let count = args.number("--count", 1..=1_000_000_000).unwrap_or(1);
+    let timeout = Duration::from_secs(args.number("--timeout", 1..=1_000_000).unwrap_or(10));
+    if message.is_empty() {
+        args.refuse("--message: a byte at least");
+    }
     let context = support::client_context(&mut args)?;
     args.finish();
 
@@ -50,7 +52,13 @@ fn main() -> Result<ExitCode, support::Failure> {
     let began = Instant::now();
     let now = || began.elapsed().as_micros() as u64;
     let mut endpoint = Endpoint::new(context, Config { accept: false, ..Config::default() })?;
-    let session = endpoint.connect(now(), &Connect::to_named(server, &name))?;
+    let session = match endpoint.connect(now(), &Connect::to_named(server, &name)) {
+        Err(Error::Invalid(why)) => {
+            eprintln!("{why}");
+            return Ok(ExitCode::from(2));
+        }
+        begun => begun?,
+    };
     let mut answers = 0;
     let mut opened = false;
     let mut over = false;

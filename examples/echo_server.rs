@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread;
@@ -42,23 +41,23 @@ echo_server [OPTIONS]
 fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
     let host: IpAddr = args.or("--host", IpAddr::from([0u16; 8]));
-    let port: u16 = args.or("--port", 4433);
+    let port: u16 = args.number("--port", 0..=65535).unwrap_or(4433);
     let mut endpoint = Config::default();
     endpoint.settings.native_records = !args.flag("--openssl-records");
-    if let Some(max) = args.option::<NonZeroU32>("--max-sessions") {
-        endpoint.settings.max_connections = max.get();
-    }
-    endpoint.settings.idle_timeout = Duration::from_millis(args.or("--idle-timeout", 0));
-    endpoint.settings.handshake_timeout = Duration::from_millis(args.or("--handshake-timeout", 120_000));
+    endpoint.settings.max_connections = args.number("--max-sessions", 1..=u32::MAX).unwrap_or(100_000);
+    endpoint.settings.idle_timeout =
+        Duration::from_millis(args.number("--idle-timeout", 0..=u32::MAX.into()).unwrap_or(0));
+    endpoint.settings.handshake_timeout =
+        Duration::from_millis(args.number("--handshake-timeout", 0..=u32::MAX.into()).unwrap_or(120_000));
     let config = ServerConfig {
         endpoint,
-        workers: args.or("--workers", 1),
+        workers: args.number("--workers", 1..=256).unwrap_or(1),
         offload: !args.flag("--no-offload"),
         secret_file: args.option("--secret"),
         steer_handshakes: !args.flag("--no-steering"),
         ..ServerConfig::default()
     };
-    let metrics: Option<u16> = args.option("--metrics");
+    let metrics: Option<u16> = args.number("--metrics", 0..=65535);
     let upgrade = match (args.option::<String>("--upgrade"), args.option::<String>("--upgrade-key")) {
         (Some(path), Some(key)) => Some((path, key)),
         (None, None) => None,

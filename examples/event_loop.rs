@@ -34,7 +34,8 @@ const BATCH: usize = 16;
 
 fn main() -> Result<(), support::Failure> {
     let mut args = support::Args::new(HELP);
-    let address: (IpAddr, u16) = (args.or("--host", [127, 0, 0, 1].into()), args.or("--port", 4433));
+    let address: (IpAddr, u16) =
+        (args.or("--host", [127, 0, 0, 1].into()), args.number("--port", 0..=65535).unwrap_or(4433));
     let identity = support::Identity::take(&mut args);
     args.finish();
 

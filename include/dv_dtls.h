@@ -1737,7 +1737,9 @@ int dv_server_bind_fd(struct dv_server *server, int fd);
  * Starts the threads of a server. It is started once: when it is over, it can only be freed.
  *
  * The threads must be over, by dv_server_join() or dv_server_free(), before the program calls
- * exit() or returns from main(): OpenSSL cleans up then, whoever still uses it.
+ * exit() or returns from main(): OpenSSL cleans up then, whoever still uses it. From that moment on
+ * no handshake can begin, and one that a thread works on may crash the program. One that cannot
+ * wait for its threads ends with _exit(), which cleans up nothing.
  *
  * @param server the server, which is bound to an address
  *

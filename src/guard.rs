@@ -1,5 +1,5 @@
-//! What stands around the body of each exported function: no panic leaves it, and the log goes out at its end. And what a
-//! panic leaves behind: nothing half done.
+//! What surrounds the body of each exported function: no panic leaves it, and the log goes out at its end. A panic leaves
+//! nothing half done, so locks ignore that it happened.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +36,14 @@ pub fn guard<R>(error: R, body: impl FnOnce() -> R) -> R {
         }
         result
     })
+}
+
+/// [`guard`] around what may come to a point of cancellation, in a system call or in OpenSSL: there pthread_cancel would unwind
+/// our frames, which ends the process. It is put off until the function returns. What is called for each message, and comes to
+/// none, does without.
+#[inline]
+pub fn guard_uncancelled<R>(error: R, body: impl FnOnce() -> R) -> R {
+    guard(error, || sys::not_cancelled(body))
 }
 
 /// Locks. A panic leaves nothing half done, so the data behind a poisoned lock is as good as any.

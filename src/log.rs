@@ -3,8 +3,8 @@
 //! A line is formatted only when somebody listens at its level. The `ffi` guard calls [`flush`] as the last thing of each
 //! exported function, so a callback may call any helper again.
 //!
-//! A line is one line: text of a peer's may be in it, as what a program's verify callback says of a certificate, and must
-//! neither look like further lines nor tell a terminal what to do.
+//! A line stays one line. It may contain text from a peer, such as what a program's verify callback says about a certificate,
+//! and that must neither look like further lines nor tell a terminal what to do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -34,8 +34,8 @@ pub type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 /// Lines that wait for the end of the call on one thread, at most; the oldest goes first.
 const WAITING_AT_MOST: usize = 64;
 
-/// The least important level that is listened to. A line more or less, while that changes, matters to nobody: it is read
-/// without a lock.
+/// The least important level that is listened to. Read without a lock: one line more or less while it changes does not
+/// matter.
 static WANTED: AtomicU8 = AtomicU8::new(0);
 static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
@@ -51,7 +51,7 @@ pub fn listen(level: Option<Level>, sink: Option<Sink>) {
     set(&mut watched(), level, sink);
 }
 
-/// The same, unless the program has set something itself.
+/// [`listen`], unless the program has set a sink itself.
 pub fn listen_by_default(level: Level, sink: Sink) {
     let mut current = watched();
     if current.is_none() {
@@ -71,7 +71,7 @@ fn set(current: &mut Option<Sink>, level: Option<Level>, sink: Option<Sink>) {
     *current = sink;
 }
 
-/// Before a fork: where another thread was about to look who listens, the child would wait for it for ever.
+/// Before a fork: if another thread held the lock at that moment, it would stay locked in the child for ever.
 pub fn hold() {
     let _ = HELD.try_with(|held| {
         held.borrow_mut().get_or_insert_with(|| lock(&SINK));
@@ -109,7 +109,7 @@ pub fn push(level: Level, line: String) {
     });
 }
 
-/// The text without control characters, in whose places stand spaces.
+/// The text with spaces in the place of control characters.
 pub fn in_one_line(text: String) -> String {
     if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }

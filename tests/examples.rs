@@ -32,6 +32,64 @@ fn each_has_a_help_and_refuses_what_it_does_not_know() {
     }
 }
 
+/// What is wrong with the command line alone is told, with the option and its value, and ends with 2; what the system does not
+/// have, such as a file or a host, with 1.
+#[test]
+fn wrong_usage_is_told() {
+    let all = &EXAMPLES[..];
+    let (with_workers, server, client, proxy) =
+        (&["echo_server", "chat", "dtls_proxy"][..], &EXAMPLES[..1], &EXAMPLES[1..2], &EXAMPLES[4..]);
+    let numbers: [(&[&str], &str, &[&str]); 9] = [
+        (all, "--port", &["abc", "-1", "65536", "", "1x"]),
+        (with_workers, "--workers", &["abc", "0", "257"]),
+        (server, "--metrics", &["abc", "65536"]),
+        (server, "--max-sessions", &["abc", "0", "4294967296"]),
+        (server, "--idle-timeout", &["abc", "-1", "4294967296"]),
+        (client, "--count", &["abc", "0", "4294967296"]),
+        (client, "--timeout", &["abc", "0", "4294967296"]),
+        (client, "--port", &["0"]),
+        (proxy, "--idle", &["abc", "-1", "4294967296"]),
+    ];
+    let others: [(&[&str], &str, &[&str], i32); 7] = [
+        (client, "--message", &[""], 2),
+        (client, "--name", &["no name"], 2),
+        (client, "--host", &["host.invalid"], 1),
+        (proxy, "--backend", &["", "host", ":9", "host:", "127.0.0.1:abc", "127.0.0.1:0", "127.0.0.1:65536"], 2),
+        (proxy, "--backend", &["host.invalid:9"], 1),
+        (all, "--psk", &["", "0", "xx"], 2),
+        (all, "--ca", &["no such file"], 1),
+    ];
+    let ends = |language: Language, name: &str, option: &str, value: &str| {
+        let mut program = language.program(name);
+        // It must not begin to serve.
+        if name != "echo_client" && option != "--port" {
+            program.args(["--port", "0"]);
+        }
+        if name == "dtls_proxy" && option != "--backend" {
+            program.args(["--backend", "127.0.0.1:9"]);
+        }
+        program.args([option, value]);
+        let ended = Process::start(program, Stdio::null()).wait();
+        (ended.status.code(), ended.output)
+    };
+    for language in Language::BOTH {
+        for (names, option, values) in numbers {
+            for (name, value) in names.iter().flat_map(|name| values.iter().map(move |value| (name, value))) {
+                let (code, told) = ends(language, name, option, value);
+                assert_eq!(code, Some(2), "{language:?}: {name} {option} {value}: {told}");
+                assert!(told.contains(&format!("{option} {value}: no number from ")), "{language:?}: {name}: {told}");
+            }
+        }
+        for (names, option, values, expected) in others {
+            for (name, value) in names.iter().flat_map(|name| values.iter().map(move |value| (name, value))) {
+                let (code, told) = ends(language, name, option, value);
+                assert_eq!(code, Some(expected), "{language:?}: {name} {option} {value}: {told}");
+                assert!(!told.is_empty());
+            }
+        }
+    }
+}
+
 #[test]
 fn echo() {
     let key = "000102030405060708090a0b0c0d0e0f";

@@ -187,7 +187,8 @@ fn what_c_calls_is_one_call_of_the_guard() {
 
 fn is_guarded(body: &str) -> bool {
     let call = body.trim().trim_end_matches(';');
-    call.strip_prefix("guard").is_some_and(|arguments| balanced(arguments, '(', ')') == Some(arguments.len()))
+    let call = call.strip_prefix("guard").map(|call| call.strip_prefix("_uncancelled").unwrap_or(call));
+    call.is_some_and(|arguments| balanced(arguments, '(', ')') == Some(arguments.len()))
 }
 
 /// The Rust files in a folder of the package.

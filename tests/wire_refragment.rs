@@ -4,7 +4,7 @@ mod samples;
 
 use dv_dtls::wire::datagrams::{Datagrams, renumber};
 use dv_dtls::wire::handshake::{Fragment, fragments};
-use dv_dtls::wire::record::{self, records, records_with};
+use dv_dtls::wire::record::{self, Record, records, records_with};
 use dv_dtls::wire::refragment::{LIMIT_MIN, refragment};
 use proptest::prelude::*;
 use samples::Random;
@@ -55,6 +55,31 @@ fn a_certificate_flight_fits_a_small_mtu() {
         assert_eq!(messages(&after), messages(&before));
         let carried = limit - record::HEADER_LEN - 12;
         assert!(after.len() <= 2780_usize.div_ceil(carried) + 1, "{} datagrams of {limit}", after.len());
+    }
+}
+
+/// Up to the last byte: of a message with nothing in it the headers are all.
+#[test]
+fn an_empty_message_fits_where_there_is_room_for_its_headers() {
+    let headers = LIMIT_MIN - 1;
+    let before = flight(&[40, 0], &mut Random(1));
+    for (room, datagrams) in [(headers, 1), (headers - 1, 2)] {
+        let mut after = Datagrams::new();
+        refragment(&before, headers + 40 + room, &mut after);
+        assert_eq!(after.len(), datagrams);
+        assert_eq!(messages(&after), messages(&before));
+    }
+}
+
+#[test]
+fn no_limit_is_smaller_than_a_message_needs() {
+    let before = flight(&[3], &mut Random(1));
+    let mut after = Datagrams::new();
+    // What was there before goes.
+    for _ in 0..2 {
+        refragment(&before, 0, &mut after);
+        assert_eq!((after.len(), longest(&after)), (3, LIMIT_MIN));
+        assert_eq!(messages(&after), messages(&before));
     }
 }
 
@@ -179,4 +204,6 @@ fn a_record_with_a_connection_id_and_its_receiver() {
         assert_eq!(records_with(&record[..end], id.len()).count(), 0);
     }
     assert_eq!(records(&datagram).map(|r| (r.cid, r.bytes)).collect::<Vec<_>>(), [(&[][..], &datagram[..])]);
+    let (parsed, rest) = Record::parse(&datagram).unwrap();
+    assert_eq!((parsed.cid, parsed.bytes, rest), (&[][..], &datagram[..], &[][..]));
 }

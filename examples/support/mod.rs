@@ -5,6 +5,7 @@
 use std::fmt::{self, Debug, Display, Formatter};
 use std::fs::File;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::exit;
 use std::str::FromStr;
@@ -81,6 +82,14 @@ impl Args {
     /// The value behind a word, or what it is without.
     pub fn or<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> T {
         self.option(name).unwrap_or(default)
+    }
+
+    /// The number behind a word.
+    pub fn number<T: FromStr + PartialOrd + Display>(&mut self, name: &str, possible: RangeInclusive<T>) -> Option<T> {
+        let word: String = self.option(name)?;
+        let number = word.parse().ok().filter(|number| possible.contains(number));
+        let (least, most) = (possible.start(), possible.end());
+        Some(number.unwrap_or_else(|| self.refuse(format_args!("{name} {word}: no number from {least} to {most}"))))
     }
 
     /// The bytes behind a word, in hex digits.

@@ -100,7 +100,7 @@ impl Protection {
         }
     }
 
-    /// Protects one message; gives whether that went well.
+    /// Protects one message.
     #[inline]
     pub fn seal(&mut self, message: &[u8]) -> Result<(), openssl::error::ErrorStack> {
         match self {
@@ -122,7 +122,7 @@ impl Protection {
         Some(datagram)
     }
 
-    /// Whether neither `record` nor one with a higher number has come, where the records are ours.
+    /// Whether `record` is newer than every one before it. `false` where OpenSSL makes the records.
     pub fn is_newest(&self, record: &Record<'_>) -> bool {
         self.records().is_some_and(|records| records.is_newest(record))
     }
@@ -160,7 +160,7 @@ impl Protection {
         }
     }
 
-    /// What the handshake has settled, where it is known without OpenSSL.
+    /// What the handshake has settled: from the SSL while there is one, and then from our copy of it.
     pub fn settled(&self) -> Settled<'_> {
         match self {
             Protection::Openssl(session) => Settled::Live(session.ssl()),

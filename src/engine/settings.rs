@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Microseconds, in which the engine counts time. What is longer than they can say is as good as never.
+/// Microseconds, the engine's unit of time. A duration that does not fit becomes the longest one: never.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -26,7 +26,7 @@ pub struct Settings {
     pub longest_timeout: Duration,
     /// A handshake that takes longer is given up.
     pub handshake_timeout: Duration,
-    /// A connection that hears nothing for so long is closed; zero means never.
+    /// A connection that hears nothing for this long is closed; zero means never.
     pub idle_timeout: Duration,
     /// Messages of one connection that wait for the program to read them.
     pub max_queued_messages: u16,

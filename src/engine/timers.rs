@@ -1,4 +1,4 @@
-//! Deadlines: one for each connection, in a heap that knows where each stands.
+//! Deadlines: one for each connection, in a heap in which each connection's node can be found.
 //!
 //! A deadline that moves later, as most do with each message, is only noted; the heap learns of it when the old one falls
 //! due. So activity costs one store, a call with nothing due costs one comparison, and the heap holds at most one node for
@@ -25,7 +25,7 @@ struct Node {
 /// What is known of the connection at one place of the registry.
 #[derive(Clone, Copy)]
 struct Timer {
-    /// Who it is, while it has a deadline and so a node in the heap.
+    /// The connection, while it has a deadline and so a node in the heap.
     id: Option<Id>,
     deadline: u64,
     /// Where its node stands in the heap.

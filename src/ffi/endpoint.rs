@@ -23,7 +23,7 @@ use super::running::{live, own};
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::log;
 use crate::tls::resumption::Resumption;
 
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn dv_endpoint_new(
     config: *const dv_config,
     endpoint: *mut *mut dv_endpoint,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_new", || {
             if endpoint.is_null() {
                 return Err(invalid("endpoint is NULL"));
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn dv_endpoint_receive(
     datagrams: *const dv_datagram,
     count: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_receive", || {
             // SAFETY: the caller's promise.
             let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
@@ -350,7 +350,7 @@ pub unsafe extern "C" fn dv_endpoint_deadline(endpoint: *const dv_endpoint) -> u
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us: u64) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_advance", || {
             // SAFETY: the caller's promise.
             unsafe { own(endpoint) }?.advance(now_us);
@@ -389,7 +389,7 @@ pub unsafe extern "C" fn dv_endpoint_connect(
     resume: *const dv_resumption,
     session: *mut dv_session,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_connect", || {
             if session.is_null() {
                 return Err(invalid("session is NULL"));

@@ -14,7 +14,7 @@ use super::running::own;
 use super::server::{self, dv_server};
 use super::session::ask;
 use crate::engine::export::{Export, ExportKey};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 
 /// Bytes of the key that an export is sealed with.
 pub const DV_EXPORT_KEY_LEN: usize = 32;
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn dv_endpoint_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_export", || {
             // SAFETY: the caller's promise.
             unsafe {
@@ -123,7 +123,7 @@ pub unsafe extern "C" fn dv_endpoint_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_endpoint_import", || {
             // SAFETY: the caller's promise.
             unsafe {
@@ -159,7 +159,7 @@ pub unsafe extern "C" fn dv_server_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_export", || {
             // SAFETY: the caller's promise.
             unsafe {
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn dv_server_export(
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_export_commit", || {
             // SAFETY: the caller's promise.
             unsafe { server::live(server) }?.commit_export()?;
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_in
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_export_cancel", || {
             // SAFETY: the caller's promise.
             unsafe { server::live(server) }?.cancel_export()?;
@@ -234,7 +234,7 @@ pub unsafe extern "C" fn dv_server_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_import", || {
             // SAFETY: the caller's promise.
             unsafe {

@@ -83,6 +83,7 @@ impl Drop for Running<'_> {
 ///
 /// # Safety
 /// `endpoint` is NULL or live, and no other thread uses it. That of a server's callback may be anybody's.
+#[inline]
 pub(super) unsafe fn live<'a>(endpoint: *const dv_endpoint) -> Result<Running<'a>, Failure> {
     // SAFETY: by contract.
     let handle = unsafe { endpoint.as_ref() }.ok_or_else(|| invalid("endpoint is NULL"))?;
@@ -98,6 +99,7 @@ pub(super) unsafe fn live<'a>(endpoint: *const dv_endpoint) -> Result<Running<'a
 ///
 /// # Safety
 /// As for [`live`].
+#[inline]
 pub(super) unsafe fn own<'a>(endpoint: *mut dv_endpoint) -> Result<Running<'a>, Failure> {
     // SAFETY: by contract.
     let endpoint = unsafe { live(endpoint) }?;

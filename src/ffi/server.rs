@@ -24,7 +24,7 @@ use super::stats::dv_stats;
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Error, Session};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::log;
 use crate::net::handler::{Context, Handler};
 use crate::net::server::{Server, WORKERS_MAX};
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn dv_server_new(
     user: *mut c_void,
     server: *mut *mut dv_server,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_new", || {
             if server.is_null() {
                 return Err(invalid("server is NULL"));
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn dv_server_new(
 /// `server` is NULL or came from dv_server_new and is not used any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
-    guard((), || {
+    guard_uncancelled((), || {
         // SAFETY: the caller's promise.
         match unsafe { live(server) } {
             Ok(running) if running.is_handler_here() => log!(Error, "dv_server_free: called by one of its own threads"),
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
 /// `server` is NULL or live; `host` and `port` are NULL or end with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_char, port: *const c_char) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_bind", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
 /// `server` is NULL or live; `fd` is nobody else's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_bind_fd", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -203,7 +203,8 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 /// Starts the threads of a server. It is started once: when it is over, it can only be freed.
 ///
 /// The threads must be over, by dv_server_join() or dv_server_free(), before the program calls exit() or returns from main():
-/// OpenSSL cleans up then, whoever still uses it.
+/// OpenSSL cleans up then, whoever still uses it. From that moment on no handshake can begin, and one that a thread works on may
+/// crash the program. One that cannot wait for its threads ends with _exit(), which cleans up nothing.
 ///
 /// - `server`: the server, which is bound to an address
 ///
@@ -214,7 +215,7 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_start", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.start_inside(guarded)?;
@@ -234,7 +235,7 @@ pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_join", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.join()?;
@@ -253,7 +254,7 @@ pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_run(server: *mut dv_server) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_run", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -293,7 +294,7 @@ pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: u32) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_shutdown", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
@@ -314,7 +315,7 @@ pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: 
 /// `server` is NULL or live; `ctx` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_CTX) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_reload", || {
             // SAFETY: the caller's promise.
             let server = unsafe { live(server) }?;
@@ -348,7 +349,7 @@ pub unsafe extern "C" fn dv_server_send(
     data: *const c_void,
     len: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_send", || {
             // SAFETY: the caller's promise.
             let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
@@ -369,7 +370,7 @@ pub unsafe extern "C" fn dv_server_send(
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_server_close", || {
             // SAFETY: the caller's promise.
             unsafe { live(server) }?.close(session_from(session)?)?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::mailbox::Request;
 use super::server::Server;
 use super::sys::precise_now;
-use super::sys::stream::{Held, Sink, Source};
+use super::sys::stream::{LockedFile, Sink, Source};
 use crate::engine::endpoint::{Endpoint, Error};
 use crate::engine::export::{Entry, Export, ExportKey, Exported, Imported, Packed};
 use crate::engine::settings::micros;
@@ -64,13 +64,13 @@ impl Export {
     /// hands of somebody who hangs or of this process itself; zero means that there is no limit.
     pub fn take(from: impl AsFd, key: &ExportKey, patience: Duration) -> Result<Export, Error> {
         let fd = from.as_fd();
-        let held = Held::of(fd).map_err(|error| match error.kind() {
+        let locked = LockedFile::of(fd).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => Error::Import("the file is in use: somebody else reads it".into()),
             _ => error.into(),
         })?;
         let export = Export::read(&mut Source { fd, patience: limit(patience) }, key)?;
-        Ok(match held {
-            Some(held) => export.used_up_by(move || held.empty()),
+        Ok(match locked {
+            Some(file) => export.used_up_by(move || file.empty()),
             None => export,
         })
     }

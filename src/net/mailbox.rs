@@ -14,11 +14,11 @@ use crate::engine::endpoint::{CookieSecret, Error, Session};
 use crate::guard::lock;
 use crate::wire::datagrams::Datagrams;
 
-/// Letters to one worker. Only those who write hold its lock against the worker, and only as long as a message is copied.
+/// Letters to one worker. The worker waits for its lock only while a writer copies one message.
 pub struct Mailbox {
     bell: Bell,
     state: Mutex<State>,
-    /// How many sessions are open. Beside the lock: whoever only wants to know does not wait for the worker.
+    /// How many sessions are open. Outside the lock, so that reading it never waits for the worker.
     sessions: AtomicUsize,
     waiting_max: usize,
 }
@@ -160,7 +160,7 @@ impl Mailbox {
         self.sessions.store(state.open.len(), Ordering::Relaxed);
     }
 
-    /// Takes all letters, in exchange for `read`, which has none any more. For those that come later the bell rings again.
+    /// Takes all letters, in exchange for `read`, which has none left. The bell rings again for later ones.
     pub fn take(&self, read: &mut Letters) {
         read.messages.clear();
         read.taken = 0;

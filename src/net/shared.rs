@@ -95,7 +95,7 @@ impl Shared {
         self.owners.and_then(|owners| owners.of_id(id))
     }
 
-    /// Relaxed: nothing else is handed over with it, and a worker that misses it is rung for.
+    /// Relaxed: nothing else is published with it, and the bell wakes a worker that has missed it.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -128,7 +128,7 @@ impl Shared {
         self.ring();
     }
 
-    /// Lets all workers look what there is.
+    /// Wakes all workers.
     pub(super) fn ring(&self) {
         self.desks.iter().for_each(|desk| desk.mailbox.bell().ring());
     }

@@ -142,7 +142,7 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Opens the sockets of an address, a port for each worker. `only_v6`: an IPv6 wildcard takes no IPv4.
 pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result<Vec<Port>> {
-    // The first one is bound before it joins a group: so an address that somebody else has is refused, be he a group too.
+    // The first one is bound before it joins a group, so an address that is in use is refused, even if a group uses it.
     let first = prepare(address, only_v6, options)?;
     udp::bind(first.as_fd(), address)?;
     let address = udp::local_address(first.as_fd())?;

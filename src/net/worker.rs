@@ -12,12 +12,12 @@ use std::sync::Arc;
 use super::export::Order;
 use super::handler::{Context, Handler};
 use super::mailbox::{Letter, Letters, Mailbox, Request};
-use super::share::Share;
 use super::shared::{Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
 use super::sys::precise_now;
 use super::sys::udp::Waiting;
+use super::time_share::TimeShare;
 use crate::engine::endpoint::{Endpoint, Error, Event, Session};
 use crate::log;
 use crate::wire::datagrams::Datagrams;
@@ -29,11 +29,11 @@ const READS: usize = 4;
 /// Handshakes have their turn for so many microseconds, then established peers have theirs.
 const SLICE: u64 = 1000;
 
-/// What hellos without a cookie take of the handshakes' share counts so often: a flood of them shall leave most of it to
-/// those who have shown where they are.
+/// Time spent on hellos without a cookie is charged this many times over, so that a flood of them leaves most of the
+/// handshakes' share to peers that have shown where they are.
 const STRANGERS_PAY: u64 = 3;
 
-/// Letters of other threads that are read before established peers have their turn.
+/// Letters from other threads that are read before established peers get their turn.
 const LETTERS_AT_ONCE: usize = 1024;
 
 /// Bytes of handshakes that wait for their turn outside of the kernel.
@@ -45,7 +45,7 @@ const GOODBYE: u64 = 1_000_000;
 /// Sessions that are told goodbye before what is said leaves.
 const GOODBYES_AT_ONCE: usize = 256;
 
-/// The mailbox's bell among what is waited for; behind it come the sockets.
+/// The index of the mailbox's bell in what is waited for; the sockets follow it.
 const BELL: usize = 0;
 
 /// See the [module](self).
@@ -57,16 +57,16 @@ pub struct Worker {
     handler: Arc<dyn Handler>,
     inbound: Inbound,
     held: Held,
-    share: Share,
+    share: TimeShare,
     /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
     letters: Letters,
     rung: bool,
     /// The next of them is a message that there was no room for.
     stuck: bool,
     message: Vec<u8>,
-    /// When there is no more waiting for sessions to end by themselves.
+    /// When the sessions that have not ended by themselves are closed.
     drained_by: Option<u64>,
-    /// Somebody wants its sessions.
+    /// An export that waits to be made.
     wanted: Option<Order>,
 }
 
@@ -91,7 +91,7 @@ impl Worker {
             handler,
             inbound: Inbound::new(),
             held: Held::default(),
-            share: Share::new(precise_now()),
+            share: TimeShare::new(precise_now()),
             letters: Letters::default(),
             rung: false,
             stuck: false,
@@ -199,7 +199,7 @@ impl Worker {
         Ok(waiting.wait(timeout)?)
     }
 
-    /// Waits for messages or for handshakes, and where something could not leave, for room.
+    /// Sets what to wait for: messages, handshakes, and room on sockets where something could not leave.
     fn want(&self, waiting: &mut Waiting, messages: bool, handshakes: bool) {
         let mut next = BELL + 1;
         for port in &self.ports {
@@ -222,7 +222,7 @@ impl Worker {
                 // ICMP errors of single peers are reported here, too. They are told once, and the loop goes on.
                 Err(_) => break,
             };
-            self.counters().batches_in.add(1);
+            self.socket_counters().batches_in.add(1);
             let before = self.shared.counters(self.number).messages_in.get();
             for i in 0..count {
                 let Some(received) = self.inbound.get(i) else { continue };
@@ -234,7 +234,7 @@ impl Worker {
                     }
                     if !steered && datagram.first() == Some(&HANDSHAKE) {
                         if !self.held.push(received.from, to, datagram) {
-                            self.shared.sockets(self.number).handshakes_shed.add(1);
+                            self.socket_counters().handshakes_shed.add(1);
                         }
                         continue;
                     }
@@ -257,7 +257,7 @@ impl Worker {
     fn read_handshakes(&mut self, port: usize, socket: usize) {
         let begin = precise_now();
         let Ok(count) = self.inbound.receive(self.ports[port].handshakes[socket].as_fd()) else { return };
-        self.counters().batches_in.add(1);
+        self.socket_counters().batches_in.add(1);
         // The last socket is that for hellos without a cookie.
         self.held.of_strangers = socket + 1 == self.ports[port].handshakes.len();
         for i in 0..count {
@@ -266,7 +266,7 @@ impl Worker {
             count_drops(&mut self.ports[port].handshakes[socket], &received, self.shared.sockets(self.number));
             for datagram in received.datagrams() {
                 if !self.held.push(received.from, to, datagram) {
-                    self.shared.sockets(self.number).handshakes_shed.add(1);
+                    self.socket_counters().handshakes_shed.add(1);
                 }
             }
         }
@@ -294,7 +294,7 @@ impl Worker {
         self.charge(begin);
     }
 
-    /// The handshakes that are held, or were, have had the time since then.
+    /// Charges the time since `begin` to handshakes.
     fn charge(&mut self, begin: u64) {
         let price = if self.held.of_strangers { STRANGERS_PAY } else { 1 };
         self.share.spent((precise_now() - begin) * price);
@@ -322,7 +322,7 @@ impl Worker {
                         self.stuck = true;
                         break;
                     }
-                    Err(_) => self.counters().messages_refused.add(1),
+                    Err(_) => self.socket_counters().messages_refused.add(1),
                 },
                 Letter::Close(session) => drop(self.endpoint.close(session)),
                 Letter::Receive(from, to) => {
@@ -416,7 +416,7 @@ impl Worker {
         self.shared.mailbox(self.number)
     }
 
-    fn counters(&self) -> &SocketCounters {
+    fn socket_counters(&self) -> &SocketCounters {
         self.shared.sockets(self.number)
     }
 }
@@ -489,7 +489,78 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::slice;
+    use std::time::Duration;
+
+    use openssl::ssl::{SslContext, SslMethod};
+
     use super::*;
+    use crate::engine::endpoint::{Config, Connect, ConnectionIds};
+    use crate::net::socket::{self, Options};
+
+    fn psk(server: bool) -> SslContext {
+        let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+        context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
+        match server {
+            true => context.set_psk_server_callback(|_, _, key| {
+                key[..16].fill(1);
+                Ok(16)
+            }),
+            false => context.set_psk_client_callback(|_, _, identity, key| {
+                identity[..2].copy_from_slice(b"a\0");
+                key[..16].fill(1);
+                Ok(16)
+            }),
+        }
+        context.build()
+    }
+
+    /// What waits for one socket while its peer comes to another one, which has had its turn, leaves by that at once: nothing
+    /// else may ever wake the worker.
+    #[test]
+    fn what_waits_follows_its_peer_to_another_socket() {
+        let ids = Some(ConnectionIds { routability_checks: false, ..ConnectionIds::default() });
+        let config = Config { connection_ids: ids, ..Config::default() };
+        let endpoint = Endpoint::new(psk(true), config.clone()).unwrap();
+        let shared = Arc::new(Shared::new(slice::from_ref(&endpoint), 1 << 20, None).unwrap());
+        let silent = |_: &mut Context<'_>, _: Session, _: &[u8]| {};
+        let mut worker = Worker::new(0, endpoint, shared, Arc::new(silent));
+        let options = Options { workers: 1, buffer: 1 << 18, offload: true, steer: false, owners: None };
+        let [first, second] = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| {
+            let port = socket::open(address.parse().unwrap(), true, &options).unwrap().remove(0);
+            let local = port.local;
+            worker.add(port);
+            local
+        });
+
+        let mut client = Endpoint::new(psk(false), config).unwrap();
+        let ours = client.connect(0, &Connect::to(second)).unwrap();
+        for now in 1..10 {
+            while let Some(transmit) = client.transmit(1) {
+                worker.endpoint.receive(now, transmit.bytes, ([127, 0, 0, 1], 1).into(), Some(second.ip()));
+            }
+            while let Some(transmit) = worker.endpoint.transmit_on(1, 1) {
+                client.receive(now, transmit.bytes, second, None);
+            }
+        }
+        let session = worker.endpoint.sessions().next().unwrap();
+        worker.endpoint.send(session, b"waits").unwrap();
+        let elsewhere = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send(ours, b"I am elsewhere now").unwrap();
+        let moved = client.transmit(1).unwrap();
+        worker.endpoint.receive(10, moved.bytes, elsewhere.local_addr().unwrap(), Some(first.ip()));
+        worker.transmit();
+        elsewhere.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut datagram = [0; 2048];
+        let (len, from) = elsewhere.recv_from(&mut datagram).unwrap();
+        assert_eq!(from, first);
+        client.receive(11, &datagram[..len], from, None);
+        let mut message = Vec::new();
+        while message != b"waits" {
+            client.event(&mut message).unwrap();
+        }
+    }
 
     #[test]
     fn single_bytes_do_not_take_up_more_than_others() {

@@ -1,14 +1,14 @@
 //! What a handshake has settled, kept without the SSL.
 
-use std::ffi::{CStr, c_uchar};
+use std::ffi::CStr;
 
 use foreign_types::ForeignTypeRef;
 use openssl::ssl::{NameType, SslRef};
 use openssl::x509::{X509, X509VerifyResult};
-use openssl_sys::{SSL, SSL_CIPHER, SSL_CIPHER_get_name};
+use openssl_sys::SSL_CIPHER_get_name;
 
-use super::peer;
 use super::resumption::{Cached, Resumption};
+use super::{peer, sys};
 
 /// What can be asked of a session whose SSL is gone.
 pub struct Agreed {
@@ -66,12 +66,9 @@ impl Agreed {
 
 /// OpenSSL's name of the cipher suite with this number.
 pub fn cipher_name(ssl: &SslRef, number: [u8; 2]) -> Option<&'static str> {
-    unsafe extern "C" {
-        fn SSL_CIPHER_find(ssl: *mut SSL, number: *const c_uchar) -> *const SSL_CIPHER;
-    }
     // SAFETY: the SSL is alive and only asked for its method, the number has its two bytes; ciphers and their names are static.
     unsafe {
-        let cipher = SSL_CIPHER_find(ssl.as_ptr(), number.as_ptr());
+        let cipher = sys::SSL_CIPHER_find(ssl.as_ptr(), number.as_ptr());
         if cipher.is_null() { None } else { CStr::from_ptr(SSL_CIPHER_get_name(cipher)).to_str().ok() }
     }
 }

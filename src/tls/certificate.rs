@@ -18,10 +18,10 @@ use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
 use crate::wipe;
 
-/// Files of certificates and keys are small; what is larger is something else.
+/// Files of certificates and keys are small; a larger one is something else.
 const FILE_AT_MOST: u64 = 16 << 20;
 
-/// What was in a file. It may have been a private key, so that it does not stay in memory.
+/// The contents of a file. It may hold a private key, so it is wiped when dropped.
 pub struct Contents(Vec<u8>);
 
 impl Contents {
@@ -153,7 +153,7 @@ impl Identity {
         Ok(Identity { own, others, private })
     }
 
-    /// The certificate, its key and its chain, as long as this is there.
+    /// The certificate, its key and its chain. The pointers are good as long as `self` is.
     pub fn as_ptrs(&self) -> (*mut openssl_sys::X509, *mut openssl_sys::EVP_PKEY, *mut openssl_sys::stack_st_X509) {
         (self.own.as_ptr(), self.private.as_ptr(), self.others.as_ptr())
     }

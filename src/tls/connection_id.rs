@@ -32,13 +32,13 @@ pub struct Offer<'a> {
     pub cid: &'a [u8],
     /// Return routability checks.
     pub checks: bool,
-    /// Whether records of the cipher suite with this name can carry IDs here.
+    /// Whether records of the cipher suite with this name can carry IDs in this library.
     pub fits: fn(&str) -> bool,
 }
 
 /// What both have agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Agreed {
+pub struct AgreedIds {
     /// The connection ID that our records shall carry, which may be empty.
     pub theirs: Box<[u8]>,
     /// Return routability checks.
@@ -67,7 +67,8 @@ pub fn prepare(context: &SslContextRef) -> Result<(), Cause> {
     let context = context.as_ptr();
     let _alone = lock(&CONTEXTS);
     with_clean_queue(|| {
-        // SAFETY: the context is live, and of the threads that make endpoints with it no other is here; the callbacks take what libssl gives them.
+        // SAFETY: the context is live, and while the lock is held no other thread that makes endpoints with it is here. The
+        // callbacks take what libssl gives them.
         unsafe {
             if PREPARED.get(context).is_some() {
                 return Ok(());
@@ -105,11 +106,11 @@ pub fn offer(ssl: &mut SslRef, offer: &Offer<'_>) -> bool {
 }
 
 /// What the hellos have agreed on, once both are there.
-pub fn agreed(ssl: &SslRef) -> Option<Agreed> {
+pub fn agreed(ssl: &SslRef) -> Option<AgreedIds> {
     // SAFETY: the SSL is live.
     let negotiation = unsafe { NEGOTIATION.get(ssl.as_ptr()) }?;
     let theirs = negotiation.theirs.get().filter(|_| !ssl.is_server() || negotiation.answered.get())?.clone();
-    Some(Agreed { theirs, checks: negotiation.offers_checks && negotiation.peer_checks.get() })
+    Some(AgreedIds { theirs, checks: negotiation.offers_checks && negotiation.peer_checks.get() })
 }
 
 /// Leaves those cipher suites that fit. Says whether there are any.

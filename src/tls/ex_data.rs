@@ -9,8 +9,8 @@ use openssl_sys::*;
 use super::fork::Once;
 use crate::guard::guard;
 
-/// Held by who looks at a context, or hangs something there, while other threads may do the same: libcrypto may move all that
-/// hangs there when something is hung there for the first time. Not held while a callback of the program's may run.
+/// Held while a context that other threads may use as well is asked for a value or given one: the first value in a slot may
+/// make libcrypto move all the others. Not held while a callback of the program may run.
 pub static CONTEXTS: Mutex<()> = Mutex::new(());
 
 /// What values can hang on.
@@ -59,7 +59,7 @@ pub struct Slot<H, T> {
     holds: PhantomData<fn(H) -> T>,
 }
 
-// Whoever lets go of the holder last drops what hangs there, on whatever thread.
+// `Send`: the value is dropped by whichever thread frees the holder.
 impl<H: Holder, T: Send + 'static> Slot<H, T> {
     pub const fn new() -> Slot<H, T> {
         Slot { index: Once::new(), holds: PhantomData }

@@ -1,26 +1,26 @@
-//! Memory for tables that no cache holds.
+//! Memory for tables that are too large for any cache.
 //!
-//! A look-up there waits for memory, and on small pages first for the page tables that lead to it, in a virtual machine for
-//! those of both sides. On huge pages the processor keeps the way to all of a table.
+//! A look-up in one waits for memory, and with small pages first for the page tables that lead there (in a virtual machine
+//! for the guest's and the host's). With huge pages the processor's TLB covers the whole table.
 
 use std::mem::MaybeUninit;
 
-/// Bytes from which on a table is worth it: two huge pages of most processors.
+/// A table of at least so many bytes is worth it: two huge pages on most processors.
 const LEAST: usize = 4 << 20;
 
 /// A multiple of every processor's page size.
 const PAGE: usize = 64 << 10;
 
-/// An empty vector with room for `capacity`, where that is large on huge pages, if the kernel gives any. It is meant to be
-/// filled at once: what is never written to would take up memory, too.
+/// An empty vector with room for `capacity`: on huge pages if it is large enough and the kernel has some. Meant to be filled
+/// at once, since on huge pages even room that is never written to takes up memory.
 pub fn vec<T>(capacity: usize) -> Vec<T> {
     let mut vec = Vec::with_capacity(capacity);
     let room: &mut [MaybeUninit<T>] = vec.spare_capacity_mut();
     if size_of_val(room) >= LEAST {
         let begin = room.as_ptr().addr().next_multiple_of(PAGE);
         let end = room.as_ptr_range().end.addr() / PAGE * PAGE;
-        // SAFETY: whole pages within memory that is ours. The advice changes nothing but how quickly they are found; where
-        // it is not taken nothing is lost.
+        // SAFETY: whole pages within memory that is ours. The advice only changes how quickly they are found, and may be
+        // ignored.
         unsafe { libc::madvise(room.as_mut_ptr().with_addr(begin).cast(), end - begin, libc::MADV_HUGEPAGE) };
     }
     vec

@@ -1,4 +1,4 @@
-//! What OpenSSL has settled in a handshake and records of our own are made with.
+//! What the handshake has negotiated that records of our own need: the cipher suite and the secrets.
 
 use foreign_types::ForeignTypeRef;
 use openssl::nid::Nid;
@@ -16,7 +16,7 @@ pub enum Digest {
     Sha384,
 }
 
-/// From which all keys of a connection are made. Wiped when dropped.
+/// What all keys of a connection are derived from. Wiped when dropped.
 pub struct Secrets {
     /// The master secret.
     pub master: [u8; 48],
@@ -38,7 +38,7 @@ pub fn cipher(ssl: &SslRef) -> Option<&SslCipherRef> {
 }
 
 impl Secrets {
-    /// Those of a handshake that has come so far; `None` where they are of another kind than those of DTLS 1.2.
+    /// Those of a handshake that has come far enough to have them; `None` if they are not of the kind DTLS 1.2 has.
     pub fn of(ssl: &SslRef) -> Option<Secrets> {
         let digest = match cipher(ssl)?.handshake_digest()?.type_() {
             Nid::SHA256 => Digest::Sha256,

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
-use libc::{c_char, c_int, c_uint};
+use libc::c_int;
 use openssl::error::ErrorStack;
 use openssl::ssl::SslRef;
 use openssl::stack::Stack;
 use openssl::x509::verify::X509CheckFlags;
 use openssl::x509::{X509Ref, X509StoreContext, X509VerifyResult};
-use openssl_sys::{SSL, X509_STORE_CTX, X509_VERIFY_PARAM};
+use openssl_sys::X509_STORE_CTX;
 
 use super::cause::{Cause, quoted, with_clean_queue};
 use super::sys;
@@ -130,10 +130,10 @@ fn verify(ssl: &SslRef, certificate: &X509Ref) -> Result<bool, ErrorStack> {
     X509StoreContext::new()?.init(ssl.ssl_context().cert_store(), certificate, chain, |check| {
         // SAFETY: the SSL, the check and their parameters are alive; what is set is copied.
         let set = unsafe {
-            let param = X509_STORE_CTX_get0_param(check.as_ptr());
-            openssl_sys::X509_VERIFY_PARAM_set_auth_level(param, SSL_get_security_level(ssl.as_ptr()));
-            X509_STORE_CTX_set_default(check.as_ptr(), c"ssl_server".as_ptr()) == 1
-                && X509_VERIFY_PARAM_set1(param, openssl_sys::SSL_get0_param(ssl.as_ptr())) == 1
+            let param = sys::X509_STORE_CTX_get0_param(check.as_ptr());
+            openssl_sys::X509_VERIFY_PARAM_set_auth_level(param, sys::SSL_get_security_level(ssl.as_ptr()));
+            sys::X509_STORE_CTX_set_default(check.as_ptr(), c"ssl_server".as_ptr()) == 1
+                && sys::X509_VERIFY_PARAM_set1(param, openssl_sys::SSL_get0_param(ssl.as_ptr())) == 1
         };
         Ok(set && check.verify_cert()?)
     })
@@ -154,17 +154,17 @@ fn is_named(ssl: &SslRef, certificate: &X509Ref) -> bool {
     // as OpenSSL's texts are.
     unsafe {
         // What is said about an address that nobody wants is not for the caller's queue of errors.
-        ERR_set_mark();
+        sys::ERR_set_mark();
         let wanted = openssl_sys::SSL_get0_param(ssl.as_ptr());
-        let flags = X509_VERIFY_PARAM_get_hostflags(wanted);
+        let flags = sys::X509_VERIFY_PARAM_get_hostflags(wanted);
         let mut names =
-            (0..).map(|n| X509_VERIFY_PARAM_get0_host(wanted, n)).take_while(|name| !name.is_null()).peekable();
+            (0..).map(|n| sys::X509_VERIFY_PARAM_get0_host(wanted, n)).take_while(|name| !name.is_null()).peekable();
         let named = names.peek().is_none()
             || names.any(|name| openssl_sys::X509_check_host(certificate, name, 0, flags, ptr::null_mut()) == 1);
-        let address = X509_VERIFY_PARAM_get1_ip_asc(wanted);
+        let address = sys::X509_VERIFY_PARAM_get1_ip_asc(wanted);
         let addressed = address.is_null() || openssl_sys::X509_check_ip_asc(certificate, address, 0) == 1;
         openssl_sys::OPENSSL_free(address.cast());
-        ERR_pop_to_mark();
+        sys::ERR_pop_to_mark();
         named && addressed
     }
 }
@@ -193,16 +193,4 @@ pub unsafe fn chain_error(store: *mut X509_STORE_CTX) -> String {
     let (error, depth): (c_int, c_int) =
         unsafe { (openssl_sys::X509_STORE_CTX_get_error(store), openssl_sys::X509_STORE_CTX_get_error_depth(store)) };
     format!("the peer's chain is not good at depth {depth}: {} ({error})", verify_result(error))
-}
-
-unsafe extern "C" {
-    fn ERR_set_mark() -> c_int;
-    fn ERR_pop_to_mark() -> c_int;
-    fn SSL_get_security_level(ssl: *const SSL) -> c_int;
-    fn X509_STORE_CTX_get0_param(store: *mut X509_STORE_CTX) -> *mut X509_VERIFY_PARAM;
-    fn X509_STORE_CTX_set_default(store: *mut X509_STORE_CTX, name: *const c_char) -> c_int;
-    fn X509_VERIFY_PARAM_set1(to: *mut X509_VERIFY_PARAM, from: *const X509_VERIFY_PARAM) -> c_int;
-    fn X509_VERIFY_PARAM_get_hostflags(param: *const X509_VERIFY_PARAM) -> c_uint;
-    fn X509_VERIFY_PARAM_get0_host(param: *mut X509_VERIFY_PARAM, number: c_int) -> *const c_char;
-    fn X509_VERIFY_PARAM_get1_ip_asc(param: *mut X509_VERIFY_PARAM) -> *mut c_char;
 }

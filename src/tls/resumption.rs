@@ -4,13 +4,14 @@
 use std::ptr;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
-use libc::{c_int, c_uint};
+use libc::c_uint;
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslRef, SslSession};
-use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_SESSION, SSL_set_session};
+use openssl_sys::{DTLS1_2_VERSION, SSL_CTX_remove_session, SSL_set_session};
 
 use super::cause::Cause;
 use super::peer;
+use super::sys::{SSL_SESSION_is_resumable, SSL_SESSION_new, SSL_SESSION_set_protocol_version, SSL_SESSION_set1_id};
 
 /// What a client keeps of a session, to resume it later: a ticket of the server's, or the session's id, and the secret.
 #[derive(Clone)]
@@ -79,21 +80,14 @@ impl Cached {
 
     /// Takes the session out of the cache.
     pub(crate) fn remove(&self) {
-        // SAFETY: the context is alive. The session, made and freed here, has nothing but what the cache finds another by;
-        // the id is one of OpenSSL's, so it is not too long.
+        // SAFETY: the context is alive. The session is made and freed here, and holds only what the cache looks up by; the
+        // id came from OpenSSL, so it is not too long.
         unsafe {
-            let Some(session) = std::ptr::NonNull::new(SSL_SESSION_new()) else { return };
+            let Some(session) = ptr::NonNull::new(SSL_SESSION_new()) else { return };
             let session = SslSession::from_ptr(session.as_ptr());
             SSL_SESSION_set_protocol_version(session.as_ptr(), DTLS1_2_VERSION);
             SSL_SESSION_set1_id(session.as_ptr(), self.id.as_ptr(), self.id.len() as c_uint);
             SSL_CTX_remove_session(self.context.as_ptr(), session.as_ptr());
         }
     }
-}
-
-unsafe extern "C" {
-    fn SSL_SESSION_is_resumable(session: *const SSL_SESSION) -> c_int;
-    fn SSL_SESSION_new() -> *mut SSL_SESSION;
-    fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const u8, len: c_uint) -> c_int;
-    fn SSL_SESSION_set_protocol_version(session: *mut SSL_SESSION, version: c_int) -> c_int;
 }

@@ -92,17 +92,18 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 /// An SSL with a pair of datagram BIOs.
 ///
 /// It owns the SSL, unless [`Session::give_away_ssl`] gave it away: then whoever has it frees it, and this session must be
-/// dropped or left alone from that moment on.
+/// dropped or left alone from that moment on. Laid out in this order: no message needs what comes last.
+#[repr(C)]
 pub struct Session {
     ssl: NonNull<SSL>,
-    /// References of our own: a C caller may give the SSL other BIOs.
-    bios: [*mut BIO; 2],
     inbound: NonNull<Inbound>,
     outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
     payload: u16,
     owned: bool,
     buffers_released: bool,
+    /// References of our own: a C caller may give the SSL other BIOs.
+    bios: [*mut BIO; 2],
 }
 
 // SAFETY: an SSL may be used by any thread, one at a time, and `&mut self` sees to that.
@@ -297,6 +298,11 @@ impl Session {
     pub fn awaits_finished(&self) -> bool {
         // libssl's numbers for states differ between versions, its texts do not.
         self.ssl().state_string() == "TRCCS"
+    }
+
+    /// Whether the server's hello has come, and not all of its certificate.
+    pub fn awaits_certificate(&self) -> bool {
+        self.ssl().state_string() == "TRSH"
     }
 
     /// Whether flights need libssl to be repeated: they hold a Finished that the peer must answer, and the copy of a

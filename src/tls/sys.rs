@@ -5,8 +5,8 @@
 
 use libc::{c_char, c_int, c_uint, c_void, size_t};
 use openssl_sys::{
-    BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, stack_st_SSL_CIPHER,
-    stack_st_X509,
+    BIO, EVP_PKEY, SSL, SSL_CIPHER, SSL_CTX, SSL_SESSION, X509, X509_CRL, X509_STORE, X509_STORE_CTX,
+    X509_VERIFY_PARAM, stack_st_SSL_CIPHER, stack_st_X509,
 };
 
 /// BIO_ADDR of <openssl/bio.h>.
@@ -71,10 +71,18 @@ unsafe extern "C" {
         cb: Option<unsafe extern "C" fn(*mut SSL, *const u8, c_uint) -> c_int>,
     );
     pub fn ERR_peek_error() -> libc::c_ulong;
+    pub fn ERR_set_mark() -> c_int;
+    pub fn ERR_pop_to_mark() -> c_int;
+    pub fn SSL_get_security_level(ssl: *const SSL) -> c_int;
     pub fn SSL_get_ciphers(ssl: *const SSL) -> *mut stack_st_SSL_CIPHER;
     pub fn SSL_get_pending_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
+    pub fn SSL_CIPHER_find(ssl: *mut SSL, number: *const u8) -> *const SSL_CIPHER;
     pub fn SSL_CIPHER_is_aead(cipher: *const SSL_CIPHER) -> c_int;
+    pub fn SSL_SESSION_new() -> *mut SSL_SESSION;
     pub fn SSL_SESSION_get_max_fragment_length(session: *const SSL_SESSION) -> u8;
+    pub fn SSL_SESSION_is_resumable(session: *const SSL_SESSION) -> c_int;
+    pub fn SSL_SESSION_set1_id(session: *mut SSL_SESSION, id: *const u8, len: c_uint) -> c_int;
+    pub fn SSL_SESSION_set_protocol_version(session: *mut SSL_SESSION, version: c_int) -> c_int;
     pub fn DTLSv1_listen(ssl: *mut SSL, client: *mut BIO_ADDR) -> c_int;
     pub fn DTLS_set_timer_cb(ssl: *mut SSL, cb: Option<unsafe extern "C" fn(*mut SSL, c_uint) -> c_uint>);
     pub fn DTLS_get_data_mtu(ssl: *const SSL) -> size_t;
@@ -106,6 +114,12 @@ unsafe extern "C" {
     pub fn SSL_CTX_set_security_callback(ctx: *mut SSL_CTX, cb: Option<security_cb>);
     pub fn SSL_CTX_get_security_callback(ctx: *const SSL_CTX) -> Option<security_cb>;
     pub fn SSL_in_before(ssl: *const SSL) -> c_int;
+    pub fn X509_STORE_CTX_get0_param(store: *mut X509_STORE_CTX) -> *mut X509_VERIFY_PARAM;
+    pub fn X509_STORE_CTX_set_default(store: *mut X509_STORE_CTX, name: *const c_char) -> c_int;
+    pub fn X509_VERIFY_PARAM_set1(to: *mut X509_VERIFY_PARAM, from: *const X509_VERIFY_PARAM) -> c_int;
+    pub fn X509_VERIFY_PARAM_get_hostflags(param: *const X509_VERIFY_PARAM) -> c_uint;
+    pub fn X509_VERIFY_PARAM_get0_host(param: *mut X509_VERIFY_PARAM, number: c_int) -> *const c_char;
+    pub fn X509_VERIFY_PARAM_get1_ip_asc(param: *mut X509_VERIFY_PARAM) -> *mut c_char;
     pub fn X509_STORE_add_crl(store: *mut X509_STORE, crl: *mut X509_CRL) -> c_int;
     pub fn X509_INFO_free(info: *mut X509_INFO);
     pub fn PEM_X509_INFO_read_bio(

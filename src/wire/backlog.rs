@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// What waits, the oldest first. As good as always nothing: then it is no larger than a pointer.
+/// What waits, oldest first. It is almost always empty, and then no larger than a pointer.
 #[derive(Default)]
 pub struct Backlog(Option<Box<Waiting>>);
 
@@ -10,7 +10,7 @@ pub struct Backlog(Option<Box<Waiting>>);
 struct Waiting(VecDeque<Box<[u8]>>);
 
 impl Backlog {
-    /// Adds one behind the others, of which there are `most` at most. Says whether there was room for it.
+    /// Appends one, unless `most` wait already. Says whether there was room for it.
     pub fn push(&mut self, bytes: &[u8], most: usize) -> bool {
         let room = self.0.as_ref().map_or(0, |waiting| waiting.0.len()) < most;
         if room {

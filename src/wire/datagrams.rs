@@ -176,5 +176,7 @@ mod tests {
         assert!(all.iter().eq([expected[0], expected[2]]));
         all.truncate(1);
         assert!(all.iter().eq([expected[0]]) && all.total_len() == 12);
+        all.shrink();
+        assert_eq!((all.bytes.capacity(), all.ends.capacity()), (12, 1));
     }
 }

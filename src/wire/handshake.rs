@@ -9,6 +9,8 @@ pub mod message_type {
     pub const HELLO_REQUEST: u8 = 0;
     /// ClientHello.
     pub const CLIENT_HELLO: u8 = 1;
+    /// ServerHello.
+    pub const SERVER_HELLO: u8 = 2;
     /// HelloVerifyRequest.
     pub const HELLO_VERIFY_REQUEST: u8 = 3;
     /// Certificate.
@@ -30,7 +32,7 @@ pub struct Fragment<'a> {
     pub length: usize,
     /// Number of the message in the handshake.
     pub message_seq: u16,
-    /// Where in the message this piece stands.
+    /// Where this piece begins in the message.
     pub offset: usize,
     /// The piece.
     pub body: &'a [u8],
@@ -62,7 +64,7 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// The fragments in an epoch-0 handshake record's `fragment`, in order; ends at the first that is none.
+/// The fragments in an epoch-0 handshake record's `fragment`, in order, up to the first bytes that are not one.
 pub fn fragments(mut bytes: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
     std::iter::from_fn(move || {
         let (fragment, rest) = Fragment::parse(bytes)?;

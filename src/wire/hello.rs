@@ -37,7 +37,7 @@ pub struct ClientHello<'a> {
 
 impl<'a> ClientHello<'a> {
     /// Reads the first record of `datagram`. `None` for everything that is not the first fragment of a ClientHello in
-    /// epoch 0 that reaches over its cookie.
+    /// epoch 0 and contains the whole cookie.
     pub fn parse(datagram: &'a [u8]) -> Option<ClientHello<'a>> {
         let (record, fragment) = first_fragment(datagram)?;
         let (version, rest) = fragment.body.split_first_chunk::<2>()?;
@@ -65,13 +65,13 @@ impl<'a> ClientHello<'a> {
         offers_ticket(self.rest).unwrap_or(!self.is_whole)
     }
 
-    /// Whether `datagram` begins with the first fragment of a ClientHello, be it too short for [`ClientHello::parse`].
+    /// Whether `datagram` begins with the first fragment of a ClientHello, even one too short for [`ClientHello::parse`].
     pub fn starts(datagram: &[u8]) -> bool {
         first_fragment(datagram).is_some()
     }
 }
 
-/// A first hello and one with a cookie, which ask libssl for nothing but its cookie callbacks.
+/// A first hello, and below one with a cookie: all that they make libssl do is call the cookie callbacks.
 pub const PROBE_WITHOUT_COOKIE: [u8; PROBE_LEN] = probe(0);
 /// See [`PROBE_WITHOUT_COOKIE`].
 pub const PROBE_WITH_COOKIE: [u8; PROBE_LEN + 8] = probe(8);
@@ -128,7 +128,7 @@ fn offers_ticket(rest: &[u8]) -> Option<bool> {
     Some(false)
 }
 
-/// A vector whose length stands in its first byte (RFC 5246 4.3), and what follows it.
+/// A vector whose first byte is its length (RFC 5246 4.3), and what follows it.
 #[inline]
 fn short_vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = bytes.split_first()?;

@@ -25,7 +25,7 @@ pub mod content_type {
     pub const RETURN_ROUTABILITY_CHECK: u8 = 27;
 }
 
-/// The version in the header of what is said in DTLS 1.2, hellos and their answers aside.
+/// The version in the header of a DTLS 1.2 record. Hellos, and the answers to them, may have another.
 pub const DTLS_1_2: u16 = 0xfefd;
 
 /// One record of a datagram, as it stands on the wire.
@@ -35,7 +35,7 @@ pub struct Record<'a> {
     pub content_type: u8,
     /// 0xfeff is DTLS 1.0; [`DTLS_1_2`].
     pub version: u16,
-    /// How often the keys were changed.
+    /// How often the keys have changed.
     pub epoch: u16,
     /// The 48-bit number of the record in its epoch.
     pub sequence: u64,
@@ -48,8 +48,8 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The first record of `datagram`, and what follows it. `None` where no whole record with a DTLS version stands there.
     ///
-    /// Only who has given out a connection ID knows how long it is: here a record with one reaches to the end of the
-    /// datagram, and where its ID ends is not told.
+    /// Only the side that issued a connection ID knows how long it is. So here a record with one extends to the end of the
+    /// datagram, and [`Record::cid`] stays empty.
     #[inline]
     pub fn parse(datagram: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
         Record::parse_with(datagram, 0)
@@ -84,7 +84,7 @@ impl<'a> Record<'a> {
         Some((record, rest))
     }
 
-    /// What the header stands in front of.
+    /// What follows the header.
     #[inline]
     pub fn fragment(&self) -> &'a [u8] {
         &self.bytes[HEADER_LEN + self.cid.len()..]
@@ -136,6 +136,10 @@ mod tests {
             bytes[..3].copy_from_slice(&[content_type::APPLICATION_DATA, 0xfe, 0xfd]);
             bytes[11..HEADER_LEN].copy_from_slice(&(len as u16).to_be_bytes());
             assert_eq!(Record::parse(&bytes).is_some(), good, "{len} bytes");
+            // Nor does an ID count.
+            bytes[0] = content_type::TLS12_CID;
+            bytes.splice(HEADER_LEN - 2..HEADER_LEN - 2, [7; 5]);
+            assert_eq!(Record::parse_with(&bytes, 5).is_some(), good, "{len} bytes and an ID");
         }
     }
 }

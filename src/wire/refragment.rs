@@ -11,7 +11,7 @@ pub const LIMIT_MIN: usize = HEADERS_LEN + 1;
 
 /// Packs `flight` into datagrams of at most `limit` bytes (at least [`LIMIT_MIN`]) in `out`, whose old content goes.
 ///
-/// Handshake messages in clear are split as far as they must. Everything else stays whole and in its place, so only a
+/// Handshake messages in clear are split as far as necessary. Everything else stays whole and in its place, so only a
 /// ChangeCipherSpec or a protected record that is itself longer makes a longer datagram. The pieces of a record all have
 /// its number: [`Datagrams::renumber`] is the next step.
 pub fn refragment(flight: &Datagrams, limit: usize, out: &mut Datagrams) {
@@ -19,7 +19,7 @@ pub fn refragment(flight: &Datagrams, limit: usize, out: &mut Datagrams) {
     let limit = limit.max(LIMIT_MIN);
     let mut behind_id = false;
     for record in flight.iter().flat_map(records) {
-        // What stands behind a record with a connection ID is not found by who does not know how long that is.
+        // Whatever followed a record with a connection ID could not be found without knowing the ID's length.
         if std::mem::replace(&mut behind_id, record.content_type == content_type::TLS12_CID) {
             out.push(&[]);
         }
@@ -51,7 +51,7 @@ fn split(record: &Record<'_>, mut fragment: Fragment<'_>, limit: usize, out: &mu
     }
 }
 
-/// The head of a record like `record` that carries `fragment` alone.
+/// The two headers of a record like `record` that carries `fragment` alone.
 fn headers(record: &Record<'_>, fragment: &Fragment<'_>) -> [u8; HEADERS_LEN] {
     let mut headers = [0; HEADERS_LEN];
     let (of_record, of_fragment) = headers.split_at_mut(record::HEADER_LEN);

@@ -363,6 +363,45 @@ static void cancelled(struct server *server, SSL_CTX *ctx)
     client_vanish(&job.client);
 }
 
+static const char *certs;
+
+/* What opens files, looks up names and waits, while its thread is to end at the next point of cancellation. */
+static void *set_up(void *user)
+{
+    const char *cert = user;
+    char file[512], key[512];
+    SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());
+    dv_callbacks callbacks = {.size = sizeof(callbacks)};
+    dv_server *server = NULL;
+    dv_config config;
+
+    snprintf(file, sizeof(file), "%s/%s.pem", certs, cert);
+    snprintf(key, sizeof(key), "%s/%s.key", certs, cert);
+    CHECK(pthread_cancel(pthread_self()) == 0);
+    CHECK(dv_ssl_certificate(ctx, file, key) == 0);
+    dv_openssl_set_verify(ctx, SSL_VERIFY_NONE, file);
+    CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
+    config.secret_file = key;
+    CHECK(dv_dtls_set_config(&config) == 0);
+    CHECK(dv_server_new(ctx, NULL, &callbacks, NULL, &server) == 0);
+    CHECK(dv_server_bind(server, "localhost", "0") > 0 && dv_server_start(server) == 0);
+    dv_server_stop(server);
+    CHECK(dv_server_shutdown(server, 0) == 0 && dv_server_join(server) == 0);
+    dv_server_free(server);
+    SSL_CTX_free(ctx);
+    pthread_testcancel();
+    return NULL;
+}
+
+static void cancelled_before(void)
+{
+    pthread_t thread;
+    void *result = NULL;
+
+    CHECK(pthread_create(&thread, NULL, set_up, "server-ecdsa") == 0);
+    CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+}
+
 int main(int argc, char **argv)
 {
     struct server server;
@@ -371,6 +410,7 @@ int main(int argc, char **argv)
     if (argc < 2) {
         return 2;
     }
+    certs = argv[1];
     end_handshakes_after(120000);
     ctx = client_context(argv[1]);
     server_open(&server, argv[1]);
@@ -379,6 +419,7 @@ int main(int argc, char **argv)
     used_after_it_was_taken_out(&server, ctx);
     thread_ends_first(&server, ctx);
     cancelled(&server, ctx);
+    cancelled_before();
     freed_in_a_callback(&server, ctx);
     without_an_ssl(&server, ctx);
     one_buffer(&server, ctx);

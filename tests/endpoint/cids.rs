@@ -7,6 +7,7 @@ use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Even
 use openssl::ssl::{ExtensionContext, SslContext};
 
 use crate::contexts::*;
+use crate::last_flight::LastFlightLost;
 use crate::net::*;
 
 const SUITES: [&str; 3] =
@@ -377,6 +378,21 @@ fn a_finished_under_its_old_number() {
     world.pass_time(60 * MS);
     world.inject(from, server, &flight);
     assert_eq!(resent(&world), 3);
+}
+
+/// The last one counts: where libssl's timer is late the client sends what it has repeated before, as it was.
+#[test]
+fn a_repeated_finished_under_its_old_number() {
+    let mut lost = LastFlightLost::new(std::time::Duration::from_millis(20));
+    let repeated = lost.finished(2).swap_remove(1);
+    let LastFlightLost { mut world, server, client, .. } = lost;
+    world.real = false;
+    let from = world.nodes[client].address;
+    for round in 1..=2 {
+        world.now += 60 * MS;
+        world.inject(from, server, &repeated);
+        assert_eq!(world.nodes[server].endpoint.stats().flights_resent_on_repeat, round);
+    }
 }
 
 #[test]

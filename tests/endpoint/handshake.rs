@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use dv_dtls::{CloseReason, Config, Connect, Error, State};
 use foreign_types::{ForeignType, ForeignTypeRef};
+use openssl::asn1::Asn1Time;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
 use openssl::ssl::{AlpnError, SslContext, SslFiletype, SslMethod, SslVerifyMode, select_next_proto};
-use openssl::x509::{X509, X509Crl, X509VerifyResult};
+use openssl::x509::extension::SubjectAlternativeName;
+use openssl::x509::{X509, X509Crl, X509Name, X509VerifyResult};
 
 use crate::contexts::*;
 use crate::net::*;
@@ -24,6 +30,8 @@ fn messages_go_both_ways() {
     assert_eq!(world.nodes[server].messages(at_server).len(), 3);
     let stats = world.nodes[server].endpoint.stats();
     assert_eq!((stats.hellos_answered, stats.handshakes_begun, stats.handshakes_finished), (1, 1, 1));
+    let stats = world.nodes[client].endpoint.stats();
+    assert_eq!((stats.hellos_answered, stats.handshakes_begun, stats.handshakes_finished), (0, 1, 1));
     assert_eq!((stats.messages_in, stats.messages_out), (3, 3));
 }
 
@@ -287,6 +295,67 @@ fn two_connect_to_each_other_at_once() {
                 .into_iter()
                 .find(|session| world.nodes[node].endpoint.info(*session).is_ok_and(|info| info.is_server()));
             assert_eq!(world.nodes[node].messages(accepted.unwrap()), [b"a message"]);
+        }
+    }
+}
+
+/// A certificate that is good for both roles, and its key.
+fn for_both_roles(name: &str) -> (X509, PKey<Private>) {
+    let curve = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&curve).unwrap()).unwrap();
+    let mut subject = X509Name::builder().unwrap();
+    subject.append_entry_by_text("CN", name).unwrap();
+    let subject = subject.build();
+    let mut x509 = X509::builder().unwrap();
+    x509.set_version(2).unwrap();
+    x509.set_subject_name(&subject).unwrap();
+    x509.set_issuer_name(&subject).unwrap();
+    x509.set_pubkey(&key).unwrap();
+    x509.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    x509.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    let names = SubjectAlternativeName::new().dns("localhost").build(&x509.x509v3_context(None, None)).unwrap();
+    x509.append_extension(names).unwrap();
+    x509.sign(&key, MessageDigest::sha256()).unwrap();
+    (x509.build(), key)
+}
+
+/// The same where both ask for certificates, and show another one as a client than as a server, under the same number.
+#[test]
+fn two_with_certificates_connect_to_each_other_at_once() {
+    for (seed, loss) in [(20, 0), (22, 20), (23, 20)] {
+        let mut world = World::new(seed);
+        world.real = loss > 0;
+        world.faults.loss = loss;
+        let [as_client, as_server] = ["as a client", "as a server"].map(for_both_roles);
+        let [one, other] = [(); 2].map(|()| {
+            let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
+            context.set_certificate(&as_client.0).unwrap();
+            context.set_private_key(&as_client.1).unwrap();
+            for trusted in [&as_client, &as_server] {
+                context.cert_store_mut().add_cert(trusted.0.clone()).unwrap();
+            }
+            context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+            context.set_session_id_context(b"test").unwrap();
+            let as_server = as_server.clone();
+            context.set_servername_callback(move |ssl, _| {
+                if ssl.is_server() {
+                    ssl.set_certificate(&as_server.0).unwrap();
+                    ssl.set_private_key(&as_server.1).unwrap();
+                }
+                Ok(())
+            });
+            world.add(context.build(), Config::default())
+        });
+        world.connect(one, other);
+        world.connect(other, one);
+        let opened = |world: &World, node: usize| world.nodes[node].opened().len();
+        assert!(world.run(60 * SECOND, |world| [one, other].iter().all(|node| opened(world, *node) == 2)), "{seed}");
+        for node in [one, other] {
+            for session in world.nodes[node].opened() {
+                let info = world.nodes[node].endpoint.info(session).unwrap();
+                let shown = if info.is_server() { &as_client } else { &as_server };
+                assert_eq!(info.peer_certificate().unwrap().to_der().unwrap(), shown.0.to_der().unwrap());
+            }
         }
     }
 }

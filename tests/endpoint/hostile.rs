@@ -166,6 +166,18 @@ fn a_handshake_whose_places_for_what_waits_are_taken() {
     assert!(world.run(SECOND / 2, |world| world.nodes[client].opened() == [session]));
 }
 
+/// A session with a connection ID has left the address to others: there it is anybody's.
+#[test]
+fn a_hello_that_comes_again_begins_nothing() {
+    let (mut world, server, client) = World::pair(14);
+    world.open(client, server);
+    let from = world.nodes[client].address;
+    let hello = world.sent_by(from).filter(|bytes| bytes[0] == content_type::HANDSHAKE && bytes[13] == 1).last();
+    let hello = hello.unwrap().clone();
+    world.inject(from, server, &hello);
+    assert_eq!(world.nodes[server].endpoint.handshakes() == 0, CID_LEN == 0);
+}
+
 /// Numbers in clear are not authentic: who copies a record with a higher one makes no replay of what comes after it.
 #[test]
 fn a_handshake_survives_copies_with_high_numbers() {

@@ -189,3 +189,20 @@ fn two_endpoints_connect_to_each_other() {
     assert_eq!(world.nodes[b].messages(at(&world.nodes[b], from_b)), [b"by a"]);
     assert_eq!(world.nodes[a].messages(at(&world.nodes[a], from_a)), [b"by b"]);
 }
+
+/// What has begun goes on: sessions, and a handshake of which the server knows.
+#[test]
+fn an_endpoint_that_stops_accepting_goes_on_with_what_has_begun() {
+    let (mut world, server, client) = World::pair(17);
+    let [halfway, late] = [(); 2].map(|_| world.add(crate::contexts::client(), Config::default()));
+    let (session, theirs) = world.open(client, server);
+    let begun = world.connect(halfway, server);
+    assert!(world.run(SECOND, |world| world.nodes[server].endpoint.handshakes() == 1));
+    world.nodes[server].endpoint.stop_accepting();
+    let refused = world.connect(late, server);
+    world.pass_time(5 * SECOND);
+    assert!(world.nodes[halfway].opened().contains(&begun) && !world.nodes[late].opened().contains(&refused));
+    world.send(client, session, b"still here");
+    world.settle();
+    assert_eq!(world.nodes[server].messages(theirs), [b"still here"]);
+}

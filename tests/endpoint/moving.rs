@@ -1,6 +1,6 @@
 //! Peers whose address changes (RFC 9146 6, RFC 9853), and others that only make it seem so.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use dv_dtls::wire::record::{content_type, records_with};
 use dv_dtls::{CloseReason, Config, Endpoint, Error, Event, Export, ExportKey, Session};
@@ -137,23 +137,100 @@ fn at_most_three_times_what_came_goes_to_an_unproven_address() {
         }
         assert_eq!(pair.sent_to(before), 0);
         // The session's end does not get through either, where there is no room for it.
+        while pair.send(b"x").is_ok() {
+            pair.world.settle();
+        }
         pair.world.nodes[pair.server].endpoint.close(pair.theirs).unwrap();
         pair.world.settle();
         assert!(pair.sent_to(address) <= 3 * came);
+        assert_eq!(pair.world.nodes[pair.server].endpoint.stats().datagrams_withheld, 1);
     }
 }
 
+/// A challenge is answered where it came from, and the answer counts as what goes there.
+#[test]
+fn an_answer_to_a_challenge_counts_at_an_unproven_address() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    // The server seems to move, so the client asks it to show that it is there; somebody sees that.
+    pair.world.nodes[pair.server].address.set_port(9);
+    let asked = pair.world.nodes[pair.client].address;
+    pair.world.pass = Box::new(move |(from, ..)| *from != asked);
+    pair.send(b"from elsewhere").unwrap();
+    pair.world.settle();
+    let challenge = pair.world.sent_by(asked).last().unwrap().clone();
+    pair.world.inject(elsewhere(1), pair.server, &challenge);
+    pair.world.settle();
+    let sent = pair.sent_to(elsewhere(1));
+    assert!(sent > challenge.len(), "the answer, and a challenge as well: {sent} for {}", challenge.len());
+    while pair.send(b"x").is_ok() {
+        pair.world.settle();
+    }
+    assert!(pair.sent_to(elsewhere(1)) <= 3 * challenge.len());
+}
+
+/// Whatever the program has to say to the new address, the check goes first: otherwise there would be no room for it.
+#[test]
+fn the_check_leaves_before_what_the_program_says() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    let address = pair.rebind(7);
+    let datagram = pair.seen(&[1; 100]);
+    pair.world.inject(address, pair.server, &datagram);
+    while pair.send(&[2; 30]).is_ok() {}
+    pair.world.settle();
+    assert_eq!(pair.peer(), (address, true));
+}
+
+/// They are not kept for later either: what they took of the room for what waits is free again.
 #[test]
 fn messages_that_waited_for_the_old_address_are_withheld_from_the_new_one() {
-    let mut pair = Pair::new(checks(false), checks(false));
-    let datagram = pair.seen(b"x");
-    for _ in 0..20 {
-        pair.send(&[1; 1000]).unwrap();
+    let mut at_server = checks(false);
+    at_server.max_waiting_bytes = 40_000;
+    let mut pair = Pair::new(at_server, checks(false));
+    for round in 1..=5 {
+        let datagram = pair.seen(b"x");
+        for _ in 0..20 {
+            pair.send(&[1; 1000]).unwrap();
+        }
+        pair.world.inject(elsewhere(1), pair.server, &datagram);
+        pair.world.settle();
+        assert!(pair.sent_to(elsewhere(1)) <= 3 * datagram.len());
+        assert_eq!(pair.world.nodes[pair.server].endpoint.stats().datagrams_withheld, 20 * round);
+        // The client brings its session back.
+        pair.client_says(b"still here");
+        pair.world.sent.clear();
     }
-    pair.world.inject(elsewhere(1), pair.server, &datagram);
+}
+
+/// A session that goes to and fro while the program looks elsewhere is told of once: others decide how often it moves.
+#[test]
+fn many_moves_are_one_event() {
+    let mut pair = Pair::new(checks(false), checks(true));
+    let datagrams = [(); 10].map(|_| pair.seen(b"x"));
+    for (port, datagram) in (1..).zip(&datagrams) {
+        pair.world.inject(elsewhere(port), pair.server, datagram);
+    }
+    let moves = |pair: &Pair| pair.events().into_iter().filter(|event| matches!(event, Event::Moved { .. })).count();
     pair.world.settle();
-    assert!(pair.sent_to(elsewhere(1)) <= 3 * datagram.len());
-    assert_eq!(pair.world.nodes[pair.server].endpoint.stats().datagrams_withheld, 20);
+    assert_eq!((pair.peer().0, moves(&pair)), (elsewhere(10), 1));
+    let datagram = pair.seen(b"x");
+    pair.world.inject(elsewhere(11), pair.server, &datagram);
+    pair.world.settle();
+    assert_eq!(moves(&pair), 2);
+}
+
+/// A server may have several addresses: what it says leaves from the one that the client has spoken to last.
+#[test]
+fn answers_leave_from_the_address_that_a_client_that_moves_has_spoken_to() {
+    let mut pair = Pair::new(checks(false), checks(true));
+    for host in [7, 8] {
+        let (there, ours) = (elsewhere(host.into()), IpAddr::from([10, 0, 0, host]));
+        let datagram = pair.seen(&[0; 100]);
+        let (now, endpoint) = (pair.world.now, &mut pair.world.nodes[pair.server].endpoint);
+        endpoint.receive(now, &datagram, there, Some(ours));
+        endpoint.send(pair.theirs, b"y").unwrap();
+        let transmit = endpoint.transmit(1).unwrap();
+        assert_eq!((transmit.to, transmit.from), (there, Some(ours)));
+    }
 }
 
 /// Without checks, only the program can know.
@@ -174,6 +251,9 @@ fn the_program_confirms_the_address() {
     assert_eq!(pair.world.nodes[pair.client].messages(pair.ours), [[0; 1000]]);
     let stats = pair.world.nodes[pair.server].endpoint.stats();
     assert_eq!((stats.peers_moved, stats.addresses_proven), (1, 1));
+    let endpoint = &mut pair.world.nodes[pair.server].endpoint;
+    endpoint.close(pair.theirs).unwrap();
+    assert_eq!(endpoint.confirm_peer(pair.theirs), Err(Error::Stale));
 }
 
 /// Copies of what the client has sent, from elsewhere: those that came already, that are older than what came, or forged.
@@ -285,6 +365,23 @@ fn messages_are_shorter_where_headers_are_longer() {
     assert_eq!((pair.peer().0, most(&pair)), (elsewhere(1), before));
 }
 
+/// The flow label of IPv6 is no part of who somebody is.
+#[test]
+fn another_flow_label_is_no_move() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    let address = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 9, 0, 0);
+    pair.world.nodes[pair.client].address = address.into();
+    pair.client_says(b"here I am");
+    for label in 1..=10 {
+        let datagram = pair.seen(b"and here");
+        let from = SocketAddrV6::new(*address.ip(), address.port(), label, 0);
+        pair.world.inject(from.into(), pair.server, &datagram);
+    }
+    pair.world.settle();
+    assert_eq!(pair.world.nodes[pair.server].messages(pair.theirs).len(), 11);
+    assert_eq!(pair.world.nodes[pair.server].endpoint.stats().peers_moved, 1);
+}
+
 /// Nobody can be reached there, or many can: what comes from there is heard, and the session stays where it is.
 #[test]
 fn a_session_moves_to_no_address_that_is_nobody_s() {
@@ -358,6 +455,10 @@ fn a_client_moves_while_its_session_goes_to_another_process() {
         pair.theirs = node.endpoint.sessions().next().unwrap();
         assert_eq!(ids(&node.endpoint, pair.theirs), had);
         assert_eq!(pair.peer(), (before, true));
+
+        // Meanwhile somebody else has got the address.
+        let next = pair.world.add_at(before, client(), checks(checked));
+        pair.world.open(next, pair.server);
 
         pair.client_says(b"I am somewhere else");
         assert_eq!(pair.peer(), (pair.world.nodes[pair.client].address, checked));

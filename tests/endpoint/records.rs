@@ -156,6 +156,7 @@ fn the_client_s_flight_backwards() {
     for record in backwards {
         world.inject(from, server, record);
     }
+    assert_eq!(world.nodes[server].endpoint.stats().handshakes_finished, 1);
     assert!(world.run(30 * SECOND, |world| world.nodes[client].opened() == [session]));
     let theirs = world.nodes[server].opened()[0];
     world.send(client, session, b"one");
@@ -252,4 +253,14 @@ fn a_master_secret_that_is_not_bound_to_its_handshake() {
             assert_eq!(world.nodes[client].closed(), [(session, CloseReason::ByPeer)]);
         }
     }
+
+    // A client that requires it is told why it gets no session.
+    let mut world = World::new(5);
+    let server = world.add(server(), Config::default());
+    let client = world.add(without(), settings(|s| s.require_extended_master_secret = true));
+    let session = world.connect(client, server);
+    world.pass_time(SECOND);
+    assert_eq!(world.nodes[client].closed(), [(session, CloseReason::Failed)]);
+    let failure = world.nodes[client].failures[0].as_ref().unwrap();
+    assert!(failure.contains("inconsistent extms"), "{failure}");
 }

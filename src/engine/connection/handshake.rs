@@ -1,6 +1,6 @@
 //! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
 
-use super::{CloseReason, Connection, NEVER, State, TIMEOUT_MIN, is_change_cipher_spec, micros, packet_len, payload};
+use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len, payload, timeouts};
 use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
@@ -9,7 +9,7 @@ use crate::tls::peer::asks_for_certificate;
 use crate::tls::session::Step;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{self, Fragment, fragments, message_type};
-use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type, set_sequence};
+use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type};
 
 /// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
 /// be several datagrams, and the network may double them.
@@ -42,8 +42,6 @@ pub(super) struct Handshake {
     /// a restarted client another.
     pub(super) hello_seq: u16,
     pub(super) client_random: [u8; 32],
-    /// The number under which libssl sees the next record in clear.
-    pub(super) next_in_clear: u64,
     /// Records that wait for their keys.
     held: Vec<Box<[u8]>>,
     /// Records of our own while OpenSSL makes the handshake; see [`cid`](super::cid).
@@ -52,16 +50,16 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) fn new(settings: &Settings, now: u64) -> Handshake {
+        let [first_timeout, longest_timeout] = timeouts(settings);
         Handshake {
             deadline: now.saturating_add(micros(settings.handshake_timeout)),
             due: NEVER,
             timeout: 0,
             timeouts: 0,
-            first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-            longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+            first_timeout,
+            longest_timeout,
             hello_seq: 0,
             client_random: [0; 32],
-            next_in_clear: 0,
             held: Vec::new(),
             early: None,
         }
@@ -110,7 +108,7 @@ impl Connection {
                     counters.records_dropped.add(1);
                     return;
                 }
-                self.step_in_clear(record.bytes, now);
+                self.step(record.bytes, now);
             }
             // libssl forgets a ChangeCipherSpec that comes too early, and the peer would have to send its flight again; at
             // one that is none it gives up.
@@ -120,7 +118,7 @@ impl Connection {
                     counters.records_dropped.add(1);
                     return;
                 }
-                self.step_in_clear(record.bytes, now);
+                self.step(record.bytes, now);
                 if !self.awaits_finished() {
                     self.hold(record, counters);
                 }
@@ -168,6 +166,11 @@ impl Connection {
         }
     }
 
+    /// Whether this is a client that has its server's hello, and not all of its certificate.
+    pub fn awaits_certificate(&mut self) -> bool {
+        !self.server && self.state == State::Handshaking && self.protection.session().awaits_certificate()
+    }
+
     /// Whether the peer's ChangeCipherSpec has come and its Finished has not.
     fn awaits_finished(&mut self) -> bool {
         self.state == State::Handshaking && self.protection.session().awaits_finished()
@@ -199,7 +202,7 @@ impl Connection {
         let is_ccs = |held: &[u8]| held[0] == content_type::CHANGE_CIPHER_SPEC;
         if let Some(at) = held.iter().position(|held| is_ccs(held)) {
             let ccs = held.remove(at);
-            self.step_in_clear(&ccs, now);
+            self.step(&ccs, now);
             if !self.awaits_finished() {
                 held.insert(at, ccs);
                 return;
@@ -236,16 +239,6 @@ impl Connection {
                 self.receive_record(now, &record, messages, counters);
             }
         }
-    }
-
-    /// One step with a record in clear. It gets a number of ours: libssl drops what lags behind the highest number that it
-    /// has seen, which in clear may be anybody's.
-    pub(super) fn step_in_clear(&mut self, record: &[u8], now: u64) {
-        let Some(handshake) = &mut self.handshake else { return };
-        let mut record = record.to_vec();
-        set_sequence(&mut record, handshake.next_in_clear);
-        handshake.next_in_clear += 1;
-        self.step(&record, now);
     }
 
     /// One step with a record of the next epoch, unless it is one that libssl would give up at.
@@ -398,7 +391,7 @@ mod tests {
     use openssl::error::ErrorStack;
     use openssl::ssl::{SslContext, SslMethod, SslRef};
 
-    use super::super::Terms;
+    use super::super::{TIMEOUT_MIN, Terms};
     use super::*;
     use crate::wire::hello::ClientHello;
     use crate::wire::hello_verify::HelloVerifyRequest;
@@ -436,12 +429,12 @@ mod tests {
         let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
         let before_its_keys = [23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 1, 1];
         let datagram = [&ccs[..], &alert, &before_its_keys].concat().repeat(50);
-        let shown = |server: &Connection| server.handshake.as_ref().unwrap().next_in_clear;
-        let before = shown(&server);
+        let shown = |server: &mut Connection| server.protection.session().inbound().next_in_clear();
+        let before = shown(&mut server);
         server.receive(0, &datagram, &mut Datagrams::new(), &counters);
         assert_eq!(server.state(), State::Handshaking);
         // When it comes, and again right away.
-        assert!(shown(&server) - before <= 2, "{}", shown(&server) - before);
+        assert_eq!(shown(&mut server) - before, 2);
         // It is held, and as many of the last kind as there is room for.
         assert_eq!(counters.records_dropped.get(), 150 - HELD_RECORDS as u64);
     }
@@ -463,6 +456,17 @@ mod tests {
             assert_eq!((held(&server), counters.records_dropped.get()), (most, 20 - most as u64), "{len} bytes each");
             server.advance(u64::MAX / 2, &counters);
             assert_eq!((held(&server), server.state()), (0, State::Closed(CloseReason::HandshakeTimeout)));
+        }
+    }
+
+    /// For others libssl would make room.
+    #[test]
+    fn of_a_hello_the_other_fragments_may_follow_and_no_other_hello() {
+        let Begun { mut server, .. } = begun();
+        for (message_seq, good) in [(0, true), (1, false), (9, false)] {
+            let (message_type, body) = (message_type::CLIENT_HELLO, &[0][..]);
+            let fragment = Fragment { message_type, length: 300, message_seq, offset: 100, body };
+            assert_eq!(server.may_say(&fragment), good);
         }
     }
 

@@ -101,33 +101,35 @@ pub struct Terms {
 /// One connection. Laid out in this order: what each message needs comes first, in as few cache lines as can be.
 #[repr(C)]
 pub struct Connection {
-    protection: Protection,
     state: State,
-    born: u32,
-    padding: u16,
-    server: bool,
     release: bool,
     released: bool,
-    native: bool,
-    require_extended_master_secret: bool,
-    /// Whether connection IDs are offered, and ours: the peer's records carry it once that is agreed on.
-    offers: bool,
     checks: bool,
-    /// How often the last flight was sent again because the peer asked for it in clear.
-    repeats: u8,
+    born: u32,
     message_max: u16,
     fragment_min: u16,
-    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
-    home: Option<(u16, u16)>,
+    server: bool,
+    native: bool,
+    require_extended_master_secret: bool,
+    /// Whether connection IDs are offered.
+    offers: bool,
+    /// Ours, which the peer's records carry once that is agreed on.
     cid: Box<[u8]>,
     idle_timeout: u64,
     /// When the peer was heard last, and when the connection was used last.
     heard: u64,
     used: u64,
-    /// How long our last flight is kept, and when it was sent.
+    /// How long our last flight is kept.
     flight_kept_until: u64,
-    flight_sent: u64,
+    protection: Protection,
     peer: SocketAddr,
+    /// When our last flight was sent.
+    flight_sent: u64,
+    /// How often it was sent again because the peer asked for it in clear.
+    repeats: u8,
+    padding: u16,
+    /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
+    home: Option<(u16, u16)>,
     why: Option<Box<ErrorStack>>,
     /// While it goes on, and where it has failed.
     handshake: Option<Box<Handshake>>,
@@ -170,7 +172,6 @@ impl Connection {
         if let Some(handshake) = &mut connection.handshake {
             handshake.client_random = *hello.random;
             handshake.hello_seq = hello.message_seq;
-            handshake.next_in_clear = hello.record_sequence + 1;
         }
         let (first, _) = datagram.split_at(hello.record_len);
         if !terms.listen {
@@ -279,20 +280,22 @@ impl Connection {
         }
     }
 
-    /// The next datagram that has to leave.
+    /// The next datagram that has to leave. In the child of a fork none does.
     pub fn transmit(&mut self) -> Option<&[u8]> {
-        if self.is_forked() {
-            return None;
-        }
-        self.protection.outbound().pop()
+        let born = self.born;
+        self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
     /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
     pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
-        if self.is_forked() {
-            return None;
-        }
-        self.protection.outbound().pop_segments(max, bytes_max)
+        let born = self.born;
+        self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
+    }
+
+    /// Whether nothing waits to leave and nothing that has left is kept.
+    #[inline]
+    pub(crate) fn has_nothing_out(&mut self) -> bool {
+        self.protection.outbound().is_empty()
     }
 
     /// Bytes that wait to leave.
@@ -349,6 +352,11 @@ impl Connection {
     /// What libssl said of a failure.
     pub fn why(&self) -> Option<&ErrorStack> {
         self.why.as_deref()
+    }
+
+    /// The same as text; empty where libssl said nothing.
+    pub(crate) fn why_text(&self) -> String {
+        self.why().map(ToString::to_string).unwrap_or_default()
     }
 
     /// The peer's address.
@@ -468,12 +476,18 @@ fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     kind == (content_type::CHANGE_CIPHER_SPEC, DTLS_1_2) && record.fragment() == [1]
 }
 
+/// The first wait before a flight is repeated, and the longest.
+fn timeouts(settings: &Settings) -> [u64; 2] {
+    [settings.first_timeout, settings.longest_timeout].map(|timeout| micros(timeout).max(TIMEOUT_MIN))
+}
+
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
+    let [first_timeout, longest_timeout] = timeouts(settings);
     Parameters {
         payload: payload(settings.mtu, peer),
         max_certificate_chain: settings.max_certificate_chain,
-        first_timeout: micros(settings.first_timeout).max(TIMEOUT_MIN),
-        longest_timeout: micros(settings.longest_timeout).max(TIMEOUT_MIN),
+        first_timeout,
+        longest_timeout,
         release_buffers: settings.release_buffers,
         // Either is said only where nobody else does.
         sole_writer: settings.release_buffers || settings.native_records,

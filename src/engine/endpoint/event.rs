@@ -58,7 +58,7 @@ impl Event {
     }
 }
 
-/// Messages that were taken and still stand in the buffer, before those behind them are moved to its beginning.
+/// Messages that were taken stay in the buffer until there are so many, and they are half of all: then the rest is moved up.
 const TAKEN_AT_MOST: usize = 256;
 
 /// Events in their order, and the messages of all sessions in one buffer, in the order of their events.

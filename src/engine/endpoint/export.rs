@@ -135,7 +135,7 @@ impl Endpoint {
                 )));
             }
             let seat = Seat::new(Box::new(connection), entry.local);
-            Ok(Seat { user: entry.user, known: true, opened: true, imported: true, ..seat })
+            Ok(Seat { user: entry.user, opened: true, imported: true, ..seat })
         });
         let seats: Result<Vec<_>, Error> = seats.collect();
         wipe::stack();

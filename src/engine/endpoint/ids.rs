@@ -1,4 +1,4 @@
-//! Connection IDs of ours: who gets one, and whether a datagram carries any.
+//! Our connection IDs: which sessions get one, and whether a datagram carries one.
 
 use std::net::SocketAddr;
 

@@ -381,7 +381,7 @@ impl Endpoint {
             Err(SendError::TooLong { max }) => return Err(Error::TooLong { max }),
             Err(SendError::Forked) => return Err(Error::Forked),
             Err(SendError::Failed) => {
-                return Err(Error::Tls(seat.connection.why().map(ToString::to_string).unwrap_or_default()));
+                return Err(Error::Tls(seat.connection.why_text()));
             }
         }
         self.timers.set(session, seat.deadline());

@@ -35,8 +35,8 @@ impl<'a> Transmit<'a> {
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
 
-/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
-/// each is moved once at most.
+/// Datagrams that have left stay in front of those that wait until there are so many, and they are half of all: so each
+/// datagram is moved up once at most.
 const LEFT_AT_MOST: usize = 256;
 
 /// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
@@ -68,10 +68,9 @@ impl Endpoint {
         while let Some(&session) = self.outbox.lanes[socket].ready.front() {
             match self.seats.get_mut(session) {
                 Some(seat) if seat.bytes_waiting > 0 => {
-                    let now_on = self.outbox.lane_of(seat.connection.peer(), seat.local);
-                    if now_on != socket {
+                    if self.outbox.lane_of(seat.connection.peer(), seat.local) != socket {
                         // The peer has moved meanwhile.
-                        self.outbox.lanes[now_on].ready.push_back(session);
+                        self.outbox.push_ready(session, seat);
                     } else if seat.is_over_limit() {
                         let withheld = seat.connection.transmit().map_or(0, <[u8]>::len);
                         seat.bytes_waiting -= withheld;
@@ -123,7 +122,7 @@ pub(super) struct Outbox {
     /// Bytes that wait, in the connections and here.
     pub(super) waiting: usize,
     waiting_max: usize,
-    /// One for each socket that the owner has, so that a full one holds up no other.
+    /// One for each of the owner's sockets, so that a full socket holds up no other.
     lanes: Vec<Lane>,
     sockets: Vec<SocketAddr>,
 }
@@ -173,9 +172,13 @@ impl Outbox {
         seat.bytes_waiting = waiting;
         if waiting > 0 && !seat.ready {
             seat.ready = true;
-            let lane = self.lane_of(seat.connection.peer(), seat.local);
-            self.lanes[lane].ready.push_back(session);
+            self.push_ready(session, seat);
         }
+    }
+
+    fn push_ready(&mut self, session: Session, seat: &Seat) {
+        let lane = self.lane_of(seat.connection.peer(), seat.local);
+        self.lanes[lane].ready.push_back(session);
     }
 
     /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.
@@ -224,5 +227,37 @@ impl Lane {
         let bytes = self.loose.get(self.left)?;
         self.left += 1;
         Some(Transmit { to, from, segment_size: None, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a flood one answer always waits: those that have left take up no more than a bounded room before it.
+    #[test]
+    fn what_has_left_is_let_go_of() {
+        let (mut lane, to) = (Lane::default(), SocketAddr::from(([192, 0, 2, 1], 1)));
+        lane.push(to, None, b"0");
+        for number in 1..10_000 {
+            lane.push(to, None, number.to_string().as_bytes());
+            assert_eq!(lane.pop().unwrap().bytes, (number - 1).to_string().as_bytes());
+            assert!(lane.addresses.len() <= LEFT_AT_MOST + 2, "{}", lane.addresses.len());
+        }
+        assert_eq!(lane.pop().unwrap().bytes, b"9999");
+        assert!(lane.pop().is_none());
+    }
+
+    /// So many times what it leaves, and of all a part is for others than the program.
+    #[test]
+    fn a_session_may_have_fifteen_times_what_it_leaves() {
+        let mut outbox = Outbox::new(16_000);
+        assert!(outbox.has_room(0, 20_000), "alone, any message has room");
+        outbox.waiting = 1_000;
+        assert!(outbox.has_room(0, 14_000) && !outbox.has_room(0, 14_001));
+        // 1000 bytes are left.
+        outbox.waiting = 14_000;
+        assert!(outbox.has_room(0, 1_000) && !outbox.has_room(0, 1_001));
+        assert!(outbox.has_room(14_000, 1_000) && !outbox.has_room(14_001, 1_000));
     }
 }

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Endpoint, PER_PEER, Session, without_flow_label};
+use crate::wire::handshake::Fragment;
+use crate::wire::handshake::message_type::{CERTIFICATE, SERVER_HELLO};
 use crate::wire::hello::ClientHello;
+use crate::wire::record::content_type::HANDSHAKE;
 use crate::wire::record::{Record, records_with};
 
 impl Endpoint {
@@ -34,10 +37,17 @@ impl Endpoint {
     /// ChangeCipherSpec for a repetition, and its answer would end the new handshake.
     pub(super) fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
         let mut found = chain[0].is_some();
+        let (several, mut hello) = (chain.get(1).is_some_and(Option::is_some), false);
         for record in records_with(datagram, self.cids.cid_len()) {
             if record.cid.is_empty() {
                 let passed_by = if record.epoch == 0 { self.before_a_handshake(chain) } else { 0 };
-                let _ = chain.iter().flatten().skip(passed_by).any(|session| self.show(*session, &record, from, to));
+                let of_a_server = if several { self.is_of_a_server(&record, chain, &mut hello) } else { None };
+                for session in chain.iter().flatten().skip(passed_by) {
+                    let not_for_it = of_a_server.is_some_and(|of_a_server| of_a_server == self.is_server(*session));
+                    if !not_for_it && self.show(*session, &record, from, to) {
+                        break;
+                    }
+                }
             } else if let Some(session) = self.cids.find(record.cid) {
                 self.show(session, &record, from, to);
                 found = true;
@@ -48,7 +58,27 @@ impl Endpoint {
         }
     }
 
-    /// How many of these are open while one behind them is not; 0 where all are.
+    /// Of a certificate in a handshake: whether it is a server's. Two that connect to each other at once send each other two
+    /// under one number: one as a server, behind its hello, then one as a client. `hello`: the datagram has had one.
+    fn is_of_a_server(&mut self, record: &Record<'_>, chain: &[Option<Session>], hello: &mut bool) -> Option<bool> {
+        if (record.epoch, record.content_type) != (0, HANDSHAKE) {
+            return None;
+        }
+        let (first, _) = Fragment::parse(record.fragment())?;
+        *hello |= first.message_type == SERVER_HELLO;
+        let mut awaited = || chain.iter().flatten().any(|session| self.awaits_certificate(*session));
+        (first.message_type == CERTIFICATE).then(|| *hello || awaited())
+    }
+
+    fn awaits_certificate(&mut self, session: Session) -> bool {
+        self.seats.get_mut(session).is_some_and(|seat| seat.connection.awaits_certificate())
+    }
+
+    fn is_server(&self, session: Session) -> bool {
+        self.seats.get(session).is_some_and(|seat| seat.connection.is_server())
+    }
+
+    /// How many open sessions stand before the first one that is not; 0 if all are open.
     fn before_a_handshake(&self, chain: &[Option<Session>]) -> usize {
         let is_open = |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.opened);
         chain.iter().flatten().position(|session| !is_open(session)).unwrap_or(0)

@@ -15,6 +15,7 @@ use super::*;
 use crate::engine::export::{Export, ExportKey};
 use crate::engine::records::{Digest, Records, SEQUENCE_MAX, Secrets, Suite, Used};
 use crate::engine::settings::Settings;
+use crate::log::{self, Level};
 use crate::tls::resumption::Resumption;
 use crate::wipe;
 use crate::wire::datagrams::Datagrams;
@@ -537,6 +538,33 @@ fn no_secret_outlives_its_export() {
         drop(new);
         assert_nothing_is_left(&inverted, tickets, &format!("{suite}, {side}"));
     }
+}
+
+/// Who sees a session's records on their way can have it move with each of them: there is one line a second.
+#[test]
+fn what_the_log_says_of_a_peer_that_is_here_and_there() {
+    let ids = ConnectionIds { routability_checks: false, ..ConnectionIds::default() };
+    let config = Config { connection_ids: Some(ids), ..Config::default() };
+    let of = |server| context(SUITES[0], server, |_| {});
+    let mut pair = Pair::of(of(false), of(true), config).open(None);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = told.clone();
+    log::listen(Some(Level::Info), Some(Arc::new(move |_, line: &str| sink.lock().unwrap().push(line.to_owned()))));
+    let (here, there) = (SocketAddr::from(([198, 51, 100, 1], 1)), SocketAddr::from(([198, 51, 100, 2], 2)));
+    for time in 0..3001 {
+        pair.send(CLIENT, b"x").unwrap();
+        let datagram = pair.sides[CLIENT].endpoint.transmit(1).unwrap().bytes.to_vec();
+        let from = if time % 2 == 0 { here } else { there };
+        pair.sides[SERVER].endpoint.receive(pair.now + 1000 * time, &datagram, from, None);
+    }
+    log::flush();
+    log::listen(None, None);
+    // Other tests may have had something to say as well.
+    let mut told = told.lock().unwrap().clone();
+    told.retain(|line| line.contains("198.51.100."));
+    let first = format!("{}: is at {here} now", address(CLIENT));
+    let later = format!("{there}: is at {here} now; since the last such line 999 others have moved");
+    assert_eq!(told, [first, later.clone(), later.clone(), later]);
 }
 
 /// A peer may want an ID so long that a small packet has no room for anything behind it.

@@ -57,7 +57,7 @@ pub struct Records {
     /// The keys as the AEAD works with them. They take up a kilobyte, so an idle connection has none.
     expanded: Option<Box<Expanded>>,
     next: u64,
-    /// Nonces of OpenSSL's that our numbers have not passed yet. As good as always none.
+    /// Nonces OpenSSL has used that our numbers have not passed yet; almost always none.
     taken: Vec<u64>,
     sealed_blocks: u64,
     failed: u64,
@@ -131,7 +131,7 @@ impl Records {
         records
     }
 
-    /// Out of the box, in which no key stays: what is moved leaves a copy behind.
+    /// Moves out of the box without leaving the keys behind in it, as a plain move would.
     pub fn unbox(mut self: Box<Records>) -> Records {
         let (write, read) = (mem::take(&mut self.write), mem::take(&mut self.read));
         Records { write, read, ..*self }
@@ -159,7 +159,7 @@ impl Records {
         HEADER_LEN + self.cid.len() + self.suite.explicit_len() + self.inner_len(len) + TAG_LEN
     }
 
-    /// Whether the keys have done all that they may: the connection must end.
+    /// Whether the keys have reached a limit of their use: the connection must end.
     #[inline]
     pub fn are_exhausted(&self) -> bool {
         self.next > SEQUENCE_MAX - KEPT_FOR_ALERTS

@@ -79,16 +79,16 @@ impl Records {
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::tests::secrets;
     use super::*;
-    use crate::engine::records::{Digest, HEADER_LEN, Secrets, Suite};
+    use crate::engine::records::{HEADER_LEN, Suite};
     use crate::wire::record::content_type;
 
     /// All nonces of a key over a handover from OpenSSL and some from one process to the next, some of which do not stop when
     /// they should.
     #[test]
     fn no_nonce_comes_twice() {
-        let secrets =
-            Secrets { master: [1; 48], client_random: [2; 32], server_random: [3; 32], digest: Digest::Sha256 };
+        let secrets = secrets();
         for suite in [Suite::Aes128Gcm, Suite::Chacha20Poly1305] {
             // OpenSSL's own nonces, where ours will come by, in this process and in others.
             let own = [1 << 48 | 3, 1 << 48 | (20_000 + SKIPPED + 7), 1 << 48 | (3 * SKIPPED), 5];
@@ -120,8 +120,7 @@ mod tests {
 
     #[test]
     fn at_the_end_of_the_numbers_there_is_no_going_on() {
-        let secrets =
-            Secrets { master: [1; 48], client_random: [2; 32], server_random: [3; 32], digest: Digest::Sha256 };
+        let secrets = secrets();
         for next in [SEQUENCE_MAX - SKIPPED, SEQUENCE_MAX, SEQUENCE_MAX + 1] {
             let progress = Progress { next, ..Progress::default() };
             assert!(progress.is_possible());

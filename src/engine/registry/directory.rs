@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::address::Peer;
 use super::hash::Hash;
+use crate::guard::lock;
 use crate::tls::huge_pages;
 
 /// Slots of the first array. Each following one has twice as many.
@@ -157,7 +158,7 @@ impl<const N: usize> Table<N> {
     }
 
     fn writer(&self) -> MutexGuard<'_, usize> {
-        self.len.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.len)
     }
 
     /// Lets readers notice that `change` was made while they read.

@@ -83,17 +83,19 @@ pub enum Kind {
     Foreign,
 }
 
+/// Laid out in this order: what each message needs comes first, in one cache line with the beginning of its slot.
+#[repr(C)]
 struct Entry {
-    peer: Peer,
     kind: Kind,
-    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once: it is only
-    /// NOWHERE in an entry that is not found by its peer.
-    same_peer: Links,
+    source: u32,
     /// All established connections by idleness.
     idle: Links,
     /// Those of the same source by idleness, or its handshakes by age.
     in_source: Links,
-    source: u32,
+    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once: it is only
+    /// NOWHERE in an entry that is not found by its peer.
+    same_peer: Links,
+    peer: Peer,
 }
 
 impl Entry {

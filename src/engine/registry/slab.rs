@@ -44,6 +44,8 @@ impl Id {
     }
 }
 
+/// What tells whose it is stands before that.
+#[repr(C)]
 struct Slot<E> {
     /// How many held this place before.
     generation: u32,

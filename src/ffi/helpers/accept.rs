@@ -154,8 +154,7 @@ fn take_first_flight(
     let Phase::Closed(_) = connection.state() else { return Some(connection) };
     // SAFETY: the key holds the peer.
     let _ = unsafe { send_waiting(&mut connection, key, fd, 0, local) };
-    let why = connection.why().map(|why| why.to_string()).unwrap_or_default();
-    log!(Info, "{peer}: handshake failed: {why}");
+    log!(Info, "{peer}: handshake failed: {}", connection.why_text());
     local.counters.handshakes_failed.add(1);
     None
 }

@@ -12,7 +12,7 @@ use super::shared::{local, shared};
 use super::state::STATE;
 use super::types::*;
 use super::{address, due, foreign, in_use};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::log;
 use crate::net::sys;
 use crate::tls::version::runtime_matches;
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
     key: *mut dv_udp_conn_key_t,
     addrlen: socklen_t,
 ) -> *mut dv_udp_conn_t {
-    guard(ptr::null_mut(), || {
+    guard_uncancelled(ptr::null_mut(), || {
         let _ = addrlen;
         if ctx.is_null() || buf.is_null() || key.is_null() || len > isize::MAX as size_t {
             log!(Error, "dv_dtls_conn_new: ctx, buf or key is NULL, or len is the -1 of an error");
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
 #[cfg(not(dv_omit = "dtls_shutdown"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, addrlen: socklen_t) {
-    guard((), || {
+    guard_uncancelled((), || {
         let _ = addrlen;
         if conn.is_null() {
             return;

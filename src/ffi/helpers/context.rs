@@ -13,7 +13,7 @@ use super::environment;
 use super::types::*;
 use crate::ffi::error::remember;
 use crate::ffi::version::{check_openssl, failed};
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::log;
 use crate::net;
 use crate::tls::cause::Cause;
@@ -35,7 +35,7 @@ use crate::tls::{certificate, context, names, peer};
 #[cfg(not(dv_omit = "openssl_ctx_set_ciphers"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_ctx_set_ciphers(ctx: *mut c_void, ciphers: *mut c_char) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         status("dv_openssl_ctx_set_ciphers", || {
             // SAFETY: the caller's promise.
             let (ctx, ciphers) = unsafe { (context_from(ctx)?, text_from(ciphers, "ciphers")?) };
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn dv_openssl_callback(ok: c_int, store: *mut X509_STORE_C
 #[cfg(not(dv_omit = "openssl_set_verify"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_openssl_set_verify(ctx: *mut c_void, mode: c_int, peer_cf: *mut c_char) {
-    guard((), || {
+    guard_uncancelled((), || {
         // Success takes this back; whatever else happens leaves it so.
         // SAFETY: the caller's promise.
         if let Ok(ctx) = unsafe { context_from(ctx) } {
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn dv_openssl_get_verify_result(s: *mut c_void) -> c_int {
 #[cfg(not(dv_omit = "ssl_certificate"))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char, key: *mut c_char) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         status("dv_ssl_certificate", || {
             // SAFETY: the caller's promise.
             let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char,
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `cert` and `key` are NULL or end with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c_char, key: *const c_char) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         status("dv_ssl_add_certificate", || {
             // SAFETY: the caller's promise.
             let (ctx, cert, key) = unsafe { (context_from(ctx)?, text_from(cert, "cert")?, text_from(key, "key")?) };
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `secret_file` is NULL or ends with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_ssl_share_tickets(ctx: *mut c_void, secret_file: *const c_char) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         status("dv_ssl_share_tickets", || {
             // SAFETY: the caller's promise.
             let (ctx, file) = unsafe { (context_from(ctx)?, text_from(secret_file, "secret_file")?) };

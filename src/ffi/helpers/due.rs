@@ -57,6 +57,10 @@ fn run_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
     if guard::is_nested() {
         return 0;
     }
+    sys::not_cancelled(|| advance_those_due(local, now, about))
+}
+
+fn advance_those_due(local: &Local, now: u64, about: *mut dv_udp_conn_t) -> usize {
     let mut done = 0;
     while done < AT_MOST {
         let own = local.timers.borrow_mut().pop_due(now);

@@ -3,6 +3,9 @@
 //!
 //! Kept for the thread and not with the connection: one that a C caller has made has no place for it, and one that is being
 //! freed must still be recognised. Nothing has to be destroyed at the end of the thread, when destructors still call helpers.
+//!
+//! To begin is part of each function that does: in a shared library the look for a thread's own variables is a call, and one is
+//! enough for all of them in a function.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -43,7 +46,7 @@ pub struct InUse(PhantomData<*mut dv_udp_conn_t>);
 ///
 /// # Safety
 /// `conn` is live now, and no other thread does what is due for it.
-#[inline]
+#[inline(always)]
 pub unsafe fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
     CALLS.with(|calls| {
         let depth = calls.depth.get();
@@ -62,7 +65,7 @@ pub unsafe fn begin(conn: *mut dv_udp_conn_t) -> Option<InUse> {
 ///
 /// # Safety
 /// `conn` is live.
-#[inline]
+#[inline(always)]
 pub unsafe fn take(local: &Local, conn: *mut dv_udp_conn_t) -> Option<InUse> {
     // In this order: as long as another thread does what is due for it, nothing of the struct can be looked at.
     // SAFETY: by contract.

@@ -14,7 +14,7 @@ use super::types::*;
 use super::{due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
 use crate::engine::stats::Counters;
-use crate::guard::guard;
+use crate::guard::guard_uncancelled;
 use crate::log::log;
 use crate::net::sys;
 use crate::wire::datagrams::Datagrams;
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn dv_dtls_read(
     out_len: size_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         let _ = addrlen;
         if conn.is_null() || out_buf.is_null() || out_len == 0 || in_len > isize::MAX as size_t {
             log!(Error, "dv_dtls_read: conn or out_buf is NULL, out_len is 0, or in_len is the -1 of an error");
@@ -99,7 +99,7 @@ unsafe fn read(
     out: *mut [u8],
 ) -> c_int {
     // Taken and not borrowed: a callback of libssl may read from another connection.
-    let mut messages = local.messages.take();
+    let mut messages = local.messages.take().unwrap_or_default();
     messages.clear();
     let superseded = state.superseded.get();
     // SAFETY: by contract.
@@ -117,7 +117,7 @@ unsafe fn read(
     }
     // SAFETY: by contract; there is no reference to the datagram any more.
     let delivered = deliver(state, &messages, unsafe { &mut *out }, &local.counters);
-    local.messages.replace(messages);
+    local.messages.set(Some(messages));
     let Some(len) = delivered else { return without_message(state, after.0) };
     if let Some(id) = state.id.get() {
         local.shared.table().touch(id);
@@ -186,8 +186,7 @@ fn without_message(state: &State, phase: Phase) -> c_int {
         Phase::Handshaking | Phase::Established => 0,
         Phase::Closed(CloseReason::Failed) => {
             let connection = state.connection.borrow();
-            let why = connection.why().map(|why| why.to_string()).unwrap_or_default();
-            log!(Info, "{}: connection failed: {why}", connection.peer());
+            log!(Info, "{}: connection failed: {}", connection.peer(), connection.why_text());
             fail(EIO)
         }
         Phase::Closed(_) => DV_CLOSED,
@@ -250,7 +249,7 @@ pub unsafe extern "C" fn dv_dtls_write(
     out_len: size_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         let _ = (out_buf, out_len, addrlen);
         if conn.is_null() || in_buf.is_null() || in_len == 0 || in_len > isize::MAX as size_t {
             log!(Error, "dv_dtls_write: conn or in_buf is NULL, or in_len is 0 or the -1 of an error");
@@ -303,7 +302,7 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
             fail(ENOTCONN)
         }
         SendError::Failed => {
-            log!(Error, "dv_dtls_write: {peer}: {}", connection.why().map(|why| why.to_string()).unwrap_or_default());
+            log!(Error, "dv_dtls_write: {peer}: {}", connection.why_text());
             fail(EIO)
         }
     }
@@ -335,7 +334,7 @@ pub unsafe extern "C" fn dv_dtls_msg_send(
     key: *mut dv_udp_conn_key_t,
     addrlen: socklen_t,
 ) -> c_int {
-    guard(DV_ERROR, || {
+    guard_uncancelled(DV_ERROR, || {
         let _ = addrlen;
         if wbio.is_null() || key.is_null() {
             log!(Error, "dv_dtls_msg_send: wbio or key is NULL");

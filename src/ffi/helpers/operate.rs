@@ -9,7 +9,7 @@ use crate::engine::settings::Settings;
 use crate::ffi::config::{dv_config, fill};
 use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
 use crate::ffi::stats::dv_stats;
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::net::server::ServerConfig;
 use crate::net::sys;
 use crate::tls::secret::FleetSecret;
@@ -61,7 +61,7 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 /// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_config(config: *mut dv_config, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_dtls_config", || {
             // SAFETY: the caller vouches for `size` bytes.
             unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn dv_dtls_config(config: *mut dv_config, size: size_t) ->
 /// `config` is NULL or as long as its `size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_set_config(config: *const dv_config) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_uncancelled(DV_ERR_PANIC, || {
         checked("dv_dtls_set_config", || {
             if config.is_null() {
                 return Err(invalid("config is NULL"));

@@ -19,7 +19,25 @@ use crate::wire::datagrams::Datagrams;
 ///
 /// # Safety
 /// `key` holds a peer's address.
+#[inline]
 pub unsafe fn send_waiting(
+    connection: &mut Connection,
+    key: &dv_udp_conn_key_t,
+    fd: c_int,
+    flags: c_int,
+    local: &Local,
+) -> io::Result<()> {
+    // As after most messages that come in.
+    if connection.has_nothing_out() {
+        return Ok(());
+    }
+    // SAFETY: by contract.
+    unsafe { send_all(connection, key, fd, flags, local) }
+}
+
+/// # Safety
+/// As for [`send_waiting`].
+unsafe fn send_all(
     connection: &mut Connection,
     key: &dv_udp_conn_key_t,
     fd: c_int,

@@ -210,7 +210,7 @@ pub fn shared() -> &'static Shared {
     // SAFETY: what stands there was leaked by `make`.
     match unsafe { known.as_ref() } {
         Some(shared) if shared.born == fork::generation() => shared,
-        _ => make(known),
+        _ => sys::not_cancelled(|| make(known)),
     }
 }
 
@@ -427,8 +427,8 @@ pub struct Local {
     pub last: Cell<*mut dv_udp_conn_t>,
     /// Where the connection is that the last call was about.
     pub claimed: Cell<Option<Id>>,
-    /// Where messages are opened to.
-    pub messages: RefCell<Datagrams>,
+    /// Where messages are opened to, while no call has it.
+    pub messages: Cell<Option<Box<Datagrams>>>,
     /// Where connections put what they send: each call sends all of it, so one room is enough.
     pub room: SpareRoom,
     pub counters: Arc<Counters>,
@@ -466,7 +466,7 @@ impl Local {
             timers: RefCell::default(),
             last: Cell::new(ptr::null_mut()),
             claimed: Cell::new(None),
-            messages: RefCell::default(),
+            messages: Cell::default(),
             room: SpareRoom::default(),
             counters,
             refusals: Default::default(),

@@ -23,8 +23,8 @@ use crate::wire::backlog::Backlog;
 pub static STATE: Slot<SSL, State> = Slot::new();
 
 /// What the library keeps of a connection beyond the struct. It hangs on the SSL and goes with it. Laid out in this order:
-/// what each message needs stands together, with the beginning of the connection.
-#[repr(C)]
+/// what each message needs stands together, with the beginning of the connection, in two cache lines.
+#[repr(C, align(64))]
 pub struct State {
     /// Where it is in the table, while it is there.
     pub id: Cell<Option<Id>>,

@@ -65,9 +65,11 @@ pub unsafe fn send_to(fd: c_int, datagram: &[u8], flags: c_int, to: *const socka
     let (bytes, flags) = (datagram.as_ptr().cast(), flags | libc::MSG_NOSIGNAL);
     loop {
         // SAFETY: the datagram is a slice, the caller vouches for the address.
-        let sent = not_cancelled(|| unsafe { libc::sendto(fd, bytes, datagram.len(), flags, to, len) });
+        let sent = unsafe { libc::sendto(fd, bytes, datagram.len(), flags, to, len) };
+        if sent >= 0 {
+            return Ok(());
+        }
         match io::Error::last_os_error() {
-            _ if sent >= 0 => return Ok(()),
             error if error.kind() == io::ErrorKind::Interrupted => {}
             error => return Err(error),
         }
@@ -93,7 +95,7 @@ pub unsafe fn epoll_add(epfd: c_int, event: *mut libc::epoll_event, fd: c_int) -
     };
     match io::Error::last_os_error() {
         _ if added == 0 => Ok(()),
-        error if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        error if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         error => Err(error),
     }
 }

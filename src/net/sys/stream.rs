@@ -145,18 +145,18 @@ fn set_of(signals: impl IntoIterator<Item = c_int>) -> sigset_t {
     }
 }
 
-/// A file that nobody else reads in this way at the same time.
-pub struct Held(File);
+/// A file that this process has locked: nobody else reads an export from it at the same time.
+pub struct LockedFile(File);
 
-impl Held {
+impl LockedFile {
     /// Takes it, where it is a file and not a pipe or a socket, which is empty once it is read.
-    pub fn of(fd: BorrowedFd<'_>) -> io::Result<Option<Held>> {
+    pub fn of(fd: BorrowedFd<'_>) -> io::Result<Option<LockedFile>> {
         let file = File::from(fd.try_clone_to_owned()?);
         if !file.metadata()?.is_file() {
             return Ok(None);
         }
         lock(&file, libc::LOCK_EX | libc::LOCK_NB)?;
-        Ok(Some(Held(file)))
+        Ok(Some(LockedFile(file)))
     }
 
     /// Makes it empty.
@@ -169,7 +169,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for LockedFile {
     fn drop(&mut self) {
         // It belongs to the open file, which the program may keep.
         let _ = lock(&self.0, libc::LOCK_UN);

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_void, socklen_t};
 
 use super::address::Address;
-use super::keep_errno;
+use super::{keep_errno, not_cancelled};
 
 /// The result of a system call that says -1 when it fails.
 pub(super) fn check(result: c_int) -> io::Result<c_int> {
@@ -150,7 +150,7 @@ impl Bell {
         let one = 1u64;
         keep_errno(|| {
             // SAFETY: the pointer and the length describe `one`. It can only fail when it rings already.
-            unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+            not_cancelled(|| unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) });
         });
     }
 

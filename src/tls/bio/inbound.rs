@@ -51,6 +51,12 @@ impl Inbound {
         self.queue.pop()
     }
 
+    /// The number that libssl sees the next record of epoch 0 under.
+    #[cfg(test)]
+    pub fn next_in_clear(&self) -> u64 {
+        self.sequence.0
+    }
+
     /// One datagram into `out`, cut to its size as recvfrom does.
     fn read(&mut self, out: &mut [u8]) -> Option<usize> {
         let copy = |from: &[u8], out: &mut [u8]| {

@@ -95,8 +95,8 @@ impl Outbound {
         self.sequence = Numbering::NONE;
     }
 
-    /// Takes room for what is going to be written from `spare`, if it has none itself: a program that sends each datagram
-    /// at once needs it once, not for each connection.
+    /// Borrows room for what is going to be written from `spare`, if it has none itself: a program that sends each datagram
+    /// at once needs one such room, not one for each connection.
     #[inline]
     pub fn use_room(&mut self, spare: &SpareRoom) {
         if self.outgoing.is_none() {
@@ -114,26 +114,18 @@ impl Outbound {
         }
     }
 
-    fn datagram_max(&self) -> usize {
-        self.mtu as usize
-    }
-
-    fn outgoing(&mut self) -> &mut Outgoing {
-        self.outgoing.get_or_insert_default()
-    }
-
     /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
     fn push(&mut self, write: &[u8]) {
         if self.in_flight {
             self.note_sealed(write);
             if std::mem::take(&mut self.new_flight) {
-                self.outgoing().begin_flight();
+                self.outgoing.get_or_insert_default().begin_flight();
             }
         }
         // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
         let mut rest = write;
         while !rest.is_empty() {
-            let (fits, more) = rest.split_at(fitting(rest, self.datagram_max()));
+            let (fits, more) = rest.split_at(fitting(rest, self.mtu as usize));
             self.push_datagram(fits);
             rest = more;
         }
@@ -156,7 +148,7 @@ impl Outbound {
     /// stands in the next datagram. One that nothing comes for does not leave.
     pub fn replace_sealed(&mut self, mut replace: impl FnMut(&Record<'_>) -> Option<Vec<u8>>) {
         let of_libssl = |record: &Record<'_>| record.epoch == 1 && record.content_type != content_type::TLS12_CID;
-        let most = self.datagram_max();
+        let most = self.mtu as usize;
         let Some(outgoing) = &mut self.outgoing else { return };
         if !outgoing.waiting().flat_map(records).any(|record| of_libssl(&record)) {
             return;
@@ -176,7 +168,7 @@ impl Outbound {
             }
         }
         outgoing.flight = datagrams.len();
-        // Behind a record with an ID nothing is found any more by who does not know how long that is.
+        // Whatever followed a record with an ID could not be found without knowing the ID's length.
         self.open = false;
     }
 
@@ -191,7 +183,7 @@ impl Outbound {
     #[inline]
     pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         self.open = false;
-        let outgoing = self.outgoing();
+        let outgoing = self.outgoing.get_or_insert_default();
         outgoing.move_up();
         outgoing.datagrams.push_with(room, write);
     }
@@ -210,7 +202,7 @@ impl Outbound {
     }
 
     fn push_datagram(&mut self, write: &[u8]) {
-        let most = self.datagram_max();
+        let most = self.mtu as usize;
         let Outgoing { datagrams, flight, .. } = &mut **self.outgoing.get_or_insert_default();
         let (count, bytes) = (datagrams.len(), datagrams.total_len());
         if self.open {
@@ -227,6 +219,12 @@ impl Outbound {
             *flight = datagrams.len();
             self.open = true;
         }
+    }
+
+    /// Whether there is not even room for something that waits or is kept.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.outgoing.is_none()
     }
 
     /// Whether a datagram waits to leave.

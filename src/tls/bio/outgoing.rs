@@ -157,7 +157,8 @@ impl Outgoing {
         self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
     }
 
-    /// Forgets what has left and is not kept, although more waits: of somebody who always has more to send, it always does.
+    /// Forgets what has left and is not kept even though more waits: with a program that always has more to send, more
+    /// always does.
     #[inline]
     pub fn move_up(&mut self) {
         if self.left.saturating_sub(self.flight) >= LEFT_AT_MOST.max(self.datagrams.len() / 2) {

@@ -1,25 +1,25 @@
-//! How much of a worker's time handshakes get.
+//! How much of a worker's time goes to handshakes.
 
-/// While established peers talk, handshakes get one part of so many.
+/// While established peers talk, handshakes get one part in this many.
 const PARTS: i64 = 4;
 
 /// Established peers talk when one of them was heard within this time, in microseconds.
 const TALKING: u64 = 20_000;
 
-/// Credit that handshakes have not used and may make up for.
+/// The most unused credit that handshakes can save up.
 const SAVED_AT_MOST: i64 = 2000 * PARTS;
 
 /// The account of the handshakes: each microsecond that passes is credited, and one of theirs costs [`PARTS`] of them.
-pub struct Share {
+pub struct TimeShare {
     credit: i64,
     counted: u64,
     heard: u64,
 }
 
-impl Share {
+impl TimeShare {
     /// The account at `now`.
-    pub fn new(now: u64) -> Share {
-        Share { credit: 0, counted: now, heard: now.saturating_sub(TALKING) }
+    pub fn new(now: u64) -> TimeShare {
+        TimeShare { credit: 0, counted: now, heard: now.saturating_sub(TALKING) }
     }
 
     /// An established peer was heard.
@@ -48,7 +48,7 @@ mod tests {
 
     /// What handshakes that want all they can get have of a second, when the worker's rounds take so long.
     fn theirs(talking: bool, round: u64) -> u64 {
-        let (mut share, mut now, mut theirs) = (Share::new(0), 0, 0);
+        let (mut share, mut now, mut theirs) = (TimeShare::new(0), 0, 0);
         while now < 1_000_000 {
             if talking {
                 share.heard(now);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn they_are_told_when_their_turn_comes() {
-        let mut share = Share::new(0);
+        let mut share = TimeShare::new(0);
         share.heard(0);
         share.spent(10_000);
         let wait = share.wait(10);
