@@ -106,7 +106,7 @@ int main(int argc, char **argv)
         return code;
     }
     ctx = server_context();
-    if (ctx == NULL || read_secret(&options.config) < 0 || read_address(options.host, options.port, &address) < 0) {
+    if (ctx == NULL || read_secret(&options.config) < 0 || find_address(options.host, options.port, &address) < 0) {
         return EXIT_SETUP;
     }
     if (dv_endpoint_new(ctx, &options.config, &endpoint) < 0) {

@@ -47,11 +47,10 @@ static inline int read_settings(dv_config *config)
 
     for (i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
         const char *text = getenv(settings[i].name);
-        long number = text != NULL ? read_number(text, 0, INT_MAX) : 0;
+        long number = text != NULL ? read_number(settings[i].name, text, 0, INT_MAX) : 0;
         uint32_t value = (uint32_t)number;
 
         if (number < 0) {
-            fprintf(stderr, "%s=%s\n", settings[i].name, text);
             return -1;
         }
         if (text != NULL) {
