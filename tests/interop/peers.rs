@@ -52,9 +52,10 @@ enum Make {
 use Can::*;
 
 pub const PEERS: &[Peer] = &[
+    // Its Close ends a goroutine that may close the socket before the goodbye is written: 4 of 152 did not leave.
     Peer {
         name: "pion",
-        abilities: &[Client, Server, Fragment, Resume, Certificate, BeNobody, AskForCertificate, Psk, Close],
+        abilities: &[Client, Server, Fragment, Resume, Certificate, BeNobody, AskForCertificate, Psk],
         made: Make::Go,
     },
     Peer {
