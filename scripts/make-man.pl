@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 # make-man.pl HEADER FOLDER: the manual pages. The header is the only source: its overview becomes dv_dtls(3), each of its
-# sections a page dv_dtls_SECTION(3), and each function a name under which its section's page is found.
+# sections a page dv_dtls-SECTION(3), which no function can be called, and each function a name under which its section's page
+# is found.
 use strict;
 use warnings;
 
@@ -20,12 +21,12 @@ while ($text =~ m{^/\* $rule\n \* (\w+): (.*?)\n \* $rule \*/\n(.*?)(?=^/\* $rul
 }
 die "$header: no section\n" unless @sections;
 
-my @groups = map { "dv_dtls_$_->{group}" } @sections;
+my @groups = map { "dv_dtls-$_->{group}" } @sections;
 write_page('dv_dtls', overview_page());
 for my $section (@sections) {
-    my $page = "dv_dtls_$section->{group}";
+    my $page = "dv_dtls-$section->{group}";
     write_page($page, section_page($page, $section));
-    write_page($_->{name}, ".so man3/$page.3\n") for grep { $_->{name} && $_->{name} ne $page } @{ $section->{declarations} };
+    write_page($_->{name}, ".so man3/$page.3\n") for grep { $_->{name} } @{ $section->{declarations} };
 }
 
 # A comment and what it is about: for a function its name too.
@@ -72,7 +73,7 @@ sub section_page {
     my @functions = grep { $_->{name} } @{ $section->{declarations} };
     my @others = grep { !$_->{name} } @{ $section->{declarations} };
     my $summary = lcfirst($section->{title} =~ s/\.$//r);
-    my $man = heading($page) . ".SH NAME\n" . join(', ', $page, map { $_->{name} } @functions)
+    my $man = heading($page) . ".SH NAME\n" . join(', ', escaped($page), map { $_->{name} } @functions)
         . " \\- " . escaped($summary) . "\n.SH SYNOPSIS\n.nf\n.B #include <dv_dtls.h>\n.PP\n"
         . join('', map { escaped($_->{code}) . "\n" } @functions) . ".fi\n.SH DESCRIPTION\n" . filled($section->{title});
     for my $function (@functions) {
@@ -117,7 +118,7 @@ sub heading { return ".TH " . uc($_[0]) . " 3 \"\" \"dv_dtls $version\" \"dv_dtl
 sub see_also {
     my ($page) = @_;
     my @others = grep { $_ ne $page } 'dv_dtls', @groups;
-    return ".SH SEE ALSO\n" . join(",\n", map { ".BR $_ (3)" } @others) =~ s/,\n/ ,\n/gr . "\n";
+    return ".SH SEE ALSO\n" . join(",\n", map { ".BR " . escaped($_) . " (3)" } @others) =~ s/,\n/ ,\n/gr . "\n";
 }
 
 sub verbatim { return ".PP\n.in +4n\n.nf\n" . escaped($_[0]) . "\n.fi\n.in\n" }
