@@ -11,6 +11,8 @@ build=${BUILD:-build}
 certificates=$PWD/certs/out
 cc=${CC:-cc}
 flags="-std=gnu11 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/c $("${PKG_CONFIG:-pkg-config}" --cflags libssl libcrypto)"
+# Programs that put functions in front of libcrypto's cannot where it is in themselves.
+flags="$flags${OPENSSL_STATIC:+ -DDV_OPENSSL_STATIC}"
 ssl=$("${PKG_CONFIG:-pkg-config}" --libs libssl libcrypto)
 limit=${TEST_TIMEOUT:-120}
 passed=0 failed=0 skipped=0

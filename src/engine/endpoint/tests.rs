@@ -436,13 +436,18 @@ fn occurrences(inverted: &[Vec<u8>]) -> Vec<usize> {
         let (begin, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let [begin, end] = [begin, end].map(|at| u64::from_str_radix(at, 16).unwrap());
         let mut bytes = vec![0; (end - begin) as usize];
-        let read = memory.read_at(&mut bytes, begin).unwrap_or(0);
-        // Inverted too, in place, and wiped: it is itself memory that is read.
-        bytes.iter_mut().for_each(|byte| *byte = !*byte);
-        for (secret, found) in inverted.iter().zip(&mut found) {
-            let mut rest = &bytes[..read];
-            while rest.skip_until(secret[0]).unwrap() > 0 {
-                *found += usize::from(rest.starts_with(&secret[1..]));
+        // But for what it is read into: a read over that would repeat what stands before it, again and again.
+        let [from, to] = [bytes.as_ptr_range().start, bytes.as_ptr_range().end].map(|at| at as u64);
+        for part in [begin..end.min(from), begin.max(to)..end].into_iter().filter(|part| !part.is_empty()) {
+            let bytes = &mut bytes[..(part.end - part.start) as usize];
+            let read = memory.read_at(bytes, part.start).unwrap_or(0);
+            // Inverted too, in place, and wiped: it is itself memory that is read.
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            for (secret, found) in inverted.iter().zip(&mut found) {
+                let mut rest = &bytes[..read];
+                while rest.skip_until(secret[0]).unwrap() > 0 {
+                    *found += usize::from(rest.starts_with(&secret[1..]));
+                }
             }
         }
         wipe::bytes(&mut bytes);
