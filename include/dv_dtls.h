@@ -1389,7 +1389,9 @@ int dv_session_srtp_profile(const dv_endpoint *endpoint,
                             size_t size);
 
 /**
- * Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
+ * Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED); of a handshake that
+ * took too long (DV_CLOSED_HANDSHAKE_TIMEOUT), the last fatal alert that came in clear, which ends
+ * nothing as anybody may have sent it.
  *
  * @param endpoint the endpoint
  * @param session the session

@@ -370,7 +370,9 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     })
 }
 
-/// Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
+/// Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED); of a handshake that took too long
+/// (DV_CLOSED_HANDSHAKE_TIMEOUT), the last fatal alert that came in clear, which ends nothing as anybody may have sent
+/// it.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
