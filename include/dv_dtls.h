@@ -1713,6 +1713,9 @@ void dv_server_free(struct dv_server *server);
  * Takes an address to listen on. A server can have several addresses, with one port each; a
  * wildcard address stands for all of its family. A name is looked up, which may take its time.
  *
+ * A peer has one session from one port of its own: another one, with another address of the server,
+ * ends the first.
+ *
  * @param server the server, which was not started yet
  * @param host an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there
  *     is IPv6

@@ -132,6 +132,8 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
 /// Takes an address to listen on. A server can have several addresses, with one port each; a wildcard address stands for all
 /// of its family. A name is looked up, which may take its time.
 ///
+/// A peer has one session from one port of its own: another one, with another address of the server, ends the first.
+///
 /// - `server`: the server, which was not started yet
 /// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
 /// - `port`: the UDP port as a number in a text, such as "4433"; "0" takes a free one
