@@ -30,13 +30,18 @@ impl Connection {
         if !connection_id::offer(self.protection.session().ssl_mut(), &offer) {
             return Err(ErrorStack::get());
         }
-        (self.offers, self.cid, self.padding, self.checks) = (true, own.cid, own.padding, own.checks);
+        (self.cid, self.checks) = (own.cid, own.checks);
+        self.handshake.iter_mut().for_each(|handshake| handshake.padding = Some(own.padding));
         Ok(())
+    }
+
+    fn offers(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.padding.is_some())
     }
 
     /// Whether a protected record of the handshake is of the kind that was agreed on, as far as that is known.
     pub(super) fn is_expected(&mut self, record: &Record<'_>) -> bool {
-        if !self.offers || self.cid.is_empty() {
+        if self.cid.is_empty() {
             return record.content_type != content_type::TLS12_CID;
         }
         let agreed = connection_id::agreed(self.protection.session().ssl()).is_some();
@@ -55,18 +60,19 @@ impl Connection {
 
     #[inline(never)]
     fn make_early(&mut self) -> Option<Box<Records>> {
+        let padding = self.handshake.as_ref()?.padding?;
         let ssl = self.protection.session().ssl();
         let (agreed, suite, secrets) = (connection_id::agreed(ssl)?, Suite::of(ssl)?, Secrets::of(ssl)?);
         self.checks &= agreed.checks;
-        Some(Box::new(Records::with_cid(suite, &secrets, self.server, agreed.theirs, self.padding)))
+        Some(Box::new(Records::with_cid(suite, &secrets, self.server, agreed.theirs, padding)))
     }
 
     /// What OpenSSL has sealed leaves with the peer's connection ID, if the peer wants one.
     pub(super) fn put_cids(&mut self) {
-        if !self.offers || !self.protection.outbound().has_sealed() {
-            return;
-        }
-        if self.early().is_some_and(|early| !early.cid().is_empty()) {
+        if self.offers()
+            && self.protection.outbound().has_sealed()
+            && self.early().is_some_and(|early| !early.cid().is_empty())
+        {
             let Connection { protection, handshake, .. } = self;
             protection.outbound().replace_sealed(|record| handshake.as_mut()?.early.as_mut()?.put_cid(record));
         }
@@ -94,7 +100,7 @@ impl Connection {
 
     /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.
     pub(super) fn conclude_cids(&mut self) -> Option<Box<Records>> {
-        if self.offers && self.early().is_none() {
+        if self.offers() && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);
         }
         self.handshake.as_mut()?.early.take()

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{CloseReason, Connection, Heard, NEVER, SendError, State, headers, is_change_cipher_spec, packet_len};
+use super::{CloseReason, Connection, Heard, SendError, State, headers, is_change_cipher_spec, packet_len};
 use crate::engine::stats::Counters;
 use crate::tls::session::Opened;
 use crate::wire::datagrams::Datagrams;
@@ -17,8 +17,8 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> Heard {
-        if self.flight_kept_until != NEVER && self.may_repeat_flight(record) {
-            self.repeat(now, counters);
+        if self.flight.is_some() && self.may_repeat_flight(record) {
+            self.answer_repeat(false, now, counters);
             return Heard::default();
         }
         let known = match record.content_type {
@@ -37,9 +37,7 @@ impl Connection {
         }
         let heard = self.open(now, record, messages, counters);
         if heard.authentic {
-            self.heard = now;
-            self.used = now;
-            self.released = false;
+            self.activity.note_heard(now);
             if matches!(self.state, State::Closed(CloseReason::ByPeer)) {
                 counters.closed_by_peer.add(1);
             }
@@ -74,7 +72,7 @@ impl Connection {
             Opened::Empty => {}
             Opened::Nothing => {
                 // Whoever knows the peer's address can send what does not open: that takes no memory.
-                if self.released {
+                if self.activity.released {
                     self.protection.rest();
                 }
                 if self.protection.is_exhausted() {
@@ -82,9 +80,7 @@ impl Connection {
                 }
                 return Heard::default();
             }
-            Opened::Finished => {
-                self.answer_repeat(now, counters);
-            }
+            Opened::Finished => self.answer_repeat(true, now, counters),
             Opened::Check(message) => check = Some(message).filter(|_| self.checks),
             Opened::CloseNotify => self.end(CloseReason::ByPeer),
             Opened::Failed(why) => {
@@ -96,8 +92,7 @@ impl Connection {
     }
 
     pub(super) fn forget_flight(&mut self) {
-        if self.flight_kept_until != NEVER {
-            self.flight_kept_until = NEVER;
+        if self.flight.take().is_some() {
             self.protection.outbound().forget_flight();
         }
     }
@@ -123,8 +118,7 @@ impl Connection {
             self.why = Some(Box::new(why));
             SendError::Failed
         })?;
-        self.used = now;
-        self.released = false;
+        self.activity.note_used(now);
         counters.messages_out.add(1);
         Ok(())
     }
