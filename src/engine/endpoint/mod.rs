@@ -132,9 +132,8 @@ pub struct Endpoint {
     /// Those that are over and whose end the program has not been told, or only just now (`told`).
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
-    /// Those that stand still until their export is committed or cancelled, and since when.
-    exported: Option<Vec<Session>>,
-    exported_at: u64,
+    /// Those that stand still until their export is committed or cancelled, and since when they do.
+    exported: Option<(Vec<Session>, u64)>,
     /// For the log.
     moves: Moves,
     timers: TimerQueue,
@@ -191,7 +190,6 @@ impl Endpoint {
             ended: HashMap::new(),
             told: None,
             exported: None,
-            exported_at: 0,
             moves: Moves::default(),
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
