@@ -458,7 +458,7 @@ impl OneForAll {
 
 impl Drop for OneForAll {
     fn drop(&mut self) {
-        self.shared.mailbox(self.worker).shut();
+        self.shared.desks[self.worker].mailbox.shut();
     }
 }
 
