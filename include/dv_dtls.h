@@ -671,6 +671,87 @@ int dv_dtls_msg_send(BIO *wbio, int fd, dv_udp_conn_key_t *key, socklen_t addrle
 #endif
 
 /* ----------------------------------------------------------------------------------------------
+ * error: What the functions of an endpoint return when they fail.
+ * ---------------------------------------------------------------------------------------------- */
+
+/** An argument is NULL where it must not be, or makes no sense; dv_last_error says which. */
+#define DV_ERR_INVALID (-2)
+
+/** The session is over, and its end was told; or there never was one with this number. */
+#define DV_ERR_STALE (-3)
+
+/**
+ * Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call
+ * about the same endpoint; or with the endpoint of a server's callback after that has returned.
+ */
+#define DV_ERR_BUSY (-4)
+
+/** The message does not fit in a datagram; see dv_session_message_max. */
+#define DV_ERR_TOO_LONG (-5)
+
+/** The handshake is not finished, or the session is closed. */
+#define DV_ERR_NOT_ESTABLISHED (-6)
+
+/** Too much waits to leave: call dv_endpoint_transmit first. Of a server: try again later. */
+#define DV_ERR_AGAIN (-7)
+
+/** The endpoint has as many sessions as it may have (max_sessions). */
+#define DV_ERR_LIMIT (-8)
+
+/**
+ * The process is a fork of the one that made the endpoint or the server: two that seal with one key
+ * would repeat nonces, and a server's threads are not in the child.
+ */
+#define DV_ERR_FORKED (-9)
+
+/** OpenSSL failed; dv_last_error has its words. */
+#define DV_ERR_TLS (-10)
+
+/** There is a session with this peer already. */
+#define DV_ERR_EXISTS (-11)
+
+/** An error in the library itself. The log has its words; please report them. */
+#define DV_ERR_PANIC (-12)
+
+/** The kernel refused something; dv_last_error has its words. */
+#define DV_ERR_IO (-13)
+
+/**
+ * The peer has moved, and its new address has not shown that it receives: no more may go there. See
+ * dv_session_is_peer_proven.
+ */
+#define DV_ERR_UNPROVEN (-14)
+
+/**
+ * What is to be imported is damaged, cut short, sealed with another key, or of a newer version:
+ * nothing of it was taken.
+ */
+#define DV_ERR_IMPORT (-15)
+
+/**
+ * Says what an error number means.
+ *
+ * @param error what a function has returned
+ *
+ * @return a text without details, such as "the session is over"; for 0 and above it is "no error".
+ *
+ * Ownership: the text is static.
+ */
+const char *dv_strerror(int error);
+
+/**
+ * Says why the last function that failed on this thread has failed: its name, the cause, and
+ * OpenSSL's own words. A function that succeeds leaves it as it is. The helpers for the table, for
+ * connections and for messages do not set it: they have an errno, and a line in the log.
+ *
+ * @return the text; empty when nothing has failed yet.
+ *
+ * Ownership: the library's; it is valid until the next function fails on this thread, or the thread
+ * ends.
+ */
+const char *dv_last_error(void);
+
+/* ----------------------------------------------------------------------------------------------
  * config: How an endpoint is to behave.
  * ---------------------------------------------------------------------------------------------- */
 
@@ -1115,87 +1196,6 @@ int dv_endpoint_close(struct dv_endpoint *endpoint, dv_session session);
 int dv_endpoint_sessions(const struct dv_endpoint *endpoint, dv_session *out, size_t max);
 
 /* ----------------------------------------------------------------------------------------------
- * error: What the functions of an endpoint return when they fail.
- * ---------------------------------------------------------------------------------------------- */
-
-/** An argument is NULL where it must not be, or makes no sense; dv_last_error says which. */
-#define DV_ERR_INVALID (-2)
-
-/** The session is over, and its end was told; or there never was one with this number. */
-#define DV_ERR_STALE (-3)
-
-/**
- * Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call
- * about the same endpoint; or with the endpoint of a server's callback after that has returned.
- */
-#define DV_ERR_BUSY (-4)
-
-/** The message does not fit in a datagram; see dv_session_message_max. */
-#define DV_ERR_TOO_LONG (-5)
-
-/** The handshake is not finished, or the session is closed. */
-#define DV_ERR_NOT_ESTABLISHED (-6)
-
-/** Too much waits to leave: call dv_endpoint_transmit first. Of a server: try again later. */
-#define DV_ERR_AGAIN (-7)
-
-/** The endpoint has as many sessions as it may have (max_sessions). */
-#define DV_ERR_LIMIT (-8)
-
-/**
- * The process is a fork of the one that made the endpoint or the server: two that seal with one key
- * would repeat nonces, and a server's threads are not in the child.
- */
-#define DV_ERR_FORKED (-9)
-
-/** OpenSSL failed; dv_last_error has its words. */
-#define DV_ERR_TLS (-10)
-
-/** There is a session with this peer already. */
-#define DV_ERR_EXISTS (-11)
-
-/** An error in the library itself. The log has its words; please report them. */
-#define DV_ERR_PANIC (-12)
-
-/** The kernel refused something; dv_last_error has its words. */
-#define DV_ERR_IO (-13)
-
-/**
- * The peer has moved, and its new address has not shown that it receives: no more may go there. See
- * dv_session_is_peer_proven.
- */
-#define DV_ERR_UNPROVEN (-14)
-
-/**
- * What is to be imported is damaged, cut short, sealed with another key, or of a newer version:
- * nothing of it was taken.
- */
-#define DV_ERR_IMPORT (-15)
-
-/**
- * Says what an error number means.
- *
- * @param error what a function has returned
- *
- * @return a text without details, such as "the session is over"; for 0 and above it is "no error".
- *
- * Ownership: the text is static.
- */
-const char *dv_strerror(int error);
-
-/**
- * Says why the last function that failed on this thread has failed: its name, the cause, and
- * OpenSSL's own words. A function that succeeds leaves it as it is. The helpers for the table, for
- * connections and for messages do not set it: they have an errno, and a line in the log.
- *
- * @return the text; empty when nothing has failed yet.
- *
- * Ownership: the library's; it is valid until the next function fails on this thread, or the thread
- * ends.
- */
-const char *dv_last_error(void);
-
-/* ----------------------------------------------------------------------------------------------
  * session: What can be asked of a session, from DV_EVENT_OPENED, or dv_endpoint_connect, until the
  * event behind its DV_EVENT_CLOSED is taken. A function that gives a text writes as much of it as
  * fits, and a NUL, and returns the length of the whole; with size 0 out may be NULL.
@@ -1447,7 +1447,7 @@ int dv_session_resumption(const dv_endpoint *endpoint,
 void dv_resumption_free(dv_resumption *resumption);
 
 /* ----------------------------------------------------------------------------------------------
- * session_ids: Sessions that are known by connection IDs (RFC 9146), and peers that move.
+ * connection_ids: Sessions that are known by connection IDs (RFC 9146), and peers that move.
  * ---------------------------------------------------------------------------------------------- */
 
 /**

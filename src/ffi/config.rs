@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_void, size_t};
 
-use super::DV_ERR_PANIC;
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, invalid};
 use crate::engine::endpoint::{Config, ConnectionIds, CookieSecret};
 use crate::engine::settings::Settings;
-use crate::guard::guard;
 use crate::net::server::ServerConfig;
 
 /// How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_config fill it, then change what is
@@ -119,12 +117,10 @@ const SECRET_MIN: u32 = 16;
 /// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_config_init", || {
-            // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) }?;
-            Ok(0)
-        })
+    guard_result("dv_config_init", || {
+        // SAFETY: the caller vouches for `size` bytes.
+        unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) }?;
+        Ok(0)
     })
 }
 

@@ -15,15 +15,14 @@ use libc::{AF_UNSPEC, c_char, c_int, c_void, size_t, sockaddr, sockaddr_in, sock
 use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
-use super::DV_ERR_PANIC;
 use super::address::{address_from, address_of, address_of_ip, sockaddr_from};
 use super::config::dv_config;
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, guard_result_uncancelled, invalid};
 use super::running::{live, own};
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
 use crate::engine::endpoint::{Connect, Endpoint, Error, Event, Session};
-use crate::guard::{guard, guard_uncancelled};
+use crate::guard::guard;
 use crate::log::log;
 use crate::tls::resumption::Resumption;
 
@@ -145,24 +144,22 @@ pub unsafe extern "C" fn dv_endpoint_new(
     config: *const dv_config,
     endpoint: *mut *mut dv_endpoint,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_new", || {
-            if endpoint.is_null() {
-                return Err(invalid("endpoint is NULL"));
+    guard_result_uncancelled("dv_endpoint_new", || {
+        if endpoint.is_null() {
+            return Err(invalid("endpoint is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            *endpoint = ptr::null_mut();
+            if ctx.is_null() {
+                return Err(invalid("ctx is NULL"));
             }
-            // SAFETY: the caller's promise.
-            unsafe {
-                *endpoint = ptr::null_mut();
-                if ctx.is_null() {
-                    return Err(invalid("ctx is NULL"));
-                }
-                check_openssl()?;
-                let config = dv_config::read(config)?;
-                let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
-                *endpoint = Box::into_raw(Box::new(dv_endpoint::new(made)));
-            }
-            Ok(0)
-        })
+            check_openssl()?;
+            let config = dv_config::read(config)?;
+            let made = Endpoint::new(SslContextRef::from_ptr(ctx).to_owned(), config)?;
+            *endpoint = Box::into_raw(Box::new(dv_endpoint::new(made)));
+        }
+        Ok(0)
     })
 }
 
@@ -212,23 +209,21 @@ pub unsafe extern "C" fn dv_endpoint_receive(
     datagrams: *const dv_datagram,
     count: size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_receive", || {
-            // SAFETY: the caller's promise.
-            let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
-            // SAFETY: as above.
-            let read = |datagram| unsafe { read(datagram) };
-            // None is taken unless all make sense.
-            datagrams.iter().try_for_each(|datagram| read(datagram).map(drop))?;
-            for datagram in datagrams {
-                let (peer, local, bytes) = read(datagram)?;
-                let segment = if datagram.segment_size == 0 { datagram.len } else { datagram.segment_size };
-                for datagram in bytes.chunks(segment.max(1)) {
-                    endpoint.receive(now_us, datagram, peer, local);
-                }
+    guard_result_uncancelled("dv_endpoint_receive", || {
+        // SAFETY: the caller's promise.
+        let (mut endpoint, datagrams) = unsafe { (own(endpoint)?, array(datagrams, count, "datagrams")?) };
+        // SAFETY: as above.
+        let read = |datagram| unsafe { read(datagram) };
+        // None is taken unless all make sense.
+        datagrams.iter().try_for_each(|datagram| read(datagram).map(drop))?;
+        for datagram in datagrams {
+            let (peer, local, bytes) = read(datagram)?;
+            let segment = if datagram.segment_size == 0 { datagram.len } else { datagram.segment_size };
+            for datagram in bytes.chunks(segment.max(1)) {
+                endpoint.receive(now_us, datagram, peer, local);
             }
-            Ok(0)
-        })
+        }
+        Ok(0)
     })
 }
 
@@ -244,29 +239,27 @@ pub unsafe extern "C" fn dv_endpoint_receive(
 /// `endpoint` is NULL or live; `event` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *mut dv_event) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_event", || {
-            // SAFETY: the caller's promise.
-            let mut endpoint = unsafe { own(endpoint) }?;
-            if event.is_null() {
-                return Err(invalid("event is NULL"));
-            }
-            let Some((next, range)) = endpoint.next_event() else { return Ok(0) };
-            let session = next.session();
-            let user = endpoint.info(session).map_or(0, |info| info.user());
-            let (kind, reason) = match next {
-                Event::Opened { .. } => (DV_EVENT_OPENED, 0),
-                Event::Message { .. } => (DV_EVENT_MESSAGE, 0),
-                Event::Moved { .. } => (DV_EVENT_MOVED, 0),
-                Event::Closed { reason, .. } => (DV_EVENT_CLOSED, reason_number(reason)),
-            };
-            let message = endpoint.message(range);
-            let data = if kind == DV_EVENT_MESSAGE { message.as_ptr().cast() } else { ptr::null() };
-            let user = ptr::with_exposed_provenance_mut(user as usize);
-            // SAFETY: the caller's promise.
-            unsafe { *event = dv_event { kind, reason, session: session.as_u64(), user, data, len: message.len() } };
-            Ok(1)
-        })
+    guard_result("dv_endpoint_event", || {
+        // SAFETY: the caller's promise.
+        let mut endpoint = unsafe { own(endpoint) }?;
+        if event.is_null() {
+            return Err(invalid("event is NULL"));
+        }
+        let Some((next, range)) = endpoint.next_event() else { return Ok(0) };
+        let session = next.session();
+        let user = endpoint.info(session).map_or(0, |info| info.user());
+        let (kind, reason) = match next {
+            Event::Opened { .. } => (DV_EVENT_OPENED, 0),
+            Event::Message { .. } => (DV_EVENT_MESSAGE, 0),
+            Event::Moved { .. } => (DV_EVENT_MOVED, 0),
+            Event::Closed { reason, .. } => (DV_EVENT_CLOSED, reason_number(reason)),
+        };
+        let message = endpoint.message(range);
+        let data = if kind == DV_EVENT_MESSAGE { message.as_ptr().cast() } else { ptr::null() };
+        let user = ptr::with_exposed_provenance_mut(user as usize);
+        // SAFETY: the caller's promise.
+        unsafe { *event = dv_event { kind, reason, session: session.as_u64(), user, data, len: message.len() } };
+        Ok(1)
     })
 }
 
@@ -291,33 +284,31 @@ pub unsafe extern "C" fn dv_endpoint_transmit(
     max: size_t,
     segments: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_transmit", || {
-            // SAFETY: the caller's promise.
-            let mut endpoint = unsafe { own(endpoint) }?;
-            if (out.is_null() && max > 0) || segments == 0 {
-                return Err(invalid("out is NULL, or segments is 0"));
-            }
-            let max = max.min(c_int::MAX as usize);
-            let mut count = 0;
-            // What is transmitted stays where it is until its connection is used for something else, or another datagram
-            // is queued that no connection keeps: neither happens while this goes on.
-            while count < max
-                && let Some(transmit) = endpoint.transmit(segments)
-            {
-                let datagram = dv_datagram {
-                    data: transmit.bytes.as_ptr().cast(),
-                    len: transmit.bytes.len(),
-                    segment_size: transmit.segment_size.unwrap_or(0),
-                    peer: address_of(transmit.to),
-                    local: address_of_ip(transmit.from),
-                };
-                // SAFETY: the caller's promise; `count` is below `max`.
-                unsafe { out.add(count).write(datagram) };
-                count += 1;
-            }
-            Ok(count as c_int)
-        })
+    guard_result("dv_endpoint_transmit", || {
+        // SAFETY: the caller's promise.
+        let mut endpoint = unsafe { own(endpoint) }?;
+        if (out.is_null() && max > 0) || segments == 0 {
+            return Err(invalid("out is NULL, or segments is 0"));
+        }
+        let max = max.min(c_int::MAX as usize);
+        let mut count = 0;
+        // What is transmitted stays where it is until its connection is used for something else, or another datagram
+        // is queued that no connection keeps: neither happens while this goes on.
+        while count < max
+            && let Some(transmit) = endpoint.transmit(segments)
+        {
+            let datagram = dv_datagram {
+                data: transmit.bytes.as_ptr().cast(),
+                len: transmit.bytes.len(),
+                segment_size: transmit.segment_size.unwrap_or(0),
+                peer: address_of(transmit.to),
+                local: address_of_ip(transmit.from),
+            };
+            // SAFETY: the caller's promise; `count` is below `max`.
+            unsafe { out.add(count).write(datagram) };
+            count += 1;
+        }
+        Ok(count as c_int)
     })
 }
 
@@ -350,12 +341,10 @@ pub unsafe extern "C" fn dv_endpoint_deadline(endpoint: *const dv_endpoint) -> u
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_advance(endpoint: *mut dv_endpoint, now_us: u64) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_advance", || {
-            // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.advance(now_us);
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_endpoint_advance", || {
+        // SAFETY: the caller's promise.
+        unsafe { own(endpoint) }?.advance(now_us);
+        Ok(0)
     })
 }
 
@@ -389,30 +378,28 @@ pub unsafe extern "C" fn dv_endpoint_connect(
     resume: *const dv_resumption,
     session: *mut dv_session,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_connect", || {
-            if session.is_null() {
-                return Err(invalid("session is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            unsafe {
-                *session = 0;
-                let mut endpoint = own(endpoint)?;
-                let to = sockaddr_from(to, to_len).ok_or_else(|| invalid("to is no address of a server"))?;
-                let name = if name.is_null() {
-                    None
-                } else {
-                    Some(
-                        CStr::from_ptr(name)
-                            .to_str()
-                            .map_err(|_| invalid("name is neither a DNS name nor an IP address"))?,
-                    )
-                };
-                let resume = resume.as_ref().map(|resumption| &resumption.0);
-                *session = endpoint.connect(now_us, &Connect { name, resume, ..Connect::to(to) })?.as_u64();
-            }
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_endpoint_connect", || {
+        if session.is_null() {
+            return Err(invalid("session is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            *session = 0;
+            let mut endpoint = own(endpoint)?;
+            let to = sockaddr_from(to, to_len).ok_or_else(|| invalid("to is no address of a server"))?;
+            let name = if name.is_null() {
+                None
+            } else {
+                Some(
+                    CStr::from_ptr(name)
+                        .to_str()
+                        .map_err(|_| invalid("name is neither a DNS name nor an IP address"))?,
+                )
+            };
+            let resume = resume.as_ref().map(|resumption| &resumption.0);
+            *session = endpoint.connect(now_us, &Connect { name, resume, ..Connect::to(to) })?.as_u64();
+        }
+        Ok(0)
     })
 }
 
@@ -435,13 +422,11 @@ pub unsafe extern "C" fn dv_endpoint_send(
     data: *const c_void,
     len: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_send", || {
-            // SAFETY: the caller's promise.
-            let (mut endpoint, message) = unsafe { (live(endpoint)?, array(data.cast::<u8>(), len, "data")?) };
-            endpoint.send(session_from(session)?, message)?;
-            Ok(0)
-        })
+    guard_result("dv_endpoint_send", || {
+        // SAFETY: the caller's promise.
+        let (mut endpoint, message) = unsafe { (live(endpoint)?, array(data.cast::<u8>(), len, "data")?) };
+        endpoint.send(session_from(session)?, message)?;
+        Ok(0)
     })
 }
 
@@ -456,12 +441,10 @@ pub unsafe extern "C" fn dv_endpoint_send(
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_close(endpoint: *mut dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_close", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.close(session_from(session)?)?;
-            Ok(0)
-        })
+    guard_result("dv_endpoint_close", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(endpoint) }?.close(session_from(session)?)?;
+        Ok(0)
     })
 }
 
@@ -481,23 +464,21 @@ pub unsafe extern "C" fn dv_endpoint_sessions(
     out: *mut dv_session,
     max: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_sessions", || {
-            // SAFETY: the caller's promise.
-            let endpoint = unsafe { live(endpoint) }?;
-            if out.is_null() && max > 0 {
-                return Err(invalid("out is NULL"));
+    guard_result("dv_endpoint_sessions", || {
+        // SAFETY: the caller's promise.
+        let endpoint = unsafe { live(endpoint) }?;
+        if out.is_null() && max > 0 {
+            return Err(invalid("out is NULL"));
+        }
+        let mut count = 0;
+        for session in endpoint.sessions() {
+            if count < max {
+                // SAFETY: the caller's promise.
+                unsafe { out.add(count).write(session.as_u64()) };
             }
-            let mut count = 0;
-            for session in endpoint.sessions() {
-                if count < max {
-                    // SAFETY: the caller's promise.
-                    unsafe { out.add(count).write(session.as_u64()) };
-                }
-                count += 1;
-            }
-            Ok(c_int::try_from(count).unwrap_or(c_int::MAX))
-        })
+            count += 1;
+        }
+        Ok(c_int::try_from(count).unwrap_or(c_int::MAX))
     })
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use libc::{c_char, c_int};
 
 use crate::engine::endpoint::Error;
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::{in_one_line, in_sink, log};
 
 /// An argument is NULL where it must not be, or makes no sense; dv_last_error says which.
@@ -137,7 +137,19 @@ impl Failure {
     }
 }
 
-/// The body of an exported function that can fail: `call`, whose failure becomes a number and the thread's last text.
+/// The guard of an exported function that returns 0 or more, or a DV_ERR_*.
+#[inline]
+pub(in crate::ffi) fn guard_result(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
+    guard(DV_ERR_PANIC, || checked(name, call))
+}
+
+/// The same around what may come to a point of cancellation.
+#[inline]
+pub(in crate::ffi) fn guard_result_uncancelled(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
+    guard_uncancelled(DV_ERR_PANIC, || checked(name, call))
+}
+
+/// Calls `call`; its failure becomes a number and the thread's last text.
 pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
     let result = if in_sink() { Err(Failure::Busy("called from inside the log callback")) } else { call() };
     result.unwrap_or_else(|failure| {

@@ -7,14 +7,12 @@ use std::os::fd::BorrowedFd;
 
 use libc::{c_int, c_void, size_t};
 
-use super::DV_ERR_PANIC;
 use super::endpoint::{array, dv_endpoint, dv_session};
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, guard_result_uncancelled, invalid};
 use super::running::own;
 use super::server::{self, dv_server};
 use super::session::ask;
 use crate::engine::export::{Export, ExportKey};
-use crate::guard::{guard, guard_uncancelled};
 
 /// Bytes of the key that an export is sealed with.
 pub const DV_EXPORT_KEY_LEN: usize = 32;
@@ -44,15 +42,13 @@ pub unsafe extern "C" fn dv_endpoint_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_export", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
-                let exported = endpoint.export_to(&key, descriptor(fd)?)?;
-                give(exported.sessions, exported.left, left)
-            }
-        })
+    guard_result_uncancelled("dv_endpoint_export", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
+            let exported = endpoint.export_to(&key, descriptor(fd)?)?;
+            give(exported.sessions, exported.left, left)
+        }
     })
 }
 
@@ -67,12 +63,10 @@ pub unsafe extern "C" fn dv_endpoint_export(
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_export_commit", || {
-            // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.commit_export()?;
-            Ok(0)
-        })
+    guard_result("dv_endpoint_export_commit", || {
+        // SAFETY: the caller's promise.
+        unsafe { own(endpoint) }?.commit_export()?;
+        Ok(0)
     })
 }
 
@@ -87,12 +81,10 @@ pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_export_cancel", || {
-            // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.cancel_export()?;
-            Ok(0)
-        })
+    guard_result("dv_endpoint_export_cancel", || {
+        // SAFETY: the caller's promise.
+        unsafe { own(endpoint) }?.cancel_export()?;
+        Ok(0)
     })
 }
 
@@ -123,16 +115,14 @@ pub unsafe extern "C" fn dv_endpoint_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_import", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
-                let export = Export::take(descriptor(fd)?, &key, endpoint.export_timeout())?;
-                let imported = endpoint.import(now_us, export)?;
-                give(imported.sessions, imported.skipped, skipped)
-            }
-        })
+    guard_result_uncancelled("dv_endpoint_import", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
+            let export = Export::take(descriptor(fd)?, &key, endpoint.export_timeout())?;
+            let imported = endpoint.import(now_us, export)?;
+            give(imported.sessions, imported.skipped, skipped)
+        }
     })
 }
 
@@ -159,15 +149,13 @@ pub unsafe extern "C" fn dv_server_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_export", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (server, key) = (server::live(server)?, key_from(key, key_len)?);
-                let exported = server.export_to(&key, descriptor(fd)?)?;
-                give(exported.sessions, exported.left, left)
-            }
-        })
+    guard_result_uncancelled("dv_server_export", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (server, key) = (server::live(server)?, key_from(key, key_len)?);
+            let exported = server.export_to(&key, descriptor(fd)?)?;
+            give(exported.sessions, exported.left, left)
+        }
     })
 }
 
@@ -182,12 +170,10 @@ pub unsafe extern "C" fn dv_server_export(
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_export_commit", || {
-            // SAFETY: the caller's promise.
-            unsafe { server::live(server) }?.commit_export()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_export_commit", || {
+        // SAFETY: the caller's promise.
+        unsafe { server::live(server) }?.commit_export()?;
+        Ok(0)
     })
 }
 
@@ -202,12 +188,10 @@ pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_in
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_export_cancel", || {
-            // SAFETY: the caller's promise.
-            unsafe { server::live(server) }?.cancel_export()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_export_cancel", || {
+        // SAFETY: the caller's promise.
+        unsafe { server::live(server) }?.cancel_export()?;
+        Ok(0)
     })
 }
 
@@ -234,15 +218,13 @@ pub unsafe extern "C" fn dv_server_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_import", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (server, key) = (server::live(server)?, key_from(key, key_len)?);
-                let imported = server.import(Export::take(descriptor(fd)?, &key, server.export_timeout())?)?;
-                give(imported.sessions, imported.skipped, skipped)
-            }
-        })
+    guard_result_uncancelled("dv_server_import", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (server, key) = (server::live(server)?, key_from(key, key_len)?);
+            let imported = server.import(Export::take(descriptor(fd)?, &key, server.export_timeout())?)?;
+            give(imported.sessions, imported.skipped, skipped)
+        }
     })
 }
 
@@ -257,9 +239,9 @@ pub unsafe extern "C" fn dv_server_import(
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_imported(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_imported", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_imported", endpoint, session, |info| Ok(info.is_imported().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_imported().into())) }
     })
 }
 

@@ -13,13 +13,12 @@ use libc::{c_char, c_int, c_void, size_t};
 use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
-use super::DV_ERR_PANIC;
 use super::config::{Growing, dv_config, fill, take};
 use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
 };
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, guard_result_uncancelled, invalid};
 use super::stats::dv_stats;
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
@@ -85,26 +84,24 @@ pub unsafe extern "C" fn dv_server_new(
     user: *mut c_void,
     server: *mut *mut dv_server,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_new", || {
-            if server.is_null() {
-                return Err(invalid("server is NULL"));
+    guard_result_uncancelled("dv_server_new", || {
+        if server.is_null() {
+            return Err(invalid("server is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            *server = ptr::null_mut();
+            if ctx.is_null() {
+                return Err(invalid("ctx is NULL"));
             }
-            // SAFETY: the caller's promise.
-            unsafe {
-                *server = ptr::null_mut();
-                if ctx.is_null() {
-                    return Err(invalid("ctx is NULL"));
-                }
-                check_openssl()?;
-                let config = dv_config::read_for_server(config)?;
-                let callbacks = dv_callbacks::read(callbacks)?;
-                let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };
-                let made = Server::new(SslContextRef::from_ptr(ctx).to_owned(), config, handler)?;
-                *server = Box::into_raw(Box::new(dv_server(made)));
-            }
-            Ok(0)
-        })
+            check_openssl()?;
+            let config = dv_config::read_for_server(config)?;
+            let callbacks = dv_callbacks::read(callbacks)?;
+            let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };
+            let made = Server::new(SslContextRef::from_ptr(ctx).to_owned(), config, handler)?;
+            *server = Box::into_raw(Box::new(dv_server(made)));
+        }
+        Ok(0)
     })
 }
 
@@ -142,31 +139,29 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
 /// `server` is NULL or live; `host` and `port` are NULL or end with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_char, port: *const c_char) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_bind", || {
+    guard_result_uncancelled("dv_server_bind", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        if port.is_null() {
+            return Err(invalid("port is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        let port = unsafe { CStr::from_ptr(port) };
+        let port: u16 = port
+            .to_str()
+            .ok()
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| invalid("port is no number from 0 to 65535"))?;
+        let bound = if host.is_null() {
+            let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
+            server.bind(&all[..])?
+        } else {
             // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            if port.is_null() {
-                return Err(invalid("port is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            let port = unsafe { CStr::from_ptr(port) };
-            let port: u16 = port
-                .to_str()
-                .ok()
-                .and_then(|port| port.parse().ok())
-                .ok_or_else(|| invalid("port is no number from 0 to 65535"))?;
-            let bound = if host.is_null() {
-                let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
-                server.bind(&all[..])?
-            } else {
-                // SAFETY: the caller's promise.
-                let host = unsafe { CStr::from_ptr(host) }.to_str().map_err(|_| invalid("host is no address"))?;
-                let found = (host, port).to_socket_addrs().map_err(|why| Error::Io(format!("{host}: {why}")))?;
-                server.bind(&found.collect::<Vec<_>>()[..])?
-            };
-            Ok(bound.port().into())
-        })
+            let host = unsafe { CStr::from_ptr(host) }.to_str().map_err(|_| invalid("host is no address"))?;
+            let found = (host, port).to_socket_addrs().map_err(|why| Error::Io(format!("{host}: {why}")))?;
+            server.bind(&found.collect::<Vec<_>>()[..])?
+        };
+        Ok(bound.port().into())
     })
 }
 
@@ -182,21 +177,19 @@ pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_c
 /// `server` is NULL or live; `fd` is nobody else's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_bind_fd", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            if fd < 0 {
-                return Err(invalid("fd is no descriptor"));
-            }
-            // SAFETY: the caller's promise; a number that is not open is refused by the kernel. The caller keeps his when
-            // this fails, and ours is a copy until it has succeeded.
-            let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(Error::from)?;
-            let bound = server.bind_socket(copy)?;
-            // SAFETY: the caller's promise: it is the server's now.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            Ok(bound.port().into())
-        })
+    guard_result_uncancelled("dv_server_bind_fd", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        if fd < 0 {
+            return Err(invalid("fd is no descriptor"));
+        }
+        // SAFETY: the caller's promise; a number that is not open is refused by the kernel. The caller keeps his when
+        // this fails, and ours is a copy until it has succeeded.
+        let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(Error::from)?;
+        let bound = server.bind_socket(copy)?;
+        // SAFETY: the caller's promise: it is the server's now.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(bound.port().into())
     })
 }
 
@@ -215,12 +208,10 @@ pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) ->
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_start", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.start_inside(guarded)?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_start", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.start_inside(guarded)?;
+        Ok(0)
     })
 }
 
@@ -235,12 +226,10 @@ pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_join", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.join()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_join", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.join()?;
+        Ok(0)
     })
 }
 
@@ -254,14 +243,12 @@ pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_run(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_run", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            server.start_inside(guarded)?;
-            server.join()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_run", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        server.start_inside(guarded)?;
+        server.join()?;
+        Ok(0)
     })
 }
 
@@ -294,12 +281,10 @@ pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: u32) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_shutdown", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_shutdown", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
+        Ok(0)
     })
 }
 
@@ -315,17 +300,15 @@ pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: 
 /// `server` is NULL or live; `ctx` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_CTX) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_reload", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            if ctx.is_null() {
-                return Err(invalid("ctx is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            server.reload(unsafe { SslContextRef::from_ptr(ctx) }.to_owned())?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_reload", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        if ctx.is_null() {
+            return Err(invalid("ctx is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        server.reload(unsafe { SslContextRef::from_ptr(ctx) }.to_owned())?;
+        Ok(0)
     })
 }
 
@@ -349,13 +332,11 @@ pub unsafe extern "C" fn dv_server_send(
     data: *const c_void,
     len: size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_send", || {
-            // SAFETY: the caller's promise.
-            let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
-            server.send(session_from(session)?, message)?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_send", || {
+        // SAFETY: the caller's promise.
+        let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
+        server.send(session_from(session)?, message)?;
+        Ok(0)
     })
 }
 
@@ -370,12 +351,10 @@ pub unsafe extern "C" fn dv_server_send(
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_session) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_close", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.close(session_from(session)?)?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_close", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.close(session_from(session)?)?;
+        Ok(0)
     })
 }
 
@@ -391,15 +370,13 @@ pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_ses
 /// `server` is NULL or live; `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut dv_stats, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_server_stats", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            server.refuse_in_a_child()?;
-            // SAFETY: the caller's promise.
-            unsafe { fill(stats, size, &dv_stats::from(server.stats()))? };
-            Ok(0)
-        })
+    guard_result("dv_server_stats", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        server.refuse_in_a_child()?;
+        // SAFETY: the caller's promise.
+        unsafe { fill(stats, size, &dv_stats::from(server.stats()))? };
+        Ok(0)
     })
 }
 
@@ -503,6 +480,7 @@ mod tests {
     use openssl::ssl::{SslContext, SslMethod};
 
     use super::*;
+    use crate::DV_ERR_PANIC;
     use crate::engine::endpoint::{Config, Connect, Endpoint};
     use crate::net::server::ServerConfig;
 

@@ -13,7 +13,7 @@ use openssl_sys::X509;
 use super::DV_ERR_PANIC;
 use super::address::{address_of, address_of_ip};
 use super::endpoint::{LEN_MAX, array, dv_address, dv_endpoint, dv_resumption, dv_session, session_from};
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, checked, guard_result, invalid};
 use super::running::live;
 use crate::engine::connection::State;
 use crate::engine::endpoint::Info;
@@ -42,12 +42,10 @@ pub unsafe extern "C" fn dv_session_set_user(
     session: dv_session,
     user: *mut c_void,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_session_set_user", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.set_user(session_from(session)?, user.expose_provenance() as u64)?;
-            Ok(0)
-        })
+    guard_result("dv_session_set_user", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(endpoint) }?.set_user(session_from(session)?, user.expose_provenance() as u64)?;
+        Ok(0)
     })
 }
 
@@ -67,12 +65,12 @@ pub unsafe extern "C" fn dv_session_user(endpoint: *const dv_endpoint, session: 
     guard(ptr::null_mut(), || {
         let mut user = 0;
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_user", endpoint, session, |info| {
+        checked("dv_session_user", || unsafe {
+            ask(endpoint, session, |info| {
                 user = info.user();
                 Ok(0)
             })
-        };
+        });
         ptr::with_exposed_provenance_mut(user as usize)
     })
 }
@@ -88,14 +86,14 @@ pub unsafe extern "C" fn dv_session_user(endpoint: *const dv_endpoint, session: 
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_state(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_state", || {
         let state = |info: Info<'_>| match info.state() {
             State::Handshaking => Ok(DV_SESSION_HANDSHAKING),
             State::Established => Ok(DV_SESSION_ESTABLISHED),
             State::Closed(_) => Ok(DV_SESSION_CLOSED),
         };
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_state", endpoint, session, state) }
+        unsafe { ask(endpoint, session, state) }
     })
 }
 
@@ -110,9 +108,9 @@ pub unsafe extern "C" fn dv_session_state(endpoint: *const dv_endpoint, session:
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_server(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_server", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_server", endpoint, session, |info| Ok(info.is_server().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_server().into())) }
     })
 }
 
@@ -127,9 +125,9 @@ pub unsafe extern "C" fn dv_session_is_server(endpoint: *const dv_endpoint, sess
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_resumed(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_resumed", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_resumed", endpoint, session, |info| Ok(info.is_resumed().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_resumed().into())) }
     })
 }
 
@@ -144,9 +142,9 @@ pub unsafe extern "C" fn dv_session_is_resumed(endpoint: *const dv_endpoint, ses
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_message_max(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_message_max", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_message_max", endpoint, session, |info| Ok(info.message_max() as c_int)) }
+        unsafe { ask(endpoint, session, |info| Ok(info.message_max() as c_int)) }
     })
 }
 
@@ -168,10 +166,10 @@ pub unsafe extern "C" fn dv_session_addresses(
     peer: *mut dv_address,
     local: *mut dv_address,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_addresses", || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_addresses", endpoint, session, |info| {
+            ask(endpoint, session, |info| {
                 if !peer.is_null() {
                     *peer = address_of(info.peer());
                 }
@@ -209,8 +207,8 @@ pub unsafe extern "C" fn dv_session_peer_certificate(
             unsafe { *certificate = ptr::null_mut() };
         }
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_peer_certificate", endpoint, session, |info| {
+        checked("dv_session_peer_certificate", || unsafe {
+            ask(endpoint, session, |info| {
                 if certificate.is_null() {
                     return Err(invalid("certificate is NULL"));
                 }
@@ -218,7 +216,7 @@ pub unsafe extern "C" fn dv_session_peer_certificate(
                 *certificate = std::mem::ManuallyDrop::new(found).as_ptr();
                 Ok(1)
             })
-        }
+        })
     })
 }
 
@@ -238,10 +236,10 @@ pub unsafe extern "C" fn dv_session_verify_result(
     session: dv_session,
     result: *mut c_long,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_verify_result", || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_verify_result", endpoint, session, |info| {
+            ask(endpoint, session, |info| {
                 if result.is_null() {
                     return Err(invalid("result is NULL"));
                 }
@@ -271,7 +269,7 @@ pub unsafe extern "C" fn dv_session_alpn(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe { ask_text("dv_session_alpn", endpoint, session, (out, size), |info| info.alpn()) })
+    guard_result("dv_session_alpn", || unsafe { ask_text(endpoint, session, (out, size), |info| info.alpn()) })
 }
 
 /// Gives the server name that the client asked for (SNI).
@@ -293,8 +291,8 @@ pub unsafe extern "C" fn dv_session_server_name(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_server_name", endpoint, session, (out, size), |info| info.server_name())
+    guard_result("dv_session_server_name", || unsafe {
+        ask_text(endpoint, session, (out, size), |info| info.server_name())
     })
 }
 
@@ -317,9 +315,7 @@ pub unsafe extern "C" fn dv_session_cipher(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_cipher", endpoint, session, (out, size), |info| info.cipher())
-    })
+    guard_result("dv_session_cipher", || unsafe { ask_text(endpoint, session, (out, size), |info| info.cipher()) })
 }
 
 /// Gives the identity that the client gave with a pre-shared key.
@@ -341,8 +337,8 @@ pub unsafe extern "C" fn dv_session_psk_identity(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_psk_identity", endpoint, session, (out, size), |info| info.psk_identity())
+    guard_result("dv_session_psk_identity", || unsafe {
+        ask_text(endpoint, session, (out, size), |info| info.psk_identity())
     })
 }
 
@@ -365,8 +361,8 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_srtp_profile", endpoint, session, (out, size), |info| info.srtp_profile())
+    guard_result("dv_session_srtp_profile", || unsafe {
+        ask_text(endpoint, session, (out, size), |info| info.srtp_profile())
     })
 }
 
@@ -389,9 +385,7 @@ pub unsafe extern "C" fn dv_session_failure(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_failure", endpoint, session, (out, size), |info| info.failure())
-    })
+    guard_result("dv_session_failure", || unsafe { ask_text(endpoint, session, (out, size), |info| info.failure()) })
 }
 
 /// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides. Once
@@ -419,10 +413,10 @@ pub unsafe extern "C" fn dv_session_export_keying_material(
     out: *mut c_void,
     len: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_export_keying_material", || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_export_keying_material", endpoint, session, |info| {
+            ask(endpoint, session, |info| {
                 if label.is_null() || out.is_null() || len > LEN_MAX {
                     return Err(invalid("label or out is NULL, or len is the -1 of an error"));
                 }
@@ -465,8 +459,8 @@ pub unsafe extern "C" fn dv_session_resumption(
             unsafe { *resumption = ptr::null_mut() };
         }
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_resumption", endpoint, session, |info| {
+        checked("dv_session_resumption", || unsafe {
+            ask(endpoint, session, |info| {
                 if resumption.is_null() {
                     return Err(invalid("resumption is NULL"));
                 }
@@ -474,7 +468,7 @@ pub unsafe extern "C" fn dv_session_resumption(
                 *resumption = Box::into_raw(Box::new(dv_resumption(kept)));
                 Ok(1)
             })
-        }
+        })
     })
 }
 
@@ -499,18 +493,15 @@ pub unsafe extern "C" fn dv_resumption_free(resumption: *mut dv_resumption) {
 /// # Safety
 /// `endpoint` is NULL or live.
 pub(super) unsafe fn ask<'a>(
-    name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,
     question: impl FnOnce(Info<'a>) -> Result<c_int, Failure>,
-) -> c_int {
-    checked(name, || {
-        // SAFETY: by contract.
-        let running = unsafe { live(endpoint) }?;
-        // SAFETY: it stays taken out until the question has its answer.
-        let endpoint = unsafe { running.endpoint.as_ref() };
-        question(endpoint.info(session_from(session)?)?)
-    })
+) -> Result<c_int, Failure> {
+    // SAFETY: by contract.
+    let running = unsafe { live(endpoint) }?;
+    // SAFETY: it stays taken out until the question has its answer.
+    let endpoint = unsafe { running.endpoint.as_ref() };
+    question(endpoint.info(session_from(session)?)?)
 }
 
 /// Asks a session for a text: writes as much of it as fits, with a NUL, and gives the length of the whole, 0 when there is none.
@@ -518,12 +509,11 @@ pub(super) unsafe fn ask<'a>(
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes, or is NULL.
 unsafe fn ask_text<'a, T: AsRef<[u8]>>(
-    name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,
     (out, size): (*mut c_char, size_t),
     question: impl FnOnce(Info<'a>) -> Option<T>,
-) -> c_int {
+) -> Result<c_int, Failure> {
     let write = |info: Info<'a>| {
         if out.is_null() && size > 0 {
             return Err(invalid("out is NULL"));
@@ -541,5 +531,5 @@ unsafe fn ask_text<'a, T: AsRef<[u8]>>(
         Ok(text.len() as c_int)
     };
     // SAFETY: by contract.
-    unsafe { ask(name, endpoint, session, write) }
+    unsafe { ask(endpoint, session, write) }
 }

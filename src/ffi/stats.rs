@@ -4,13 +4,11 @@ use std::mem::offset_of;
 
 use libc::{c_int, size_t};
 
-use super::DV_ERR_PANIC;
 use super::config::{Growing, fill};
 use super::endpoint::dv_endpoint;
-use super::error::checked;
+use super::error::guard_result;
 use super::running::live;
 use crate::engine::stats::Stats;
-use crate::guard::guard;
 use crate::net::server::{ServerStats, SocketStats};
 
 /// What an endpoint, a server or the helpers' table has counted since it was made. `sessions` and `handshakes` are what there is
@@ -123,20 +121,18 @@ pub struct dv_stats {
 /// `endpoint` is NULL or live; `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_stats(endpoint: *const dv_endpoint, stats: *mut dv_stats, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_stats", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let endpoint = live(endpoint)?;
-                let counted = dv_stats {
-                    sessions: endpoint.sessions().count() as u64,
-                    handshakes: endpoint.handshakes() as u64,
-                    ..dv_stats::from(endpoint.stats())
-                };
-                fill(stats, size, &counted)?;
-            }
-            Ok(0)
-        })
+    guard_result("dv_endpoint_stats", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let endpoint = live(endpoint)?;
+            let counted = dv_stats {
+                sessions: endpoint.sessions().count() as u64,
+                handshakes: endpoint.handshakes() as u64,
+                ..dv_stats::from(endpoint.stats())
+            };
+            fill(stats, size, &counted)?;
+        }
+        Ok(0)
     })
 }
 
@@ -146,95 +142,27 @@ unsafe impl Growing for dv_stats {
     const LEAST: usize = offset_of!(dv_stats, handovers_dropped) + size_of::<u64>();
 }
 
-impl From<Stats> for dv_stats {
-    fn from(stats: Stats) -> dv_stats {
-        // Named one by one, so that no new counter is forgotten here.
-        let Stats {
-            datagrams_in,
-            datagrams_out,
-            strangers_dropped,
-            hellos_answered,
-            hellos_too_short,
-            cookies_refused,
-            handshakes_begun,
-            handshakes_finished,
-            handshakes_failed,
-            handshakes_timed_out,
-            refused_handshakes,
-            refused_source,
-            refused_connections,
-            refused_unread,
-            evicted,
-            idle_timed_out,
-            restarted,
-            superseded,
-            closed_by_peer,
-            flights_resent_on_timeout,
-            flights_resent_on_repeat,
-            mtu_stepped_down,
-            messages_in,
-            messages_out,
-            messages_cut,
-            messages_dropped,
-            messages_too_long,
-            datagrams_dropped,
-            records_dropped,
-            abandoned_freed,
-            records_taken_over,
-            connection_ids_used,
-            peers_moved,
-            addresses_proven,
-            addresses_refused,
-            datagrams_withheld,
-        } = stats;
-        dv_stats {
-            sessions: 0,
-            handshakes: 0,
-            datagrams_in,
-            datagrams_out,
-            strangers_dropped,
-            hellos_answered,
-            hellos_too_short,
-            cookies_refused,
-            handshakes_begun,
-            handshakes_finished,
-            handshakes_failed,
-            handshakes_timed_out,
-            refused_handshakes,
-            refused_source,
-            refused_connections,
-            refused_unread,
-            evicted,
-            idle_timed_out,
-            restarted,
-            superseded,
-            closed_by_peer,
-            flights_resent_on_timeout,
-            flights_resent_on_repeat,
-            mtu_stepped_down,
-            messages_in,
-            messages_out,
-            messages_dropped,
-            messages_too_long,
-            datagrams_dropped,
-            records_dropped,
-            messages_cut,
-            abandoned_freed,
-            records_taken_over,
-            connection_ids_used,
-            peers_moved,
-            addresses_proven,
-            addresses_refused,
-            datagrams_withheld,
-            kernel_drops: 0,
-            handshakes_shed: 0,
-            socket_full: 0,
-            datagrams_refused: 0,
-            messages_refused: 0,
-            datagrams_handed_over: 0,
-            handovers_dropped: 0,
+/// Counters of the engine for C, by their names: one that is missing here does not compile.
+macro_rules! from_stats {
+    ($($counter:ident)+) => {
+        impl From<Stats> for dv_stats {
+            fn from(Stats { $($counter),+ }: Stats) -> dv_stats {
+                dv_stats { $($counter,)+ ..dv_stats::default() }
+            }
         }
-    }
+    };
+}
+
+from_stats! {
+    datagrams_in datagrams_out strangers_dropped
+    hellos_answered hellos_too_short cookies_refused
+    handshakes_begun handshakes_finished handshakes_failed handshakes_timed_out
+    refused_handshakes refused_source refused_connections refused_unread
+    evicted idle_timed_out restarted superseded closed_by_peer
+    flights_resent_on_timeout flights_resent_on_repeat mtu_stepped_down
+    messages_in messages_out messages_cut messages_dropped messages_too_long
+    datagrams_dropped records_dropped abandoned_freed records_taken_over
+    connection_ids_used peers_moved addresses_proven addresses_refused datagrams_withheld
 }
 
 impl From<ServerStats> for dv_stats {

@@ -6,9 +6,8 @@
  */
 #include <errno.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-#include "check.h"
+#include "child.h"
 #include "peer.h"
 
 static const char *certs;
@@ -347,7 +346,6 @@ static void child_of(pid_t (*divide)(void))
     dv_udp_conn_t *conn = NULL;
     dv_udp_conn_key_t key;
     pid_t child = 0;
-    int status = 0;
     char in[64] = "from the child", out[64];
 
     server_open(&server, certs);
@@ -376,8 +374,7 @@ static void child_of(pid_t (*divide)(void))
         server_close(&own);
         _exit(check_report("ownership: forked child's side"));
     }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    child_succeeds(child);
 
     /* Nothing left the child on the parent's connection. */
     CHECK(SSL_read(client.ssl, in, sizeof(in)) < 0);
@@ -405,45 +402,20 @@ static void cloned_child(void)
     child_of(clone_quietly);
 }
 
-/* Runs a case in a process of its own; a lock that is never given back ends it, too. */
-static void run(const char *name, void (*body)(void))
-{
-    pid_t child = 0;
-    int status = 0;
-
-    fflush(NULL);
-    child = fork();
-    if (child == 0) {
-        char title[64];
-
-        alarm(60);
-        /* What has failed before is not this one's. */
-        check_count = check_failures = 0;
-        body();
-        snprintf(title, sizeof(title), "ownership: %s", name);
-        exit(check_report(title));
-    }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        fprintf(stderr, "case %s: status %#x\n", name, (unsigned int)status);
-    }
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 int main(int argc, char **argv)
 {
     if (argc < 2) {
         return 2;
     }
     certs = argv[1];
-    run("handshake deadline", handshake_deadline);
-    run("idle deadline", idle_deadline);
-    run("connection limit", connection_limit);
-    run("handshake by hand", handshake_by_hand);
-    run("structs of the program", structs_of_the_program);
-    run("list of the program", list_of_the_program);
-    run("log callback", log_callback);
-    run("forked child", forked_child);
-    run("cloned child", cloned_child);
+    run_in_child("ownership: handshake deadline", handshake_deadline);
+    run_in_child("ownership: idle deadline", idle_deadline);
+    run_in_child("ownership: connection limit", connection_limit);
+    run_in_child("ownership: handshake by hand", handshake_by_hand);
+    run_in_child("ownership: structs of the program", structs_of_the_program);
+    run_in_child("ownership: list of the program", list_of_the_program);
+    run_in_child("ownership: log callback", log_callback);
+    run_in_child("ownership: forked child", forked_child);
+    run_in_child("ownership: cloned child", cloned_child);
     return check_report("ownership");
 }

@@ -7,9 +7,9 @@ use super::shared::{local, shared};
 use crate::engine::endpoint::{CookieSecret, Error};
 use crate::engine::settings::Settings;
 use crate::ffi::config::{dv_config, fill};
-use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
+use crate::ffi::error::{guard_result, guard_result_uncancelled, invalid};
 use crate::ffi::stats::dv_stats;
-use crate::guard::{guard, guard_uncancelled};
+use crate::guard::guard;
 use crate::net::server::ServerConfig;
 use crate::net::sys;
 use crate::tls::secret::FleetSecret;
@@ -61,12 +61,10 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 /// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_config(config: *mut dv_config, size: size_t) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_dtls_config", || {
-            // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_dtls_config", || {
+        // SAFETY: the caller vouches for `size` bytes.
+        unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
+        Ok(0)
     })
 }
 
@@ -90,24 +88,22 @@ pub unsafe extern "C" fn dv_dtls_config(config: *mut dv_config, size: size_t) ->
 /// `config` is NULL or as long as its `size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_set_config(config: *const dv_config) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_dtls_set_config", || {
-            if config.is_null() {
-                return Err(invalid("config is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            let ServerConfig { endpoint, secret_file, .. } = unsafe { dv_config::read_for_server(config) }?;
-            endpoint.check()?;
-            let file = secret_file.as_deref().map(FleetSecret::read).transpose();
-            let file = file.map_err(|why| Error::Invalid(why.to_string()))?;
-            let secret = file.as_ref().map(FleetSecret::for_cookies);
-            if let Some(secret) = secret.or(endpoint.cookie_secret.as_ref().map(CookieSecret::bytes)) {
-                shared().jar().replace(sys::now(), secret, sys::unix_offset());
-            }
-            // The program may use the SSLs, and two writers on one key would repeat nonces.
-            shared().set_settings(Settings { native_records: false, ..endpoint.settings });
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_dtls_set_config", || {
+        if config.is_null() {
+            return Err(invalid("config is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        let ServerConfig { endpoint, secret_file, .. } = unsafe { dv_config::read_for_server(config) }?;
+        endpoint.check()?;
+        let file = secret_file.as_deref().map(FleetSecret::read).transpose();
+        let file = file.map_err(|why| Error::Invalid(why.to_string()))?;
+        let secret = file.as_ref().map(FleetSecret::for_cookies);
+        if let Some(secret) = secret.or(endpoint.cookie_secret.as_ref().map(CookieSecret::bytes)) {
+            shared().jar().replace(sys::now(), secret, sys::unix_offset());
+        }
+        // The program may use the SSLs, and two writers on one key would repeat nonces.
+        shared().set_settings(Settings { native_records: false, ..endpoint.settings });
+        Ok(0)
     })
 }
 
@@ -122,17 +118,15 @@ pub unsafe extern "C" fn dv_dtls_set_config(config: *const dv_config) -> c_int {
 /// `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_stats(stats: *mut dv_stats, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_dtls_stats", || {
-            let (established, handshakes) = {
-                let table = shared().table();
-                (table.established(), table.handshakes())
-            };
-            let (sessions, handshakes) = (established.into(), handshakes.into());
-            let counted = dv_stats { sessions, handshakes, ..dv_stats::from(shared().stats()) };
-            // SAFETY: the caller's promise.
-            unsafe { fill(stats, size, &counted) }?;
-            Ok(0)
-        })
+    guard_result("dv_dtls_stats", || {
+        let (established, handshakes) = {
+            let table = shared().table();
+            (table.established(), table.handshakes())
+        };
+        let (sessions, handshakes) = (established.into(), handshakes.into());
+        let counted = dv_stats { sessions, handshakes, ..dv_stats::from(shared().stats()) };
+        // SAFETY: the caller's promise.
+        unsafe { fill(stats, size, &counted) }?;
+        Ok(0)
     })
 }

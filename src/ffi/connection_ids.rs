@@ -4,12 +4,10 @@ use std::ptr;
 
 use libc::{c_int, c_void, size_t};
 
-use super::DV_ERR_PANIC;
 use super::endpoint::{dv_endpoint, dv_session, session_from};
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, invalid};
 use super::running::live;
 use super::session::ask;
-use crate::guard::guard;
 
 /// Gives our connection ID, which the records of a session's peer carry.
 ///
@@ -29,11 +27,9 @@ pub unsafe extern "C" fn dv_session_connection_id(
     out: *mut c_void,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_connection_id", || {
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_connection_id", endpoint, session, |info| give_bytes(info.connection_id(), out, size))
-        }
+        unsafe { ask(endpoint, session, |info| give_bytes(info.connection_id(), out, size)) }
     })
 }
 
@@ -55,12 +51,9 @@ pub unsafe extern "C" fn dv_session_peer_connection_id(
     out: *mut c_void,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_peer_connection_id", || {
         // SAFETY: the caller's promise.
-        unsafe {
-            let name = "dv_session_peer_connection_id";
-            ask(name, endpoint, session, |info| give_bytes(info.peer_connection_id(), out, size))
-        }
+        unsafe { ask(endpoint, session, |info| give_bytes(info.peer_connection_id(), out, size)) }
     })
 }
 
@@ -76,9 +69,9 @@ pub unsafe extern "C" fn dv_session_peer_connection_id(
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_peer_proven(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_peer_proven", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_peer_proven", endpoint, session, |info| Ok(info.is_peer_proven().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_peer_proven().into())) }
     })
 }
 
@@ -94,12 +87,10 @@ pub unsafe extern "C" fn dv_session_is_peer_proven(endpoint: *const dv_endpoint,
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_confirm_peer(endpoint: *mut dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_session_confirm_peer", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.confirm_peer(session_from(session)?)?;
-            Ok(0)
-        })
+    guard_result("dv_session_confirm_peer", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(endpoint) }?.confirm_peer(session_from(session)?)?;
+        Ok(0)
     })
 }
 
