@@ -514,7 +514,7 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
  * @param len its length in bytes
  * @param fd the UDP socket that it came in on
  * @param key the peer's address
- * @param addrlen the length of key in bytes
+ * @param addrlen the length of the address in key, in bytes
  *
  * @return the connection, or NULL if the datagram was answered or dropped, or a limit or an error
  *     prevented a connection (see the log and dv_dtls_stats()).
@@ -638,7 +638,7 @@ int dv_dtls_write(dv_udp_conn_t *conn,
  * @param wbio the wbio of a connection, or a memory BIO
  * @param fd a UDP socket
  * @param key the peer's address
- * @param addrlen the length of key in bytes
+ * @param addrlen the length of the address in key, in bytes
  *
  * @return 0 when everything was sent, or -1.
  *
@@ -1365,7 +1365,9 @@ int dv_session_srtp_profile(const dv_endpoint *endpoint,
                             size_t size);
 
 /**
- * Gets OpenSSL's explanation of why a session failed (DV_CLOSED_FAILED).
+ * Gets OpenSSL's explanation of why a session failed (DV_CLOSED_FAILED); of a handshake that took
+ * too long (DV_CLOSED_HANDSHAKE_TIMEOUT), the last fatal alert that came in clear. Such an alert
+ * ends nothing by itself, as anybody may have sent it.
  *
  * @param endpoint the endpoint
  * @param session the session

@@ -366,7 +366,9 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     })
 }
 
-/// Gets OpenSSL's explanation of why a session failed (DV_CLOSED_FAILED).
+/// Gets OpenSSL's explanation of why a session failed (DV_CLOSED_FAILED); of a handshake that took too long
+/// (DV_CLOSED_HANDSHAKE_TIMEOUT), the last fatal alert that came in clear. Such an alert ends nothing by itself, as
+/// anybody may have sent it.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
