@@ -1,6 +1,7 @@
 //! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
 
 use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len, payload, timeouts};
+use crate::engine::protection::FATAL;
 use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
@@ -50,6 +51,8 @@ pub(super) struct Handshake {
     pub(super) padding: Option<u16>,
     /// Records that wait for their keys.
     held: Vec<Box<[u8]>>,
+    /// The last fatal alert that came in clear. It ends nothing, but often says why the handshake does not go on.
+    alert: Option<u8>,
     /// Records of our own while OpenSSL makes the handshake; see [`cid`](super::cid).
     pub(super) early: Option<Box<Records>>,
 }
@@ -70,6 +73,7 @@ impl Handshake {
             require_extended_master_secret: settings.require_extended_master_secret,
             padding: None,
             held: Vec::new(),
+            alert: None,
             early: None,
         }
     }
@@ -149,6 +153,12 @@ impl Connection {
                 | content_type::TLS12_CID,
             ) => return self.hold(record, counters),
             // An alert in clear may be anybody's.
+            (0, content_type::ALERT) => {
+                if let ([FATAL, description], Some(handshake)) = (record.fragment(), &mut self.handshake) {
+                    handshake.alert = Some(*description);
+                }
+                return counters.records_dropped.add(1);
+            }
             _ => return counters.records_dropped.add(1),
         }
         // Only now, when libssl has seen something: a datagram may have a hundred records, of anybody.
@@ -367,6 +377,7 @@ impl Connection {
         let Some(handshake) = &mut self.handshake else { return };
         if now >= handshake.deadline {
             counters.handshakes_timed_out.add(1);
+            self.why = handshake.alert.map(|description| Box::new(cause::alert_in_clear(description)));
             return self.end(CloseReason::HandshakeTimeout);
         }
         if now < handshake.due {
@@ -447,6 +458,28 @@ mod tests {
         assert_eq!(shown(&mut server) - before, 2);
         // It is held, and as many of the last kind as there is room for.
         assert_eq!(counters.records_dropped.get(), 150 - HELD_RECORDS as u64);
+    }
+
+    /// It may be anybody's, but mostly it is the peer's, who does not like our certificate for instance.
+    #[test]
+    fn an_alert_in_clear_ends_nothing_and_is_told_at_the_deadline() {
+        let alert = |level, description| [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, level, description];
+        for (alerts, told) in [
+            (&[][..], None),
+            (&[alert(2, 48)], Some("alert 48")),
+            (&[alert(2, 48), alert(1, 90)], Some("alert 48")),
+            (&[alert(2, 48), alert(2, 42)], Some("alert 42")),
+        ] {
+            let Begun { mut server, counters, .. } = begun();
+            for alert in alerts {
+                server.receive(0, alert, &mut Datagrams::new(), &counters);
+            }
+            assert_eq!((server.state(), counters.records_dropped.get()), (State::Handshaking, alerts.len() as u64));
+            server.advance(u64::MAX / 2, &counters);
+            assert_eq!(server.state(), State::Closed(CloseReason::HandshakeTimeout));
+            assert_eq!(server.why().is_some(), told.is_some());
+            assert!(server.why_text().contains(told.unwrap_or_default()), "{}", server.why_text());
+        }
     }
 
     /// Nor does he fill the memory with what has to wait, and what has ended waits for nothing.

@@ -114,7 +114,8 @@ impl<'a> Info<'a> {
         self.0.connection.state()
     }
 
-    /// What OpenSSL says about a session that has failed, and about the peer's certificate, where that is not good.
+    /// What OpenSSL says about a session that has failed, and about the peer's certificate, where that is not good; of a
+    /// handshake that took too long, the last fatal alert that came in clear, which ends nothing as anybody may have sent it.
     pub fn failure(&self) -> Option<String> {
         let why = Cause::from(self.0.connection.why()?.clone());
         Some(match self.verify_result() {
