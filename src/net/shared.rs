@@ -52,7 +52,7 @@ pub(super) struct Desk {
 }
 
 impl Shared {
-    /// For a worker with each of these endpoints; in its mailbox there is room for so many bytes.
+    /// For a worker with each of these endpoints; each mailbox has room for `waiting_max` bytes.
     pub(super) fn new(endpoints: &[Endpoint], waiting_max: usize, owners: Option<Owners>) -> Result<Shared, Error> {
         let desk = |endpoint: &Endpoint| {
             let mailbox = Mailbox::new(waiting_max)?;
@@ -63,7 +63,7 @@ impl Shared {
         Ok(Shared { desks, stopping: AtomicBool::new(false), owners })
     }
 
-    /// Gives a datagram that belongs to a session of another worker's to that one. Says whether it does.
+    /// If a datagram belongs to a session of another worker, hands it to that one; returns whether it does.
     pub(super) fn hand_over(&self, worker: usize, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
         let owner = self.owners.and_then(|owners| owners.of(datagram)).filter(|owner| *owner != worker);
         if let Some(owner) = owner {
@@ -74,7 +74,7 @@ impl Shared {
         owner.is_some()
     }
 
-    /// The worker that has the session with this connection ID, where that says so.
+    /// The worker that has the session with this connection ID, if IDs tell.
     pub(super) fn owner_of(&self, id: &[u8]) -> Option<usize> {
         self.owners.and_then(|owners| owners.of_id(id))
     }

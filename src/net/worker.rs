@@ -24,26 +24,26 @@ use crate::log;
 use crate::wire::queue::Tagged;
 use crate::wire::record::content_type::HANDSHAKE;
 
-/// Batches that are read from a socket before the next one has its turn.
+/// The most batches that are read from a socket before the next one has its turn.
 const READS: usize = 4;
 
 /// Handshakes have their turn for so many microseconds, then established peers have theirs.
 const SLICE: u64 = 1000;
 
 /// Time spent on hellos without a cookie is charged this many times over, so that a flood of them leaves most of the
-/// handshakes' share to peers that have shown where they are.
+/// handshakes' share to peers that have returned a cookie.
 const STRANGERS_PAY: u64 = 3;
 
-/// Letters from other threads that are read before established peers get their turn.
+/// The most letters from other threads that are read before established peers have their turn.
 const LETTERS_AT_ONCE: usize = 1024;
 
-/// Bytes of handshakes that wait for their turn outside of the kernel.
+/// The most bytes of handshakes that wait for their turn outside of the kernel.
 const HELD_BYTES: usize = 1 << 20;
 
-/// After a stop, so many microseconds remain to send the last words.
+/// After a stop, the last datagrams must have left within so many microseconds.
 const GOODBYE: u64 = 1_000_000;
 
-/// Sessions that are told goodbye before what is said leaves.
+/// The most sessions that are closed before their close_notify alerts are sent.
 const GOODBYES_AT_ONCE: usize = 256;
 
 /// The index of the mailbox's bell in what is waited for; the sockets follow it.
@@ -56,12 +56,12 @@ pub struct Worker {
     inbound: Inbound,
     held: Held,
     share: TimeShare,
-    /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
+    /// Letters that were taken from the mailbox and not read yet, and whether there may be more there, or requests.
     letters: Letters,
     rung: bool,
-    /// The next of them is a message that there was no room for.
+    /// There was no room for the next letter's message.
     stuck: bool,
-    /// When the sessions that have not ended by themselves are closed.
+    /// When the sessions that are still open are closed.
     drained_by: Option<u64>,
     /// An export that waits to be made.
     wanted: Option<Order>,
@@ -129,7 +129,7 @@ impl Worker {
 
     fn serve(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         waiting.want(BELL, true, false);
-        // Of sessions that were imported.
+        // Sessions that were imported are opened.
         self.service.tell();
         while !self.is_over() {
             self.wait(waiting)?;
@@ -173,7 +173,7 @@ impl Worker {
                 log::flush();
             }
         }
-        // A server that is stopped says nothing more; one that was drained has accepted these messages.
+        // After a stop nothing more is sent. After a drain the messages that were accepted are.
         if self.service.shared.is_stopping() { Ok(()) } else { self.finish_letters(waiting) }
     }
 
@@ -195,7 +195,7 @@ impl Worker {
         if self.has_letters() && !self.stuck {
             timeout = 0;
         }
-        // With a turn to come, what waits in the kernel is looked after then.
+        // While handshakes wait for their turn, their sockets are not polled: they are looked at when the turn comes.
         if turn > 0 || !self.held.is_empty() {
             timeout = timeout.min(turn);
         }
@@ -222,7 +222,7 @@ impl Worker {
             let steered = !handshakes.is_empty();
             let count = match self.inbound.receive(data.as_fd()) {
                 Ok(count) => count,
-                // ICMP errors of single peers are reported here, too. They are told once, and the loop goes on.
+                // ICMP errors of single peers are reported here, too. Each is reported once, and the loop goes on.
                 Err(_) => break,
             };
             self.socket_counters().batches_in.add(1);
@@ -248,7 +248,7 @@ impl Worker {
                 self.share.heard(now);
             }
             self.transmit();
-            // Where several came at once more has come meanwhile, most likely: to look is cheaper than to be woken for it.
+            // If several came at once, more have probably come meanwhile, and to look is cheaper than to be woken.
             if count == 1 {
                 break;
             }
@@ -305,8 +305,8 @@ impl Worker {
         self.rung || !self.letters.is_empty()
     }
 
-    /// Does what other threads ask for. What the endpoint has no room for waits, and those who write are told when the
-    /// mailbox is full.
+    /// Does what other threads ask for. A message that the endpoint has no room for waits, and the mailbox may fill up, which
+    /// writers are told.
     fn read_letters(&mut self, now: u64) {
         self.service.endpoint.advance(now);
         self.stuck = false;
@@ -327,7 +327,7 @@ impl Worker {
                 },
                 Letter::Close(session) => drop(self.service.endpoint.close(session)),
                 Letter::Receive(from, to) => {
-                    // Where it has no socket to answer from, the session stays where it is.
+                    // Without a socket to answer from, the session stays where it is.
                     if self.ports.iter().any(|port| port.serves(from, to)) {
                         self.service.receive(now, message, from, to);
                     }
@@ -355,7 +355,7 @@ impl Worker {
         }
     }
 
-    /// Reads the letters that there are, while others have to wait with theirs; what was sent so far leaves.
+    /// Reads all letters, while writers are refused, and sends what comes of them.
     fn finish_letters(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         self.mailbox().set_halted(true);
         self.rung = true;
@@ -373,7 +373,7 @@ impl Worker {
     fn transmit(&mut self) {
         let Service { number, endpoint, shared, .. } = &mut self.service;
         let Desk { counters, sockets, .. } = &shared.desks[*number];
-        // Twice, where there are several: a peer may have moved to a socket that has had its turn.
+        // Twice if there are several ports: a peer may have moved to one that has had its turn.
         for _ in 0..self.ports.len().min(2) {
             for (number, port) in self.ports.iter_mut().enumerate() {
                 while port.send(&counters.datagrams_out, sockets) && take_batch(port, number, endpoint) {
@@ -383,13 +383,13 @@ impl Worker {
         }
     }
 
-    /// Ends all sessions, and sends what is to be said about it as long as there is time.
+    /// Closes all sessions, and sends their last datagrams as long as there is time.
     fn say_goodbye(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         let deadline = precise_now() + GOODBYE;
         waiting.want(BELL, false, false);
         self.service.endpoint.stop_accepting();
         let sessions: Vec<_> = self.service.endpoint.sessions().collect();
-        // At last nobody: what waits since before this, when a goodbye was cut short.
+        // A last round without sessions, for what still waits if an earlier goodbye was cut short.
         for some in sessions.chunks(GOODBYES_AT_ONCE).chain(iter::once(&[][..])) {
             some.iter().for_each(|session| drop(self.service.endpoint.close(*session)));
             self.service.tell();
@@ -452,7 +452,7 @@ impl Service {
     }
 }
 
-/// Takes what is to leave by this socket, up to a batch; says whether there was anything.
+/// Fills the port's batch with what is to leave by it; returns whether there is anything to send.
 fn take_batch(port: &mut Port, number: usize, endpoint: &mut Endpoint) -> bool {
     while !port.outbound.is_full()
         && let Some(transmit) = endpoint.transmit_on(number, port.segments_max)

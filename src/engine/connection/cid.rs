@@ -1,5 +1,5 @@
-//! Connection IDs while OpenSSL makes the handshake (RFC 9146 3): what its hellos offer, and records of our own between it
-//! and the wire as soon as there are keys.
+//! Connection IDs while OpenSSL makes the handshake (RFC 9146 3): what its hellos offer, and records of our own that stand
+//! between it and the wire as soon as there are keys.
 
 use openssl::error::ErrorStack;
 
@@ -17,7 +17,7 @@ use crate::wire::record::{Record, content_type};
 pub struct OwnId {
     /// The connection ID that the peer's records shall carry, which may be empty.
     pub cid: Box<[u8]>,
-    /// What is sealed with the peer's ID is filled up to a multiple of so many bytes.
+    /// What is sealed with the peer's ID is padded to a multiple of so many bytes.
     pub padding: u16,
     /// Return routability checks.
     pub checks: bool,
@@ -39,7 +39,7 @@ impl Connection {
         self.handshake.as_ref().is_some_and(|handshake| handshake.padding.is_some())
     }
 
-    /// Whether a protected record of the handshake is of the kind that was agreed on, as far as that is known.
+    /// Whether a protected record of the handshake has the ID that was agreed on, if there was an agreement yet.
     pub(super) fn is_expected(&mut self, record: &Record<'_>) -> bool {
         if self.cid.is_empty() {
             return record.content_type != content_type::TLS12_CID;
@@ -78,8 +78,8 @@ impl Connection {
         }
     }
 
-    /// A protected record with our connection ID, when OpenSSL awaits the Finished. Says whether it has to wait: it is not
-    /// for the handshake but for what comes after it.
+    /// Takes a protected record with our connection ID while OpenSSL awaits the Finished. Returns whether it must be held,
+    /// because it belongs to what comes after the handshake.
     pub(super) fn step_with_cid(&mut self, record: &Record<'_>, now: u64, counters: &Counters) -> bool {
         let mut content = vec![0; record.fragment().len()];
         let plain = self.early().and_then(|early| early.look(record, &mut content));
@@ -98,7 +98,8 @@ impl Connection {
         false
     }
 
-    /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.
+    /// The handshake is over: if no IDs were agreed on, ours is forgotten. Returns the records of our own that were used so
+    /// far.
     pub(super) fn conclude_cids(&mut self) -> Option<Box<Records>> {
         if self.offers() && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);

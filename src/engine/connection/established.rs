@@ -1,4 +1,4 @@
-//! An established connection: records come in, messages go out, and the peer may be somewhere else tomorrow.
+//! An established connection: records come in, messages go out, and the peer may move to another address.
 
 use std::net::SocketAddr;
 
@@ -45,8 +45,8 @@ impl Connection {
         heard
     }
 
-    /// Whether it belongs to the peer's last flight and nothing else will tell that he repeats it: if he has no new Finished
-    /// any more, a ChangeCipherSpec, or with connection IDs the Finished under its old number.
+    /// Whether the peer seems to repeat its last flight, without a new Finished that would prove it: by a ChangeCipherSpec, or
+    /// with connection IDs by the Finished under its old number.
     fn may_repeat_flight(&self, record: &Record<'_>) -> bool {
         match record.epoch {
             0 => is_change_cipher_spec(record),
@@ -58,8 +58,8 @@ impl Connection {
         }
     }
 
-    /// Most connections have none, and nothing is not compared with nothing: memcmp would read under an empty mask where
-    /// no memory is, for which processors with AVX-512 take longer than for the rest of the record.
+    /// Empty IDs, which most connections have, are not compared: memcmp would do a masked read of no bytes at an address
+    /// without memory, for which processors with AVX-512 take longer than for the rest of the record.
     fn has_our_cid(&self, record: &Record<'_>) -> bool {
         if self.cid.is_empty() { record.cid.is_empty() } else { record.cid == &*self.cid }
     }
@@ -71,7 +71,7 @@ impl Connection {
             Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
             Opened::Empty => {}
             Opened::Nothing => {
-                // Whoever knows the peer's address can send what does not open: that takes no memory.
+                // Anybody who knows the peer's address can send what does not open: that must not take up memory.
                 if self.activity.released {
                     self.protection.rest();
                 }
@@ -123,13 +123,13 @@ impl Connection {
         Ok(())
     }
 
-    /// The keys have done all that they may: the peer has to make new ones.
+    /// The keys have reached a limit of their use: the peer must begin a new handshake.
     pub(super) fn exhaust(&mut self) {
         self.protection.shutdown();
         self.end(CloseReason::Exhausted);
     }
 
-    /// The peer is somewhere else from now on. Where the headers of IP are longer, messages must be shorter.
+    /// The peer has moved to this address. If the headers of IP are longer there, messages must be shorter.
     pub(in crate::engine) fn move_to(&mut self, peer: SocketAddr) {
         if let Some(records) = self.protection.records() {
             let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
@@ -146,7 +146,7 @@ impl Connection {
         if self.state == State::Established && !self.is_forked() { self.protection.seal_check(check) } else { None }
     }
 
-    /// Bytes of the datagram that a message of `len` bytes becomes, where the records are ours.
+    /// Bytes of the datagram for a message of `len` bytes, if the records are ours.
     pub(in crate::engine) fn sealed_len(&self, len: usize) -> Option<usize> {
         self.protection.records().map(|records| records.sealed_len(len))
     }

@@ -16,8 +16,8 @@ use crate::tls::peer;
 use crate::tls::resumption::Resumption;
 
 impl Connection {
-    /// The connection as it travels, with what the endpoint knows of it; `None` where it is not established, or OpenSSL
-    /// makes its records.
+    /// The connection as it is exported, with what the endpoint knows of it; `None` if it is not established, or OpenSSL makes
+    /// its records.
     pub(crate) fn entry(&self, now: u64, local: Option<IpAddr>, user: u64) -> Option<Entry<'_>> {
         let Protection::Native(native) = &self.protection else { return None };
         if self.state != State::Established || self.is_forked() {
@@ -65,7 +65,7 @@ impl Connection {
         self.state = State::Closed(CloseReason::Exported);
     }
 
-    /// Takes back [`Connection::stand_still`]. The time since then, in which nobody has listened, is no silence of the peer's.
+    /// Undoes [`Connection::stand_still`]. Nobody has listened since then, so this time does not count as the peer's silence.
     pub(crate) fn go_on(&mut self, stood: u64) {
         if self.state == State::Closed(CloseReason::Exported) {
             self.state = State::Established;

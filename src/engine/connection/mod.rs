@@ -1,8 +1,8 @@
 //! The life of one connection: handshake, application data, close. Sans-IO: datagrams and time go in, datagrams wait to
 //! leave, messages come out.
 //!
-//! What an outsider could forge is sorted out before libssl sees it: records of the wrong epoch, alerts in clear, records
-//! that come before their keys. libssl would survive most of that, but not all, and not in every version.
+//! Records that an outsider could have forged are sorted out before libssl sees them: those of the wrong epoch, alerts in
+//! clear, and what comes before its keys. libssl would survive most of that, but not all, and not in every version.
 
 mod cid;
 mod established;
@@ -92,9 +92,9 @@ pub enum SendError {
 /// On what terms a server begins a handshake.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// The hello bears a cookie that was verified. Without it the handshake begins with any hello.
+    /// The hello's cookie was verified, and libssl is to check it too. Otherwise any hello begins the handshake.
     pub listen: bool,
-    /// What is offered, where the client wants connection IDs.
+    /// What is offered to a client that wants connection IDs.
     pub own: Option<OwnId>,
 }
 
@@ -177,14 +177,14 @@ struct Flight {
     kept_until: u64,
 }
 
-/// What a record has told about its sender.
+/// What a record says about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// It was the peer beyond doubt: the record is authentic, in an established connection.
+    /// It was certainly the peer: the record is authentic, in an established connection.
     pub authentic: bool,
-    /// And no record with a higher number had come.
+    /// No record with a higher number had come before it.
     pub newest: bool,
-    /// What it says about an address.
+    /// It is a message of the return routability check.
     pub check: Option<Check>,
 }
 
@@ -306,7 +306,7 @@ impl Connection {
         }
     }
 
-    /// Says goodbye, where somebody would understand it, and ends the connection.
+    /// Sends close_notify if there are keys to protect it with, and ends the connection.
     pub fn close(&mut self, now: u64) {
         self.catch_up(now);
         let heard = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
@@ -404,7 +404,7 @@ impl Connection {
         self.peer
     }
 
-    /// Our connection ID, with which records come in: until the handshake is over that which is offered. Empty: none.
+    /// Our connection ID, which the peer's records carry; during the handshake the one that is offered. Empty: none.
     pub fn cid(&self) -> &[u8] {
         &self.cid
     }
@@ -502,8 +502,8 @@ impl Connection {
     }
 }
 
-/// Whether it is one that libssl takes: it would end the handshake at another (RFC 5246 7.1), and drop one of another version,
-/// which must not stand in the place of the peer's.
+/// Whether it is a ChangeCipherSpec that libssl takes. It would give the handshake up at one with other content (RFC 5246
+/// 7.1); one of another version it would drop, and holding that would leave no place for the peer's.
 fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     let kind = (record.content_type, record.version);
     kind == (content_type::CHANGE_CIPHER_SPEC, DTLS_1_2) && record.fragment() == [1]
@@ -522,12 +522,12 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
         first_timeout,
         longest_timeout,
         release_buffers: settings.release_buffers,
-        // Either is said only where nobody else does.
+        // Both settings are only for programs that do not write on the SSLs themselves.
         sole_writer: settings.release_buffers || settings.native_records,
     }
 }
 
-/// The length of something that is in a packet.
+/// The length of something that fits in a packet.
 fn packet_len(len: usize) -> u16 {
     len.try_into().unwrap_or(u16::MAX)
 }

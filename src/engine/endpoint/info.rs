@@ -36,7 +36,7 @@ impl Endpoint {
         seat.map(|seat| seat.user = user).ok_or(Error::Stale)
     }
 
-    /// The sessions that are open or will be, in no order.
+    /// The sessions that are open or will be, in no particular order.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
         self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
     }

@@ -12,15 +12,15 @@ use crate::net::sys::precise_now;
 use crate::net::sys::udp::Waiting;
 
 impl Worker {
-    /// Gives what it has, and does nothing before it knows what became of that. Says whether its sessions
-    /// are gone.
+    /// Gives its sessions to the thread that writes the export, and stands still until it knows what became of that. Returns
+    /// whether the sessions are gone.
     pub(super) fn hand_over(&mut self, order: Order, waiting: &mut Waiting) -> Result<bool, Error> {
         let Order { packed, verdict, by } = order;
         self.finish_letters(waiting)?;
         let _ = packed.send(self.service.endpoint.pack());
-        // Whoever asked reads on until nobody is left to answer.
+        // The thread that asked reads on until all workers have dropped theirs.
         drop(packed);
-        // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
+        // Only the bell is polled: poll reports errors of sockets even if nothing is wanted of them.
         let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()));
         bell.want(BELL, true, false);
         while !verdict.is_known() && !self.service.shared.is_stopping() {
