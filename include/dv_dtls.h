@@ -514,7 +514,7 @@ dv_udp_conn_t *dv_dtls_conn_find(dv_udp_conn_key_t *key);
  * @param len its length in bytes
  * @param fd the UDP socket that it came in on
  * @param key the peer's address
- * @param addrlen the length of key in bytes
+ * @param addrlen the length of the address in key, in bytes
  *
  * @return the connection, or NULL if the datagram was answered or dropped, or a limit or an error
  *     prevented a connection (see the log and dv_dtls_stats()).
@@ -638,7 +638,7 @@ int dv_dtls_write(dv_udp_conn_t *conn,
  * @param wbio the wbio of a connection, or a memory BIO
  * @param fd a UDP socket
  * @param key the peer's address
- * @param addrlen the length of key in bytes
+ * @param addrlen the length of the address in key, in bytes
  *
  * @return 0 when everything was sent, or -1.
  *
@@ -748,8 +748,8 @@ typedef struct dv_config {
     /** sizeof(dv_config), as the program knows it. */
     size_t size;
     /**
-     * The largest number of sessions, handshakes included. At the limit, the session that has been
-     * idle longest is dropped, of the source that has the most.
+     * The largest number of sessions, handshakes included. At the limit, the source with the most
+     * sessions loses the one that has been idle longest.
      */
     uint32_t max_sessions;
     /**
@@ -783,9 +783,9 @@ typedef struct dv_config {
      */
     uint32_t max_queued_messages;
     /**
-     * The largest certificate chain of a peer, in bytes; a longer one fails the handshake. As long
-     * as a session lives, it keeps the peer's own certificate, and the whole chain where OpenSSL
-     * makes the records: that is what a peer with a trusted certificate can make it cost.
+     * The largest certificate chain of a peer, in bytes; a longer one fails the handshake. A
+     * session keeps the peer's own certificate, and where OpenSSL makes the records the whole
+     * chain: a peer with a trusted certificate can make it take this much more memory.
      */
     uint32_t max_certificate_chain;
     /**
@@ -800,7 +800,7 @@ typedef struct dv_config {
      * its verify mode.
      */
     int verify_server;
-    /** Not 0: free the memory that a session needs only for traffic while it is idle. */
+    /** Not 0: while a session is idle, free the memory that it needs only for traffic. */
     int release_buffers;
     /** The length of cookie_secret in bytes, at least 16. */
     uint32_t cookie_secret_len;
@@ -1006,9 +1006,9 @@ typedef struct dv_event {
     /** The pointer that dv_session_set_user() has attached to the session. */
     void *user;
     /**
-     * The message for DV_EVENT_MESSAGE, otherwise NULL. It is valid until the next
-     * dv_endpoint_event() or dv_endpoint_receive(), which must not be given it; in a server's
-     * callback, until that returns.
+     * The message for DV_EVENT_MESSAGE, otherwise NULL. It is valid until the next call of
+     * dv_endpoint_event() or dv_endpoint_receive(); do not pass it to these. In a server's callback
+     * it is valid until that returns.
      */
     const void *data;
     /** The length of the message in bytes; 0 without one. */
@@ -1045,7 +1045,8 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of a clock that never goes back, such as CLOCK_MONOTONIC,
- *     and the same one in all calls. An earlier time than in the call before counts as that one
+ *     and the same one in all calls. A time that is earlier than that of the previous call counts
+ *     as the same
  * @param datagrams the datagrams
  * @param count how many there are
  *
@@ -1076,7 +1077,7 @@ int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams. Their payload is valid until the next call of any other
- *     function about the endpoint, which must not be given it
+ *     function about the endpoint; do not pass it to that
  * @param max how many fit in out
  * @param segments how many datagrams of one length to one peer may be joined in one element of out,
  *     for UDP_SEGMENT (at most 64 there); 1 for a program that sends each by itself
