@@ -36,7 +36,7 @@ WARNINGS   := -Wall -Wextra -Wpedantic -Werror
 SSL_CFLAGS  = $(shell $(PKG_CONFIG) --cflags libssl libcrypto)
 SSL_LIBS    = $(shell $(PKG_CONFIG) --libs libssl libcrypto)
 
-export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
+export DV_LIBDIR DV_INCLUDEDIR
 DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
@@ -216,14 +216,14 @@ help:
 build:
 	mkdir -p build
 
-# One pass of rustc makes the archive and says which system libraries std needs beside it.
+# rustc makes the archive and says which system libraries std needs beside it. When nothing is left to build, cargo repeats
+# what was said: so the first call shows how it goes, and the second one is read.
+ARCHIVE := $(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib -- --print native-static-libs
 build/native-libs: $(SOURCES) | build
 	@scripts/ensure-packages.sh build
-	@echo '$(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib'
-	@$(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib -- --print native-static-libs 2>build/cargo.log \
-	    || { cat build/cargo.log >&2; exit 1; }
-	@sed -n 's/^note: native-static-libs: //p' build/cargo.log | sed 's/-lssl\|-lcrypto//g; s/^ *//' >$@
-	@test -s $@ || { echo 'rustc did not name the native libraries; see build/cargo.log' >&2; exit 1; }
+	$(ARCHIVE)
+	@CARGO_TERM_COLOR=never $(ARCHIVE) 2>&1 | sed -n 's/-lssl\|-lcrypto//g; s/^note: native-static-libs: *//p' >$@
+	@test -s $@ || { echo 'rustc did not name the native libraries' >&2; exit 1; }
 
 # The symbols are weak so that a program may define a helper of its own beside the archive's.
 build/libdv_dtls.a: build/native-libs

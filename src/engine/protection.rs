@@ -160,38 +160,38 @@ impl Protection {
         }
     }
 
-    /// What the handshake has settled: from the SSL while there is one, and then from our copy of it.
-    pub fn settled(&self) -> Settled<'_> {
+    /// What the handshake has negotiated.
+    pub fn negotiated(&self) -> Negotiated<'_> {
         match self {
-            Protection::Openssl(session) => Settled::Live(session.ssl()),
-            Protection::Native(native) => Settled::Kept(&native.agreed, &native.secrets),
+            Protection::Openssl(session) => Negotiated::Live(session.ssl()),
+            Protection::Native(native) => Negotiated::Kept(&native.agreed, &native.secrets),
         }
     }
 }
 
-/// Who knows what the handshake has settled.
-pub enum Settled<'a> {
+/// What the handshake has negotiated: the SSL knows it while there is one, and then our copy of it.
+pub enum Negotiated<'a> {
     Live(&'a SslRef),
     Kept(&'a Agreed, &'a Secrets),
 }
 
-impl Settled<'_> {
+impl Negotiated<'_> {
     /// The random of the client's hello.
     pub fn client_random(&self) -> [u8; 32] {
         match self {
-            Settled::Live(ssl) => {
+            Negotiated::Live(ssl) => {
                 let mut random = [0; 32];
                 ssl.client_random(&mut random);
                 random
             }
-            Settled::Kept(_, secrets) => secrets.client_random,
+            Negotiated::Kept(_, secrets) => secrets.client_random,
         }
     }
 
     /// Whether the peer is the same beyond doubt: it has shown the same certificate or identity, or one session resumes the
     /// other. Of sessions that OpenSSL goes on with, nobody asks.
-    pub fn has_peer_of(&self, other: &Settled<'_>) -> bool {
-        let (Settled::Kept(one, secrets), Settled::Kept(two, others)) = (self, other) else { return false };
+    pub fn has_peer_of(&self, other: &Negotiated<'_>) -> bool {
+        let (Negotiated::Kept(one, secrets), Negotiated::Kept(two, others)) = (self, other) else { return false };
         let same = |one: &Option<Box<[u8]>>, two| one.is_some() && one == two;
         same(&one.certificate, &two.certificate)
             || same(&one.psk_identity, &two.psk_identity)

@@ -98,7 +98,7 @@ impl TimerQueue {
     /// deadlines to put in order than one call may take time for.
     #[inline]
     pub fn pop_due(&mut self, now: u64) -> Option<(Id, u64)> {
-        if self.next() > now { None } else { self.settle(now) }
+        if self.next() > now { None } else { self.search_due(now) }
     }
 
     /// All deadlines, in no order.
@@ -110,7 +110,8 @@ impl TimerQueue {
         })
     }
 
-    fn settle(&mut self, now: u64) -> Option<(Id, u64)> {
+    /// Looks for a deadline that has come, and puts postponed ones back in order on the way.
+    fn search_due(&mut self, now: u64) -> Option<(Id, u64)> {
         for _ in 0..PUT_BACK_AT_MOST {
             let Node { due, place } = *self.heap.first().filter(|node| node.due <= now)?;
             let Timer { id, deadline, .. } = self.timers[place as usize];

@@ -20,7 +20,7 @@ use super::sys::udp::Waiting;
 use super::time_share::TimeShare;
 use crate::engine::endpoint::{Endpoint, Error, Event, Session};
 use crate::log;
-use crate::wire::datagrams::Datagrams;
+use crate::wire::queue::Tagged;
 use crate::wire::record::content_type::HANDSHAKE;
 
 /// Batches that are read from a socket before the next one has its turn.
@@ -73,9 +73,8 @@ pub struct Worker {
 /// Datagrams of handshakes that wait for their turn.
 #[derive(Default)]
 struct Held {
-    datagrams: Datagrams,
-    addresses: Vec<(SocketAddr, Option<IpAddr>)>,
-    taken: usize,
+    /// Each with the peer and the address of ours that it came to.
+    datagrams: Tagged<(SocketAddr, Option<IpAddr>)>,
     /// They are all hellos without a cookie.
     of_strangers: bool,
 }
@@ -284,7 +283,7 @@ impl Worker {
         }
         let mut now = begin;
         while now < begin + SLICE
-            && let Some((from, to, datagram)) = self.held.pop()
+            && let Some(((from, to), datagram)) = self.held.datagrams.pop()
         {
             self.endpoint.receive(now, datagram, from, to);
             tell(&mut self.endpoint, &mut self.message, &self.shared, self.number, &*self.handler);
@@ -460,30 +459,16 @@ fn count_drops(socket: &mut super::socket::Socket, received: &Received<'_>, coun
 
 impl Held {
     fn is_empty(&self) -> bool {
-        self.taken == self.addresses.len()
+        self.datagrams.is_empty()
     }
 
     /// Adds a datagram, where there is room. What goes with each counts as well: somebody may send a flood of single bytes.
     fn push(&mut self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
-        const ASIDE: usize = size_of::<(SocketAddr, Option<IpAddr>)>() + size_of::<usize>();
-        let held = self.datagrams.total_len() + self.addresses.len() * ASIDE;
-        if held + datagram.len() + ASIDE > HELD_BYTES {
-            return false;
+        let room = self.datagrams.waiting_len() + datagram.len() < HELD_BYTES;
+        if room {
+            self.datagrams.push((from, to), datagram);
         }
-        self.datagrams.push(datagram);
-        self.addresses.push((from, to));
-        true
-    }
-
-    fn pop(&mut self) -> Option<(SocketAddr, Option<IpAddr>, &[u8])> {
-        if self.taken == self.addresses.len() {
-            self.datagrams.clear();
-            self.addresses.clear();
-            self.taken = 0;
-        }
-        let &(from, to) = self.addresses.get(self.taken)?;
-        self.taken += 1;
-        Some((from, to, self.datagrams.get(self.taken - 1)?))
+        room
     }
 }
 
@@ -567,7 +552,7 @@ mod tests {
         let mut held = Held::default();
         let from = SocketAddr::from(([127, 0, 0, 1], 1));
         while held.push(from, None, &[22]) {}
-        let places = size_of_val(&held.addresses[..]);
-        assert!(places + held.datagrams.total_len() <= HELD_BYTES, "{places}");
+        let places = held.datagrams.len() * size_of::<(SocketAddr, Option<IpAddr>)>();
+        assert!(places < HELD_BYTES && places > HELD_BYTES / 2, "{places}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a handshake has settled, kept without the SSL.
+//! What a handshake has agreed on, kept without the SSL.
 
 use std::ffi::CStr;
 
@@ -33,7 +33,7 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    /// What `ssl` has settled.
+    /// What the handshake of `ssl` has agreed on.
     pub fn of(ssl: &SslRef) -> Agreed {
         let der = |certificate: X509| certificate.to_der().ok().map(Vec::into_boxed_slice);
         Agreed {

@@ -1,6 +1,6 @@
 //! What is on the wire: records, handshake fragments, ClientHello and HelloVerifyRequest as pure functions over byte slices.
 //!
-//! Nothing here trusts a length, and but for [`datagrams`] and [`backlog`], which hold what waits, nothing allocates or keeps
+//! Nothing here trusts a length, and but for [`datagrams`], [`queue`] and [`backlog`], which hold what waits, nothing allocates or keeps
 //! state. RFC 6347 rules, RFC 5246 where it refers to it.
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ pub mod datagrams;
 pub mod handshake;
 pub mod hello;
 pub mod hello_verify;
+pub mod queue;
 pub mod record;
 pub mod refragment;
 pub mod routability;

@@ -93,7 +93,7 @@ static void with_own_ssl(struct server *server, SSL_CTX *ctx)
 {
     dv_udp_conn_t *conn = NULL;
     struct client client;
-    char in[2048], out[2048];
+    char in[2048] = "hello", out[2048];
     int before = calls;
 
     client_open(&client, ctx, server, NULL);

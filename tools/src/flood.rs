@@ -24,7 +24,7 @@ flood --to ADDR [--rate R | --saturate] [--sources N] [--ports N] [--seconds S |
   ClientHellos without a cookie, each with a random of its own, from N addresses (10000) and N ports (16) of
   127.0.0.0/8: R of them a second, or with --saturate as many as keep 128 of them unanswered at the server all the
   time. --beside: K clients exchange 64-byte messages meanwhile, for S seconds (5), once with the flood at a closed port
-  and once with it at the server. --pid: the server's CPU time a hello, and the memory that it gained.
+  and once with it at the server. --pid: the server's CPU time per hello, and the memory that it gained.
   Exits with 0 when every hello was answered, or with --beside when no client lost its connection.";
 
 /// A flood of hellos.

@@ -93,7 +93,7 @@ impl Connection {
     }
 
     /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.
-    pub(super) fn settle_cids(&mut self) -> Option<Box<Records>> {
+    pub(super) fn conclude_cids(&mut self) -> Option<Box<Records>> {
         if self.offers && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);
         }

@@ -131,7 +131,7 @@ impl Connection {
     }
 }
 
-/// What its handshake has settled, as this process's OpenSSL calls it.
+/// What its handshake has negotiated, in the names that this process's OpenSSL has for it.
 fn agreed_of(entry: &Entry<'_>, ssl: &SslRef) -> Option<Agreed> {
     let srtp_profile = match entry.srtp {
         0 => None,

@@ -299,7 +299,7 @@ impl Connection {
             self.forget_flight();
         }
         if self.native {
-            let early = self.settle_cids();
+            let early = self.conclude_cids();
             self.protection.take_over(self.server, early, finished);
         } else {
             // Only records of our own would have to go on with these numbers.

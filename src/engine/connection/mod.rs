@@ -16,7 +16,7 @@ use openssl::ssl::{SslContextRef, SslRef};
 
 pub use self::cid::OwnId;
 use self::handshake::Handshake;
-use super::protection::{Protection, Settled};
+use super::protection::{Negotiated, Protection};
 use super::records::Records;
 use super::settings::{Settings, micros};
 use super::stats::Counters;
@@ -389,7 +389,7 @@ impl Connection {
         self.server
             && match &self.handshake {
                 Some(handshake) => handshake.client_random == *hello.random,
-                None => self.settled().client_random() == *hello.random,
+                None => self.negotiated().client_random() == *hello.random,
             }
     }
 
@@ -413,14 +413,14 @@ impl Connection {
         self.message_max.into()
     }
 
-    /// Who knows what the program may ask of the session: peer certificate, cipher, exporter and so on.
-    pub(super) fn settled(&self) -> Settled<'_> {
-        self.protection.settled()
+    /// What the program may ask of the session: peer certificate, cipher, exporter and so on.
+    pub(super) fn negotiated(&self) -> Negotiated<'_> {
+        self.protection.negotiated()
     }
 
     /// Whether its master secret is bound to its handshake (RFC 7627), as far as is known without OpenSSL.
     pub(super) fn has_extended_master_secret(&self) -> bool {
-        matches!(self.settled(), Settled::Kept(agreed, _) if agreed.extended_master_secret)
+        matches!(self.negotiated(), Negotiated::Kept(agreed, _) if agreed.extended_master_secret)
     }
 
     /// Whether its records are ours, and OpenSSL's part is over.

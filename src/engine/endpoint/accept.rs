@@ -37,7 +37,7 @@ impl Endpoint {
                     self.timers.set(older, seat.deadline());
                 }
                 let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
-                self.settle(session, self.inbox.count());
+                self.follow_up(session);
                 // More of the hello may stand in the same datagram.
                 self.deliver(&datagram[hello.record_len..], &[Some(session)], from, to);
             }
@@ -87,7 +87,7 @@ impl Endpoint {
         });
         // One that is known by its ID may be alive elsewhere, and somebody else may have got its address.
         let known_by_id = self.seats.find_detached(peer).filter(|other| {
-            let same = |other: &Connection| connection.settled().has_peer_of(&other.settled());
+            let same = |other: &Connection| connection.negotiated().has_peer_of(&other.negotiated());
             self.seats.get(*other).is_some_and(|seat| seat.connection.is_server() && same(&seat.connection))
         });
         for replaced in same_address.chain(known_by_id).collect::<Vec<_>>() {

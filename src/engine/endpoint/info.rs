@@ -8,7 +8,7 @@ use openssl::x509::{X509, X509VerifyResult};
 
 use super::{Endpoint, Error, Seat, Session};
 use crate::engine::connection::State;
-use crate::engine::protection::Settled;
+use crate::engine::protection::Negotiated;
 use crate::engine::records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
@@ -69,7 +69,7 @@ impl Endpoint {
 }
 
 /// What is known about a session, while it lives and until the event behind its [`Event::Closed`](super::Event::Closed) is
-/// taken. What the handshake has settled can be read from [`Event::Opened`](super::Event::Opened) on.
+/// taken. What the handshake has negotiated can be read from [`Event::Opened`](super::Event::Opened) on.
 pub struct Info<'a>(pub(super) &'a Seat);
 
 impl<'a> Info<'a> {
@@ -129,49 +129,49 @@ impl<'a> Info<'a> {
 
     /// The peer's certificate. [`Info::verify_result`] tells whether it is good.
     pub fn peer_certificate(&self) -> Option<X509> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.peer_certificate(),
-            Settled::Kept(agreed, _) => agreed.certificate(),
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.peer_certificate(),
+            Negotiated::Kept(agreed, _) => agreed.certificate(),
         }
     }
 
     /// What the check of the peer's certificate came to. `OK` also where there was none to check.
     pub fn verify_result(&self) -> X509VerifyResult {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.verify_result(),
-            Settled::Kept(agreed, _) => agreed.verify_result,
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.verify_result(),
+            Negotiated::Kept(agreed, _) => agreed.verify_result,
         }
     }
 
     /// The application protocol that was agreed on (ALPN).
     pub fn alpn(&self) -> Option<&'a [u8]> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.selected_alpn_protocol(),
-            Settled::Kept(agreed, _) => agreed.alpn.as_deref(),
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.selected_alpn_protocol(),
+            Negotiated::Kept(agreed, _) => agreed.alpn.as_deref(),
         }
     }
 
     /// The server name that the client asked for (SNI).
     pub fn server_name(&self) -> Option<&'a str> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.servername(NameType::HOST_NAME),
-            Settled::Kept(agreed, _) => agreed.server_name.as_deref(),
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.servername(NameType::HOST_NAME),
+            Negotiated::Kept(agreed, _) => agreed.server_name.as_deref(),
         }
     }
 
     /// OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
     pub fn cipher(&self) -> Option<&'static str> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.current_cipher().map(|cipher| cipher.name()),
-            Settled::Kept(agreed, _) => agreed.cipher,
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.current_cipher().map(|cipher| cipher.name()),
+            Negotiated::Kept(agreed, _) => agreed.cipher,
         }
     }
 
     /// Whether an earlier session was resumed, without certificates.
     pub fn is_resumed(&self) -> bool {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.session_reused(),
-            Settled::Kept(agreed, _) => agreed.is_resumed,
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.session_reused(),
+            Negotiated::Kept(agreed, _) => agreed.is_resumed,
         }
     }
 
@@ -182,25 +182,25 @@ impl<'a> Info<'a> {
 
     /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
     pub fn resumption(&self) -> Option<Resumption> {
-        match self.settled() {
-            Settled::Live(ssl) => Resumption::of(ssl).filter(|_| self.0.opened),
-            Settled::Kept(agreed, _) => agreed.resumption.clone(),
+        match self.negotiated() {
+            Negotiated::Live(ssl) => Resumption::of(ssl).filter(|_| self.0.opened),
+            Negotiated::Kept(agreed, _) => agreed.resumption.clone(),
         }
     }
 
     /// The identity that the client gave with a pre-shared key.
     pub fn psk_identity(&self) -> Option<&'a [u8]> {
-        match self.settled() {
-            Settled::Live(ssl) => peer::psk_identity(ssl),
-            Settled::Kept(agreed, _) => agreed.psk_identity.as_deref(),
+        match self.negotiated() {
+            Negotiated::Live(ssl) => peer::psk_identity(ssl),
+            Negotiated::Kept(agreed, _) => agreed.psk_identity.as_deref(),
         }
     }
 
     /// OpenSSL's name of the SRTP protection profile (RFC 5764), such as "SRTP_AEAD_AES_128_GCM".
     pub fn srtp_profile(&self) -> Option<&'static str> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.selected_srtp_profile().map(|profile| profile.name()),
-            Settled::Kept(agreed, _) => agreed.srtp_profile,
+        match self.negotiated() {
+            Negotiated::Live(ssl) => ssl.selected_srtp_profile().map(|profile| profile.name()),
+            Negotiated::Kept(agreed, _) => agreed.srtp_profile,
         }
     }
 
@@ -209,12 +209,12 @@ impl<'a> Info<'a> {
         if !self.0.opened {
             return Err(Error::NotEstablished);
         }
-        match self.settled() {
-            Settled::Live(ssl) => {
+        match self.negotiated() {
+            Negotiated::Live(ssl) => {
                 let refused = |why| Error::Invalid(Cause::from(why).to_string());
                 ssl.export_keying_material(out, label, context).map_err(refused)
             }
-            Settled::Kept(_, secrets) => {
+            Negotiated::Kept(_, secrets) => {
                 let may_be_asked_for = records::export(secrets, label, context, out);
                 wipe::stack();
                 match may_be_asked_for {
@@ -225,7 +225,7 @@ impl<'a> Info<'a> {
         }
     }
 
-    fn settled(&self) -> Settled<'a> {
-        self.0.connection.settled()
+    fn negotiated(&self) -> Negotiated<'a> {
+        self.0.connection.negotiated()
     }
 }

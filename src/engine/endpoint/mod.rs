@@ -216,8 +216,14 @@ impl Endpoint {
         self.config.accept = false;
     }
 
-    /// Looks at what has become of a connection that was just used. `before`: messages in the inbox before that.
-    fn settle(&mut self, session: Session, before: usize) {
+    /// Follows a connection that was just used: tells the program what has happened to it, and notes when it wants to be looked
+    /// after and what it has to send.
+    fn follow_up(&mut self, session: Session) {
+        self.follow_up_from(session, self.inbox.count());
+    }
+
+    /// The same, with the messages in the inbox from number `first` on, which have just come in on the connection.
+    fn follow_up_from(&mut self, session: Session, first: usize) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         if seat.connection.was_established() && !seat.opened {
             seat.known = true;
@@ -227,7 +233,7 @@ impl Endpoint {
         let Some(seat) = self.seats.get_mut(session) else { return };
         // The events of the messages that came in, as far as there is room.
         let (count, most) = (self.inbox.count(), self.config.settings.max_queued_messages);
-        for number in before..count {
+        for number in first..count {
             if seat.messages_waiting >= most || self.inbox.waiting() > self.config.max_waiting_bytes {
                 self.inbox.truncate(number);
                 self.counters.messages_dropped.add((count - number) as u64);
@@ -323,7 +329,7 @@ impl Endpoint {
             if let Some(seat) = self.seats.get_mut(session) {
                 seat.connection.advance(self.now, &self.counters);
                 self.advance_check(session);
-                self.settle(session, self.inbox.count());
+                self.follow_up(session);
             }
         }
     }
@@ -348,7 +354,7 @@ impl Endpoint {
         let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
         let session = self.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
-        self.settle(session, self.inbox.count());
+        self.follow_up(session);
         Ok(self.public(session))
     }
 
@@ -375,7 +381,7 @@ impl Endpoint {
             Ok(()) => {}
             Err(SendError::NotEstablished) => {
                 // Perhaps only since now, when its keys are exhausted.
-                self.settle(session, self.inbox.count());
+                self.follow_up(session);
                 return Err(Error::NotEstablished);
             }
             Err(SendError::TooLong { max }) => return Err(Error::TooLong { max }),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Endpoint, Seat, Session};
 use crate::engine::stats::Counters;
-use crate::wire::datagrams::Datagrams;
+use crate::wire::queue::Tagged;
 
 /// One datagram to send, or several of the same length at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +34,6 @@ impl<'a> Transmit<'a> {
 
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
-
-/// Datagrams that have left stay in front of those that wait until there are so many, and they are half of all: so each
-/// datagram is moved up once at most.
-const LEFT_AT_MOST: usize = 256;
 
 /// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
 const TURNS: usize = 16;
@@ -132,10 +128,8 @@ pub(super) struct Outbox {
 struct Lane {
     /// Connections with something to send. A connection that is gone since finds nothing.
     ready: VecDeque<Session>,
-    /// Answers to strangers, and the last words of connections that are gone.
-    loose: Datagrams,
-    addresses: Vec<(SocketAddr, Option<IpAddr>)>,
-    left: usize,
+    /// Answers to strangers, and the last words of connections that are gone, with the addresses to send them to and from.
+    loose: Tagged<(SocketAddr, Option<IpAddr>)>,
     /// Connections have had so many turns since what no connection keeps had its last.
     turns: usize,
 }
@@ -189,22 +183,11 @@ impl Outbox {
         }
         self.waiting += datagram.len();
         let lane = self.lane_of(to, from);
-        self.lanes[lane].push(to, from, datagram);
+        self.lanes[lane].loose.push((to, from), datagram);
     }
 }
 
 impl Lane {
-    fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
-        // Where more always waits, as in a flood of strangers, there is never nothing left.
-        if self.left == self.addresses.len() || self.left >= LEFT_AT_MOST.max(self.addresses.len() / 2) {
-            self.loose.drop_first(self.left);
-            self.addresses.drain(..self.left);
-            self.left = 0;
-        }
-        self.loose.push(datagram);
-        self.addresses.push((to, from));
-    }
-
     /// The first of the connections has had its turn. Where it has more to send, the others come first: of one that always
     /// has, they would wait for ever.
     #[inline]
@@ -218,14 +201,12 @@ impl Lane {
     /// Whether a datagram that no connection keeps is to leave next, though connections are ready.
     #[inline]
     fn is_turn_of_loose(&self) -> bool {
-        self.turns >= TURNS && self.left < self.addresses.len()
+        self.turns >= TURNS && !self.loose.is_empty()
     }
 
     fn pop(&mut self) -> Option<Transmit<'_>> {
         self.turns = 0;
-        let &(to, from) = self.addresses.get(self.left)?;
-        let bytes = self.loose.get(self.left)?;
-        self.left += 1;
+        let ((to, from), bytes) = self.loose.pop()?;
         Some(Transmit { to, from, segment_size: None, bytes })
     }
 }
@@ -233,20 +214,6 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// In a flood one answer always waits: those that have left take up no more than a bounded room before it.
-    #[test]
-    fn what_has_left_is_let_go_of() {
-        let (mut lane, to) = (Lane::default(), SocketAddr::from(([192, 0, 2, 1], 1)));
-        lane.push(to, None, b"0");
-        for number in 1..10_000 {
-            lane.push(to, None, number.to_string().as_bytes());
-            assert_eq!(lane.pop().unwrap().bytes, (number - 1).to_string().as_bytes());
-            assert!(lane.addresses.len() <= LEFT_AT_MOST + 2, "{}", lane.addresses.len());
-        }
-        assert_eq!(lane.pop().unwrap().bytes, b"9999");
-        assert!(lane.pop().is_none());
-    }
 
     /// So many times what it leaves, and of all a part is for others than the program.
     #[test]

@@ -101,7 +101,7 @@ impl Endpoint {
                 self.locate(session, heard, record.bytes.len(), from, to);
             }
         }
-        self.settle(session, before);
+        self.follow_up_from(session, before);
         heard.authentic
     }
 

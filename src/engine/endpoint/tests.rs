@@ -269,7 +269,7 @@ fn a_session_that_ended_with_a_fatal_alert_is_not_resumed() {
         if let Some(from) = from {
             pair.connection(from).protection().alert_fatally();
             let (endpoint, session) = (&mut pair.sides[from].endpoint, pair.sides[from].session.unwrap());
-            endpoint.settle(session, endpoint.inbox.count());
+            endpoint.follow_up(session);
             pair.carry();
             assert_eq!(pair.sides[1 - from].closed, Some(CloseReason::Failed));
         }

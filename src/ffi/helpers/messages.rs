@@ -9,7 +9,7 @@ use super::errno::fail;
 use super::restart::{restart, share};
 use super::send::{make_room, send_from, send_waiting};
 use super::shared::{Local, local};
-use super::state::{STATE, State, settle};
+use super::state::{STATE, State, note_change};
 use super::types::*;
 use super::{due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
@@ -104,7 +104,7 @@ unsafe fn read(
     // SAFETY: by contract.
     let taken_in = unsafe { take_in(local, now, conn, state, datagram, fd, &mut messages) };
     let Some((before, after)) = taken_in else { return fail(ENOTCONN) };
-    settle(local, now, state, before, after);
+    note_change(local, now, state, before, after);
     if !superseded && state.superseded.get() {
         match before.0 {
             Phase::Handshaking => local.counters.superseded.add(1),
@@ -279,7 +279,7 @@ pub unsafe extern "C" fn dv_dtls_write(
             }
             let after = (connection.state(), connection.deadline());
             drop(connection);
-            settle(&local, now, state, before, after);
+            note_change(&local, now, state, before, after);
         }
         in_len as c_int
     })

@@ -109,7 +109,7 @@ impl Outbound {
     #[inline]
     pub fn leave_room(&mut self, spare: &SpareRoom) {
         if let Some(mut room) = self.outgoing.take_if(|outgoing| outgoing.is_empty()) {
-            room.settle();
+            room.keep_only_flight();
             spare.set(Some(room));
         }
     }
@@ -192,7 +192,7 @@ impl Outbound {
     pub fn shrink(&mut self) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if !outgoing.waits() {
-            outgoing.settle();
+            outgoing.keep_only_flight();
         }
         if outgoing.is_empty() {
             self.outgoing = None;
@@ -306,7 +306,7 @@ impl Outbound {
         if !self.waits() {
             // A C caller who reads here drives the handshake himself: nobody else tells where a flight ends.
             self.new_flight = true;
-            self.outgoing.iter_mut().for_each(|outgoing| outgoing.settle());
+            self.outgoing.iter_mut().for_each(|outgoing| outgoing.keep_only_flight());
         }
         read
     }

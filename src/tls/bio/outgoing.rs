@@ -96,7 +96,7 @@ impl Outgoing {
     #[inline]
     pub fn pop(&mut self) -> Option<&[u8]> {
         if !self.waits() {
-            self.settle();
+            self.keep_only_flight();
             return None;
         }
         self.left += 1;
@@ -173,8 +173,8 @@ impl Outgoing {
         self.left_bytes = 0;
     }
 
-    /// Everything has left: what is not kept goes.
-    pub fn settle(&mut self) {
+    /// Forgets everything but the last flight, all of which has left.
+    pub fn keep_only_flight(&mut self) {
         self.datagrams.truncate(self.flight);
         self.left = self.flight;
     }
