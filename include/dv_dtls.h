@@ -1727,7 +1727,7 @@ int dv_server_start(struct dv_server *server);
 
 /**
  * Waits until a server has ended, after dv_server_stop() or dv_server_shutdown(). Returns at once
- * if it was never started. Not for callbacks.
+ * if it was never started. Must not be called by a callback.
  *
  * @param server the server
  *
@@ -1895,7 +1895,7 @@ int dv_endpoint_import(dv_endpoint *endpoint,
  * does. From then on the server stands still, datagrams wait in the kernel, and dv_server_send()
  * gives DV_ERR_AGAIN, until dv_server_export_commit() or dv_server_export_cancel(). If the export
  * fails, as it also does when dv_server_stop() is called before it is written, the server goes on.
- * Not for callbacks.
+ * Must not be called by a callback.
  *
  * @param server the server
  * @param fd what to write to, as for dv_endpoint_export()
@@ -1909,8 +1909,8 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
 
 /**
  * Ends a server after an export. The peers of exported sessions notice nothing; those of the others
- * are sent a close_notify. dv_server_join() waits for the end; then the addresses are free. Not for
- * callbacks.
+ * are sent a close_notify. dv_server_join() waits for the end; then the addresses are free. Must
+ * not be called by a callback.
  *
  * @param server the server
  *
@@ -1919,8 +1919,8 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
 int dv_server_export_commit(dv_server *server);
 
 /**
- * Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel(). Not
- * for callbacks.
+ * Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel().
+ * Must not be called by a callback.
  *
  * @param server the server
  *
