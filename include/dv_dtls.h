@@ -1564,7 +1564,10 @@ typedef struct dv_stats {
     uint64_t closed_by_peer;
     /** Flights sent again because a timer ran out. */
     uint64_t flights_resent_on_timeout;
-    /** Flights sent again because the peer repeated its own. */
+    /**
+     * Flights sent again because the peer repeated its own, or sent messages without having
+     * finished the handshake.
+     */
     uint64_t flights_resent_on_repeat;
     /** Times that a connection's MTU was stepped down. */
     uint64_t mtu_stepped_down;

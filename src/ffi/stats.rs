@@ -63,7 +63,7 @@ pub struct dv_stats {
     pub closed_by_peer: u64,
     /// Flights sent again because a timer ran out.
     pub flights_resent_on_timeout: u64,
-    /// Flights sent again because the peer repeated its own.
+    /// Flights sent again because the peer repeated its own, or sent messages without having finished the handshake.
     pub flights_resent_on_repeat: u64,
     /// Times that a connection's MTU was stepped down.
     pub mtu_stepped_down: u64,
