@@ -1,4 +1,4 @@
-//! Sessions that are known by connection IDs (RFC 9146), and peers that move.
+//! Sessions with connection IDs (RFC 9146), and peers that move to another address.
 
 use std::ptr;
 
@@ -9,14 +9,14 @@ use super::error::{Failure, guard_result, invalid};
 use super::running::live;
 use super::session::ask;
 
-/// Gives our connection ID, which the records of a session's peer carry.
+/// Gets our connection ID, which the peer's records carry.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the ID
-/// - `size`: bytes at `out`; an ID of ours has 32 at most
+/// - `size`: the size of `out` in bytes; our IDs have at most 32
 ///
-/// Returns its length, 0 without one, or a negative DV_ERR_*.
+/// Returns the length of the ID in bytes, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -33,14 +33,14 @@ pub unsafe extern "C" fn dv_session_connection_id(
     })
 }
 
-/// Gives the peer's connection ID, which our records carry.
+/// Gets the peer's connection ID, which our records carry.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the ID
-/// - `size`: bytes at `out`; an ID of a peer has 255 at most
+/// - `size`: the size of `out` in bytes; a peer's ID has at most 255
 ///
-/// Returns its length, 0 without one, or a negative DV_ERR_*.
+/// Returns the length of the ID in bytes, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -57,8 +57,9 @@ pub unsafe extern "C" fn dv_session_peer_connection_id(
     })
 }
 
-/// Says whether the peer's address has shown that it receives: always, unless the peer has moved there. Until then at most
-/// three times what has come from there goes there, and more is refused with DV_ERR_UNPROVEN.
+/// Tells whether the peer has proved that it receives at its address. This can be false only after it has moved. Until
+/// then, at most three times as many bytes are sent there as came from there; beyond that, sending gives
+/// DV_ERR_UNPROVEN.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -75,8 +76,8 @@ pub unsafe extern "C" fn dv_session_is_peer_proven(endpoint: *const dv_endpoint,
     })
 }
 
-/// Tells that the program has found out by its own means that the peer receives at its new address, from an answer to
-/// something unforeseeable for instance: from now on what goes there has no limit.
+/// Tells the endpoint that the program itself has made sure that the peer receives at its new address, for instance by
+/// an answer to something unpredictable. From now on, any amount may be sent there.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session

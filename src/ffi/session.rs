@@ -1,6 +1,6 @@
-//! What can be asked of a session, from DV_EVENT_OPENED, or dv_endpoint_connect, until the event behind its DV_EVENT_CLOSED is
-//! taken. A function that gives a text writes as much of it as fits, and a NUL, and returns the length of the whole; with size 0
-//! out may be NULL.
+//! Queries about a session. They work from DV_EVENT_OPENED, or from dv_endpoint_connect(), until the event after its
+//! DV_EVENT_CLOSED is taken. Functions that return a text write as much of it as fits, with a NUL, and return the
+//! length of all of it, without the NUL; if size is 0, out may be NULL.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -19,18 +19,18 @@ use crate::engine::connection::State;
 use crate::engine::endpoint::Info;
 use crate::guard::guard;
 
-/// The handshake goes on.
+/// The handshake is in progress.
 pub const DV_SESSION_HANDSHAKING: c_int = 1;
 /// Messages can be sent.
 pub const DV_SESSION_ESTABLISHED: c_int = 2;
-/// It is over.
+/// The session is over.
 pub const DV_SESSION_CLOSED: c_int = 3;
 
-/// Attaches a pointer of the program's own to a session: it comes with each event.
+/// Attaches a pointer to a session, which then comes with each of its events.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `user`: the pointer; the library does not follow it
+/// - `user`: the pointer; the library does not dereference it
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -49,12 +49,12 @@ pub unsafe extern "C" fn dv_session_set_user(
     })
 }
 
-/// Gives the pointer that was attached to a session.
+/// Gets the pointer that was attached to a session.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 ///
-/// Returns the pointer; NULL when there is none, and in the place of each DV_ERR_*.
+/// Returns the pointer; NULL if there is none, or on error.
 ///
 /// Ownership: the program's.
 ///
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn dv_session_user(endpoint: *const dv_endpoint, session: 
     })
 }
 
-/// Says where a session is.
+/// Gets the state of a session.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn dv_session_state(endpoint: *const dv_endpoint, session:
     })
 }
 
-/// Says whether we are the server of a session.
+/// Tells whether we are the server of a session.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn dv_session_is_server(endpoint: *const dv_endpoint, sess
     })
 }
 
-/// Says whether an earlier session was resumed, without certificates being shown.
+/// Tells whether the session resumed an earlier one, so that no certificates were exchanged.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -131,12 +131,12 @@ pub unsafe extern "C" fn dv_session_is_resumed(endpoint: *const dv_endpoint, ses
     })
 }
 
-/// Says how long a message may be.
+/// Gets the length of the longest message that fits into a datagram.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 ///
-/// Returns bytes; 0 before the handshake has finished; or a negative DV_ERR_*.
+/// Returns the length in bytes, 0 before the handshake is finished, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
@@ -148,12 +148,12 @@ pub unsafe extern "C" fn dv_session_message_max(endpoint: *const dv_endpoint, se
     })
 }
 
-/// Gives the peer's address, and ours that it speaks to.
+/// Gets the peer's address, and our own address that the peer uses.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `peer`: receives the peer's address; NULL: not wanted
-/// - `local`: receives ours with port 0, all zero where it is not known; NULL: not wanted
+/// - `peer`: receives the peer's address; may be NULL
+/// - `local`: receives our address, with port 0; all zero if unknown. May be NULL
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -182,16 +182,16 @@ pub unsafe extern "C" fn dv_session_addresses(
     })
 }
 
-/// Gives the peer's certificate; of a session that was resumed, the one that was shown in the first handshake.
+/// Gets the peer's certificate. In a resumed session it is the one from the first handshake.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `certificate`: receives the certificate, or NULL
 ///
-/// Returns 1, or 0 when the peer has shown none, or a negative DV_ERR_*. A certificate is good only if
-/// dv_session_verify_result says so.
+/// Returns 1, 0 if the peer has presented none, or a negative DV_ERR_*. Whether the certificate is to be trusted,
+/// dv_session_verify_result() tells.
 ///
-/// Ownership: the certificate is the caller's, to be freed with X509_free.
+/// Ownership: the caller frees the certificate with X509_free().
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `certificate` is NULL or valid.
@@ -220,11 +220,11 @@ pub unsafe extern "C" fn dv_session_peer_certificate(
     })
 }
 
-/// Gives OpenSSL's verdict on the peer's certificate.
+/// Gets the result of verifying the peer's certificate.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `result`: receives X509_V_OK or one of X509_V_ERR_*; X509_V_OK too where there was no certificate
+/// - `result`: receives X509_V_OK or one of X509_V_ERR_*; X509_V_OK also if there was no certificate
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -250,14 +250,14 @@ pub unsafe extern "C" fn dv_session_verify_result(
     })
 }
 
-/// Gives the application protocol that was agreed on (ALPN).
+/// Gets the application protocol that was negotiated (ALPN).
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -272,14 +272,14 @@ pub unsafe extern "C" fn dv_session_alpn(
     guard_result("dv_session_alpn", || unsafe { ask_text(endpoint, session, (out, size), |info| info.alpn()) })
 }
 
-/// Gives the server name that the client asked for (SNI).
+/// Gets the server name that the client asked for (SNI).
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -296,14 +296,14 @@ pub unsafe extern "C" fn dv_session_server_name(
     })
 }
 
-/// Gives OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
+/// Gets OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none yet, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none yet, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -318,14 +318,14 @@ pub unsafe extern "C" fn dv_session_cipher(
     guard_result("dv_session_cipher", || unsafe { ask_text(endpoint, session, (out, size), |info| info.cipher()) })
 }
 
-/// Gives the identity that the client gave with a pre-shared key.
+/// Gets the identity that the client sent with a pre-shared key.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -342,14 +342,14 @@ pub unsafe extern "C" fn dv_session_psk_identity(
     })
 }
 
-/// Gives OpenSSL's name of the SRTP protection profile that was agreed on (RFC 5764).
+/// Gets OpenSSL's name of the SRTP protection profile that was negotiated (RFC 5764).
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -366,14 +366,16 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     })
 }
 
-/// Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
+/// Gets OpenSSL's explanation of why a session failed (DV_CLOSED_FAILED); of a handshake that took too long
+/// (DV_CLOSED_HANDSHAKE_TIMEOUT), the last fatal alert that came in clear. Such an alert ends nothing by itself, as
+/// anybody may have sent it.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -388,16 +390,15 @@ pub unsafe extern "C" fn dv_session_failure(
     guard_result("dv_session_failure", || unsafe { ask_text(endpoint, session, (out, size), |info| info.failure()) })
 }
 
-/// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides. Once
-/// the session is open.
+/// Derives key material for another protocol from the secrets of an open session (RFC 5705). Both sides get the same.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"; none of TLS's own labels
-/// - `context`: more that goes into it; NULL: nothing, which is not the same as an empty one
-/// - `context_len`: bytes of `context`
+/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"; not one of TLS's own labels
+/// - `context`: additional input; NULL for none, which is not the same as an empty one
+/// - `context_len`: the length of `context` in bytes
 /// - `out`: receives the key material
-/// - `len`: bytes that are wanted
+/// - `len`: how many bytes of it are wanted
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -434,16 +435,16 @@ pub unsafe extern "C" fn dv_session_export_keying_material(
     })
 }
 
-/// Gives what a client keeps of a session, to resume it later with dv_endpoint_connect.
+/// Gets what a client needs to resume a session later with dv_endpoint_connect().
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `resumption`: receives it, or NULL
+/// - `resumption`: receives the resumption, or NULL
 ///
-/// Returns 1, or 0 when the session cannot be resumed, or a negative DV_ERR_*.
+/// Returns 1, 0 if the session cannot be resumed, or a negative DV_ERR_*.
 ///
-/// Ownership: the caller's, to be freed with dv_resumption_free. It can be used more than once, by all endpoints with the
-/// same SSL_CTX, and lives longer than they.
+/// Ownership: the caller frees it with dv_resumption_free(). It can be used more than once, with all endpoints of the
+/// same SSL_CTX, and outlives them.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `resumption` is NULL or valid.
@@ -472,9 +473,9 @@ pub unsafe extern "C" fn dv_session_resumption(
     })
 }
 
-/// Frees what dv_session_resumption gave.
+/// Frees a resumption.
 ///
-/// - `resumption`: it, or NULL
+/// - `resumption`: the resumption, or NULL
 ///
 /// # Safety
 /// `resumption` is NULL or came from dv_session_resumption and is not used any more.

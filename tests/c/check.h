@@ -15,6 +15,8 @@ static _Atomic int check_count, check_failures;
 #define CHECK(condition) check_that((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
 /* Whether a call has this outcome and sets errno, which is not left over from the one before, to this. */
 #define FAILS(outcome, number) (errno = 0, (outcome) && errno == (number))
+/* The same of a call that returns nothing. */
+#define SETS_ERRNO(call, number) (errno = 0, (call), errno == (number))
 
 static int check_that(int holds, const char *condition, const char *file, int line)
 {

@@ -339,7 +339,7 @@ static void between_servers(const char *certs)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        return 77;
+        return 2;
     }
     between_endpoints(argv[1]);
     between_servers(argv[1]);

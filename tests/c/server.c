@@ -371,7 +371,7 @@ static void bad_input(const char *certs)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        return 77;
+        return 2;
     }
     bad_input(argv[1]);
     echo(argv[1], 1);
