@@ -21,7 +21,7 @@ use super::records::Records;
 use super::settings::{Settings, micros};
 use super::stats::Counters;
 use crate::log::log;
-use crate::tls::bio::SpareRoom;
+use crate::tls::bio::Outbound;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::session::{Parameters, Session};
@@ -331,21 +331,16 @@ impl Connection {
         self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
-    /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
+    /// The next datagrams that have to leave, as [`Outbound::pop_segments`] joins them.
     pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
         let born = self.born;
         self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
     }
 
-    /// Whether nothing waits to leave and nothing that has left is kept.
+    /// What waits to leave, and the last flight. Datagrams are taken out with [`Connection::transmit`].
     #[inline]
-    pub(crate) fn has_nothing_out(&mut self) -> bool {
-        self.protection.outbound().is_empty()
-    }
-
-    /// Bytes that wait to leave.
-    pub(crate) fn waiting(&mut self) -> usize {
-        self.protection.outbound().waiting()
+    pub(crate) fn outbound(&mut self) -> &mut Outbound {
+        self.protection.outbound()
     }
 
     /// When [`Connection::advance`] wants to be called, at the latest.
@@ -419,11 +414,6 @@ impl Connection {
         self.checks && self.is_native()
     }
 
-    /// Bytes of the next datagram that has to leave.
-    pub(super) fn next_len(&mut self) -> usize {
-        self.protection.outbound().next_len()
-    }
-
     /// Whether `hello` is the one that began this connection, again.
     pub fn is_begun_by(&self, hello: &ClientHello<'_>) -> bool {
         self.server
@@ -481,19 +471,6 @@ impl Connection {
     #[cfg(test)]
     pub(super) fn protection(&mut self) -> &mut Protection {
         &mut self.protection
-    }
-
-    /// Room for what is written next, from `spare`: for a program that sends all that waits after each call. See
-    /// [`crate::tls::bio::Outbound::use_room`].
-    #[inline]
-    pub(crate) fn use_room(&mut self, spare: &SpareRoom) {
-        self.protection.outbound().use_room(spare);
-    }
-
-    /// Leaves that room to others.
-    #[inline]
-    pub(crate) fn leave_room(&mut self, spare: &SpareRoom) {
-        self.protection.outbound().leave_room(spare);
     }
 
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.

@@ -29,11 +29,16 @@ impl Endpoint {
         self.seats.get(session).or_else(|| self.ended.get(&session)).ok_or(Error::Stale)
     }
 
+    /// By our own number.
+    #[inline]
+    pub(super) fn seat_mut(&mut self, session: Session) -> Option<&mut Seat> {
+        self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session))
+    }
+
     /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
     pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
         let session = self.own(session)?;
-        let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-        seat.map(|seat| seat.user = user).ok_or(Error::Stale)
+        self.seat_mut(session).map(|seat| seat.user = user).ok_or(Error::Stale)
     }
 
     /// The sessions that are open or will be, in no particular order.

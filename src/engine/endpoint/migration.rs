@@ -226,7 +226,7 @@ impl Seat {
     /// Whether the next datagram must not leave.
     pub(super) fn is_over_limit(&mut self) -> bool {
         let Some(unproven) = &self.unproven else { return false };
-        !unproven.admits(self.connection.next_len())
+        !unproven.admits(self.connection.outbound().next_len())
     }
 }
 

@@ -418,13 +418,9 @@ impl Endpoint {
         match event {
             Event::Opened { .. } => {}
             Event::Message { session } => {
-                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-                seat.into_iter().for_each(|seat| seat.messages_waiting -= 1);
+                self.seat_mut(session).into_iter().for_each(|seat| seat.messages_waiting -= 1);
             }
-            Event::Moved { session } => {
-                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-                seat.into_iter().for_each(|seat| seat.moved = false);
-            }
+            Event::Moved { session } => self.seat_mut(session).into_iter().for_each(|seat| seat.moved = false),
             Event::Closed { session, .. } => self.told = Some(session),
         }
         Some((event.with(self.public(event.session())), bytes))

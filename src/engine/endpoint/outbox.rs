@@ -161,7 +161,7 @@ impl Outbox {
     /// Looks at what a connection has to send.
     #[inline]
     pub(super) fn note(&mut self, session: Session, seat: &mut Seat) {
-        let waiting = seat.connection.waiting();
+        let waiting = seat.connection.outbound().waiting();
         self.waiting = self.waiting - seat.bytes_waiting + waiting;
         seat.bytes_waiting = waiting;
         if waiting > 0 && !seat.ready {

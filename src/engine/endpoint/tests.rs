@@ -162,7 +162,7 @@ fn not_even_a_goodbye_gets_a_number_twice() {
     pair.records(SERVER).skip_to(SEQUENCE_MAX);
     let session = pair.sides[SERVER].session.unwrap();
     pair.connection(SERVER).protection().shutdown();
-    let sent = |pair: &mut Pair| pair.connection(SERVER).waiting();
+    let sent = |pair: &mut Pair| pair.connection(SERVER).outbound().waiting();
     let one = sent(&mut pair);
     assert!(one > 0);
     pair.connection(SERVER).protection().shutdown();

@@ -150,7 +150,7 @@ unsafe fn take_in(
     }
     let before = (connection.state(), connection.deadline());
     if before.0 == Phase::Handshaking {
-        connection.use_room(&local.room);
+        connection.outbound().use_room(&local.room);
     }
     // What the caller wrote to rbio with his own hand came before this datagram.
     while let Some(written) = connection.take_inbound() {
@@ -269,7 +269,7 @@ pub unsafe extern "C" fn dv_dtls_write(
             }
             let before = (connection.state(), connection.deadline());
             make_room(&mut connection, &(*conn).key, fd, &local);
-            connection.use_room(&local.room);
+            connection.outbound().use_room(&local.room);
             if let Err(error) = connection.send(now, message, &local.counters) {
                 return refuse(&connection, error, in_len);
             }
