@@ -64,8 +64,9 @@ pub struct Answers {
 /// Hellos without an answer that a saturating flood keeps at the server. A socket of the kernel's default size holds
 /// about 270 of them: more would be lost.
 const WINDOW: u64 = 128;
-/// How long a hello counts as under way when nothing comes back, and how long the last ones do.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a hello counts as under way when nothing comes back, and how long the last ones do. On a busy machine a server
+/// may have to wait long for a processor; what was sent beyond the window meanwhile would be lost.
+const PATIENCE: Duration = Duration::from_secs(2);
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Flood {
