@@ -71,7 +71,7 @@ test: all certs
 test-rust: lib certs
 	$(CARGO) test --locked --workspace --features dv-dtls/test-hooks
 
-## test-c: the programs of tests/c only, each against the shared and the static library
+## test-c: the programs of tests/c only (all, or those in CASES=), each against the shared and the static library
 test-c: lib certs
 	@scripts/test-c.sh shared static
 
@@ -210,7 +210,7 @@ clean:
 
 ## help: this list
 help:
-	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= MANDIR= DESTDIR=]'; echo
+	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= PKG_CONFIG= OBJCOPY= INSTALL= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= MANDIR= DESTDIR=]'; echo
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 build:

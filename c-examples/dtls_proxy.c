@@ -47,7 +47,7 @@ static struct {
     struct link *first;
 } over = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Cuts HOST:PORT in two; an IPv6 address stands in brackets. -1 when it is none, which is told. */
+/* Splits HOST:PORT; an IPv6 address is in brackets. Says what is wrong and returns -1 if it cannot. */
 static int cut_backend(char *text)
 {
     char *port = strrchr(text, ':');

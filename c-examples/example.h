@@ -77,7 +77,7 @@ static inline void complain(const char *what)
     ERR_clear_error();
 }
 
-/* Reads what was given with an option: a whole number between least and most; -1 when it is none, which is told. */
+/* Reads the value of an option, a whole number from least to most. Says what is wrong and returns -1 if it is none. */
 static inline long read_number(const char *option, const char *text, long least, long most)
 {
     char *end = NULL;
@@ -92,7 +92,7 @@ static inline long read_number(const char *option, const char *text, long least,
     return number;
 }
 
-/* Finds an IPv4 or IPv6 address, or that of a host name, with a port; -1 when there is none, which is told. */
+/* Looks up an address or a host name, with a port. Says what is wrong and returns -1 if it cannot. */
 static inline int find_address(const char *host, const char *port, struct sockaddr_storage *address)
 {
     struct addrinfo hints;
@@ -134,7 +134,7 @@ static inline const char *address_text(const void *address)
     return text;
 }
 
-/* Whether all of the command line was options; what is not is told. */
+/* Whether all of the command line was options; complains about what was not. */
 static inline int all_options(int argc, char **argv)
 {
     if (optind < argc) {
@@ -143,7 +143,7 @@ static inline int all_options(int argc, char **argv)
     return optind == argc;
 }
 
-/* Behind what is wrong with the command line. */
+/* Ends a complaint about the command line. */
 static inline int wrong_usage(const char *program)
 {
     fprintf(stderr, "%s -h shows the options\n", program);
@@ -153,16 +153,15 @@ static inline int wrong_usage(const char *program)
 /* An option --NAME of a program, and what becomes of its value. */
 struct known_option {
     const char *name;
-    const char **text;              /* takes it as it is */
-    long *number;                   /* takes it as a number */
-    long least, most;               /* of a number; of a text that is to be one, too, if most is not 0 */
+    const char **text;              /* receives it as it is */
+    long *number;                   /* receives it as a number */
+    long least, most;               /* of a number; also of a text that must be one: then most is not 0 */
     int *flag;                      /* the option has no value: this becomes 1 */
-    int (*take)(char *value);       /* does something else with it; -1 when it is no good, which is told */
+    int (*take)(char *value);       /* does something else with it; complains and returns -1 if it cannot */
 };
 
 #define OPTIONS_MAX 32
 
-/* -1 when the value is no good, which is told. */
 static inline int take_option(const struct known_option *known, char *value)
 {
     char name[64];
@@ -204,7 +203,7 @@ static inline void read_command_line(int argc, char **argv, const struct known_o
             fputs(help, stdout);
             exit(EXIT_DONE);
         }
-        /* What is unknown, or lacks its value, getopt has told. */
+        /* About options that are unknown or lack their value, getopt has complained. */
         if (option == '?' || take_option(&known[option - UCHAR_MAX - 1], optarg) < 0) {
             exit(wrong_usage(argv[0]));
         }

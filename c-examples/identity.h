@@ -166,7 +166,7 @@ static inline int check_psk_file(const char *path)
     return bad;
 }
 
-/* Whether the options fit together, when all are read; what does not is told. The CA is that of who names none. */
+/* Whether the options fit together, once all are read; complains about what does not. */
 static inline int identity_fits(const char *default_ca)
 {
     if (identity.ca == NULL) {
@@ -239,7 +239,7 @@ static inline int check_revocations(SSL_CTX *ctx, const char *file)
     return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1 ? 0 : -1;
 }
 
-/* What servers and clients have in common; -1 when something is wrong, which is told. */
+/* What servers and clients have in common. Says what is wrong and returns -1 if it fails. */
 static inline int set_up(SSL_CTX *ctx, const char *ciphers)
 {
     if (dv_openssl_ctx_set_ciphers(ctx, (char *)(identity.ciphers != NULL ? identity.ciphers : ciphers)) != DV_OK) {
@@ -259,8 +259,8 @@ static inline int set_up(SSL_CTX *ctx, const char *ciphers)
 }
 
 /*
- * Who resumes a session shows neither certificate nor key. So only those go on that were made with the same list of suites, be
- * it at another server of the fleet; dv_openssl_set_verify sees to the rest.
+ * Who resumes a session shows neither certificate nor key. So only sessions that were made with the same list of suites may
+ * be resumed, be it at another server of the fleet; dv_openssl_set_verify sees to the rest.
  */
 static inline void tell_rules_apart(SSL_CTX *ctx, const char *ciphers)
 {
@@ -272,7 +272,7 @@ static inline void tell_rules_apart(SSL_CTX *ctx, const char *ciphers)
     }
 }
 
-/* The first certificate is for everybody, the others for clients that ask for one of their names; the log says what fails. */
+/* The first certificate is for everybody, the others for clients that ask for one of their names. */
 static inline int show_certificates(SSL_CTX *ctx)
 {
     size_t i = 0;
@@ -288,7 +288,7 @@ static inline int show_certificates(SSL_CTX *ctx)
     return 0;
 }
 
-/* An SSL_CTX for the sessions of a server; NULL when something is wrong, which is told. */
+/* An SSL_CTX for the sessions of a server. Says what is wrong and returns NULL if it fails. */
 static inline SSL_CTX *server_context(void)
 {
     SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());

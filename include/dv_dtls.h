@@ -748,8 +748,8 @@ typedef struct dv_config {
     /** sizeof(dv_config), as the program knows it. */
     size_t size;
     /**
-     * The largest number of sessions, handshakes included. At the limit, the session that has been
-     * idle longest is dropped, of the source that has the most.
+     * The largest number of sessions, handshakes included. At the limit, the source with the most
+     * sessions loses the one that has been idle longest.
      */
     uint32_t max_sessions;
     /**
@@ -783,9 +783,9 @@ typedef struct dv_config {
      */
     uint32_t max_queued_messages;
     /**
-     * The largest certificate chain of a peer, in bytes; a longer one fails the handshake. As long
-     * as a session lives, it keeps the peer's own certificate, and the whole chain where OpenSSL
-     * makes the records: that is what a peer with a trusted certificate can make it cost.
+     * The largest certificate chain of a peer, in bytes; a longer one fails the handshake. A
+     * session keeps the peer's own certificate, and where OpenSSL makes the records the whole
+     * chain: a peer with a trusted certificate can make it take this much more memory.
      */
     uint32_t max_certificate_chain;
     /**
@@ -800,7 +800,7 @@ typedef struct dv_config {
      * its verify mode.
      */
     int verify_server;
-    /** Not 0: free the memory that a session needs only for traffic while it is idle. */
+    /** Not 0: while a session is idle, free the memory that it needs only for traffic. */
     int release_buffers;
     /** The length of cookie_secret in bytes, at least 16. */
     uint32_t cookie_secret_len;
@@ -1006,9 +1006,9 @@ typedef struct dv_event {
     /** The pointer that dv_session_set_user() has attached to the session. */
     void *user;
     /**
-     * The message for DV_EVENT_MESSAGE, otherwise NULL. It is valid until the next
-     * dv_endpoint_event() or dv_endpoint_receive(), which must not be given it; in a server's
-     * callback, until that returns.
+     * The message for DV_EVENT_MESSAGE, otherwise NULL. It is valid until the next call of
+     * dv_endpoint_event() or dv_endpoint_receive(); do not pass it to these. In a server's callback
+     * it is valid until that returns.
      */
     const void *data;
     /** The length of the message in bytes; 0 without one. */
@@ -1045,7 +1045,8 @@ void dv_endpoint_free(struct dv_endpoint *endpoint);
  *
  * @param endpoint the endpoint
  * @param now_us the time in microseconds, of a clock that never goes back, such as CLOCK_MONOTONIC,
- *     and the same one in all calls. An earlier time than in the call before counts as that one
+ *     and the same one in all calls. A time that is earlier than that of the previous call counts
+ *     as the same
  * @param datagrams the datagrams
  * @param count how many there are
  *
@@ -1076,7 +1077,7 @@ int dv_endpoint_event(struct dv_endpoint *endpoint, struct dv_event *event);
  *
  * @param endpoint the endpoint
  * @param out receives the datagrams. Their payload is valid until the next call of any other
- *     function about the endpoint, which must not be given it
+ *     function about the endpoint; do not pass it to that
  * @param max how many fit in out
  * @param segments how many datagrams of one length to one peer may be joined in one element of out,
  *     for UDP_SEGMENT (at most 64 there); 1 for a program that sends each by itself
@@ -1728,7 +1729,7 @@ int dv_server_start(struct dv_server *server);
 
 /**
  * Waits until a server has ended, after dv_server_stop() or dv_server_shutdown(). Returns at once
- * if it was never started. Not for callbacks.
+ * if it was never started. Must not be called by a callback.
  *
  * @param server the server
  *
@@ -1896,7 +1897,7 @@ int dv_endpoint_import(dv_endpoint *endpoint,
  * does. From then on the server stands still, datagrams wait in the kernel, and dv_server_send()
  * gives DV_ERR_AGAIN, until dv_server_export_commit() or dv_server_export_cancel(). If the export
  * fails, as it also does when dv_server_stop() is called before it is written, the server goes on.
- * Not for callbacks.
+ * Must not be called by a callback.
  *
  * @param server the server
  * @param fd what to write to, as for dv_endpoint_export()
@@ -1910,8 +1911,8 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
 
 /**
  * Ends a server after an export. The peers of exported sessions notice nothing; those of the others
- * are sent a close_notify. dv_server_join() waits for the end; then the addresses are free. Not for
- * callbacks.
+ * are sent a close_notify. dv_server_join() waits for the end; then the addresses are free. Must
+ * not be called by a callback.
  *
  * @param server the server
  *
@@ -1920,8 +1921,8 @@ int dv_server_export(dv_server *server, int fd, const void *key, size_t key_len,
 int dv_server_export_commit(dv_server *server);
 
 /**
- * Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel(). Not
- * for callbacks.
+ * Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel().
+ * Must not be called by a callback.
  *
  * @param server the server
  *

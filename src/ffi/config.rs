@@ -22,8 +22,8 @@ use crate::net::server::ServerConfig;
 pub struct dv_config {
     /// sizeof(dv_config), as the program knows it.
     pub size: size_t,
-    /// The largest number of sessions, handshakes included. At the limit, the session that has been idle longest is
-    /// dropped, of the source that has the most.
+    /// The largest number of sessions, handshakes included. At the limit, the source with the most sessions loses the
+    /// one that has been idle longest.
     pub max_sessions: u32,
     /// The largest number of handshakes with clients that are in progress. At this limit, and at the one of a source,
     /// new clients get no answer; they will retransmit.
@@ -45,9 +45,9 @@ pub struct dv_config {
     pub idle_timeout_ms: u32,
     /// How many messages of one session may wait for the program, at most 65535; more are dropped and counted.
     pub max_queued_messages: u32,
-    /// The largest certificate chain of a peer, in bytes; a longer one fails the handshake. As long as a session lives,
-    /// it keeps the peer's own certificate, and the whole chain where OpenSSL makes the records: that is what a peer
-    /// with a trusted certificate can make it cost.
+    /// The largest certificate chain of a peer, in bytes; a longer one fails the handshake. A session keeps the peer's
+    /// own certificate, and where OpenSSL makes the records the whole chain: a peer with a trusted certificate can make
+    /// it take this much more memory.
     pub max_certificate_chain: u32,
     /// How many bytes may wait for the program to take them, and how many for it to send them. Not used by the helpers.
     pub max_waiting_bytes: u32,
@@ -55,7 +55,7 @@ pub struct dv_config {
     pub accept: c_int,
     /// Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever its verify mode.
     pub verify_server: c_int,
-    /// Not 0: free the memory that a session needs only for traffic while it is idle.
+    /// Not 0: while a session is idle, free the memory that it needs only for traffic.
     pub release_buffers: c_int,
     /// The length of cookie_secret in bytes, at least 16.
     pub cookie_secret_len: u32,

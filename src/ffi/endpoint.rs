@@ -117,8 +117,8 @@ pub struct dv_event {
     pub session: dv_session,
     /// The pointer that dv_session_set_user() has attached to the session.
     pub user: *mut c_void,
-    /// The message for DV_EVENT_MESSAGE, otherwise NULL. It is valid until the next dv_endpoint_event() or
-    /// dv_endpoint_receive(), which must not be given it; in a server's callback, until that returns.
+    /// The message for DV_EVENT_MESSAGE, otherwise NULL. It is valid until the next call of dv_endpoint_event() or
+    /// dv_endpoint_receive(); do not pass it to these. In a server's callback it is valid until that returns.
     pub data: *const c_void,
     /// The length of the message in bytes; 0 without one.
     pub len: size_t,
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn dv_endpoint_free(endpoint: *mut dv_endpoint) {
 ///
 /// - `endpoint`: the endpoint
 /// - `now_us`: the time in microseconds, of a clock that never goes back, such as CLOCK_MONOTONIC, and the same one in
-///   all calls. An earlier time than in the call before counts as that one
+///   all calls. A time that is earlier than that of the previous call counts as the same
 /// - `datagrams`: the datagrams
 /// - `count`: how many there are
 ///
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn dv_endpoint_event(endpoint: *mut dv_endpoint, event: *m
 ///
 /// - `endpoint`: the endpoint
 /// - `out`: receives the datagrams. Their payload is valid until the next call of any other function about the
-///   endpoint, which must not be given it
+///   endpoint; do not pass it to that
 /// - `max`: how many fit in `out`
 /// - `segments`: how many datagrams of one length to one peer may be joined in one element of `out`, for UDP_SEGMENT
 ///   (at most 64 there); 1 for a program that sends each by itself

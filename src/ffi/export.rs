@@ -129,7 +129,7 @@ pub unsafe extern "C" fn dv_endpoint_import(
 /// Writes all established sessions of a running server to a descriptor, as dv_endpoint_export() does. From then on the
 /// server stands still, datagrams wait in the kernel, and dv_server_send() gives DV_ERR_AGAIN, until
 /// dv_server_export_commit() or dv_server_export_cancel(). If the export fails, as it also does when dv_server_stop()
-/// is called before it is written, the server goes on. Not for callbacks.
+/// is called before it is written, the server goes on. Must not be called by a callback.
 ///
 /// - `server`: the server
 /// - `fd`: what to write to, as for dv_endpoint_export()
@@ -160,7 +160,7 @@ pub unsafe extern "C" fn dv_server_export(
 }
 
 /// Ends a server after an export. The peers of exported sessions notice nothing; those of the others are sent a
-/// close_notify. dv_server_join() waits for the end; then the addresses are free. Not for callbacks.
+/// close_notify. dv_server_join() waits for the end; then the addresses are free. Must not be called by a callback.
 ///
 /// - `server`: the server
 ///
@@ -177,7 +177,8 @@ pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_in
     })
 }
 
-/// Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel(). Not for callbacks.
+/// Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel(). Must not be called by
+/// a callback.
 ///
 /// - `server`: the server
 ///

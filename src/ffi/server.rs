@@ -220,7 +220,7 @@ pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
 }
 
 /// Waits until a server has ended, after dv_server_stop() or dv_server_shutdown(). Returns at once if it was never
-/// started. Not for callbacks.
+/// started. Must not be called by a callback.
 ///
 /// - `server`: the server
 ///

@@ -29,9 +29,9 @@ struct State {
     requests: Vec<Request>,
     /// The sessions that can be written to.
     open: HashSet<Session>,
-    /// Messages would have nowhere to go, for now.
+    /// Messages are refused for now.
     halted: bool,
-    /// The worker is over: letters fall.
+    /// The worker is over, and nobody reads letters any more.
     shut: bool,
 }
 
@@ -83,8 +83,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room. Anybody can send such
-    /// ones, so half of it is kept for what the program asks.
+    /// Hands over a datagram that belongs to a session of this worker's; returns whether there was room. Anybody can send such
+    /// datagrams, so half of the room is kept for what the program asks.
     pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
         let state = self.lock();
         let room = !state.shut && state.letters.waiting_len() + datagram.len() <= self.waiting_max / 2;
@@ -98,7 +98,7 @@ impl Mailbox {
     pub fn ask(&self, request: Request) {
         let mut state = self.lock();
         if state.shut {
-            // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+            // The lock goes first: the request may own a context, and freeing that may call functions of the program.
             drop(state);
             return;
         }
@@ -177,7 +177,7 @@ impl Mailbox {
             return;
         }
         state.letters.push(letter, message);
-        // Behind the first one, the bell rings already.
+        // If there was a letter already, the bell has been rung.
         let first = state.letters.len() == 1;
         drop(state);
         if first {

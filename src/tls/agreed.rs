@@ -24,9 +24,9 @@ pub struct Agreed {
     pub is_resumed: bool,
     /// The master secret is bound to the handshake (RFC 7627).
     pub extended_master_secret: bool,
-    /// A client's.
+    /// Of a client: what resumes the session.
     pub resumption: Option<Resumption>,
-    /// A server's.
+    /// Of a server: where its context keeps the session.
     pub cached: Option<Cached>,
     /// In DER: as OpenSSL keeps it, it takes up several times that.
     pub certificate: Option<Box<[u8]>>,

@@ -28,7 +28,7 @@ impl Contents {
     /// Reads the whole file.
     pub fn of(path: &CStr) -> Result<Contents, Cause> {
         let file = File::open(Path::new(OsStr::from_bytes(path.to_bytes())))?;
-        // Room for all of it at once: a vector that grows leaves copies behind.
+        // Room for all of it at once: a vector that grows leaves copies of secrets behind.
         let expected = file.metadata()?.len().min(FILE_AT_MOST) as usize + 1;
         let mut contents = Contents(Vec::with_capacity(expected));
         file.take(FILE_AT_MOST + 1).read_to_end(&mut contents.0)?;
@@ -81,7 +81,7 @@ impl Certificates {
             if bio.is_null() {
                 return Err(Cause::openssl());
             }
-            // It asks for no password: a key among the certificates stays as it is.
+            // Without a callback nobody is asked for a password, and an encrypted key in the file is left alone.
             let stack = sys::PEM_X509_INFO_read_bio(bio, ptr::null_mut(), None, ptr::null_mut());
             openssl_sys::BIO_free_all(bio);
             if stack.is_null() {

@@ -96,12 +96,12 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 #[repr(C)]
 pub struct Session {
     ssl: NonNull<SSL>,
-    inbound: NonNull<Inbound>,
-    outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
     payload: u16,
     owned: bool,
     buffers_released: bool,
+    inbound: NonNull<Inbound>,
+    outbound: NonNull<Outbound>,
     /// References of our own: a C caller may give the SSL other BIOs.
     bios: [*mut BIO; 2],
 }

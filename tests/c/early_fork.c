@@ -17,9 +17,6 @@
 
 static const char *certs;
 
-/* Of memcheck.c, where valgrind looks on. */
-extern void expect_leaks(void) __attribute__((weak));
-
 /* Who is held up, and that it is. */
 enum where { NOWHERE, PAGE, LOG, METHOD };
 static _Atomic enum where hold;
@@ -90,15 +87,11 @@ static void fork_meanwhile(void)
     }
     child = fork();
     if (child == 0) {
-        /* What the thread had made so far is the child's, too, and it has nobody to free it. */
-        if (expect_leaks != NULL) {
-            expect_leaks();
-        }
         alarm(30);
         use_the_library(NULL);
-        _exit(check_failures != 0);
+        child_ends();
     }
-    child_succeeds(child);
+    child_killed_itself(child);
     CHECK(pthread_join(first, NULL) == 0);
 }
 

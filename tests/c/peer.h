@@ -6,6 +6,7 @@
 #define PEER_H
 
 #include <arpa/inet.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,13 @@ static inline void peer_die(const char *what)
     perror(what);
     ERR_print_errors_fp(stderr);
     _exit(1);
+}
+
+static inline size_t heap_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
 }
 
 /* A context as the original server main sets it up. */

@@ -1,8 +1,9 @@
 /*
  * What few programs do with the helpers, and any may: a connection that is used after it was taken out of the table, threads
- * that end before the handshakes that they began, or that are cancelled in the middle of a call, a signal in the middle of a send, a log callback that changes errno, a
- * connection that is freed by a callback in the middle of a call about it, one buffer for what comes in and what is read, a
- * verify callback that puts text of the peer's into OpenSSL's error queue, a context that wants short records.
+ * that end before the handshakes that they began, or that are cancelled in the middle of a call, a signal in the middle of a
+ * send, a log callback that changes errno, a connection that is freed by a callback in the middle of a call about it, one
+ * buffer for what comes in and what is read, a verify callback that puts text of the peer's into OpenSSL's error queue, a
+ * context that wants short records.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -81,7 +81,7 @@ impl Inbox {
         self.messages.count()
     }
 
-    /// Forgets the messages behind the first `count`, whose events were not pushed.
+    /// Forgets the messages from number `count` on, whose events were not pushed.
     pub(super) fn truncate(&mut self, count: usize) {
         self.messages.truncate(count);
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use openssl::ssl::NameType;
+use openssl::ssl::{NameType, SslRef};
 use openssl::x509::{X509, X509VerifyResult};
 
 use super::{Endpoint, Error, Seat, Session};
@@ -12,6 +12,7 @@ use crate::engine::protection::Negotiated;
 use crate::engine::records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
+use crate::tls::agreed::Agreed;
 use crate::tls::cause::Cause;
 use crate::tls::peer;
 use crate::tls::resumption::Resumption;
@@ -35,7 +36,7 @@ impl Endpoint {
         seat.map(|seat| seat.user = user).ok_or(Error::Stale)
     }
 
-    /// The sessions that are open or will be, in no order.
+    /// The sessions that are open or will be, in no particular order.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
         self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
     }
@@ -130,50 +131,32 @@ impl<'a> Info<'a> {
 
     /// The peer's certificate. [`Info::verify_result`] tells whether it is good.
     pub fn peer_certificate(&self) -> Option<X509> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.peer_certificate(),
-            Negotiated::Kept(agreed, _) => agreed.certificate(),
-        }
+        self.ask(SslRef::peer_certificate, Agreed::certificate)
     }
 
     /// What the check of the peer's certificate came to. `OK` also where there was none to check.
     pub fn verify_result(&self) -> X509VerifyResult {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.verify_result(),
-            Negotiated::Kept(agreed, _) => agreed.verify_result,
-        }
+        self.ask(SslRef::verify_result, |agreed| agreed.verify_result)
     }
 
     /// The application protocol that was agreed on (ALPN).
     pub fn alpn(&self) -> Option<&'a [u8]> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.selected_alpn_protocol(),
-            Negotiated::Kept(agreed, _) => agreed.alpn.as_deref(),
-        }
+        self.ask(SslRef::selected_alpn_protocol, |agreed| agreed.alpn.as_deref())
     }
 
     /// The server name that the client asked for (SNI).
     pub fn server_name(&self) -> Option<&'a str> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.servername(NameType::HOST_NAME),
-            Negotiated::Kept(agreed, _) => agreed.server_name.as_deref(),
-        }
+        self.ask(|ssl| ssl.servername(NameType::HOST_NAME), |agreed| agreed.server_name.as_deref())
     }
 
     /// OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
     pub fn cipher(&self) -> Option<&'static str> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.current_cipher().map(|cipher| cipher.name()),
-            Negotiated::Kept(agreed, _) => agreed.cipher,
-        }
+        self.ask(|ssl| ssl.current_cipher().map(|cipher| cipher.name()), |agreed| agreed.cipher)
     }
 
     /// Whether an earlier session was resumed, without certificates.
     pub fn is_resumed(&self) -> bool {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.session_reused(),
-            Negotiated::Kept(agreed, _) => agreed.is_resumed,
-        }
+        self.ask(SslRef::session_reused, |agreed| agreed.is_resumed)
     }
 
     /// Whether it comes from another process, and there was no handshake here; see [`Endpoint::import`].
@@ -183,26 +166,17 @@ impl<'a> Info<'a> {
 
     /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
     pub fn resumption(&self) -> Option<Resumption> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => Resumption::of(ssl).filter(|_| self.0.opened),
-            Negotiated::Kept(agreed, _) => agreed.resumption.clone(),
-        }
+        self.ask(|ssl| Resumption::of(ssl).filter(|_| self.0.opened), |agreed| agreed.resumption.clone())
     }
 
     /// The identity that the client gave with a pre-shared key.
     pub fn psk_identity(&self) -> Option<&'a [u8]> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => peer::psk_identity(ssl),
-            Negotiated::Kept(agreed, _) => agreed.psk_identity.as_deref(),
-        }
+        self.ask(peer::psk_identity, |agreed| agreed.psk_identity.as_deref())
     }
 
     /// OpenSSL's name of the SRTP protection profile (RFC 5764), such as "SRTP_AEAD_AES_128_GCM".
     pub fn srtp_profile(&self) -> Option<&'static str> {
-        match self.negotiated() {
-            Negotiated::Live(ssl) => ssl.selected_srtp_profile().map(|profile| profile.name()),
-            Negotiated::Kept(agreed, _) => agreed.srtp_profile,
-        }
+        self.ask(|ssl| ssl.selected_srtp_profile().map(|profile| profile.name()), |agreed| agreed.srtp_profile)
     }
 
     /// Fills `out` with key material for another protocol (RFC 5705).
@@ -210,7 +184,7 @@ impl<'a> Info<'a> {
         if !self.0.opened {
             return Err(Error::NotEstablished);
         }
-        match self.negotiated() {
+        match self.0.connection.negotiated() {
             Negotiated::Live(ssl) => {
                 let refused = |why| Error::Invalid(Cause::from(why).to_string());
                 ssl.export_keying_material(out, label, context).map_err(refused)
@@ -226,7 +200,11 @@ impl<'a> Info<'a> {
         }
     }
 
-    fn negotiated(&self) -> Negotiated<'a> {
-        self.0.connection.negotiated()
+    /// Asks the SSL, or where it is gone what was kept of it.
+    fn ask<T>(&self, live: impl FnOnce(&'a SslRef) -> T, kept: impl FnOnce(&'a Agreed) -> T) -> T {
+        match self.0.connection.negotiated() {
+            Negotiated::Live(ssl) => live(ssl),
+            Negotiated::Kept(agreed, _) => kept(agreed),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What has to leave: who of the connections has datagrams, and datagrams that no connection keeps.
+//! What has to leave: which connections have datagrams, and datagrams that belong to no connection.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -35,11 +35,11 @@ impl<'a> Transmit<'a> {
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
 
-/// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
+/// After so many turns of connections, one datagram leaves that belongs to none: most likely an answer to a stranger.
 const TURNS: usize = 16;
 
-/// One part of the room in so many is not for the program's messages; and one session's take one part less than so many of
-/// what would be left to the others otherwise.
+/// One part in so many of the room is kept free of the program's messages. And a session may have this many times, less one,
+/// as much waiting as it leaves to the others.
 const KEPT: usize = 16;
 
 impl Endpoint {
@@ -128,7 +128,7 @@ pub(super) struct Outbox {
 struct Lane {
     /// Connections with something to send. A connection that is gone since finds nothing.
     ready: VecDeque<Session>,
-    /// Answers to strangers, and the last words of connections that are gone, with the addresses to send them to and from.
+    /// Answers to strangers, and the last datagrams of connections that are gone; with the addresses to send them to and from.
     loose: Tagged<(SocketAddr, Option<IpAddr>)>,
     /// Connections have had so many turns since what no connection keeps had its last.
     turns: usize,
@@ -140,16 +140,16 @@ impl Outbox {
         Outbox { waiting: 0, waiting_max, lanes: vec![Lane::default()], sockets: Vec::new() }
     }
 
-    /// Whether there is room for a message of so many bytes more of a session that has `own` waiting. Some is kept: a program
-    /// that always has more to send would leave none for the answers to newcomers, nor for its other sessions. Alone, any
-    /// message has room.
+    /// Whether there is room for a message of `bytes` bytes of a session that has `own` bytes waiting. A program that always
+    /// has more to send must leave some room for the answers to newcomers, and for its other sessions. While nothing waits,
+    /// there is room for any message.
     pub(super) fn has_room(&self, own: usize, bytes: usize) -> bool {
         let most = self.waiting_max - self.waiting_max / KEPT;
         let left = most.saturating_sub(self.waiting);
         self.waiting == 0 || bytes <= left && own + bytes <= left.saturating_mul(KEPT - 1)
     }
 
-    /// The socket that datagrams to `to` leave by, when they must come from `from`. There is one for each that comes in.
+    /// The socket by which datagrams from `from` to `to` leave. There is one for every address that peers can write to.
     #[inline]
     fn lane_of(&self, to: SocketAddr, from: Option<IpAddr>) -> usize {
         match self.lanes.len() {
@@ -175,7 +175,7 @@ impl Outbox {
         self.lanes[lane].ready.push_back(session);
     }
 
-    /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.
+    /// Queues a datagram that belongs to no connection; if there is no room for it, it is dropped and counted.
     pub(super) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8], counters: &Counters) {
         if self.waiting + datagram.len() > self.waiting_max {
             counters.datagrams_dropped.add(1);
@@ -188,8 +188,8 @@ impl Outbox {
 }
 
 impl Lane {
-    /// The first of the connections has had its turn. Where it has more to send, the others come first: of one that always
-    /// has, they would wait for ever.
+    /// The first of the connections has had its turn. If it has more to send, the others come first: otherwise one that always
+    /// has more would make them wait for ever.
     #[inline]
     fn end_turn(&mut self, has_more: bool) {
         self.turns += 1;
@@ -198,7 +198,7 @@ impl Lane {
         }
     }
 
-    /// Whether a datagram that no connection keeps is to leave next, though connections are ready.
+    /// Whether a datagram that belongs to no connection is to leave next, although connections are ready.
     #[inline]
     fn is_turn_of_loose(&self) -> bool {
         self.turns >= TURNS && !self.loose.is_empty()
