@@ -391,7 +391,7 @@ impl Connection {
 
     /// The same as text; empty where libssl said nothing.
     pub(crate) fn why_text(&self) -> String {
-        self.why().map(ToString::to_string).unwrap_or_default()
+        self.why().map(|why| Cause::from(why.clone()).to_string()).unwrap_or_default()
     }
 
     /// The peer's address.

@@ -144,8 +144,9 @@ unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
         moved(local, state, before, phase);
     }
     if phase == Phase::Closed(CloseReason::HandshakeTimeout) && before != phase {
-        let why = connection.why().map_or_else(String::new, |why| format!(": {why}"));
-        log!(Info, "{}: the handshake took too long{why}", connection.peer());
+        let why = connection.why_text();
+        let colon = if why.is_empty() { "" } else { ": " };
+        log!(Info, "{}: the handshake took too long{colon}{why}", connection.peer());
     }
     let next = match phase {
         Phase::Closed(_) if spared => now + LATER,
