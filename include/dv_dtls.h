@@ -1543,7 +1543,10 @@ typedef struct dv_stats {
     uint64_t closed_by_peer;
     /** Flights retransmitted because a timer ran out. */
     uint64_t flights_resent_on_timeout;
-    /** Flights retransmitted because the peer retransmitted its own. */
+    /**
+     * Flights retransmitted because the peer retransmitted its own, or sent messages without having
+     * finished the handshake.
+     */
     uint64_t flights_resent_on_repeat;
     /** Reductions of a session's MTU. */
     uint64_t mtu_stepped_down;

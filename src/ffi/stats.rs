@@ -62,7 +62,8 @@ pub struct dv_stats {
     pub closed_by_peer: u64,
     /// Flights retransmitted because a timer ran out.
     pub flights_resent_on_timeout: u64,
-    /// Flights retransmitted because the peer retransmitted its own.
+    /// Flights retransmitted because the peer retransmitted its own, or sent messages without having finished the
+    /// handshake.
     pub flights_resent_on_repeat: u64,
     /// Reductions of a session's MTU.
     pub mtu_stepped_down: u64,

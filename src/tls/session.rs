@@ -34,6 +34,14 @@ const FRAGMENT_MIN: usize = 512;
 /// How often libssl's own timer may expire before it is stopped: at the thirteenth time libssl gives the handshake up.
 const EXPIRIES_MAX: u32 = 10;
 
+/// libssl repeats no flight before its own timer has run out. Where our timer says when, its own does so after as many
+/// microseconds, less 15,000 that it leaves out.
+const REPEATABLE_AFTER: c_uint = 40_000;
+
+/// It runs out early so many times; later only together with ours. Anybody can send the records at which it is found to have
+/// run out, and would use up [`EXPIRIES_MAX`] within half a second.
+const EARLY_EXPIRIES: u32 = 3;
+
 /// What a session is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameters {
@@ -85,6 +93,9 @@ struct Mark {
     first_timeout: Cell<c_uint>,
     longest_timeout: Cell<c_uint>,
     expiries: Cell<c_uint>,
+    /// It is we who run libssl, and no C caller with SSL_accept and the like: our timer says when a flight is repeated, and
+    /// has so many microseconds left.
+    ours_has_left: Cell<Option<c_uint>>,
 }
 
 static MARK: Slot<SSL, Mark> = Slot::new();
@@ -267,8 +278,13 @@ impl Session {
         unsafe { MARK.get(self.ssl.as_ptr()) }
     }
 
-    /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake.
-    pub fn handshake(&mut self, record: &[u8]) -> Step {
+    /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake. Our timer has `left` microseconds.
+    pub fn handshake(&mut self, record: &[u8], left: u64) -> Step {
+        self.run_by_us(Some(left));
+        // It would repeat its flight at any record once its timer has run out.
+        self.outbound().mute(true);
+        self.repeat();
+        self.outbound().mute(false);
         self.outbound().mark();
         self.lend(record);
         clear_errors();
@@ -278,6 +294,7 @@ impl Session {
             (result, SSL_get_error(self.ssl.as_ptr(), result))
         };
         self.inbound().take_back();
+        self.run_by_us(None);
         match (result, error) {
             (1, _) => Step::Finished,
             (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(self.why_failed(record)),
@@ -314,7 +331,7 @@ impl Session {
     }
 
     /// Whether flights need libssl to be repeated: they hold a Finished that the peer must answer, and the copy of a
-    /// record that the peer has seen is a replay to it. [`Session::handle_timeout`] makes new records.
+    /// record that the peer has seen is a replay to it. [`Session::write_again`] makes new records.
     pub fn repeats_by_libssl(&self) -> bool {
         repeats_by_libssl(self.ssl())
     }
@@ -324,15 +341,26 @@ impl Session {
         self.ssl().is_init_finished()
     }
 
-    /// Lets libssl write its last flight again. Its timer was set by us to the same time as ours; where the wall clock,
-    /// which it goes by, was set back, nothing is written.
-    pub fn handle_timeout(&mut self) -> bool {
+    /// Lets libssl write its last flight again. Where it has done so a moment ago, or the wall clock, which its timer goes by,
+    /// was set back, nothing is written.
+    pub fn write_again(&mut self, left: u64) -> bool {
+        self.run_by_us(Some(left));
         self.outbound().mark();
+        self.repeat();
+        self.run_by_us(None);
+        self.outbound().waits()
+    }
+
+    fn repeat(&mut self) {
         clear_errors();
         // SAFETY: the SSL is live.
         unsafe { SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut()) };
         clear_errors();
-        self.outbound().waits()
+    }
+
+    fn run_by_us(&self, left: Option<u64>) {
+        let left = left.map(|left| c_uint::try_from(left).unwrap_or(c_uint::MAX));
+        self.mark().iter().for_each(|mark| mark.ours_has_left.set(left));
     }
 
     /// Opens one protected record.
@@ -488,14 +516,44 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
         if !repeats_by_libssl(unsafe { SslRef::from_ptr(ssl) }) {
             return c_uint::MAX;
         }
-        if last == 0 {
-            mark.expiries.set(0);
-            return mark.first_timeout.get();
+        mark.expiries.set(if last == 0 { 0 } else { mark.expiries.get() + 1 });
+        let (first, longest) = (mark.first_timeout.get(), mark.longest_timeout.get());
+        match (mark.expiries.get(), mark.ours_has_left.get()) {
+            (expiries, _) if expiries > EXPIRIES_MAX => c_uint::MAX,
+            (expiries, Some(_)) if expiries < EARLY_EXPIRIES => first.min(REPEATABLE_AFTER),
+            (_, Some(left)) => left,
+            (0, None) => first,
+            (_, None) => last.saturating_mul(2).min(longest),
         }
-        mark.expiries.set(mark.expiries.get() + 1);
-        if mark.expiries.get() > EXPIRIES_MAX {
-            return c_uint::MAX;
-        }
-        last.saturating_mul(2).min(mark.longest_timeout.get())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ssl::{SslContext, SslMethod};
+
+    use super::*;
+
+    /// Only where we run libssl does our timer stand behind its own.
+    #[test]
+    fn a_c_caller_who_runs_libssl_has_the_timer_that_was_asked_for() {
+        const DTLS_CTRL_GET_TIMEOUT: c_int = 73;
+        const ASKED_FOR: i64 = 1_000_000;
+        let context = SslContext::builder(SslMethod::dtls()).unwrap().build();
+        let with = Parameters { first_timeout: ASKED_FOR as u64, longest_timeout: 8_000_000, ..Parameters::FOR_HELLOS };
+        let left_after = |run: fn(&mut Session)| {
+            let mut session = Session::connect(&context, NOBODY, &with).unwrap();
+            run(&mut session);
+            let mut left = libc::timeval { tv_sec: 0, tv_usec: 0 };
+            // SAFETY: the SSL is live, and a timeval is what this writes.
+            let runs = unsafe { SSL_ctrl(session.ssl.as_ptr(), DTLS_CTRL_GET_TIMEOUT, 0, (&raw mut left).cast()) };
+            assert_eq!(runs, 1);
+            left.tv_sec * 1_000_000 + left.tv_usec
+        };
+        // SAFETY: the SSL is live.
+        let by_hand = left_after(|session| unsafe { assert_eq!(SSL_do_handshake(session.ssl.as_ptr()), -1) });
+        let by_us = left_after(|session| assert!(matches!(session.handshake(&[], ASKED_FOR as u64), Step::Waiting)));
+        assert!((i64::from(REPEATABLE_AFTER) + 1..=ASKED_FOR).contains(&by_hand), "{by_hand}");
+        assert!((0..=i64::from(REPEATABLE_AFTER)).contains(&by_us), "{by_us}");
+    }
 }

@@ -40,6 +40,9 @@ pub(super) struct Handshake {
     timeouts: u32,
     first_timeout: u64,
     longest_timeout: u64,
+    /// When it is sent again before that, and whether that was arranged since the last timeout. See [`Connection::hasten`].
+    sooner: u64,
+    hastened: bool,
     /// Of the hello that began it: its number among the client's messages, and its random. A repetition has the same random,
     /// a restarted client another.
     hello_seq: u16,
@@ -67,6 +70,8 @@ impl Handshake {
             timeouts: 0,
             first_timeout,
             longest_timeout,
+            sooner: NEVER,
+            hastened: false,
             hello_seq: hello.map_or(0, |hello| hello.message_seq),
             client_random: hello.map_or([0; 32], |hello| *hello.random),
             native_records: settings.native_records,
@@ -80,7 +85,7 @@ impl Handshake {
 
     /// When something is to be done, at the latest.
     pub(super) fn deadline(&self) -> u64 {
-        self.due.min(self.deadline)
+        self.due.min(self.sooner).min(self.deadline)
     }
 
     /// Nothing waits any more.
@@ -140,6 +145,7 @@ impl Connection {
             (1, content_type::TLS12_CID) if self.protection.session().awaits_finished() => {
                 if self.step_with_cid(record, now, counters) {
                     self.hold(record, counters);
+                    self.hasten(now);
                 }
             }
             // Its time has come: forged ones that are held already must not stand in its way.
@@ -151,7 +157,10 @@ impl Connection {
                 | content_type::ALERT
                 | content_type::APPLICATION_DATA
                 | content_type::TLS12_CID,
-            ) => return self.hold(record, counters),
+            ) => {
+                self.hold(record, counters);
+                return self.hasten(now);
+            }
             // An alert in clear may be anybody's.
             (0, content_type::ALERT) => {
                 if let ([FATAL, description], Some(handshake)) = (record.fragment(), &mut self.handshake) {
@@ -199,6 +208,20 @@ impl Connection {
         let goes_on = self.state == State::Handshaking;
         if !self.handshake.as_mut().is_some_and(|handshake| goes_on && handshake.hold(record)) {
             counters.records_dropped.add(1);
+        }
+    }
+
+    /// The peer speaks under the new keys, so it has what we have said, and what it has said of the handshake is lost or was
+    /// overtaken. It repeats that when we repeat our Finished (RFC 6347 4.2.4), for which our timer need not run out. But it
+    /// may be anybody who speaks: so that is done once between two timeouts.
+    fn hasten(&mut self, now: u64) {
+        let finished_is_out = self.protection.outbound().has_sealed();
+        if let Some(handshake) = self.handshake.as_mut().filter(|_| finished_is_out && self.state == State::Handshaking)
+            && !handshake.hastened
+            && handshake.due < handshake.deadline
+        {
+            handshake.hastened = true;
+            handshake.sooner = now.saturating_add(REPEAT_SPACING);
         }
     }
 
@@ -270,7 +293,8 @@ impl Connection {
     /// One step of libssl's handshake.
     pub(super) fn step(&mut self, record: &[u8], now: u64) {
         self.protection.outbound().expect_new_flight();
-        let step = self.protection.session().handshake(record);
+        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.due.saturating_sub(now));
+        let step = self.protection.session().handshake(record, left);
         self.put_cids();
         match step {
             Step::Waiting => {}
@@ -291,6 +315,7 @@ impl Connection {
             handshake.timeout = handshake.first_timeout;
             handshake.timeouts = 0;
             handshake.due = now.saturating_add(handshake.timeout);
+            (handshake.sooner, handshake.hastened) = (NEVER, false);
             self.note_flight_sent(now);
         }
     }
@@ -368,7 +393,7 @@ impl Connection {
         if self.state == State::Handshaking
             && let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.due != NEVER)
         {
-            handshake.due = handshake.deadline;
+            (handshake.due, handshake.sooner) = (handshake.deadline, NEVER);
         }
     }
 
@@ -380,28 +405,38 @@ impl Connection {
             self.why = handshake.alert.map(|description| Box::new(cause::alert_in_clear(description)));
             return self.end(CloseReason::HandshakeTimeout);
         }
-        if now < handshake.due {
+        if now < handshake.due.min(handshake.sooner) {
             return;
+        }
+        if now >= std::mem::replace(&mut handshake.sooner, NEVER) {
+            handshake.due = now.saturating_add(handshake.timeout);
+            counters.flights_resent_on_repeat.add(1);
+            return self.send_flight_again(now);
         }
         // Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
         handshake.timeouts += 1;
         handshake.timeout = handshake.timeout.saturating_mul(2).min(handshake.longest_timeout);
         handshake.due = now.saturating_add(handshake.timeout);
+        handshake.hastened = false;
         let step = (handshake.timeouts / TIMEOUTS_PER_STEP) as usize;
-        let steps_down = handshake.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len();
-        self.note_flight_sent(now);
-        if steps_down {
+        if handshake.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
             self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
             counters.mtu_stepped_down.add(1);
         }
+        counters.flights_resent_on_timeout.add(1);
+        self.send_flight_again(now);
+    }
+
+    fn send_flight_again(&mut self, now: u64) {
+        self.note_flight_sent(now);
         // What libssl writes now takes the place of what it wrote before.
         self.protection.outbound().expect_new_flight();
-        if self.protection.session().repeats_by_libssl() && self.protection.session().handle_timeout() {
+        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.due.saturating_sub(now));
+        if self.protection.session().repeats_by_libssl() && self.protection.session().write_again(left) {
             self.put_cids();
         } else {
             self.protection.outbound().resend();
         }
-        counters.flights_resent_on_timeout.add(1);
     }
 }
 

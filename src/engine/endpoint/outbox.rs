@@ -215,6 +215,24 @@ impl Lane {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_socket_serves_its_own_address_or_all_of_its_family() {
+        let [v4, v6]: [SocketAddr; 2] = ["192.0.2.1:1", "[2001:db8::1]:1"].map(|peer| peer.parse().unwrap());
+        for (ours, peer, local, expected) in [
+            ("0.0.0.0:5684", v4, Some("10.0.0.1"), true),
+            ("0.0.0.0:5684", v6, Some("2001:db8::2"), false),
+            ("[::]:5684", v4, Some("10.0.0.1"), false),
+            ("[::]:5684", v6, Some("2001:db8::2"), true),
+            ("10.0.0.1:5684", v4, Some("10.0.0.1"), true),
+            ("10.0.0.1:5684", v4, Some("10.0.0.2"), false),
+            ("10.0.0.1:5684", v4, None, true),
+            ("10.0.0.1:5684", v6, None, false),
+        ] {
+            let local = local.map(|local| local.parse().unwrap());
+            assert_eq!(serves(ours.parse().unwrap(), peer, local), expected, "{ours} {peer} {local:?}");
+        }
+    }
+
     /// So many times what it leaves, and of all a part is for others than the program.
     #[test]
     fn a_session_may_have_fifteen_times_what_it_leaves() {

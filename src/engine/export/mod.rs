@@ -73,8 +73,8 @@ pub struct Imported {
     pub skipped: usize,
 }
 
-/// An entry is written into the last chunk while that is shorter than this.
-const CHUNK_FULL: usize = 16 << 10;
+/// Bytes that a chunk has room for; more, where a single session is longer.
+const CHUNK_ROOM: usize = 16 << 10;
 
 /// Sessions written down, not sealed yet: whole entries in chunks, which are wiped when dropped.
 #[derive(Default)]
@@ -98,13 +98,9 @@ impl Packed {
     /// Adds a session; returns whether it can be exported.
     pub fn push(&mut self, entry: &Entry<'_>) -> bool {
         let Some(len) = entry.encoded_len() else { return false };
-        if self
-            .chunks
-            .last()
-            .is_none_or(|chunk| chunk.0.len() >= CHUNK_FULL || chunk.0.len() + len > chunk.0.capacity())
-        {
+        if self.chunks.last().is_none_or(|chunk| chunk.0.len() + len > chunk.0.capacity()) {
             // It never grows: that would leave a copy of the secrets in it behind.
-            self.chunks.push(Plain(Vec::with_capacity(CHUNK_FULL.max(len))));
+            self.chunks.push(Plain(Vec::with_capacity(CHUNK_ROOM.max(len))));
         }
         if let Some(chunk) = self.chunks.last_mut() {
             entry.encode(&mut chunk.0);

@@ -249,22 +249,29 @@ mod tests {
     fn the_longest_message_for_a_room() {
         for suite in SUITES {
             for padding in [0, 1, 7, 64] {
-                let (client, _) = pair(suite, padding);
-                for room in 200..400 {
-                    let most = client.content_max(room);
-                    assert!(client.sealed_len(most) <= room && client.sealed_len(most + 1) > room);
+                let (with_id, _) = pair(suite, padding);
+                let without = Records::with_cid(suite, &secrets(), false, [].into(), padding);
+                for (records, room) in
+                    [with_id, without].iter().flat_map(|records| (200..400).map(move |room| (records, room)))
+                {
+                    let most = records.content_max(room);
+                    assert!(records.sealed_len(most) <= room && records.sealed_len(most + 1) > room);
                 }
             }
         }
     }
 
-    /// Nothing but zeros has no type, and is authentic all the same: it is not taken twice.
+    /// Nothing but zeros has no type, nor has what is too long; they are authentic all the same, and not taken twice.
     #[test]
-    fn a_record_of_zeros() {
+    fn a_record_without_a_type() {
         let (mut client, mut server) = pair(Suite::Aes128Gcm, 16);
-        let record = seal(&mut client, 0, &[]);
-        assert_eq!(open(&mut server, &record, THEIRS.len()), Some((0, vec![])));
-        assert_eq!(open(&mut server, &record, THEIRS.len()), None);
+        let longest = vec![7; PLAINTEXT_MAX];
+        let record = seal(&mut client, 23, &longest);
+        assert_eq!(open(&mut server, &record, THEIRS.len()), Some((23, longest)));
+        for record in [seal(&mut client, 0, &[]), seal(&mut client, 23, &[7; PLAINTEXT_MAX + 1])] {
+            assert_eq!(open(&mut server, &record, THEIRS.len()), Some((0, vec![])));
+            assert_eq!(open(&mut server, &record, THEIRS.len()), None);
+        }
     }
 
     /// What stands between libssl and the wire: its record goes out with the peer's ID under the same number, and the peer's

@@ -118,6 +118,21 @@ mod tests {
         }
     }
 
+    /// Behind all numbers of whoever went on before, at random, and not as far on as some peers would not follow.
+    #[test]
+    fn two_that_go_on_from_the_same_point_hardly_meet() {
+        let secrets = secrets();
+        let begins: HashSet<u64> = (0..200)
+            .map(|_| {
+                let mut records = Records::new(Suite::Aes128Gcm, &secrets, true, Used::default());
+                records.go_on_elsewhere(Progress { next: 7, ..Progress::default() });
+                records.progress().next
+            })
+            .collect();
+        assert!(begins.iter().all(|next| (7 + SKIPPED..1 << 32).contains(next)));
+        assert!(begins.len() > 190 && begins.iter().max().unwrap() - begins.iter().min().unwrap() > 1 << 30);
+    }
+
     #[test]
     fn at_the_end_of_the_numbers_there_is_no_going_on() {
         let secrets = secrets();

@@ -154,7 +154,7 @@ impl<const N: usize> Table<N> {
                 slots[at].fill(key, value);
             }
         });
-        *len = *len + usize::from(value != 0 && !taken) - usize::from(value == 0);
+        *len = *len + usize::from(!taken) - usize::from(value == 0);
     }
 
     fn writer(&self) -> MutexGuard<'_, usize> {
@@ -241,12 +241,21 @@ fn take_out<const N: usize>(hash: &Hash<N>, slots: &[Slot<N>], mut hole: usize) 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
+    /// Half of them have addresses of IPv6, many of which have their net, their host or their port in common.
     fn peer(number: u64) -> SocketAddr {
-        format!("10.0.{}.{}:{}", number >> 8 & 255, number & 255, 1000 + (number >> 16)).parse().unwrap()
+        let (high, low) = ((number >> 8) as u8, number as u8);
+        match number % 2 {
+            0 => SocketAddr::from(([10, 0, high, low], 1000)),
+            _ => SocketAddr::from(([0x2001, 0xdb8, low.into(), 0, 0, 0, 0, u16::from(high / 2)], u16::from(high % 2))),
+        }
     }
 
     #[test]
@@ -263,14 +272,52 @@ mod tests {
             let expected = map.get(&number).copied().filter(|value| *value != 0);
             assert_eq!(directory.get(&peer(number)), expected);
         }
-        assert_eq!(*directory.ipv4.writer(), map.values().filter(|value| **value != 0).count());
+        let count = *directory.ipv4.writer() + *directory.ipv6.writer();
+        assert_eq!(count, map.values().filter(|value| **value != 0).count());
+    }
+
+    #[test]
+    fn four_of_five_slots_are_taken_at_most() {
+        let directory = Directory::default();
+        for count in 1..=13_000 {
+            directory.set(peer(2 * count), count);
+            assert!(5 * count as usize <= 4 * directory.ipv4.slots().len(), "{count}");
+        }
+        assert_eq!(directory.ipv4.slots().len(), 16_384);
+    }
+
+    /// What they find then they do not take. For a writer who changes nothing yet they do not wait.
+    #[test]
+    fn readers_wait_while_something_is_in_motion() {
+        let directory = Arc::new(Directory::default());
+        directory.set(peer(2), 7);
+        let ask = || {
+            let ((tell, answer), directory) = (mpsc::channel(), Arc::clone(&directory));
+            thread::spawn(move || tell.send(directory.get(&peer(2))));
+            answer
+        };
+        let table = &directory.ipv4;
+        let writer = table.writer();
+        assert_eq!(ask().recv_timeout(Duration::from_secs(30)), Ok(Some(7)));
+        let Key::Ipv4(key) = Key::from(&peer(2)) else { unreachable!() };
+        let slot = &table.slots()[look(table.slots(), table.hash.of(&key), &key).unwrap()];
+        slot.value.store(0, Ordering::Relaxed);
+        let mut answer = None;
+        table.write(|| {
+            let asked = ask();
+            assert_eq!(asked.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout));
+            slot.value.store(7, Ordering::Relaxed);
+            answer = Some(asked);
+        });
+        drop(writer);
+        assert_eq!(answer.unwrap().recv_timeout(Duration::from_secs(30)), Ok(Some(7)));
     }
 
     #[test]
     fn readers_see_what_stays_while_a_writer_moves_the_rest() {
         let (directory, done) = (Directory::default(), AtomicBool::new(false));
         (0..400).for_each(|number| directory.set(peer(number), number + 1));
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     for number in 0..400 {

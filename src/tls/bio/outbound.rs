@@ -29,6 +29,8 @@ pub struct Outbound {
     open: bool,
     /// A C caller has the SSL.
     given_away: bool,
+    /// What libssl writes now is not wanted.
+    muted: bool,
     peer: Option<Peer>,
     /// The next sequence number in epoch 0, in place of libssl's: those go wrong after DTLSv1_listen in 3.2 to 4.0
     /// (openssl#32063), and a flight that is sent again needs new ones (RFC 6347 4.2.4). If there is none, libssl's are sent.
@@ -59,6 +61,11 @@ impl Outbound {
     /// The peer has sent something new: what libssl writes next is a new flight.
     pub fn expect_new_flight(&mut self) {
         self.new_flight = true;
+    }
+
+    /// What libssl writes while it is muted does not leave.
+    pub fn mute(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     /// A C caller gets the SSL. What the caller writes waits until the caller, or a helper, sends it.
@@ -118,6 +125,9 @@ impl Outbound {
     fn push(&mut self, write: &[u8]) {
         if self.in_flight {
             self.note_sealed(write);
+            if self.muted {
+                return;
+            }
             if std::mem::take(&mut self.new_flight) {
                 self.outgoing.get_or_insert_default().begin_flight();
             }

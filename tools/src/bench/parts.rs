@@ -206,14 +206,21 @@ impl Bench {
         let limit = Duration::from_millis(if self.quick { 500 } else { 1000 });
         let mut progress = Progress::new();
         for round in 1..=rounds {
-            for program in self.programs() {
+            for program in self.built.programs.clone() {
                 progress.show(|| format!("flood: round {round}, {}", program.name));
                 // Each time another process: some keep what they have spent on each hello.
                 let server = program.start(self.start(), &self.profile)?;
                 let SocketAddr::V4(to) = server.at else { return Err("a flood needs IPv4".to_owned()) };
                 // Each peer comes once, and the server's socket is never empty.
-                let flood =
-                    Flood { to, rate: None, sources: 10_000, ports: 16, count: HELLOS, limit: Duration::from_secs(30) };
+                let flood = Flood {
+                    to,
+                    plain: !program.is_dtls(),
+                    rate: None,
+                    sources: 10_000,
+                    ports: 16,
+                    count: HELLOS,
+                    limit: Duration::from_secs(30),
+                };
                 let (before, memory) = (server.process().cpu()?, server.process().memory()?);
                 let answers = flood.run(&AtomicBool::new(false), |_| {})?;
                 if answers.answered < answers.sent / 2 {
@@ -224,6 +231,9 @@ impl Bench {
                 let grown = server.process().memory()?.resident as f64 - memory.resident as f64;
                 self.note("flood", "µs per hello", program.id, cost);
                 self.note("flood", "bytes kept per hello", program.id, grown.max(0.0) * 1024.0 / answers.sent as f64);
+                if flood.plain {
+                    continue;
+                }
                 for (case, rate) in &rates[..if self.quick { 1 } else { 2 }] {
                     let server = program.start(self.start(), &self.profile)?;
                     let clients = connected(server.at, 64, 1, &self.profile, &mut Progress::new())?;

@@ -1,13 +1,15 @@
 //! That no key outlives what it was for, in all the memory of the process.
 
 use std::fs::File;
-use std::io::BufRead;
+use std::io::{BufRead, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::slice;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::*;
 use crate::engine::export::{Export, ExportKey};
+use crate::tls::secret::FleetSecret;
 use crate::wipe;
 
 /// How often each of some secrets stands in the writable memory of this process. They are given inverted, so that they
@@ -104,6 +106,32 @@ fn no_key_of_an_export_outlives_it() {
     Pair::new(SUITES[0]).open(None).sides[SERVER].endpoint.export(&moved, &mut Vec::new()).unwrap();
     assert!(occurrences(slice::from_ref(&inverted))[0] > 0, "it is not found where it is");
     drop(moved);
+    assert_eq!(occurrences(&[inverted]), [0]);
+}
+
+/// Nor what is read out of a file, of which nobody knows how long it is: a pipe.
+#[test]
+fn no_secret_outlives_the_pipe_that_it_came_from() {
+    const TIMES: usize = 3000;
+    let _alone = alone();
+    let inverted = tls::random::<32>().to_vec();
+    let (from, mut to) = std::io::pipe().unwrap();
+    let writer = std::thread::spawn({
+        let mut bytes = inverted.repeat(TIMES);
+        move || {
+            bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            to.write_all(&bytes).unwrap();
+            wipe::bytes(&mut bytes);
+        }
+    });
+    // Memory has holes in which nothing can grow without leaving them.
+    let (holes, _between): (Vec<_>, Vec<_>) = (4..17).map(|power| (vec![0u8; 1 << power], vec![0u8; 16])).unzip();
+    drop(holes);
+    let secret = FleetSecret::read(format!("/proc/self/fd/{}", from.as_raw_fd()).as_ref()).unwrap();
+    writer.join().unwrap();
+    assert_eq!(secret.for_cookies().len(), inverted.len() * TIMES);
+    assert_eq!(occurrences(slice::from_ref(&inverted)), [TIMES], "there it is, and nowhere else");
+    drop(secret);
     assert_eq!(occurrences(&[inverted]), [0]);
 }
 
