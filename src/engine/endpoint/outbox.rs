@@ -85,7 +85,7 @@ impl Endpoint {
         }
         let Outbox { lanes, waiting, .. } = &mut self.outbox;
         let lane = &mut lanes[socket];
-        let ready = lane.ready.front().filter(|_| !lane.is_turn_of_loose());
+        let ready = if lane.is_turn_of_loose() { None } else { lane.ready.front() };
         let transmit = match ready.and_then(|session| self.seats.get_mut(*session)) {
             Some(Seat { connection, local, bytes_waiting, unproven, .. }) => {
                 let to = connection.peer();
