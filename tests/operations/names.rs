@@ -272,7 +272,7 @@ fn what_cannot_be_used() {
         for (options, told) in [
             (&["--cert", &certificate, "--key", &others_key][..], others_key.as_str()),
             (&["--cert", "missing.pem", "--key", &key], "missing.pem: No such file"),
-            (&["--key", &key], "--key wants a --cert"),
+            (&["--key", &key], "--key needs the --cert"),
             (&["--psk-file", "missing.psk"], "missing.psk: No such file"),
             (&["--psk-file", &no_keys], "line 2 "),
             (&["--ca", &certificate, "--crl", "missing.crl"], "missing.crl: No such file"),
