@@ -94,7 +94,7 @@ counters! {
     closed_by_peer,
     /// Flights sent again because a timer ran out.
     flights_resent_on_timeout,
-    /// Flights sent again because the peer repeated its own.
+    /// Flights sent again because the peer repeated its own, or sent messages without having finished the handshake.
     flights_resent_on_repeat,
     /// Times that a connection's MTU was stepped down.
     mtu_stepped_down,

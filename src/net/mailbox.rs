@@ -1,6 +1,6 @@
 //! What other threads ask of a worker.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::export::Order;
 use super::sys::udp::Bell;
 use crate::engine::endpoint::{CookieSecret, Error, Session};
 use crate::guard::lock;
-use crate::wire::datagrams::Datagrams;
+use crate::wire::queue::Tagged;
 
 /// Letters to one worker. The worker waits for its lock only while a writer copies one message.
 pub struct Mailbox {
@@ -29,28 +29,22 @@ struct State {
     requests: Vec<Request>,
     /// The sessions that can be written to.
     open: HashSet<Session>,
-    /// Messages would have nowhere to go, for now.
+    /// Messages are refused for now.
     halted: bool,
-    /// The worker is over: letters fall.
+    /// The worker is over, and nobody reads letters any more.
     shut: bool,
 }
 
-/// What is asked, in its order.
-#[derive(Default)]
-pub struct Letters {
-    letters: VecDeque<Letter>,
-    messages: Datagrams,
-    /// Messages that were taken out.
-    taken: usize,
-}
+/// What is asked, in its order, each with the message that it is about.
+pub type Letters = Tagged<Letter>;
 
 /// What concerns one session.
 pub enum Letter {
-    /// Send the next of the messages.
+    /// Send the message.
     Send(Session),
-    /// End a session.
+    /// End a session; the message is empty.
     Close(Session),
-    /// Take in the next of the messages: it is a datagram that another worker got, from this peer to this address of ours.
+    /// Take the message in: it is a datagram that another worker got, from this peer to this address of ours.
     Receive(SocketAddr, Option<IpAddr>),
 }
 
@@ -62,12 +56,6 @@ pub enum Request {
     Drain(u64),
     /// Give the sessions to somebody who writes them down.
     Export(Order),
-}
-
-impl Letter {
-    fn has_message(&self) -> bool {
-        matches!(self, Letter::Send(_) | Letter::Receive(..))
-    }
 }
 
 impl Mailbox {
@@ -83,27 +71,25 @@ impl Mailbox {
 
     /// Queues a message for a session of this worker's.
     pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
-        let mut state = self.lock_for(session, message.len())?;
-        state.letters.messages.push(message);
-        self.post(state, Letter::Send(session));
+        let state = self.lock_for(session, message.len())?;
+        self.post(state, Letter::Send(session), message);
         Ok(())
     }
 
     /// Asks for the end of a session of this worker's.
     pub fn close(&self, session: Session) -> Result<(), Error> {
         let state = self.lock_for(session, 0)?;
-        self.post(state, Letter::Close(session));
+        self.post(state, Letter::Close(session), &[]);
         Ok(())
     }
 
-    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room. Anybody can send such
-    /// ones, so half of it is kept for what the program asks.
+    /// Hands over a datagram that belongs to a session of this worker's; returns whether there was room. Anybody can send such
+    /// datagrams, so half of the room is kept for what the program asks.
     pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
-        let mut state = self.lock();
-        let room = !state.shut && state.letters.waiting() + datagram.len() <= self.waiting_max / 2;
+        let state = self.lock();
+        let room = !state.shut && state.letters.waiting_len() + datagram.len() <= self.waiting_max / 2;
         if room {
-            state.letters.messages.push(datagram);
-            self.post(state, Letter::Receive(from, to));
+            self.post(state, Letter::Receive(from, to), datagram);
         }
         room
     }
@@ -112,7 +98,7 @@ impl Mailbox {
     pub fn ask(&self, request: Request) {
         let mut state = self.lock();
         if state.shut {
-            // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+            // The lock goes first: the request may own a context, and freeing that may call functions of the program.
             drop(state);
             return;
         }
@@ -162,8 +148,6 @@ impl Mailbox {
 
     /// Takes all letters, in exchange for `read`, which has none left. The bell rings again for later ones.
     pub fn take(&self, read: &mut Letters) {
-        read.messages.clear();
-        read.taken = 0;
         mem::swap(read, &mut self.lock().letters);
     }
 
@@ -172,7 +156,7 @@ impl Mailbox {
         if !state.open.contains(&session) {
             return Err(Error::Stale);
         }
-        match state.halted || state.letters.waiting() + room > self.waiting_max {
+        match state.halted || state.letters.waiting_len() + room > self.waiting_max {
             true => Err(Error::Again),
             false => Ok(state),
         }
@@ -188,45 +172,17 @@ impl Mailbox {
         mem::forget(self.lock());
     }
 
-    fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
+    fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter, message: &[u8]) {
         if state.shut {
             return;
         }
-        state.letters.letters.push_back(letter);
-        // Behind the first one, the bell rings already.
-        let first = state.letters.letters.len() == 1;
+        state.letters.push(letter, message);
+        // If there was a letter already, the bell has been rung.
+        let first = state.letters.len() == 1;
         drop(state);
         if first {
             self.bell.ring();
         }
-    }
-}
-
-impl Letters {
-    /// Bytes of all of them.
-    fn waiting(&self) -> usize {
-        self.letters.len() * size_of::<Letter>() + self.messages.total_len()
-    }
-
-    /// Whether all were taken out.
-    pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
-    }
-
-    /// Takes the next one out, with its message, if it is one that has one.
-    pub fn pop(&mut self) -> Option<(Letter, &[u8])> {
-        let letter = self.letters.pop_front()?;
-        if !letter.has_message() {
-            return Some((letter, &[]));
-        }
-        self.taken += 1;
-        Some((letter, self.messages.get(self.taken - 1).unwrap_or_default()))
-    }
-
-    /// Puts back what [`Letters::pop`] gave last.
-    pub fn put_back(&mut self, letter: Letter) {
-        self.taken -= usize::from(letter.has_message());
-        self.letters.push_front(letter);
     }
 }
 

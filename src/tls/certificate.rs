@@ -19,24 +19,37 @@ use super::sys;
 use crate::wipe;
 
 /// Files of certificates and keys are small; a larger one is something else.
-const FILE_AT_MOST: u64 = 16 << 20;
+const FILE_AT_MOST: usize = 16 << 20;
+
+/// Room for what is read at first: enough for most of them.
+const ROOM: usize = 16 << 10;
 
 /// The contents of a file. It may hold a private key, so it is wiped when dropped.
 pub struct Contents(Vec<u8>);
 
 impl Contents {
-    /// Reads the whole file.
+    /// Reads the whole file, which may be a pipe.
     pub fn of(path: &CStr) -> Result<Contents, Cause> {
-        let file = File::open(Path::new(OsStr::from_bytes(path.to_bytes())))?;
-        // Room for all of it at once: a vector that grows leaves copies behind.
-        let expected = file.metadata()?.len().min(FILE_AT_MOST) as usize + 1;
-        let mut contents = Contents(Vec::with_capacity(expected));
-        file.take(FILE_AT_MOST + 1).read_to_end(&mut contents.0)?;
-        match contents.0.len() as u64 {
-            0 => Err("the file is empty".into()),
-            len if len > FILE_AT_MOST => Err(format!("the file is larger than {FILE_AT_MOST} bytes").into()),
-            _ => Ok(contents),
+        let mut file = File::open(Path::new(OsStr::from_bytes(path.to_bytes())))?;
+        let mut contents = Contents(Vec::with_capacity(ROOM));
+        loop {
+            let room = contents.0.capacity() - contents.0.len();
+            if file.by_ref().take(room as u64).read_to_end(&mut contents.0)? < room {
+                break;
+            }
+            if contents.0.len() > FILE_AT_MOST {
+                return Err(format!("the file is larger than {FILE_AT_MOST} bytes").into());
+            }
+            contents = contents.with_more_room();
         }
+        if contents.0.is_empty() { Err("the file is empty".into()) } else { Ok(contents) }
+    }
+
+    /// The same with twice the room. What it had is wiped, which a vector that grows by itself leaves behind.
+    fn with_more_room(self) -> Contents {
+        let mut more = Contents(Vec::with_capacity(2 * self.0.capacity()));
+        more.0.extend_from_slice(&self.0);
+        more
     }
 
     /// The bytes of the file.
@@ -81,7 +94,7 @@ impl Certificates {
             if bio.is_null() {
                 return Err(Cause::openssl());
             }
-            // It asks for no password: a key among the certificates stays as it is.
+            // Without a callback nobody is asked for a password, and an encrypted key in the file is left alone.
             let stack = sys::PEM_X509_INFO_read_bio(bio, ptr::null_mut(), None, ptr::null_mut());
             openssl_sys::BIO_free_all(bio);
             if stack.is_null() {
@@ -186,4 +199,15 @@ fn private_key(ctx: &SslContextRef, path: &CStr) -> Result<PKey<Private>, Cause>
         true => "the key is encrypted, and the context has no password callback".into(),
         false => stack.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let why = Contents::of(c"/dev/zero").err().unwrap().to_string();
+        assert_eq!(why, format!("the file is larger than {FILE_AT_MOST} bytes"));
+    }
 }

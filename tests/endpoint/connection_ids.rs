@@ -9,6 +9,7 @@ mod handshake;
 mod hostile;
 mod last_flight;
 mod lifetime;
+mod lost_finished;
 mod moving;
 #[path = "../common/net.rs"]
 mod net;

@@ -11,6 +11,7 @@ mod hostile;
 mod interop;
 mod last_flight;
 mod lifetime;
+mod lost_finished;
 #[path = "../common/net.rs"]
 mod net;
 mod records;

@@ -7,6 +7,7 @@ mod handshake;
 mod hostile;
 mod interop;
 mod lifetime;
+mod lost_finished;
 #[path = "../common/net.rs"]
 mod net;
 

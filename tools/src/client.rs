@@ -134,6 +134,7 @@ pub struct Profile {
     context: SslContext,
     timer: Timer,
     session: Option<SslSession>,
+    asks: bool,
 }
 
 impl Profile {
@@ -158,13 +159,23 @@ impl Profile {
             Some(ca) => format!("CA file {}: {why}", ca.display()),
             None => why.to_string(),
         })?;
-        Ok(Profile { context, timer, session: None })
+        Ok(Profile { context, timer, session: None, asks: false })
     }
 
     /// The same, offering `session` for resumption. Each of them gets a copy: libssl lets nobody resume any more what a
     /// client had that vanished without a goodbye.
     pub fn resuming(self, session: SslSession) -> Self {
         Profile { session: Some(copy(&session)), ..self }
+    }
+
+    /// The same, for whom a handshake is not over before a message was answered.
+    pub fn asking(self) -> Self {
+        Profile { asks: true, ..self }
+    }
+
+    /// Whether they ask.
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// The timer of these clients.

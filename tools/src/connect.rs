@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Link, Profile, Step, Timer};
+use crate::client::{Client, Link, Profile, Read, Step, Timer};
 use crate::report::Progress;
 use crate::sys::Poll;
 
@@ -61,7 +61,7 @@ pub fn nth_address(n: usize, sources: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + n as u32 % sources.max(1))
 }
 
-/// How long a client that was refused waits before it begins anew.
+/// How long a client that was refused waits before it begins anew, and one that asks before it asks again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 struct Attempt {
@@ -69,6 +69,8 @@ struct Attempt {
     /// `None` while it waits to begin anew.
     client: Option<Client>,
     began: Instant,
+    /// When the server is asked again.
+    ask: Instant,
     wake: Instant,
 }
 
@@ -124,7 +126,7 @@ impl Run<'_> {
         self.poll.add(link.socket(), index).map_err(|why| format!("epoll: {why}"))?;
         prepare(index, &link);
         let now = Instant::now();
-        self.attempts.push(Some(Attempt { link, client: None, began: now, wake: now }));
+        self.attempts.push(Some(Attempt { link, client: None, began: now, ask: now, wake: now }));
         self.active += 1;
         self.drive(index)
     }
@@ -167,7 +169,11 @@ impl Run<'_> {
             }
             none => none.insert(Client::new(self.plan.profile, attempt.link.clone())?),
         };
-        match client.handshake() {
+        let step = match client.handshake() {
+            Step::Done if self.plan.profile.asks() => ask(client, &mut attempt.ask),
+            step => step,
+        };
+        match step {
             Step::Done => {
                 self.outcome.took.push(attempt.began.elapsed());
                 // Late copies stay where they are: nobody reads this socket before it has another task.
@@ -178,8 +184,8 @@ impl Run<'_> {
                 self.active -= 1;
             }
             Step::Waiting => {
-                let wait = client.timeout();
-                self.sleep(index, wait.unwrap_or(PAUSE));
+                let wait = client.timeout().unwrap_or(PAUSE);
+                self.sleep(index, if self.plan.profile.asks() { wait.min(PAUSE) } else { wait });
             }
             Step::Failed(why) => self.give_up(index, why),
         }
@@ -207,4 +213,21 @@ impl Run<'_> {
         attempt.wake = (Instant::now() + wait).min(attempt.began + self.plan.deadline);
         self.timers.push(Reverse((attempt.wake, index)));
     }
+}
+
+/// Asks the server whose handshake is over, and again when it is time for that, until something comes back.
+fn ask(client: &mut Client, again: &mut Instant) -> Step {
+    match client.read(&mut [0; 64]) {
+        Read::Message(_) => return Step::Done,
+        Read::Ended(why) => return Step::Failed(why),
+        Read::Nothing => {}
+    }
+    let now = Instant::now();
+    if now >= *again {
+        *again = now + PAUSE;
+        if let Err(why) = client.write(b"is anybody there?") {
+            return Step::Failed(why);
+        }
+    }
+    Step::Waiting
 }

@@ -12,10 +12,11 @@ use crate::report::{Progress, Report};
 /// The options of the subcommand.
 pub const HELP: &str = "\
 handshake --to ADDR [--count N] [--concurrency C] [--rate R] [--timer openssl|fast] [--deadline S]
-          [--resume] [--ca FILE] [--sources N] [--at-least N] [--within S]
+          [--resume] [--answered] [--ca FILE] [--sources N] [--at-least N] [--within S]
   N handshakes, C of them at the same time and R begun a second at most. --timer openssl repeats flights after 1, 2,
   4 s and so on; fast after 100 ms, doubled up to 1 s, and begins anew from its port when libssl gives up.
-  --resume: all of them resume the session of one made before. --sources: from that many addresses from 127.0.0.1 on.
+  --resume: all of them resume the session of one made before. --answered: a handshake is complete when a message to the
+  server was answered, which is sent every 100 ms; that shows when the server's side is over. --sources: from that many addresses from 127.0.0.1 on.
   Exits with 0 when --at-least (all) are complete --within (the deadline).";
 
 /// How many of `outcome`'s handshakes took at most `limit`.
@@ -63,6 +64,7 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let timer = args.or("--timer", Timer::Openssl)?;
     let deadline = args.seconds("--deadline", 120.0)?;
     let resume = args.flag("--resume");
+    let answered = args.flag("--answered");
     let ca: Option<PathBuf> = args.option("--ca")?;
     let sources = args.or("--sources", 1)?;
     let at_least = args.or("--at-least", count)?;
@@ -73,6 +75,9 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let mut profile = Profile::new(ca.as_deref(), timer)?;
     if resume {
         profile = with_session(profile, to, deadline, &mut progress)?;
+    }
+    if answered {
+        profile = profile.asking();
     }
     let plan = Plan { to, sources, count, concurrency, rate, deadline, profile: &profile };
     let mut outcome = connect_all(plan, &mut progress, |_, _| {})?;

@@ -1,4 +1,4 @@
-//! Who has which connection ID.
+//! Which connection has which connection ID.
 
 use super::Id;
 use super::index::Index;
@@ -7,7 +7,7 @@ use crate::tls;
 /// Bytes of the longest ID that we give out.
 pub const CID_MAX: usize = 32;
 
-/// Tries to find an ID that nobody has: with short ones they may all be taken.
+/// How many random IDs are tried to find one that is free: short ones may all be taken.
 const TRIES: usize = 16;
 
 /// Connection IDs of one length, each with its holder. Two never have the same last eight bytes.

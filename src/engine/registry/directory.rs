@@ -1,8 +1,8 @@
-//! Who is at an address, for look-ups from any thread that wait for no lock.
+//! Which connection has an address, for look-ups from any thread that wait for no lock.
 //!
 //! A lock costs more than the look-up: besides its own time it keeps the processor from fetching the slots of several
-//! look-ups at once. So readers take what they find and then ask whether a writer was at work meanwhile (a seqlock); all
-//! words are atomics, so what they find may be mixed up, but never undefined.
+//! look-ups at once. So readers take what they find, and then check whether a writer was active meanwhile (a seqlock). All
+//! words are atomics, so what a reader finds may be inconsistent, but never undefined.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -19,13 +19,13 @@ const LEAST_SLOTS: usize = 1024;
 /// Arrays that there can be: more slots than an address space has room for.
 const ARRAYS: usize = 48;
 
-/// Readings that were disturbed by a writer before a reader waits for him.
+/// After a writer has disturbed so many readings, a reader waits for it.
 const TRIES: usize = 16;
 
 /// One number, not 0, for each peer.
 ///
-/// What a look-up costs among many peers is the wait for memory. So the addresses of IPv4 have slots of their own, of half
-/// the size: twice as many of them stay in the processor's caches.
+/// Among many peers, the cost of a look-up is the wait for memory. So IPv4 addresses have slots of their own, of half the
+/// size: twice as many of them stay in the processor's caches.
 #[derive(Default)]
 pub struct Directory {
     ipv4: Table<1>,
@@ -97,7 +97,7 @@ impl<const N: usize> Slot<N> {
 /// Open addressing over the keys of one size.
 struct Table<const N: usize> {
     hash: Hash<N>,
-    /// Odd while a writer is at work.
+    /// Odd while a writer is active.
     version: AtomicU64,
     /// Which of the arrays is in use. Those before it stay, as a reader may still be there: together they are smaller than it.
     current: AtomicUsize,
@@ -137,7 +137,7 @@ impl<const N: usize> Table<N> {
 
     fn set(&self, key: &[u64; N], value: u64) {
         let mut len = self.writer();
-        // Four of five slots may be taken: a few steps more cost less than slots that no longer fit into a cache.
+        // Four of five slots may be taken: a few more steps cost less than a table that no longer fits into a cache.
         if value != 0 && (*len + 1) * 5 > self.slots().len() * 4 {
             self.grow();
         }
@@ -203,7 +203,7 @@ fn home<const N: usize>(slots: &[Slot<N>], hash: u64) -> usize {
     (hash >> (u64::BITS - slots.len().trailing_zeros())) as usize
 }
 
-/// Where `key` is, or the empty slot where it would go. `None` only if what is read is in motion.
+/// Where `key` is, or the empty slot where it would go. `None` only if a writer changes what is read.
 #[inline]
 fn look<const N: usize>(slots: &[Slot<N>], hash: u64, key: &[u64; N]) -> Option<usize> {
     let (home, mask) = (home(slots, hash), slots.len() - 1);
