@@ -249,6 +249,19 @@ fn messages_that_waited_for_the_old_address_are_withheld_from_the_new_one() {
     }
 }
 
+/// Nor do those for which there is room take others along, in one call of the system.
+#[test]
+fn what_waits_leaves_one_by_one_while_it_counts() {
+    let mut pair = Pair::new(checks(false), checks(false));
+    let datagram = pair.seen(&[0; 100]);
+    for _ in 0..20 {
+        pair.send(&[1; 100]).unwrap();
+    }
+    pair.world.inject(elsewhere(1), pair.server, &datagram);
+    pair.world.settle();
+    assert_eq!(pair.sent_to(elsewhere(1)), 3 * datagram.len());
+}
+
 /// A session that goes to and fro while the program looks elsewhere is told of once: others decide how often it moves.
 #[test]
 fn many_moves_are_one_event() {

@@ -219,18 +219,9 @@ impl Export {
     }
 }
 
-/// The entries of a chunk, up to one that makes no sense.
+/// The entries of a chunk, until one makes no sense: what comes behind that means nothing.
 fn entries(mut chunk: &[u8]) -> impl Iterator<Item = Option<Entry<'_>>> {
-    std::iter::from_fn(move || {
-        if chunk.is_empty() {
-            return None;
-        }
-        let entry = Entry::decode(&mut chunk);
-        if entry.is_none() {
-            chunk = &[];
-        }
-        Some(entry)
-    })
+    std::iter::from_fn(move || (!chunk.is_empty()).then(|| Entry::decode(&mut chunk)))
 }
 
 fn damaged(why: &str) -> Error {

@@ -1,4 +1,6 @@
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::io::BufWriter;
 use std::net::{IpAddr, SocketAddr};
 use std::slice;
 
@@ -113,6 +115,35 @@ fn an_export_that_has_failed_cannot_be_read() {
         }
     }
     assert!(failed >= 3 && whole >= 5, "{failed} {whole}");
+}
+
+/// Whoever asks whether the end may be written is told what has become of the rest.
+#[test]
+fn the_end_is_asked_for_when_all_else_has_left() {
+    struct Shared<'a>(&'a RefCell<Vec<u8>>);
+    impl Write for Shared<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for may_end in [false, true] {
+        let (arrived, mut at_the_end) = (RefCell::new(Vec::new()), 0);
+        let mut packed = Packed::default();
+        packed.push(&plain());
+        let ask = || {
+            at_the_end = arrived.borrow().len();
+            may_end
+        };
+        let mut to = BufWriter::new(Shared(&arrived));
+        assert_eq!(packed.write(&key(1), &mut to, ask).is_ok(), may_end);
+        drop(to);
+        let end = if may_end { 4 + 8 + 16 } else { 0 };
+        assert_eq!((at_the_end > 42, at_the_end + end), (true, arrived.borrow().len()));
+    }
 }
 
 fn refusal(export: &[u8]) -> String {

@@ -82,10 +82,15 @@ mod tests {
             let prefix = &[7; CID_MAX][..(len - 1).min(3)];
             let mut cids = Cids::new(len, prefix);
             let count = if len < 6 { 20 } else { 1000 };
-            let chosen: Vec<_> = (1..=count).map(|number| (cids.choose().unwrap(), number)).collect();
+            let chosen: Vec<_> = (1..=count)
+                .map(|number| {
+                    let cid = cids.choose().unwrap();
+                    cids.set(&cid, id(number));
+                    (cid, number)
+                })
+                .collect();
             for (cid, number) in &chosen {
                 assert!(cid.len() == len && cid.starts_with(prefix));
-                cids.set(cid, id(*number));
                 assert_eq!(cids.find(cid), Some(id(*number)));
             }
         }

@@ -184,7 +184,7 @@ fn the_victim_may_be_restricted() {
             asked += 1;
             false
         });
-        assert_eq!(asked, ways * CANDIDATES, "{why:?}");
+        assert!((1..=ways * CANDIDATES).contains(&asked), "{why:?} {asked}");
     }
 }
 

@@ -186,7 +186,47 @@ pub unsafe fn unlink(node: *mut dv_list_node) {
             (*next).prev = prev;
             (*prev).next = next;
         }
-        (*node).next = ptr::null_mut();
-        (*node).prev = ptr::null_mut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOWHERE: dv_list_node = dv_list_node { next: ptr::null_mut(), prev: ptr::null_mut() };
+
+    /// Those of a struct that was copied belong to the one that it was copied from.
+    #[test]
+    fn only_neighbours_that_know_a_node_are_linked_past_it() {
+        for (known_before, known_after) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (mut before, mut node, mut after) = (NOWHERE, NOWHERE, NOWHERE);
+            let [before, node, after] = [&raw mut before, &raw mut node, &raw mut after];
+            let to_node = [known_before, known_after].map(|known| if known { node } else { ptr::null_mut() });
+            // SAFETY: all three live here, and nobody else knows them.
+            unsafe {
+                *node = dv_list_node { next: after, prev: before };
+                [(*before).next, (*after).prev] = to_node;
+                unlink(node);
+                let expected = if known_before && known_after { [after, before] } else { to_node };
+                assert_eq!([(*before).next, (*after).prev], expected);
+            }
+        }
+    }
+
+    /// Whoever reads them reads where nothing is.
+    #[test]
+    fn poison_leads_nowhere() {
+        let (mut end, poison) = (NOWHERE, 0x122 as *mut dv_list_node);
+        let end = &raw mut end;
+        for (next, prev) in [(poison, end), (end, poison), (ptr::null_mut(), end), (end, ptr::null_mut())] {
+            let mut node = dv_list_node { next, prev };
+            let node = &raw mut node;
+            // SAFETY: both live here, and the link that does not lead from one to the other is none.
+            unsafe {
+                *end = dv_list_node { next: node, prev: node };
+                unlink(node);
+                assert_eq!(((*end).next, (*end).prev), (node, node));
+            }
+        }
     }
 }

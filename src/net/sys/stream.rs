@@ -184,8 +184,9 @@ fn lock(file: &impl AsRawFd, how: c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::Shutdown;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, FromRawFd};
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
     use super::*;
@@ -205,5 +206,48 @@ mod tests {
             Source { fd: far.as_fd(), patience: u64::MAX }.read_to_end(&mut received).unwrap();
         });
         assert!(received == sent);
+    }
+
+    /// Nobody reads any more: the program gets no signal for that, loses none that waits for it, and is left as it was.
+    #[test]
+    fn a_reader_who_is_gone_is_an_error_and_no_signal() {
+        static GOT: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn got(_: c_int) {
+            GOT.fetch_add(1, Ordering::Relaxed);
+        }
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let write = || Sink { fd: writer.as_fd(), given_up: &|| false }.write(b"x").unwrap_err().kind();
+        let mask = |how| {
+            let mut before = set_of([]);
+            // SAFETY: both sets are initialised, and `before` is writable.
+            unsafe { libc::pthread_sigmask(how, &set_of([libc::SIGPIPE]), &mut before) };
+            // SAFETY: the set is initialised.
+            unsafe { libc::sigismember(&before, libc::SIGPIPE) }
+        };
+        // SAFETY: the handler does no more than a handler may.
+        let before = unsafe { libc::signal(libc::SIGPIPE, got as *const () as libc::sighandler_t) };
+        assert_eq!((write(), GOT.load(Ordering::Relaxed)), (ErrorKind::BrokenPipe, 0));
+        assert_eq!(mask(libc::SIG_BLOCK), 0);
+        // SAFETY: the signal waits, for this thread.
+        unsafe { libc::raise(libc::SIGPIPE) };
+        assert_eq!((write(), GOT.load(Ordering::Relaxed)), (ErrorKind::BrokenPipe, 0));
+        assert_eq!((mask(libc::SIG_UNBLOCK), GOT.load(Ordering::Relaxed)), (1, 1));
+        // SAFETY: what was there before.
+        unsafe { libc::signal(libc::SIGPIPE, before) };
+    }
+
+    /// It is locked where it is open, which it may remain.
+    #[test]
+    fn a_file_is_nobody_else_s_until_it_is_let_go() {
+        // SAFETY: the name ends with a zero.
+        let fd = check(unsafe { libc::memfd_create(c"export".as_ptr(), libc::MFD_CLOEXEC) }).unwrap();
+        // SAFETY: it was opened here and is nobody else's.
+        let file = unsafe { File::from_raw_fd(fd) };
+        let other = File::open(format!("/proc/self/fd/{fd}")).unwrap();
+        let locked = LockedFile::of(file.as_fd()).unwrap();
+        assert!(locked.is_some() && LockedFile::of(other.as_fd()).is_err());
+        drop(locked);
+        assert!(LockedFile::of(other.as_fd()).unwrap().is_some());
     }
 }
