@@ -1,6 +1,6 @@
 //! What other threads ask of a worker.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,12 +27,27 @@ pub struct Mailbox {
 struct State {
     letters: Letters,
     requests: Vec<Request>,
+    /// Which letters these are: the worker takes all at once.
+    batch: u64,
     /// The sessions that can be written to.
-    open: HashSet<Session>,
+    open: HashMap<Session, Share>,
     /// Messages would have nowhere to go, for now.
     halted: bool,
     /// The worker is over: letters fall.
     shut: bool,
+}
+
+/// A session has at most so many times as much of the room for letters as it leaves to the others.
+const SHARE: usize = 15;
+
+/// What a session has of the room for letters.
+#[derive(Default)]
+struct Share {
+    /// Bytes of its messages in this batch.
+    bytes: usize,
+    batch: u64,
+    /// And of those that wait at the worker because it has no room.
+    parked: usize,
 }
 
 /// What is asked, in its order.
@@ -83,27 +98,41 @@ impl Mailbox {
 
     /// Queues a message for a session of this worker's.
     pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
-        let mut state = self.lock_for(session, message.len())?;
-        state.letters.messages.push(message);
-        self.post(state, Letter::Send(session));
+        let mut state = self.lock();
+        let (left, halted) = (state.left(self.waiting_max), state.halted);
+        let batch = state.batch;
+        let share = state.open.get_mut(&session).ok_or(Error::Stale)?;
+        let own = if share.batch == batch { share.bytes } else { 0 };
+        // In a batch it takes at most so many times as much as it leaves to the others; alone, any message has room.
+        let is_greedy = own > 0 && own + message.len() > left.saturating_mul(SHARE);
+        if halted || message.len() > left || is_greedy || share.parked + own >= self.waiting_max {
+            return Err(Error::Again);
+        }
+        (share.bytes, share.batch) = (own + Letters::size(message), batch);
+        self.post(state, Letter::Send(session), message);
         Ok(())
     }
 
     /// Asks for the end of a session of this worker's.
     pub fn close(&self, session: Session) -> Result<(), Error> {
-        let state = self.lock_for(session, 0)?;
-        self.post(state, Letter::Close(session));
+        let state = self.lock();
+        if !state.open.contains_key(&session) {
+            return Err(Error::Stale);
+        }
+        if state.halted || state.left(self.waiting_max) == 0 {
+            return Err(Error::Again);
+        }
+        self.post(state, Letter::Close(session), &[]);
         Ok(())
     }
 
     /// Hands over a datagram that belongs to a session of this worker's; says whether there was room. Anybody can send such
     /// ones, so half of it is kept for what the program asks.
     pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
-        let mut state = self.lock();
-        let room = !state.shut && state.letters.waiting() + datagram.len() <= self.waiting_max / 2;
+        let state = self.lock();
+        let room = !state.shut && datagram.len() <= state.left(self.waiting_max / 2);
         if room {
-            state.letters.messages.push(datagram);
-            self.post(state, Letter::Receive(from, to));
+            self.post(state, Letter::Receive(from, to), datagram);
         }
         room
     }
@@ -149,7 +178,7 @@ impl Mailbox {
     /// A session has been opened.
     pub fn opened(&self, session: Session) {
         let mut state = self.lock();
-        state.open.insert(session);
+        state.open.insert(session, Share::default());
         self.sessions.store(state.open.len(), Ordering::Relaxed);
     }
 
@@ -164,18 +193,22 @@ impl Mailbox {
     pub fn take(&self, read: &mut Letters) {
         read.messages.clear();
         read.taken = 0;
-        mem::swap(read, &mut self.lock().letters);
+        let mut state = self.lock();
+        mem::swap(read, &mut state.letters);
+        state.batch += 1;
     }
 
-    fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
-        let state = self.lock();
-        if !state.open.contains(&session) {
-            return Err(Error::Stale);
+    /// So many bytes of letters for these sessions wait at the worker until they have room.
+    pub fn set_parked(&self, parked: impl Iterator<Item = (Session, usize)>) {
+        let mut state = self.lock();
+        for (session, parked) in parked {
+            state.open.get_mut(&session).into_iter().for_each(|share| share.parked = parked);
         }
-        match state.halted || state.letters.waiting() + room > self.waiting_max {
-            true => Err(Error::Again),
-            false => Ok(state),
-        }
+    }
+
+    /// Bytes of letters at once.
+    pub fn waiting_max(&self) -> usize {
+        self.waiting_max
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -188,11 +221,11 @@ impl Mailbox {
         mem::forget(self.lock());
     }
 
-    fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter) {
+    fn post(&self, mut state: MutexGuard<'_, State>, letter: Letter, message: &[u8]) {
         if state.shut {
             return;
         }
-        state.letters.letters.push_back(letter);
+        state.letters.push(letter, message);
         // Behind the first one, the bell rings already.
         let first = state.letters.letters.len() == 1;
         drop(state);
@@ -202,10 +235,30 @@ impl Mailbox {
     }
 }
 
+impl State {
+    /// How much room there is, where `most` bytes may wait.
+    fn left(&self, most: usize) -> usize {
+        most.saturating_sub(self.letters.waiting())
+    }
+}
+
 impl Letters {
-    /// Bytes of all of them.
-    fn waiting(&self) -> usize {
+    /// Bytes of all of them, and of the messages of those that were taken out.
+    pub fn waiting(&self) -> usize {
         self.letters.len() * size_of::<Letter>() + self.messages.total_len()
+    }
+
+    /// Bytes of a letter with this message.
+    pub fn size(message: &[u8]) -> usize {
+        size_of::<Letter>() + message.len()
+    }
+
+    /// Adds one, with its message, if it is one that has one.
+    pub fn push(&mut self, letter: Letter, message: &[u8]) {
+        if letter.has_message() {
+            self.messages.push(message);
+        }
+        self.letters.push_back(letter);
     }
 
     /// Whether all were taken out.

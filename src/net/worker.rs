@@ -1,17 +1,18 @@
 //! A worker: one thread, its own sockets, its own endpoint.
 
 mod handover;
+mod letters;
 
 use std::iter;
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+use self::letters::Parked;
 use super::export::Order;
 use super::handler::{Context, Handler};
-use super::mailbox::{Letter, Letters, Mailbox, Request};
+use super::mailbox::{Letters, Mailbox, Request};
 use super::shared::{Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
@@ -32,9 +33,6 @@ const SLICE: u64 = 1000;
 /// Time spent on hellos without a cookie is charged this many times over, so that a flood of them leaves most of the
 /// handshakes' share to peers that have shown where they are.
 const STRANGERS_PAY: u64 = 3;
-
-/// Letters from other threads that are read before established peers get their turn.
-const LETTERS_AT_ONCE: usize = 1024;
 
 /// Bytes of handshakes that wait for their turn outside of the kernel.
 const HELD_BYTES: usize = 1 << 20;
@@ -61,7 +59,9 @@ pub struct Worker {
     /// Those of other threads that were not read yet, and whether there may be more, or requests, in the mailbox.
     letters: Letters,
     rung: bool,
-    /// The next of them is a message that there was no room for.
+    /// Those of sessions that have no room.
+    parked: Parked,
+    /// Nothing more can be done about all these before something has left.
     stuck: bool,
     message: Vec<u8>,
     /// When the sessions that have not ended by themselves are closed.
@@ -94,6 +94,7 @@ impl Worker {
             share: TimeShare::new(precise_now()),
             letters: Letters::default(),
             rung: false,
+            parked: Parked::default(),
             stuck: false,
             message: Vec::new(),
             drained_by: None,
@@ -300,43 +301,6 @@ impl Worker {
         self.share.spent((precise_now() - begin) * price);
     }
 
-    fn has_letters(&self) -> bool {
-        self.rung || !self.letters.is_empty()
-    }
-
-    /// Does what other threads ask for. What the endpoint has no room for waits, and those who write are told when the
-    /// mailbox is full.
-    fn read_letters(&mut self, now: u64) {
-        self.endpoint.advance(now);
-        self.stuck = false;
-        for _ in 0..LETTERS_AT_ONCE {
-            if self.letters.is_empty() && mem::take(&mut self.rung) {
-                self.shared.mailbox(self.number).take(&mut self.letters);
-            }
-            let Some((letter, message)) = self.letters.pop() else { break };
-            match letter {
-                Letter::Send(session) => match self.endpoint.send(session, message) {
-                    Ok(()) => {}
-                    Err(Error::Again) => {
-                        self.letters.put_back(letter);
-                        self.stuck = true;
-                        break;
-                    }
-                    Err(_) => self.socket_counters().messages_refused.add(1),
-                },
-                Letter::Close(session) => drop(self.endpoint.close(session)),
-                Letter::Receive(from, to) => {
-                    // Where it has no socket to answer from, the session stays where it is.
-                    if self.ports.iter().any(|port| port.serves(from, to)) {
-                        self.endpoint.receive(now, message, from, to);
-                        self.tell();
-                    }
-                }
-            }
-        }
-        self.tell();
-    }
-
     /// Does what the server asks for.
     fn do_as_asked(&mut self, now: u64) {
         for request in self.shared.mailbox(self.number).take_requests() {
@@ -353,19 +317,6 @@ impl Worker {
                 Request::Export(order) => self.wanted = Some(order),
             }
         }
-    }
-
-    /// Reads the letters that there are, while others have to wait with theirs; what was sent so far leaves.
-    fn finish_letters(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
-        self.mailbox().set_halted(true);
-        self.rung = true;
-        let deadline = precise_now() + GOODBYE;
-        while self.has_letters() && precise_now() < deadline {
-            self.read_letters(precise_now());
-            self.transmit();
-            self.drain(waiting, deadline)?;
-        }
-        Ok(())
     }
 
     fn tell(&mut self) {
@@ -499,7 +450,7 @@ mod tests {
     use crate::engine::endpoint::{Config, Connect, ConnectionIds};
     use crate::net::socket::{self, Options};
 
-    fn psk(server: bool) -> SslContext {
+    pub(super) fn psk(server: bool) -> SslContext {
         let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
         context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
         match server {
