@@ -36,7 +36,7 @@ WARNINGS   := -Wall -Wextra -Wpedantic -Werror
 SSL_CFLAGS  = $(shell $(PKG_CONFIG) --cflags libssl libcrypto)
 SSL_LIBS    = $(shell $(PKG_CONFIG) --libs libssl libcrypto)
 
-export CARGO CC PKG_CONFIG DV_LIBDIR DV_INCLUDEDIR
+export DV_LIBDIR DV_INCLUDEDIR
 DV_LIBDIR     := $(abspath build)
 DV_INCLUDEDIR := $(abspath include)
 
@@ -71,7 +71,7 @@ test: all certs
 test-rust: lib certs
 	$(CARGO) test --locked --workspace --features dv-dtls/test-hooks
 
-## test-c: the programs of tests/c only, each against the shared and the static library
+## test-c: the programs of tests/c only (all, or those in CASES=), each against the shared and the static library
 test-c: lib certs
 	@scripts/test-c.sh shared static
 
@@ -210,20 +210,20 @@ clean:
 
 ## help: this list
 help:
-	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= MANDIR= DESTDIR=]'; echo
+	@echo 'make [target] [CARGO= CC= CFLAGS= LDFLAGS= PKG_CONFIG= OBJCOPY= INSTALL= TARGET= PREFIX= LIBDIR= INCLUDEDIR= PCDIR= MANDIR= DESTDIR=]'; echo
 	@sed -n 's/^## \([a-z-]*\): /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 build:
 	mkdir -p build
 
-# One pass of rustc makes the archive and says which system libraries std needs beside it.
+# rustc makes the archive and says which system libraries std needs beside it. When nothing is left to build, cargo repeats
+# what was said: so the first call shows how it goes, and the second one is read.
+ARCHIVE := $(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib -- --print native-static-libs
 build/native-libs: $(SOURCES) | build
 	@scripts/ensure-packages.sh build
-	@echo '$(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib'
-	@$(CARGO) rustc $(RUST_FLAGS) --crate-type staticlib -- --print native-static-libs 2>build/cargo.log \
-	    || { cat build/cargo.log >&2; exit 1; }
-	@sed -n 's/^note: native-static-libs: //p' build/cargo.log | sed 's/-lssl\|-lcrypto//g; s/^ *//' >$@
-	@test -s $@ || { echo 'rustc did not name the native libraries; see build/cargo.log' >&2; exit 1; }
+	$(ARCHIVE)
+	@CARGO_TERM_COLOR=never $(ARCHIVE) 2>&1 | sed -n 's/-lssl\|-lcrypto//g; s/^note: native-static-libs: *//p' >$@
+	@test -s $@ || { echo 'rustc did not name the native libraries' >&2; exit 1; }
 
 # The symbols are weak so that a program may define a helper of its own beside the archive's.
 build/libdv_dtls.a: build/native-libs

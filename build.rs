@@ -27,10 +27,9 @@ mod header {
 
     const COMMITTED: &str = "include/dv_dtls.h";
 
-    /// The sections in the order in which a program meets them; what is not named here comes before the last three.
-    const FIRST: [&str; 6] = ["types", "context", "cookies", "table", "connection", "messages"];
-    // What operates the helpers shares its structs with the endpoint, the server is made of endpoints, and both are exported.
-    const LAST: [&str; 5] = ["server", "export", "operate", "version", "log"];
+    /// The sections in the order in which a program meets them. A new file comes last until it is named here.
+    const ORDER: &str = "types context cookies table connection messages error config endpoint session connection_ids \
+                         stats server export operate version log";
 
     /// What a declaration can mention, and the system header that has it.
     const INCLUDES: [(&str, &str); 6] = [
@@ -103,8 +102,7 @@ mod header {
             .collect();
         found.sort_by_key(|path| {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let place = |list: &[&str]| list.iter().position(|n| *n == name);
-            let rank = place(&FIRST).or(place(&LAST).map(|i| i + FIRST.len() + 1)).unwrap_or(FIRST.len());
+            let rank = ORDER.split(' ').position(|n| n == name).unwrap_or(usize::MAX);
             (rank, name)
         });
         found

@@ -189,6 +189,6 @@ fn main() {
     }
     let median = |n: usize| times[n][ROUNDS / 2];
     for (n, (name, _)) in contenders.iter().enumerate() {
-        println!("{name:14} {:8.0} ns a hello, {:6.1} times the gate", median(n), median(n) / median(0));
+        println!("{name:14} {:8.0} ns per hello, {:6.1} times the gate", median(n), median(n) / median(0));
     }
 }

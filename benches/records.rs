@@ -21,7 +21,7 @@ const ROUNDS: usize = 300;
 /// So few that a round often fits between two interruptions of a busy machine.
 const MESSAGES: usize = 1000;
 
-/// Prints the best of some rounds, in nanoseconds a message.
+/// Prints the best of some rounds, in nanoseconds per message.
 fn measure(name: &str, len: usize, mut exchange: impl FnMut()) {
     let mut round = || {
         let begin = Instant::now();

@@ -4,16 +4,15 @@
  *     build/chat --port 4433 --workers 2
  */
 #include <pthread.h>
-#include <signal.h>
 
 #include "identity.h"
 
 static const char help[] =
     "usage: chat [options]\n"
-    "What one client says, all others hear. SIGINT and SIGTERM end it.\n"
+    "What one client says, all others hear. SIGINT and SIGTERM end the program.\n"
     "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
-    "  --port N               the UDP port; 0 takes a free one (4433)\n"
-    "  --workers N            threads (2)\n"
+    "  --port N               the UDP port; 0 picks a free one (4433)\n"
+    "  --workers N            worker threads (2)\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n"
     SERVER_EXIT_CODES;
@@ -96,22 +95,19 @@ static void leave(dv_endpoint *endpoint, const dv_event *event, void *user)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "host", required_argument, NULL, OPTION_OWN },
-        { "port", required_argument, NULL, OPTION_OWN + 1 },
-        { "workers", required_argument, NULL, OPTION_OWN + 2 },
-        SERVER_IDENTITY_OPTIONS,
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 }
-    };
     const char *host = NULL;
     const char *port = "4433";
+    long workers = 2;
+    const struct known_option options[] = {
+        { "host", .text = &host },
+        { "port", .text = &port, .most = 65535 },
+        { "workers", .number = &workers, .least = 1, .most = 256 },
+        SERVER_IDENTITY_OPTIONS,
+        { .name = NULL }
+    };
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = come, .message = hear, .close = leave };
-    struct sigaction action;
     dv_config config;
     SSL_CTX *ctx = NULL;
-    long workers = 2;
-    int option = 0;
     int bound = 0;
     int ret = EXIT_SETUP;
 
@@ -120,19 +116,8 @@ int main(int argc, char **argv)
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
     }
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case OPTION_OWN: host = optarg; break;
-        case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: workers = read_number("--workers", optarg, 1, 256); break;
-        case 'h': fputs(help, stdout); return EXIT_DONE;
-        default:
-            if (identity_option(option, optarg) < 0) {
-                return wrong_usage(argv[0]);
-            }
-        }
-    }
-    if (workers < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0) {
+    read_command_line(argc, argv, options, help);
+    if (!identity_fits(NULL)) {
         return wrong_usage(argv[0]);
     }
     config.workers = (uint32_t)workers;
@@ -144,10 +129,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", dv_last_error());
         goto out;
     }
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = end;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    on_end_signals(end);
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
     if (dv_server_run(server) < 0) {
         fprintf(stderr, "%s\n", dv_last_error());
@@ -157,8 +139,7 @@ int main(int argc, char **argv)
 
 out:
     /* From here on a second signal must not find the server. */
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    on_end_signals(SIG_DFL);
     dv_server_free(server);
     SSL_CTX_free(ctx);
     return ret;

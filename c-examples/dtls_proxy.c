@@ -7,7 +7,6 @@
  * its answers find their way back.
  */
 #include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -16,12 +15,12 @@
 
 static const char help[] =
     "usage: dtls_proxy --backend HOST:PORT [options]\n"
-    "Takes DTLS and speaks plain UDP to the backend, one backend socket a session. SIGINT and SIGTERM end it.\n"
+    "Takes DTLS and speaks plain UDP to the backend, with one socket for each session. SIGINT and SIGTERM end the program.\n"
     "  --backend HOST:PORT    the UDP service\n"
     "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
-    "  --port N               the UDP port; 0 takes a free one (4433)\n"
-    "  --workers N            threads (1)\n"
-    "  --idle S               end sessions that were silent for so many seconds (300)\n"
+    "  --port N               the UDP port; 0 picks a free one (4433)\n"
+    "  --workers N            worker threads (1)\n"
+    "  --idle S               end sessions that are silent for longer, in seconds (300)\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n"
     SERVER_EXIT_CODES;
@@ -29,6 +28,8 @@ static const char help[] =
 #define DATAGRAM_MAX 65536
 #define BATCH        16     /* of one session, before the next one has its turn */
 
+static const char *backend_host;
+static const char *backend_port;
 static struct sockaddr_storage backend;
 static int epfd = -1;
 static dv_server *server;
@@ -46,23 +47,24 @@ static struct {
     struct link *first;
 } over = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-/* Cuts HOST:PORT in two; an IPv6 address stands in brackets. NULL when it is none, which is told. */
-static char *cut_backend(char **text)
+/* Splits HOST:PORT; an IPv6 address is in brackets. Says what is wrong and returns -1 if it cannot. */
+static int cut_backend(char *text)
 {
-    char *host = *text;
-    char *port = strrchr(host, ':');
-    size_t len = port != NULL ? (size_t)(port - host) : 0;
+    char *port = strrchr(text, ':');
+    size_t len = port != NULL ? (size_t)(port - text) : 0;
 
     if (len == 0) {
-        fprintf(stderr, "--backend %s: HOST:PORT is wanted\n", host);
-        return NULL;
+        fprintf(stderr, "--backend %s: must be HOST:PORT\n", text);
+        return -1;
     }
     *port++ = '\0';
-    if (host[0] == '[' && host[len - 1] == ']') {
-        host[len - 1] = '\0';
-        (*text)++;
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text[len - 1] = '\0';
+        text++;
     }
-    return read_number("--backend's port", port, 1, 65535) < 0 ? NULL : port;
+    backend_host = text;
+    backend_port = port;
+    return read_number("--backend's port", port, 1, 65535) < 0 ? -1 : 0;
 }
 
 static void end(int signal_number)
@@ -204,27 +206,22 @@ static int serve(void)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "host", required_argument, NULL, OPTION_OWN },
-        { "port", required_argument, NULL, OPTION_OWN + 1 },
-        { "workers", required_argument, NULL, OPTION_OWN + 2 },
-        { "backend", required_argument, NULL, OPTION_OWN + 3 },
-        { "idle", required_argument, NULL, OPTION_OWN + 4 },
-        SERVER_IDENTITY_OPTIONS,
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 }
-    };
     const char *host = NULL;
     const char *port = "4433";
-    char *backend_name = NULL;
-    char *backend_port = NULL;
-    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = come, .message = to_backend, .close = leave };
-    struct sigaction action;
-    dv_config config;
-    SSL_CTX *ctx = NULL;
     long workers = 1;
     long idle = 300;
-    int option = 0;
+    const struct known_option options[] = {
+        { "backend", .take = cut_backend },
+        { "host", .text = &host },
+        { "port", .text = &port, .most = 65535 },
+        { "workers", .number = &workers, .least = 1, .most = 256 },
+        { "idle", .number = &idle, .most = 4000000 },
+        SERVER_IDENTITY_OPTIONS,
+        { .name = NULL }
+    };
+    dv_callbacks callbacks = { .size = sizeof(callbacks), .open = come, .message = to_backend, .close = leave };
+    dv_config config;
+    SSL_CTX *ctx = NULL;
     int bound = 0;
     int ret = EXIT_SETUP;
 
@@ -233,29 +230,15 @@ int main(int argc, char **argv)
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
     }
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case OPTION_OWN: host = optarg; break;
-        case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: workers = read_number("--workers", optarg, 1, 256); break;
-        case OPTION_OWN + 3: backend_name = optarg; break;
-        case OPTION_OWN + 4: idle = read_number("--idle", optarg, 0, 4000000); break;
-        case 'h': fputs(help, stdout); return EXIT_DONE;
-        default:
-            if (identity_option(option, optarg) < 0) {
-                return wrong_usage(argv[0]);
-            }
-        }
-    }
-    if (backend_name == NULL) {
+    read_command_line(argc, argv, options, help);
+    if (backend_port == NULL) {
         fprintf(stderr, "--backend is missing\n");
         return wrong_usage(argv[0]);
     }
-    if (workers < 0 || idle < 0 || !all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0
-        || (backend_port = cut_backend(&backend_name)) == NULL) {
+    if (!identity_fits(NULL)) {
         return wrong_usage(argv[0]);
     }
-    if (find_address(backend_name, backend_port, &backend) < 0) {
+    if (find_address(backend_host, backend_port, &backend) < 0) {
         return EXIT_SETUP;
     }
     config.workers = (uint32_t)workers;
@@ -268,17 +251,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", dv_last_error());
         goto out;
     }
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = end;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    on_end_signals(end);
     printf("listening on %s port %d\n", host != NULL ? host : "all addresses,", bound);
     ret = serve();
 
 out:
     /* From here on a second signal must not find the server. */
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    on_end_signals(SIG_DFL);
     dv_server_free(server);
     SSL_CTX_free(ctx);
     return ret;

@@ -6,7 +6,6 @@
  * The loop is the program's own: it receives a datagram, asks the library whose it is, and hands it over. What a
  * connection is, when its peer has proved its address, and what must be sent again is the library's business.
  */
-#include <signal.h>
 #include <unistd.h>
 
 #include "example.h"
@@ -158,7 +157,6 @@ static int dv_ssl_server_main(struct sockaddr_in *my_addr, struct sockaddr_in6 *
     SSL_CTX *ctx = NULL;
     struct epoll_event event;
     struct epoll_event events[EVENTS_MAX];
-    struct sigaction action;
     sigset_t ending;
     sigset_t while_waiting;
     int sockfd = -1;
@@ -216,10 +214,7 @@ static int dv_ssl_server_main(struct sockaddr_in *my_addr, struct sockaddr_in6 *
     }
 
     /* Both signals come through only while epoll_pwait waits: none is lost between the look at stop_asked and the wait. */
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = ask_stop;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    on_end_signals(ask_stop);
     sigemptyset(&ending);
     sigaddset(&ending, SIGINT);
     sigaddset(&ending, SIGTERM);
@@ -262,7 +257,7 @@ out:
     if (ret == EXIT_DONE) {
         printf("server done\n");
     } else {
-        fprintf(stderr, "server not started, or broken off; the lines above say why\n");
+        fprintf(stderr, "the server has failed; the lines above say why\n");
     }
     return ret;
 }
@@ -275,10 +270,10 @@ static void usage(void)
            "  -p PORT     port; 0 takes a free one (%s)\n"
            "  -c FILE     the server's certificate chain, PEM (%s)\n"
            "  -k FILE     its key, PEM (%s)\n"
-           "  -C FILE     CA certificates: clients must show a certificate that comes from one of them\n"
+           "  -C FILE     CA certificates: clients must present a certificate issued by one of them\n"
            "  -v          show the library's log down to single datagrams\n"
            "  -h          this text\n"
-           "exit code: 0 ended by a signal, 1 set-up failed, 2 wrong usage\n",
+           "exit code: 0 ended by a signal, 1 set-up or the server failed, 2 wrong usage\n",
            DEFAULT_PORT, DEFAULT_CERT, DEFAULT_KEY);
 }
 

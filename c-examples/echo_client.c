@@ -14,17 +14,17 @@ static const char help[] =
     "Sends a message to a DTLS server and prints what comes back.\n"
     "  --host NAME     the server (" DEFAULT_ADDRESS ")\n"
     "  --port N        its UDP port (4433)\n"
-    "  --name NAME     DNS name or IP address that the server's certificate must carry (that of --host)\n"
+    "  --name NAME     DNS name or IP address that the server's certificate must have (that of --host)\n"
     "  --message TEXT  what to send (hello)\n"
     "  --count N       how many times (1)\n"
-    "  --timeout S     how long all of it may take, in seconds (10)\n"
-    "  --ca FILE       CA certificates that the server's is checked against (" DEFAULT_CA ")\n"
+    "  --timeout S     give up after so many seconds (10)\n"
+    "  --ca FILE       CA certificates to check the server's certificate with (" DEFAULT_CA ")\n"
     "  --crl FILE      revocation lists of these CAs, PEM\n"
-    "  --cert FILE     a certificate to show, PEM\n"
-    "  --key FILE      its key, PEM (in that file, too)\n"
-    "  --psk HEX       the key of the identity \"" PSK_IDENTITY "\", in the place of certificates\n"
+    "  --cert FILE     the certificate to present, PEM\n"
+    "  --key FILE      its key, PEM (in the same file)\n"
+    "  --psk HEX       the pre-shared key of the identity \"" PSK_IDENTITY "\", instead of certificates\n"
     "  --ciphers LIST  cipher suites (" CIPHERS "; with --psk " PSK_CIPHERS ")\n"
-    "  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything\n"
+    "  --keylog FILE   write the session's secrets there, for Wireshark: whoever has them can read everything\n"
     "  -h              this text\n"
     "exit code: 0 answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 not answered\n";
 
@@ -159,26 +159,24 @@ static int run(struct client *client, const char *name, uint64_t until)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "host", required_argument, NULL, OPTION_OWN },
-        { "port", required_argument, NULL, OPTION_OWN + 1 },
-        { "name", required_argument, NULL, OPTION_OWN + 2 },
-        { "message", required_argument, NULL, OPTION_OWN + 3 },
-        { "count", required_argument, NULL, OPTION_OWN + 4 },
-        { "timeout", required_argument, NULL, OPTION_OWN + 5 },
-        CLIENT_IDENTITY_OPTIONS,
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 }
-    };
     struct client client = { .fd = -1, .message = "hello", .unanswered = 1 };
     struct sockaddr_storage server;
     const char *host = DEFAULT_ADDRESS;
     const char *port = "4433";
     const char *name = NULL;
+    long timeout = 10;
+    const struct known_option options[] = {
+        { "host", .text = &host },
+        { "port", .text = &port, .least = 1, .most = 65535 },
+        { "name", .text = &name },
+        { "message", .text = &client.message },
+        { "count", .number = &client.unanswered, .least = 1, .most = 1000000000 },
+        { "timeout", .number = &timeout, .least = 1, .most = 1000000 },
+        CLIENT_IDENTITY_OPTIONS,
+        { .name = NULL }
+    };
     dv_config config;
     SSL_CTX *ctx = NULL;
-    long timeout = 10;
-    int option = 0;
     int ret = EXIT_SETUP;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -186,27 +184,12 @@ int main(int argc, char **argv)
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
     }
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case OPTION_OWN: host = optarg; break;
-        case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: name = optarg; break;
-        case OPTION_OWN + 3: client.message = optarg; break;
-        case OPTION_OWN + 4: client.unanswered = read_number("--count", optarg, 1, 1000000000); break;
-        case OPTION_OWN + 5: timeout = read_number("--timeout", optarg, 1, 1000000); break;
-        case 'h': fputs(help, stdout); return EXIT_DONE;
-        default:
-            if (identity_option(option, optarg) < 0) {
-                return wrong_usage(argv[0]);
-            }
-        }
-    }
-    if (client.unanswered < 0 || timeout < 0 || !all_options(argc, argv) || !identity_fits(DEFAULT_CA)
-        || read_number("--port", port, 1, 65535) < 0) {
+    read_command_line(argc, argv, options, help);
+    if (client.message[0] == '\0') {
+        fprintf(stderr, "--message must not be empty\n");
         return wrong_usage(argv[0]);
     }
-    if (client.message[0] == '\0') {
-        fprintf(stderr, "--message: a byte at least\n");
+    if (!identity_fits(DEFAULT_CA)) {
         return wrong_usage(argv[0]);
     }
     if (find_address(host, port, &server) < 0) {

@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -22,17 +21,17 @@
 
 static const char help[] =
     "usage: echo_server [options]\n"
-    "Sends each message back to whom it came from. SIGHUP loads the certificate again, SIGINT and SIGTERM end it.\n"
+    "Sends each message back to its sender. SIGHUP reloads the certificate; SIGINT and SIGTERM end the program.\n"
     "  --host ADDR            the address to listen on (all, IPv4 and IPv6)\n"
-    "  --port N               the UDP port; 0 takes a free one (4433)\n"
-    "  --workers N            threads (1)\n"
-    "  --openssl-records      leave the records to OpenSSL (the library makes them, where it can)\n"
-    "  --secret FILE          random bytes that several servers share: each goes on with what another has begun\n"
-    "  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start\n"
-    "  --upgrade-key FILE     32 random bytes that it is sealed with\n"
-    "  --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1; 0 takes a free one\n"
-    "  --max-sessions N       sessions at once (100000)\n"
-    "  --idle-timeout MS      close sessions that are silent for so long; 0: never (0)\n"
+    "  --port N               the UDP port; 0 picks a free one (4433)\n"
+    "  --workers N            worker threads (1)\n"
+    "  --openssl-records      let OpenSSL make the records, not only the handshakes\n"
+    "  --secret FILE          random bytes that several servers share, to accept each other's cookies and session tickets\n"
+    "  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; the next server goes on with them\n"
+    "  --upgrade-key FILE     32 random bytes that this file is sealed with\n"
+    "  --metrics PORT         statistics for Prometheus, on this TCP port of 127.0.0.1; 0 picks a free one\n"
+    "  --max-sessions N       at most so many sessions at once (100000)\n"
+    "  --idle-timeout MS      close sessions that are silent for longer; 0: never (0)\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n"
     SERVER_EXIT_CODES;
@@ -54,7 +53,7 @@ static int read_upgrade_key(const char *path)
     int whole = file != NULL && fread(upgrade_key, sizeof(upgrade_key), 1, file) == 1;
 
     if (!whole) {
-        fprintf(stderr, "%s: 32 random bytes are wanted there\n", path);
+        fprintf(stderr, "%s: must hold 32 random bytes\n", path);
     }
     if (file != NULL) {
         fclose(file);
@@ -174,36 +173,35 @@ static int serve(dv_server *server, const sigset_t *signals, int metrics)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "host", required_argument, NULL, OPTION_OWN },
-        { "port", required_argument, NULL, OPTION_OWN + 1 },
-        { "workers", required_argument, NULL, OPTION_OWN + 2 },
-        { "secret", required_argument, NULL, OPTION_OWN + 3 },
-        { "openssl-records", no_argument, NULL, OPTION_OWN + 4 },
-        { "upgrade", required_argument, NULL, OPTION_OWN + 5 },
-        { "upgrade-key", required_argument, NULL, OPTION_OWN + 6 },
-        { "metrics", required_argument, NULL, OPTION_OWN + 7 },
-        { "max-sessions", required_argument, NULL, OPTION_OWN + 8 },
-        { "idle-timeout", required_argument, NULL, OPTION_OWN + 9 },
-        SERVER_IDENTITY_OPTIONS,
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 }
-    };
     const char *host = NULL;
     const char *port = "4433";
+    const char *secret = NULL;
     const char *key_file = NULL;
-    const char *metrics = NULL;
+    long workers = 1;
+    long max_sessions = 100000;
+    long idle_timeout = 0;
+    long metrics_port = -1;
+    int openssl_records = 0;
+    const struct known_option options[] = {
+        { "host", .text = &host },
+        { "port", .text = &port, .most = 65535 },
+        { "workers", .number = &workers, .least = 1, .most = 256 },
+        { "openssl-records", .flag = &openssl_records },
+        { "secret", .text = &secret },
+        { "upgrade", .text = &upgrade },
+        { "upgrade-key", .text = &key_file },
+        { "metrics", .number = &metrics_port, .most = 65535 },
+        { "max-sessions", .number = &max_sessions, .least = 1, .most = INT_MAX },
+        { "idle-timeout", .number = &idle_timeout, .most = INT_MAX },
+        SERVER_IDENTITY_OPTIONS,
+        { .name = NULL }
+    };
     dv_config config;
     dv_callbacks callbacks = { .size = sizeof(callbacks), .message = echo };
     dv_server *server = NULL;
     SSL_CTX *ctx = NULL;
     sigset_t signals;
-    long workers = 1;
-    long max_sessions = 100000;
-    long idle_timeout = 0;
-    long metrics_port = -1;
     int metrics_fd = -1;
-    int option = 0;
     int bound = 0;
     int ret = EXIT_SETUP;
 
@@ -212,37 +210,20 @@ int main(int argc, char **argv)
     if (!library_fits() || dv_config_init(&config, sizeof(config)) < 0) {
         return EXIT_SETUP;
     }
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case OPTION_OWN: host = optarg; break;
-        case OPTION_OWN + 1: port = optarg; break;
-        case OPTION_OWN + 2: workers = read_number("--workers", optarg, 1, 256); break;
-        case OPTION_OWN + 3: config.secret_file = optarg; break;
-        case OPTION_OWN + 4: config.native_records = 0; break;
-        case OPTION_OWN + 5: upgrade = optarg; break;
-        case OPTION_OWN + 6: key_file = optarg; break;
-        case OPTION_OWN + 7: metrics = optarg; metrics_port = read_number("--metrics", optarg, 0, 65535); break;
-        case OPTION_OWN + 8: max_sessions = read_number("--max-sessions", optarg, 1, INT_MAX); break;
-        case OPTION_OWN + 9: idle_timeout = read_number("--idle-timeout", optarg, 0, INT_MAX); break;
-        case 'h': fputs(help, stdout); return EXIT_DONE;
-        default:
-            if (identity_option(option, optarg) < 0) {
-                return wrong_usage(argv[0]);
-            }
-        }
-    }
+    read_command_line(argc, argv, options, help);
     if ((upgrade == NULL) != (key_file == NULL)) {
         fprintf(stderr, "--upgrade and --upgrade-key go together\n");
         return wrong_usage(argv[0]);
     }
-    if (workers < 0 || max_sessions < 0 || idle_timeout < 0 || (metrics != NULL && metrics_port < 0)
-        || !all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0) {
+    if (!identity_fits(NULL)) {
         return wrong_usage(argv[0]);
     }
     if (key_file != NULL && read_upgrade_key(key_file) < 0) {
         return EXIT_SETUP;
     }
     config.workers = (uint32_t)workers;
+    config.native_records = !openssl_records;
+    config.secret_file = secret;
     config.max_sessions = (uint32_t)max_sessions;
     config.idle_timeout_ms = (uint32_t)idle_timeout;
 
@@ -255,7 +236,7 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
     ctx = server_context();
-    if (ctx == NULL || (metrics != NULL && (metrics_fd = listen_for_metrics((uint16_t)metrics_port)) < 0)) {
+    if (ctx == NULL || (metrics_port >= 0 && (metrics_fd = listen_for_metrics((uint16_t)metrics_port)) < 0)) {
         goto out;
     }
     if (dv_server_new(ctx, &config, &callbacks, NULL, &server) < 0

@@ -3,7 +3,6 @@
  *
  *     build/event_loop --port 4433
  */
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -16,7 +15,7 @@ static const char help[] =
     "A DTLS server on one socket. Prints what clients send, and sends each line of the terminal to all of them. SIGINT,\n"
     "SIGTERM and the end of the terminal's input end it.\n"
     "  --host ADDR            the address to listen on (" DEFAULT_ADDRESS ")\n"
-    "  --port N               the UDP port; 0 takes a free one (4433)\n"
+    "  --port N               the UDP port; 0 picks a free one (4433)\n"
     SERVER_IDENTITY_HELP
     "  -h                     this text\n"
     SERVER_EXIT_CODES;
@@ -187,20 +186,18 @@ out:
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        { "host", required_argument, NULL, OPTION_OWN },
-        { "port", required_argument, NULL, OPTION_OWN + 1 },
-        SERVER_IDENTITY_OPTIONS,
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 }
-    };
     const char *host = DEFAULT_ADDRESS;
     const char *port = "4433";
+    const struct known_option options[] = {
+        { "host", .text = &host },
+        { "port", .text = &port, .most = 65535 },
+        SERVER_IDENTITY_OPTIONS,
+        { .name = NULL }
+    };
     struct sockaddr_storage address;
     socklen_t len = sizeof(address);
     dv_endpoint *endpoint = NULL;
     SSL_CTX *ctx = NULL;
-    int option = 0;
     int fd = -1;
     int ret = EXIT_SETUP;
 
@@ -209,18 +206,8 @@ int main(int argc, char **argv)
     if (!library_fits()) {
         return EXIT_SETUP;
     }
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case OPTION_OWN: host = optarg; break;
-        case OPTION_OWN + 1: port = optarg; break;
-        case 'h': fputs(help, stdout); return EXIT_DONE;
-        default:
-            if (identity_option(option, optarg) < 0) {
-                return wrong_usage(argv[0]);
-            }
-        }
-    }
-    if (!all_options(argc, argv) || !identity_fits(NULL) || read_number("--port", port, 0, 65535) < 0) {
+    read_command_line(argc, argv, options, help);
+    if (!identity_fits(NULL)) {
         return wrong_usage(argv[0]);
     }
     if (find_address(host, port, &address) < 0) {

@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <netdb.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ enum exit_code {
 };
 
 /* The servers' part of it, for their help. */
-#define SERVER_EXIT_CODES "exit code: 0 ended as asked, 1 set-up failed, or broken off; 2 wrong usage\n"
+#define SERVER_EXIT_CODES "exit code: 0 ended by a signal, 1 set-up or the server failed, 2 wrong usage\n"
 
 /* dv_set_log_callback: the library itself prints nothing. */
 static inline void show_log(int level, const char *line, void *user)
@@ -76,7 +77,7 @@ static inline void complain(const char *what)
     ERR_clear_error();
 }
 
-/* Reads what was given with an option: a whole number between least and most; -1 when it is none, which is told. */
+/* Reads the value of an option, a whole number from least to most. Says what is wrong and returns -1 if it is none. */
 static inline long read_number(const char *option, const char *text, long least, long most)
 {
     char *end = NULL;
@@ -85,13 +86,13 @@ static inline long read_number(const char *option, const char *text, long least,
     errno = 0;
     number = strtol(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || number < least || number > most) {
-        fprintf(stderr, "%s %s: no number from %ld to %ld\n", option, text, least, most);
+        fprintf(stderr, "%s %s: not a number from %ld to %ld\n", option, text, least, most);
         return -1;
     }
     return number;
 }
 
-/* Finds an IPv4 or IPv6 address, or that of a host name, with a port; -1 when there is none, which is told. */
+/* Looks up an address or a host name, with a port. Says what is wrong and returns -1 if it cannot. */
 static inline int find_address(const char *host, const char *port, struct sockaddr_storage *address)
 {
     struct addrinfo hints;
@@ -133,20 +134,94 @@ static inline const char *address_text(const void *address)
     return text;
 }
 
-/* Whether all of the command line was options; what is not is told. */
+/* Whether all of the command line was options; complains about what was not. */
 static inline int all_options(int argc, char **argv)
 {
     if (optind < argc) {
-        fprintf(stderr, "what is '%s'?\n", argv[optind]);
+        fprintf(stderr, "unexpected argument '%s'\n", argv[optind]);
     }
     return optind == argc;
 }
 
-/* Behind what is wrong with the command line. */
+/* Ends a complaint about the command line. */
 static inline int wrong_usage(const char *program)
 {
     fprintf(stderr, "%s -h shows the options\n", program);
     return EXIT_USAGE;
+}
+
+/* An option --NAME of a program, and what becomes of its value. */
+struct known_option {
+    const char *name;
+    const char **text;              /* receives it as it is */
+    long *number;                   /* receives it as a number */
+    long least, most;               /* of a number; also of a text that must be one: then most is not 0 */
+    int *flag;                      /* the option has no value: this becomes 1 */
+    int (*take)(char *value);       /* does something else with it; complains and returns -1 if it cannot */
+};
+
+#define OPTIONS_MAX 32
+
+static inline int take_option(const struct known_option *known, char *value)
+{
+    char name[64];
+    long number = 0;
+
+    if (known->flag != NULL) {
+        *known->flag = 1;
+    } else if (known->take != NULL) {
+        return known->take(value);
+    } else if (known->most != 0) {
+        snprintf(name, sizeof(name), "--%s", known->name);
+        number = read_number(name, value, known->least, known->most);
+        if (number < 0) {
+            return -1;
+        }
+    }
+    if (known->number != NULL) {
+        *known->number = number;
+    }
+    if (known->text != NULL) {
+        *known->text = value;
+    }
+    return 0;
+}
+
+/* Reads the command line. With -h or --help, and where something is wrong with it, this is the end of the program. */
+static inline void read_command_line(int argc, char **argv, const struct known_option *known, const char *help)
+{
+    struct option options[OPTIONS_MAX + 1] = { { "help", no_argument, NULL, 'h' } };
+    int option = 0;
+    int i = 0;
+
+    for (i = 0; known[i].name != NULL && i < OPTIONS_MAX - 1; i++) {
+        options[i + 1] = (struct option){ known[i].name, known[i].flag != NULL ? no_argument : required_argument, NULL,
+                                          UCHAR_MAX + 1 + i };
+    }
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            exit(EXIT_DONE);
+        }
+        /* About options that are unknown or lack their value, getopt has complained. */
+        if (option == '?' || take_option(&known[option - UCHAR_MAX - 1], optarg) < 0) {
+            exit(wrong_usage(argv[0]));
+        }
+    }
+    if (!all_options(argc, argv)) {
+        exit(wrong_usage(argv[0]));
+    }
+}
+
+/* Has SIGINT and SIGTERM call this. */
+static inline void on_end_signals(void (*handler)(int))
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = handler;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 #define SHOWN_MAX 60

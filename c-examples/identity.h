@@ -17,48 +17,19 @@
 #define PSK_CIPHERS    "PSK+AESGCM"
 #define SERVER_CIPHERS CIPHERS ":" PSK_CIPHERS
 
-/* Behind the codes of all single letters. */
-enum {
-    OPTION_CERT = 256,
-    OPTION_KEY,
-    OPTION_CA,
-    OPTION_CRL,
-    OPTION_REQUIRE,
-    OPTION_PSK,
-    OPTION_PSK_FILE,
-    OPTION_CIPHERS,
-    OPTION_KEYLOG,
-    OPTION_OWN
-};
-
-/* Those of a client; a server has all of them. */
-#define CLIENT_IDENTITY_OPTIONS                             \
-    { "cert", required_argument, NULL, OPTION_CERT },       \
-    { "key", required_argument, NULL, OPTION_KEY },         \
-    { "ca", required_argument, NULL, OPTION_CA },           \
-    { "crl", required_argument, NULL, OPTION_CRL },         \
-    { "psk", required_argument, NULL, OPTION_PSK },         \
-    { "ciphers", required_argument, NULL, OPTION_CIPHERS }, \
-    { "keylog", required_argument, NULL, OPTION_KEYLOG }
-
-#define SERVER_IDENTITY_OPTIONS                                   \
-    CLIENT_IDENTITY_OPTIONS,                                      \
-    { "require-client-cert", no_argument, NULL, OPTION_REQUIRE }, \
-    { "psk-file", required_argument, NULL, OPTION_PSK_FILE }
-
 #define SERVER_IDENTITY_HELP                                                                    \
     "  --cert FILE            certificate chain, PEM (" DEFAULT_CERT ");\n"                     \
-    "                         given again with --key: for clients that ask for another name\n" \
+    "                         repeat it, with --key, for other server names\n" \
     "  --key FILE             its key, PEM (" DEFAULT_KEY ";\n"                                 \
-    "                         with a --cert, in that file)\n"                                   \
-    "  --ca FILE              CA certificates that clients' certificates are checked against\n" \
+    "                         with --cert: in the same file)\n"                                   \
+    "  --ca FILE              CA certificates to check clients' certificates with\n" \
     "  --crl FILE             revocation lists of these CAs, PEM\n"                             \
     "  --require-client-cert  refuse clients without a certificate of one of these CAs\n"       \
-    "  --psk HEX              a key for the identity \"" PSK_IDENTITY "\", beside certificates\n" \
-    "  --psk-file FILE        such keys for other identities, a line \"IDENTITY HEX\" for each\n" \
+    "  --psk HEX              the pre-shared key of the identity \"" PSK_IDENTITY "\", beside certificates\n" \
+    "  --psk-file FILE        keys of other identities, one line \"IDENTITY HEX\" each\n" \
     "  --ciphers LIST         cipher suites (" SERVER_CIPHERS ");\n" \
-    "                         PSK+AESGCM: keys only\n" \
-    "  --keylog FILE          write the sessions' secrets there, for Wireshark: who has them reads everything\n"
+    "                         PSK+AESGCM: pre-shared keys only\n" \
+    "  --keylog FILE          write the sessions' secrets there, for Wireshark: whoever has them can read everything\n"
 
 struct identity {
     const char *certs[NAMES_MAX];
@@ -96,11 +67,11 @@ static inline size_t read_hex(const char *text, unsigned char *bytes, size_t max
     return len;
 }
 
-static inline int read_psk(const char *text)
+static inline int take_psk(char *hex)
 {
-    identity.psk_len = read_hex(text, identity.psk, PSK_MAX);
+    identity.psk_len = read_hex(hex, identity.psk, PSK_MAX);
     if (identity.psk_len == 0) {
-        fprintf(stderr, "--psk wants an even number of hex digits, %d at most\n", 2 * PSK_MAX);
+        fprintf(stderr, "--psk must be an even number of hex digits, %d at most\n", 2 * PSK_MAX);
         return -1;
     }
     return 0;
@@ -123,34 +94,40 @@ static inline int open_keylog(const char *file)
     return 0;
 }
 
-/* Takes one of the options above; -1 for another one, which getopt has told, or a bad value, which is told. */
-static inline int identity_option(int option, const char *argument)
+static inline int take_certificate(char *file)
 {
-    switch (option) {
-    case OPTION_CERT:
-        if (identity.cert_count == NAMES_MAX) {
-            fprintf(stderr, "--cert: %d certificates at most\n", NAMES_MAX);
-            return -1;
-        }
-        identity.certs[identity.cert_count++] = argument;
-        return 0;
-    case OPTION_KEY:
-        if (identity.key_count == NAMES_MAX) {
-            fprintf(stderr, "--key: %d keys at most\n", NAMES_MAX);
-            return -1;
-        }
-        identity.keys[identity.key_count++] = argument;
-        return 0;
-    case OPTION_CA: identity.ca = argument; return 0;
-    case OPTION_CRL: identity.crl = argument; return 0;
-    case OPTION_REQUIRE: identity.require_client_cert = 1; return 0;
-    case OPTION_PSK: return read_psk(argument);
-    case OPTION_PSK_FILE: identity.psk_file = argument; return 0;
-    case OPTION_CIPHERS: identity.ciphers = argument; return 0;
-    case OPTION_KEYLOG: identity.keylog_file = argument; return 0;
-    default: return -1;
+    if (identity.cert_count == NAMES_MAX) {
+        fprintf(stderr, "--cert: %d certificates at most\n", NAMES_MAX);
+        return -1;
     }
+    identity.certs[identity.cert_count++] = file;
+    return 0;
 }
+
+static inline int take_key(char *file)
+{
+    if (identity.key_count == NAMES_MAX) {
+        fprintf(stderr, "--key: %d keys at most\n", NAMES_MAX);
+        return -1;
+    }
+    identity.keys[identity.key_count++] = file;
+    return 0;
+}
+
+/* Those of a client; a server has all of them. */
+#define CLIENT_IDENTITY_OPTIONS                   \
+    { "cert", .take = take_certificate },         \
+    { "key", .take = take_key },                  \
+    { "ca", .text = &identity.ca },               \
+    { "crl", .text = &identity.crl },             \
+    { "psk", .take = take_psk },                  \
+    { "ciphers", .text = &identity.ciphers },     \
+    { "keylog", .text = &identity.keylog_file }
+
+#define SERVER_IDENTITY_OPTIONS                                       \
+    CLIENT_IDENTITY_OPTIONS,                                          \
+    { "require-client-cert", .flag = &identity.require_client_cert }, \
+    { "psk-file", .text = &identity.psk_file }
 
 #define IDENTITY_MAX 127
 
@@ -180,7 +157,7 @@ static inline int check_psk_file(const char *path)
     }
     for (; bad == 0 && getline(&line, &size, file) >= 0; number++) {
         if (read_psk_line(line, name, psk, sizeof(psk)) == 0) {
-            fprintf(stderr, "%s: line %d is no IDENTITY HEX\n", path, number);
+            fprintf(stderr, "%s: line %d is not \"IDENTITY HEX\"\n", path, number);
             bad = -1;
         }
     }
@@ -189,18 +166,18 @@ static inline int check_psk_file(const char *path)
     return bad;
 }
 
-/* Whether the options fit together, when all are read; what does not is told. The CA is that of who names none. */
+/* Whether the options fit together, once all are read; complains about what does not. */
 static inline int identity_fits(const char *default_ca)
 {
     if (identity.ca == NULL) {
         identity.ca = default_ca;
     }
     if (identity.key_count > identity.cert_count) {
-        fprintf(stderr, "--key wants a --cert that it belongs to\n");
+        fprintf(stderr, "--key needs the --cert that it belongs to\n");
         return 0;
     }
     if (identity.ca == NULL && (identity.require_client_cert || identity.crl != NULL)) {
-        fprintf(stderr, "--require-client-cert and --crl want --ca\n");
+        fprintf(stderr, "--require-client-cert and --crl need --ca\n");
         return 0;
     }
     return 1;
@@ -262,7 +239,7 @@ static inline int check_revocations(SSL_CTX *ctx, const char *file)
     return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1 ? 0 : -1;
 }
 
-/* What servers and clients have in common; -1 when something is wrong, which is told. */
+/* What servers and clients have in common. Says what is wrong and returns -1 if it fails. */
 static inline int set_up(SSL_CTX *ctx, const char *ciphers)
 {
     if (dv_openssl_ctx_set_ciphers(ctx, (char *)(identity.ciphers != NULL ? identity.ciphers : ciphers)) != DV_OK) {
@@ -282,8 +259,8 @@ static inline int set_up(SSL_CTX *ctx, const char *ciphers)
 }
 
 /*
- * Who resumes a session shows neither certificate nor key. So only those go on that were made with the same list of suites, be
- * it at another server of the fleet; dv_openssl_set_verify sees to the rest.
+ * Who resumes a session shows neither certificate nor key. So only sessions that were made with the same list of suites may
+ * be resumed, be it at another server of the fleet; dv_openssl_set_verify sees to the rest.
  */
 static inline void tell_rules_apart(SSL_CTX *ctx, const char *ciphers)
 {
@@ -295,7 +272,7 @@ static inline void tell_rules_apart(SSL_CTX *ctx, const char *ciphers)
     }
 }
 
-/* The first certificate is for everybody, the others for clients that ask for one of their names; the log says what fails. */
+/* The first certificate is for everybody, the others for clients that ask for one of their names. */
 static inline int show_certificates(SSL_CTX *ctx)
 {
     size_t i = 0;
@@ -311,7 +288,7 @@ static inline int show_certificates(SSL_CTX *ctx)
     return 0;
 }
 
-/* An SSL_CTX for the sessions of a server; NULL when something is wrong, which is told. */
+/* An SSL_CTX for the sessions of a server. Says what is wrong and returns NULL if it fails. */
 static inline SSL_CTX *server_context(void)
 {
     SSL_CTX *ctx = SSL_CTX_new(DTLS_server_method());

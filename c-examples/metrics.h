@@ -31,7 +31,7 @@ static const struct {
     METRIC(datagrams_withheld), METRIC(datagrams_handed_over), METRIC(handovers_dropped)
 };
 
-/* A socket of 127.0.0.1 that can be asked for the page; -1 when there is none, which is told. */
+/* Listens for those who ask for the page. Says what is wrong and returns -1 if it cannot. */
 static inline int listen_for_metrics(uint16_t port)
 {
     struct sockaddr_in here = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };

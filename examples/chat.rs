@@ -16,8 +16,8 @@ const HELP: &str = concat!(
 chat [OPTIONS]
   A room: what one client says, all others hear (try openssl s_client -dtls1_2). SIGINT and SIGTERM end it.
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
-  --port N               the UDP port; 0 takes a free one (4433)
-  --workers N            threads (2)
+  --port N               the UDP port; 0 picks a free one (4433)
+  --workers N            worker threads (2)
 ",
     identity_help!()
 );

@@ -23,12 +23,12 @@ mod signals;
 const HELP: &str = concat!(
     "\
 dtls_proxy --backend HOST:PORT [OPTIONS]
-  Takes DTLS and speaks plain UDP to the backend, one backend socket a session. SIGINT and SIGTERM end it.
+  Takes DTLS and speaks plain UDP to the backend, with one socket for each session. SIGINT and SIGTERM end the program.
   --backend HOST:PORT    the UDP service
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
-  --port N               the UDP port; 0 takes a free one (4433)
-  --workers N            threads (1)
-  --idle S               end sessions that were silent for so many seconds (300)
+  --port N               the UDP port; 0 picks a free one (4433)
+  --workers N            worker threads (1)
+  --idle S               end sessions that are silent for longer, in seconds (300)
 ",
     identity_help!()
 );
@@ -96,7 +96,7 @@ fn main() -> Result<(), support::Failure> {
     let backend: String = args.option("--backend").unwrap_or_else(|| args.refuse("--backend is missing"));
     let well_formed = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<NonZeroU16>().is_ok();
     if !backend.rsplit_once(':').is_some_and(well_formed) {
-        args.refuse(format_args!("--backend {backend}: HOST:PORT is wanted"));
+        args.refuse(format_args!("--backend {backend}: must be HOST:PORT"));
     }
     let address: (IpAddr, u16) =
         (args.or("--host", [0u16; 8].into()), args.number("--port", 0..=65535).unwrap_or(4433));

@@ -15,17 +15,17 @@ echo_client [OPTIONS]
   Sends a message to a DTLS server and prints what comes back.
   --host NAME     the server (127.0.0.1)
   --port N        its UDP port (4433)
-  --name NAME     DNS name or IP address that the server's certificate must carry (that of --host)
+  --name NAME     DNS name or IP address that the server's certificate must have (that of --host)
   --message TEXT  what to send (hello)
   --count N       how many times (1)
-  --timeout S     how long all of it may take, in seconds (10)
-  --ca FILE       certificates of the CAs that the server's is checked against (certs/out/ca.pem)
+  --timeout S     give up after so many seconds (10)
+  --ca FILE       CA certificates to check the server's certificate with (certs/out/ca.pem)
   --crl FILE      revocation lists of these CAs, PEM
-  --cert FILE     a certificate to show, PEM
-  --key FILE      its private key, PEM (in that file, too)
-  --psk HEX       the key of the identity \"client\", in the place of certificates
+  --cert FILE     the certificate to present, PEM
+  --key FILE      its private key, PEM (in the same file)
+  --psk HEX       the pre-shared key of the identity \"client\", instead of certificates
   --ciphers LIST  cipher suites (those of OpenSSL; with --psk PSK+AESGCM)
-  --keylog FILE   write the session's secrets there, for Wireshark: who has them reads everything
+  --keylog FILE   write the session's secrets there, for Wireshark: whoever has them can read everything
   -h              this text
   Exit code: 0 answered, 1 set-up failed, 2 wrong usage, 3 no session, 4 not answered";
 

@@ -20,16 +20,16 @@ mod signals;
 const HELP: &str = concat!(
     "\
 echo_server [OPTIONS]
-  Sends each message back to whom it came from. SIGHUP loads the certificate again, SIGINT and SIGTERM end it.
+  Sends each message back to its sender. SIGHUP reloads the certificate; SIGINT and SIGTERM end the program.
   --host ADDR            the address to listen on (::, which takes IPv4 as well)
-  --port N               the UDP port; 0 takes a free one (4433)
-  --workers N            threads (1)
-  --secret FILE          random bytes that several servers share: each goes on with what another has begun
-  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; those that are in it go on at the start
-  --upgrade-key FILE     32 random bytes that it is sealed with
-  --metrics PORT         statistics for Prometheus, at that TCP port of 127.0.0.1; 0 takes a free one
-  --max-sessions N       sessions at once (100000)
-  --idle-timeout MS      close sessions that are silent for so long; 0: never (0)
+  --port N               the UDP port; 0 picks a free one (4433)
+  --workers N            worker threads (1)
+  --secret FILE          random bytes that several servers share, to accept each other's cookies and session tickets
+  --upgrade FILE         SIGUSR2 writes all sessions to this file and ends; the next server goes on with them
+  --upgrade-key FILE     32 random bytes that this file is sealed with
+  --metrics PORT         statistics for Prometheus, on this TCP port of 127.0.0.1; 0 picks a free one
+  --max-sessions N       at most so many sessions at once (100000)
+  --idle-timeout MS      close sessions that are silent for longer; 0: never (0)
   --handshake-timeout MS give up handshakes that take longer (120000)
   --no-offload           do without UDP_GRO and UDP_SEGMENT
   --openssl-records      let OpenSSL make the records, not only the handshakes
@@ -122,7 +122,7 @@ struct Upgrade {
 impl Upgrade {
     fn new(path: String, key_file: &str) -> Result<Upgrade, support::Failure> {
         let key = fs::read(key_file).map_err(|why| format!("{key_file}: {why}"))?;
-        let key = key.try_into().map_err(|_| format!("{key_file}: 32 random bytes are wanted there"))?;
+        let key = key.try_into().map_err(|_| format!("{key_file}: must hold 32 random bytes"))?;
         Ok(Upgrade { path, key: ExportKey::new(key) })
     }
 

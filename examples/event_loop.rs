@@ -20,7 +20,7 @@ event_loop [OPTIONS]
   A DTLS server on one socket, in an epoll loop. Prints what clients send, and sends each line of the terminal to all of
   them. SIGINT, SIGTERM and the end of the terminal's input end it.
   --host ADDR            the address to listen on (127.0.0.1)
-  --port N               the UDP port; 0 takes a free one (4433)
+  --port N               the UDP port; 0 picks a free one (4433)
 ",
     identity_help!()
 );

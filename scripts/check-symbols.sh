@@ -1,6 +1,7 @@
 #!/bin/sh
 # check-symbols.sh SHARED STATIC HEADER: the shared library exports exactly what the header declares, each symbol at a
-# version of libdv_dtls.map, and Debian's symbol file has them all; it has the soname and hardening that are promised; the archive's symbols are weak.
+# version of libdv_dtls.map, and has the soname and hardening that are promised; Debian's symbol file has them all; the
+# archive's symbols are weak.
 set -eu
 shared=$1 static=$2 header=$3
 here=$(dirname "$0")

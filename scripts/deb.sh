@@ -16,8 +16,9 @@ cd "$deb/$name"
 dpkg -s cargo >/dev/null 2>&1 || export DEB_BUILD_PROFILES=pkg.dv-dtls.rustup
 # A network would be noticed: without one to ask, cargo has only vendor/.
 if unshare -rn true 2>/dev/null; then offline="unshare -rn"; else offline=; fi
+echo "building the packages; $deb/build.log says how it goes"
 $offline dpkg-buildpackage -us -uc >"$deb/build.log" 2>&1 || { tail -n 40 "$deb/build.log" >&2; exit 1; }
 cd "$deb"
-# The packages; the source is the tree and crates as they were published, which takes lintian minutes and is LINT_SOURCE=1.
+# Only the packages: the source, with the crates as they were published, takes lintian minutes. LINT_SOURCE=1 adds it.
 lintian --fail-on error ./*.deb ${LINT_SOURCE:+./*.dsc}
 ls -l ./*.deb

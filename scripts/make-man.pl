@@ -72,7 +72,8 @@ sub section_page {
     my ($page, $section) = @_;
     my @functions = grep { $_->{name} } @{ $section->{declarations} };
     my @others = grep { !$_->{name} } @{ $section->{declarations} };
-    my $summary = lcfirst($section->{title} =~ s/\.$//r);
+    my $summary = $section->{title} =~ s/\.( .*)?$//r;
+    $summary = lcfirst $summary if $summary =~ /^[A-Z][a-z]/;
     my $man = heading($page) . ".SH NAME\n" . join(', ', escaped($page), map { $_->{name} } @functions)
         . " \\- " . escaped($summary) . "\n.SH SYNOPSIS\n.nf\n.B #include <dv_dtls.h>\n.PP\n"
         . join('', map { escaped($_->{code}) . "\n" } @functions) . ".fi\n.SH DESCRIPTION\n" . filled($section->{title});

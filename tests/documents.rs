@@ -260,11 +260,11 @@ fn what_an_operator_can_set_and_read_is_in_the_manual() {
 
 /// The README's figures: its columns, each with the beginning of a table's title in docs/performance.md and a column there.
 const FIGURES: [(&str, &str, &str); 6] = [
-    ("a message of 64 B", "Server CPU a message there and back", "64 B, 64 clients"),
-    ("in bursts of 8", "Server CPU a message there and back", "64 B, bursts of 8"),
-    ("a full handshake", "Server CPU a handshake", "full"),
-    ("a resumed one", "Server CPU a handshake", "resumed"),
-    ("a first hello", "A flood of hellos", "µs a hello"),
+    ("a message of 64 B", "Server CPU per message there and back", "64 B, 64 clients"),
+    ("in bursts of 8", "Server CPU per message there and back", "64 B, bursts of 8"),
+    ("a full handshake", "Server CPU per handshake", "full"),
+    ("a resumed one", "Server CPU per handshake", "resumed"),
+    ("a first hello", "A flood of hellos", "µs per hello"),
     ("an idle connection, kB", "Resident memory", "1,000"),
 ];
 
@@ -347,21 +347,49 @@ fn what_readers_are_told_to_run_is_there() {
     assert!(checked > 20, "{checked} commands");
 }
 
+/// The files under folders of the tree.
+fn files(folders: &[&str]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() { folders.push(entry) } else { files.push(entry) }
+        }
+    }
+    files
+}
+
+#[test]
+fn files_that_are_named_are_there() {
+    let files =
+        files(&["benches", "c-examples", "docs", "examples", "fuzz/fuzz_targets", "scripts", "src", "tests", "tools"]);
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for name in prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let is_ours = match Path::new(name).extension().and_then(|extension| extension.to_str()) {
+                Some("rs") => true,
+                Some("c" | "h" | "sh" | "pl") => name.contains('/'),
+                _ => false,
+            };
+            if is_ours && !name.contains([' ', '*']) {
+                let known = root().join(name).exists() || files.iter().any(|file| file.ends_with(name));
+                assert!(known, "{}: {name}", path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 60, "{checked} files");
+}
+
 /// The last column of the tables of threats and of CVEs names tests; a test that was renamed would be a promise without proof.
 #[test]
 fn tests_that_are_named_are_there() {
     let manual = fs::read_to_string(root().join("docs/security.md")).expect("text");
-    let mut sources = String::new();
-    let mut folders: Vec<PathBuf> = ["tests", "src", "fuzz/fuzz_targets"].map(|folder| root().join(folder)).into();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-            match entry.extension().and_then(|extension| extension.to_str()) {
-                _ if entry.is_dir() => folders.push(entry),
-                Some("rs") => sources += &fs::read_to_string(entry).expect("text"),
-                _ => {}
-            }
-        }
-    }
+    let sources: String = files(&["tests", "src", "fuzz/fuzz_targets"])
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).expect("text"))
+        .collect();
     let threats =
         manual.split("## What stops whom").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a table");
     let mut checked = 0;

@@ -77,7 +77,10 @@ fn wrong_usage_is_told() {
             for (name, value) in names.iter().flat_map(|name| values.iter().map(move |value| (name, value))) {
                 let (code, told) = ends(language, name, option, value);
                 assert_eq!(code, Some(2), "{language:?}: {name} {option} {value}: {told}");
-                assert!(told.contains(&format!("{option} {value}: no number from ")), "{language:?}: {name}: {told}");
+                assert!(
+                    told.contains(&format!("{option} {value}: not a number from ")),
+                    "{language:?}: {name}: {told}"
+                );
             }
         }
         for (names, option, values, expected) in others {

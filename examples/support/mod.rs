@@ -65,7 +65,7 @@ impl Args {
     pub fn option<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let at = self.words.iter().position(|word| word == name)?;
         if at + 1 == self.words.len() {
-            self.refuse(format_args!("{name} wants a value"));
+            self.refuse(format_args!("{name} needs a value"));
         }
         let value = self.words.drain(at..at + 2).next_back().unwrap_or_default();
         match value.parse() {
@@ -89,13 +89,13 @@ impl Args {
         let word: String = self.option(name)?;
         let number = word.parse().ok().filter(|number| possible.contains(number));
         let (least, most) = (possible.start(), possible.end());
-        Some(number.unwrap_or_else(|| self.refuse(format_args!("{name} {word}: no number from {least} to {most}"))))
+        Some(number.unwrap_or_else(|| self.refuse(format_args!("{name} {word}: not a number from {least} to {most}"))))
     }
 
     /// The bytes behind a word, in hex digits.
     pub fn key(&mut self, name: &str) -> Option<Vec<u8>> {
         let hex: String = self.option(name)?;
-        Some(bytes(&hex).unwrap_or_else(|| self.refuse(format_args!("{name} wants an even number of hex digits"))))
+        Some(bytes(&hex).unwrap_or_else(|| self.refuse(format_args!("{name} must be an even number of hex digits"))))
     }
 
     /// Whether a word without a value is there.
@@ -107,7 +107,7 @@ impl Args {
     /// Refuses what is left.
     pub fn finish(self) {
         if let Some(word) = self.words.first() {
-            self.refuse(format_args!("{word}?"));
+            self.refuse(format_args!("unexpected argument '{word}'"));
         }
     }
 
@@ -132,7 +132,7 @@ pub struct Identity {
     keylog: Option<String>,
 }
 
-/// Keys that clients may use in the place of certificates.
+/// Keys that clients may use instead of certificates.
 #[derive(Clone)]
 struct Keys {
     /// That of the identity "client".
@@ -167,7 +167,7 @@ impl Keys {
         let Some(file) = &self.file else { return Ok(()) };
         let lines = std::fs::read_to_string(file).map_err(|why| format!("{file}: {why}"))?;
         match lines.lines().position(|line| Keys::read(line).is_none()) {
-            Some(at) => Err(format!("{file}: line {} is no IDENTITY HEX", at + 1).into()),
+            Some(at) => Err(format!("{file}: line {} is not \"IDENTITY HEX\"", at + 1).into()),
             None => Ok(()),
         }
     }
@@ -178,15 +178,15 @@ impl Keys {
 macro_rules! identity_help {
     () => {
         "  --cert FILE            certificate chain, PEM (certs/out/server-ecdsa.pem);
-                         given again with --key: for clients that ask for another name
-  --key FILE             its private key, PEM (certs/out/server-ecdsa.key; with a --cert, in that file)
-  --ca FILE              certificates of the CAs that clients' certificates are checked against
+                         repeat it, with --key, for other server names
+  --key FILE             its private key, PEM (certs/out/server-ecdsa.key; with --cert: in the same file)
+  --ca FILE              CA certificates to check clients' certificates with
   --crl FILE             revocation lists of these CAs, PEM
   --require-client-cert  refuse clients without a certificate of one of those CAs
-  --psk HEX              a key for the identity \"client\", beside certificates
-  --psk-file FILE        such keys for other identities, a line \"IDENTITY HEX\" for each
-  --ciphers LIST         cipher suites (ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM); PSK+AESGCM: keys only
-  --keylog FILE          write the sessions' secrets there, for Wireshark: who has them reads everything
+  --psk HEX              the pre-shared key of the identity \"client\", beside certificates
+  --psk-file FILE        keys of other identities, one line \"IDENTITY HEX\" each
+  --ciphers LIST         cipher suites (ECDHE+AESGCM:ECDHE+CHACHA20:PSK+AESGCM); PSK+AESGCM: pre-shared keys only
+  --keylog FILE          write the sessions' secrets there, for Wireshark: whoever has them can read everything
   -h                     this text"
     };
 }
@@ -205,14 +205,14 @@ impl Identity {
             keylog: args.option("--keylog"),
         };
         if identity.keys.len() > identity.certs.len() {
-            args.refuse("--key wants a --cert that it belongs to");
+            args.refuse("--key needs the --cert that it belongs to");
         }
         if identity.certs.is_empty() {
             identity.certs = vec!["certs/out/server-ecdsa.pem".to_owned()];
             identity.keys = vec!["certs/out/server-ecdsa.key".to_owned()];
         }
         if identity.ca.is_none() && (identity.require_client_cert || identity.crl.is_some()) {
-            args.refuse("--require-client-cert and --crl want --ca");
+            args.refuse("--require-client-cert and --crl need --ca");
         }
         identity
     }

@@ -19,9 +19,9 @@ pub const COOKIE_LEN: usize = 1 + 20;
 
 const _: () = assert!(COOKIE_LEN <= COOKIE_MAX);
 
-/// Seconds of a time bucket. A cookie is taken in its bucket and in the next one, so it is good for 240 s at least and
-/// for 480 s at most. It must be good for 180 s: OpenSSL's client ignores a second HelloVerifyRequest and goes on
-/// repeating its hello with the first cookie. The 60 s more are how far the clocks of servers with one secret may be apart.
+/// Seconds of a time bucket. A cookie is accepted in its bucket and in the next one, so it is good for at least 240 s and at
+/// most 480 s. 180 s are necessary: OpenSSL's client ignores a second HelloVerifyRequest and goes on repeating its hello with
+/// the first cookie. By the other 60 s the clocks of servers with one secret may differ.
 pub const BUCKET_SECONDS: u64 = 240;
 
 const BUCKET: u64 = BUCKET_SECONDS * 1_000_000;
@@ -40,7 +40,7 @@ pub struct CookieJar {
 
 struct BucketKey {
     bucket: u64,
-    /// A state that has already taken in the key: cloning it spares half of the work of an HMAC.
+    /// A state that has already taken in the key: cloning it saves half of the work of an HMAC.
     keyed: Hmac<Sha1>,
 }
 
@@ -55,7 +55,7 @@ impl CookieJar {
         CookieJar { secret: secret.into(), unix_offset, keys, previous: None }
     }
 
-    /// Takes another secret, at `now`. The cookies that are out stay as good as they were.
+    /// Takes another secret, at `now`. The cookies that were given out stay good for as long as they would have been.
     pub fn replace(&mut self, now: u64, secret: &[u8], unix_offset: u64) {
         if *self.secret == *secret {
             return;
@@ -76,7 +76,7 @@ impl CookieJar {
 
     /// Whether the cookie in `hello` is one that a jar with this secret made for this peer and hello, not too long ago.
     ///
-    /// The next bucket counts too: the server that made the cookie may be ahead of this one.
+    /// The next bucket counts too: the clock of the server that made the cookie may be ahead of ours.
     pub fn verify(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> bool {
         let subject = Subject::new(peer, hello);
         self.check(now, &[], subject.as_bytes(), hello.cookie)
@@ -106,7 +106,7 @@ impl CookieJar {
             || self.previous.as_mut().is_some_and(|(jar, until)| now < *until && jar.check(now, kind, subject, cookie))
     }
 
-    /// In which bucket that is good now a cookie was made, if in any, and its MAC.
+    /// The bucket in which a cookie was made, if it is one that is good now, and the cookie's MAC.
     fn bucket_of<'a>(&self, now: u64, cookie: &'a [u8]) -> Option<(u64, &'a [u8])> {
         let (&[low_byte], mac) = cookie.split_first_chunk::<1>()?;
         let current = self.bucket(now);
@@ -137,7 +137,7 @@ impl Drop for CookieJar {
         for key in &mut self.keys {
             *key = BucketKey::derive(&[], 0);
         }
-        // Keeps the compiler from leaving out writes to what nobody reads again.
+        // Keeps the compiler from leaving out these writes, which nobody reads.
         black_box(&self.keys);
     }
 }

@@ -21,8 +21,8 @@ pub enum Verdict<'a> {
     Proven(ClientHello<'a>),
 }
 
-/// Whether one party can be at this address. The unspecified address is what a peer length too short for IPv6 leaves behind;
-/// and what goes to a group or to all would be answered by many.
+/// Whether this can be the address of one party. What is sent to a group or to all would be answered by many. The unspecified
+/// address is what a C caller sees when it has left too little room for an IPv6 address.
 pub fn is_somebody(peer: &SocketAddr) -> bool {
     let ip = peer.ip().to_canonical();
     peer.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST
@@ -46,7 +46,8 @@ pub fn examine<'a>(
         return Verdict::Drop;
     };
     if !hello.cookie.is_empty() {
-        // libssl takes a hello with a cookie for the second message of the handshake and would wait for it for ever.
+        // libssl takes a hello with a cookie for the second message of the handshake: with another number it would wait for
+        // ever.
         if hello.message_seq == 1 && jar.verify(now, peer, &hello) {
             return Verdict::Proven(hello);
         }

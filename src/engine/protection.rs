@@ -43,8 +43,8 @@ impl Protection {
         }
     }
 
-    /// The handshake is over: takes the records over from OpenSSL, where they are of a kind that we can make. `early` are
-    /// those that have stood between it and the wire; `finished` is the number of the peer's Finished.
+    /// The handshake is over: takes the records over from OpenSSL, if we can make such records. `early` are those of our own
+    /// that stood between OpenSSL and the wire, if any; `finished` is the number of the peer's Finished.
     pub fn take_over(&mut self, server: bool, early: Option<Box<Records>>, finished: Option<u64>) {
         self.take_keys(server, early, finished);
         wipe::stack();
@@ -58,7 +58,7 @@ impl Protection {
         let agreed = Agreed::of(ssl);
         let (next, nonces) = session.outbound().take_sealed();
         if next == 0 {
-            // Our own Finished must have been sealed: with which number, nobody has seen, and we would seal with it again.
+            // Our own Finished must have been sealed, but nobody has seen with which number: we might use that number again.
             return;
         }
         let used = Used { next, nonces, opened: finished };
@@ -143,7 +143,7 @@ impl Protection {
         }
     }
 
-    /// Whether the keys have done all that they may. OpenSSL sees to its own.
+    /// Whether the keys have reached a limit of their use. OpenSSL sees to its own.
     #[inline]
     pub fn is_exhausted(&self) -> bool {
         matches!(self, Protection::Native(native) if native.records.are_exhausted())
@@ -160,38 +160,38 @@ impl Protection {
         }
     }
 
-    /// What the handshake has settled: from the SSL while there is one, and then from our copy of it.
-    pub fn settled(&self) -> Settled<'_> {
+    /// What the handshake has negotiated.
+    pub fn negotiated(&self) -> Negotiated<'_> {
         match self {
-            Protection::Openssl(session) => Settled::Live(session.ssl()),
-            Protection::Native(native) => Settled::Kept(&native.agreed, &native.secrets),
+            Protection::Openssl(session) => Negotiated::Live(session.ssl()),
+            Protection::Native(native) => Negotiated::Kept(&native.agreed, &native.secrets),
         }
     }
 }
 
-/// Who knows what the handshake has settled.
-pub enum Settled<'a> {
+/// What the handshake has negotiated: the SSL knows it while there is one, and then our copy of it.
+pub enum Negotiated<'a> {
     Live(&'a SslRef),
     Kept(&'a Agreed, &'a Secrets),
 }
 
-impl Settled<'_> {
+impl Negotiated<'_> {
     /// The random of the client's hello.
     pub fn client_random(&self) -> [u8; 32] {
         match self {
-            Settled::Live(ssl) => {
+            Negotiated::Live(ssl) => {
                 let mut random = [0; 32];
                 ssl.client_random(&mut random);
                 random
             }
-            Settled::Kept(_, secrets) => secrets.client_random,
+            Negotiated::Kept(_, secrets) => secrets.client_random,
         }
     }
 
-    /// Whether the peer is the same beyond doubt: it has shown the same certificate or identity, or one session resumes the
-    /// other. Of sessions that OpenSSL goes on with, nobody asks.
-    pub fn has_peer_of(&self, other: &Settled<'_>) -> bool {
-        let (Settled::Kept(one, secrets), Settled::Kept(two, others)) = (self, other) else { return false };
+    /// Whether the peer is certainly the same: it has shown the same certificate or identity, or one session resumes the
+    /// other. Only asked about sessions with connection IDs, whose records are ours.
+    pub fn has_peer_of(&self, other: &Negotiated<'_>) -> bool {
+        let (Negotiated::Kept(one, secrets), Negotiated::Kept(two, others)) = (self, other) else { return false };
         let same = |one: &Option<Box<[u8]>>, two| one.is_some() && one == two;
         same(&one.certificate, &two.certificate)
             || same(&one.psk_identity, &two.psk_identity)
@@ -199,9 +199,10 @@ impl Settled<'_> {
     }
 }
 
-/// After the handshake a handshake record is the peer's repeated Finished, to which libssl repeats its last flight message
-/// by message: ours is packed, so that is taken back. Or it asks for a renegotiation, which libssl refuses with an alert. The
-/// peer decides how often it asks: behind what waits to leave nothing is added.
+/// After the handshake, a handshake record is the peer's repeated Finished, or it asks for a renegotiation. To the Finished
+/// libssl answers with its last flight, message by message; that is taken back, as we send ours, which is packed. A
+/// renegotiation it refuses with an alert. That is taken back if something waits to leave already: it is the peer who decides
+/// how often it asks.
 fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Datagrams) -> Opened {
     let (mark, waits) = (session.outbound().mark(), session.outbound().waits());
     let opened = session.open(record.bytes, messages);
@@ -220,9 +221,8 @@ fn open_handshake(session: &mut Session, record: &Record<'_>, messages: &mut Dat
     }
 }
 
-/// Whether this record says what ends nothing (RFC 5246 7.2.2), such as that the peer's user does not want any more. libssl
-/// up to 3.1 does not get beyond it: it takes one such alert for five, and gives the connection up. So records of a kind that
-/// we can open are looked into before it sees them.
+/// Whether this record is a warning, which ends nothing (RFC 5246 7.2.2), such as user_canceled. libssl up to 3.1 counts one
+/// such alert as five, and gives the connection up. So if we can open the record we look into it before libssl sees it.
 fn is_mere_warning(ssl: &SslRef, record: &Record<'_>) -> bool {
     let warns = warns(ssl, record).unwrap_or(false);
     wipe::stack();
@@ -270,7 +270,7 @@ impl Native {
             (content_type::HANDSHAKE, message) => match Fragment::parse(message).map(|(first, _)| first.message_type) {
                 Some(message_type::FINISHED) => Opened::Finished,
                 Some(message_type::CLIENT_HELLO | message_type::HELLO_REQUEST) => {
-                    // The peer decides how often it asks, the program when it is answered.
+                    // The peer decides how often it asks, and the program when the answers leave: one may wait at a time.
                     if !self.outbound.waits() {
                         self.alert(WARNING, NO_RENEGOTIATION);
                     }

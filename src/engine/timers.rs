@@ -1,7 +1,7 @@
 //! Deadlines: one for each connection, in a heap in which each connection's node can be found.
 //!
-//! A deadline that moves later, as most do with each message, is only noted; the heap learns of it when the old one falls
-//! due. So activity costs one store, a call with nothing due costs one comparison, and the heap holds at most one node for
+//! When a deadline moves later, as most do with each message, that is only noted; the heap learns of it when the old deadline
+//! comes. So activity costs one store, a call with nothing due costs one comparison, and the heap holds at most one node for
 //! each place of the registry.
 
 use super::registry::Id;
@@ -12,7 +12,7 @@ const PUT_BACK_AT_MOST: usize = 64;
 /// Children of a node: half as many levels as a binary heap has, and the four lie in one or two cache lines.
 const CHILDREN: usize = 4;
 
-/// A queue that becomes empty and has grown beyond so many places gives its memory back.
+/// A queue that becomes empty gives its memory back if it has grown beyond this.
 const KEPT_WHEN_EMPTY: usize = 1024;
 
 /// What waits in the heap. `due` may be earlier than the deadline of the connection, never later.
@@ -48,8 +48,8 @@ impl TimerQueue {
         TimerQueue::default()
     }
 
-    /// When to call [`TimerQueue::pop_due`]: not later than the earliest deadline, and earlier only when the connection whose
-    /// deadline it was has postponed it meanwhile.
+    /// When to call [`TimerQueue::pop_due`]: at the earliest deadline, or before it if a deadline that was earlier has been
+    /// postponed meanwhile.
     #[inline]
     pub fn next(&self) -> u64 {
         self.heap.first().map_or(u64::MAX, |node| node.due)
@@ -57,7 +57,7 @@ impl TimerQueue {
 
     /// Sets the deadline of `id`, in place of the one that it had; `u64::MAX` is the same as [`TimerQueue::cancel`].
     ///
-    /// A deadline left behind by an earlier holder of the same place is forgotten, and one for it comes too late.
+    /// A deadline that an earlier holder of the same place has left behind is replaced; one set for such a holder is ignored.
     #[inline]
     pub fn set(&mut self, id: Id, deadline: u64) {
         if deadline == u64::MAX {
@@ -92,13 +92,13 @@ impl TimerQueue {
         }
     }
 
-    /// A connection whose deadline is not later than `now`, and that deadline; it has none from then on.
+    /// A connection whose deadline is not later than `now`, and that deadline, which is forgotten.
     ///
-    /// `None` means that this call found none: while [`TimerQueue::next`] is not later than `now`, there are more postponed
-    /// deadlines to put in order than one call may take time for.
+    /// `None` means that this call found none. If [`TimerQueue::next`] is still not later than `now`, there were more
+    /// postponed deadlines than one call takes the time to put back in order.
     #[inline]
     pub fn pop_due(&mut self, now: u64) -> Option<(Id, u64)> {
-        if self.next() > now { None } else { self.settle(now) }
+        if self.next() > now { None } else { self.search_due(now) }
     }
 
     /// All deadlines, in no order.
@@ -110,7 +110,8 @@ impl TimerQueue {
         })
     }
 
-    fn settle(&mut self, now: u64) -> Option<(Id, u64)> {
+    /// Looks for a deadline that has come, and puts postponed ones back in order on the way.
+    fn search_due(&mut self, now: u64) -> Option<(Id, u64)> {
         for _ in 0..PUT_BACK_AT_MOST {
             let Node { due, place } = *self.heap.first().filter(|node| node.due <= now)?;
             let Timer { id, deadline, .. } = self.timers[place as usize];

@@ -1,4 +1,4 @@
-//! How an endpoint is to behave.
+//! How an endpoint, a server or the helpers behave.
 
 use std::ffi::{CStr, OsStr};
 use std::mem::offset_of;
@@ -9,108 +9,109 @@ use std::time::Duration;
 
 use libc::{c_char, c_int, c_void, size_t};
 
-use super::DV_ERR_PANIC;
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, invalid};
 use crate::engine::endpoint::{Config, ConnectionIds, CookieSecret};
 use crate::engine::settings::Settings;
-use crate::guard::guard;
 use crate::net::server::ServerConfig;
 
-/// How an endpoint, a server or the helpers are to behave. Let dv_config_init or dv_dtls_config fill it, then change what is
-/// to be different. Members are only ever added at the end.
+/// The configuration of an endpoint, a server or the helpers. Let dv_config_init() or dv_dtls_config() fill it, then
+/// change what should be different. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
 pub struct dv_config {
     /// sizeof(dv_config), as the program knows it.
     pub size: size_t,
-    /// Sessions at once, handshakes included; at the limit the longest idle one of the fullest source goes.
+    /// The largest number of sessions, handshakes included. At the limit, the source with the most sessions loses the
+    /// one that has been idle longest.
     pub max_sessions: u32,
-    /// Handshakes with clients in progress at once. At this limit, and at that of a source, newcomers are not answered; they
-    /// ask again.
+    /// The largest number of handshakes with clients that are in progress. At this limit, and at the one of a source,
+    /// new clients get no answer; they will retransmit.
     pub max_handshakes: u32,
-    /// Sessions from one source: an IPv4 address, or an IPv6 /64. At the limit its own longest idle one goes.
+    /// The largest number of sessions of one source: an IPv4 address, or an IPv6 /64. At the limit, the one that has
+    /// been idle longest is dropped.
     pub max_sessions_per_source: u32,
-    /// Handshakes in progress from one source.
+    /// The largest number of handshakes in progress of one source.
     pub max_handshakes_per_source: u32,
-    /// Bytes of the largest IP packet to send, IP and UDP headers included: 256 to 65535.
+    /// The size of the largest IP packet to send, with IP and UDP headers: 256 to 65535 bytes.
     pub mtu: u32,
-    /// Wait before a flight is sent again for the first time, in milliseconds, 10 at least; it doubles after that.
+    /// How long to wait before a flight is retransmitted, in milliseconds, at least 10. Doubled each time.
     pub first_timeout_ms: u32,
-    /// The longest wait between two repetitions, in milliseconds.
+    /// The longest wait before a retransmission, in milliseconds.
     pub longest_timeout_ms: u32,
-    /// A handshake that takes longer is given up.
+    /// How long a handshake may take, in milliseconds.
     pub handshake_timeout_ms: u32,
-    /// A session that hears nothing for so long is closed; 0: never.
+    /// How long a session may hear nothing before it is closed, in milliseconds; 0: for ever.
     pub idle_timeout_ms: u32,
-    /// Messages of one session that wait for the program to take them, 65535 at most; more are dropped and counted.
+    /// How many messages of one session may wait for the program, at most 65535; more are dropped and counted.
     pub max_queued_messages: u32,
-    /// Bytes of a peer's certificate chain; a handshake with a longer one fails. A session keeps its peer's own certificate as
-    /// long as it lives, and the chain as well where OpenSSL makes the records: a session of somebody with a certificate that
-    /// you trust can take so many bytes more.
+    /// The largest certificate chain of a peer, in bytes; a longer one fails the handshake. A session keeps the peer's
+    /// own certificate, and where OpenSSL makes the records the whole chain: a peer with a trusted certificate can make
+    /// it take this much more memory.
     pub max_certificate_chain: u32,
-    /// Bytes that wait for the program to take them, and as many that wait for it to send them. Not of the helpers.
+    /// How many bytes may wait for the program to take them, and how many for it to send them. Not used by the helpers.
     pub max_waiting_bytes: u32,
-    /// Not 0: handshakes of clients are accepted. 0: the endpoint only connects.
+    /// Not 0: accept handshakes of clients. 0: the endpoint only connects.
     pub accept: c_int,
-    /// Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever its verify mode says.
+    /// Not 0: a server that we connect to must have a certificate that the SSL_CTX trusts, whatever its verify mode.
     pub verify_server: c_int,
-    /// Not 0: memory that idle sessions need only for traffic is given back.
+    /// Not 0: while a session is idle, free the memory that it needs only for traffic.
     pub release_buffers: c_int,
-    /// Bytes at cookie_secret; 16 at least.
+    /// The length of cookie_secret in bytes, at least 16.
     pub cookie_secret_len: u32,
-    /// The secret behind the cookies, the same for all servers that answer for each other; NULL: a random one. It is
+    /// The secret that cookies are made with: the same on all servers that share an address. NULL: a random one. It is
     /// copied.
     pub cookie_secret: *const c_void,
-    /// With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The clocks of the servers
-    /// may be a minute apart.
+    /// With cookie_secret: Unix time minus the time that the endpoint is given, in microseconds. The servers' clocks
+    /// may differ by a minute.
     pub unix_offset_us: u64,
-    /// Of a server: its threads, 1 to 256. Each has its own sockets and sessions, and a client stays with one of them. The limits of
-    /// sessions and handshakes are those of the whole server, max_waiting_bytes is for each of them.
+    /// Servers only: the number of threads, 1 to 256. Each has sockets and sessions of its own, and a client stays with
+    /// one of them. The limits of sessions and handshakes hold for the whole server, max_waiting_bytes for each thread.
     pub workers: u32,
-    /// Of a server: bytes of the kernel's buffers of each socket. Less is no error: the system has its own limits.
+    /// Servers only: the size of each socket's kernel buffers, in bytes. Getting less is no error, as the system has
+    /// limits of its own.
     pub socket_buffer: u32,
-    /// Of a server. Not 0: the kernel may join and cut datagrams (UDP_GRO, UDP_SEGMENT), if it can.
+    /// Servers only. Not 0: let the kernel join and split datagrams (UDP_GRO, UDP_SEGMENT), if it can.
     pub offload: c_int,
-    /// Of a server. Not 0: handshakes come in at sockets of their own, if the kernel can see to that.
+    /// Servers only. Not 0: receive handshakes on sockets of their own, if the kernel can steer them there.
     pub steer_handshakes: c_int,
-    /// Of a server: the name of a file with random bytes, 16 at least. Servers that share it accept each other's cookies and
-    /// session tickets, and their own from before a restart. It is read by dv_server_new and by each dv_server_reload. NULL:
-    /// none. Of the helpers (dv_dtls_set_config): the same for cookies. An endpoint does not look at it: give it what is in the
-    /// file as cookie_secret.
+    /// The path of a file of at least 16 random bytes, or NULL. Servers that share it accept each other's cookies and
+    /// session tickets, and their own from before a restart; dv_server_new() and each dv_server_reload() read it. The
+    /// helpers use it for cookies (dv_dtls_set_config()). An endpoint ignores it: pass the file's contents as
+    /// cookie_secret.
     pub secret_file: *const c_char,
-    /// Not 0: of DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes the handshake and the library the records, in a
-    /// fraction of the time and of the memory. 0: OpenSSL makes both, as it always does for the helpers.
+    /// Not 0: for DTLS 1.2 with AES-GCM or ChaCha20-Poly1305, OpenSSL makes only the handshake, and the library makes
+    /// the records, in a fraction of the time and memory. 0: OpenSSL makes both, as it always does for the helpers.
     pub native_records: c_int,
-    /// Not 0: handshakes whose master secret is not bound to them (RFC 7627) are refused.
+    /// Not 0: refuse handshakes without an extended master secret (RFC 7627).
     pub require_extended_master_secret: c_int,
-    /// Not 0: sessions may be known by connection IDs (RFC 9146), with peers that want them too. A peer whose address changes
-    /// then goes on without a handshake. They need native_records and its cipher suites: a client offers no others then. The
-    /// first endpoint that wants them changes the SSL_CTX: while it is made nobody else may use that, other endpoints neither.
+    /// Not 0: use connection IDs (RFC 9146) with peers that support them, so that a session survives a change of the
+    /// peer's address. Requires native_records, and its cipher suites: a client then offers no others. The first
+    /// endpoint with this setting changes the SSL_CTX: while it is being made, nobody else may use that, nor make
+    /// another endpoint with it.
     pub connection_ids: c_int,
-    /// Bytes of our connection IDs, at most 32. 0: only those of the peers are used, and they are found by their address. All
-    /// implementations can do with 8; some can with no more than 10.
+    /// The length of our connection IDs in bytes, at most 32. 0: use only the peers' IDs, and find sessions by address.
+    /// All implementations support 8; some support no more than 10.
     pub connection_id_len: u32,
-    /// What is sealed in records with the peer's connection ID is padded with zeros to a multiple of so many bytes, 64 at
-    /// most; 0: no padding.
+    /// Records with the peer's connection ID are padded to a multiple of this many bytes, at most 64; 0: no padding.
     pub connection_id_padding: u32,
-    /// Not 0: the new address of a peer is checked by asking the peer there (RFC 9853), if it can do so too.
+    /// Not 0: check a peer's new address by asking the peer there (RFC 9853), if it supports that.
     pub routability_checks: c_int,
-    /// Bytes at connection_id_server_id, 24 at most and fewer than connection_id_len.
+    /// The length of connection_id_server_id in bytes: at most 24, and less than connection_id_len.
     pub connection_id_server_id_len: u32,
-    /// What our connection IDs begin with, in clear, so that a load balancer can tell which server a datagram is for. A server
-    /// with several workers puts one more byte behind it. What is left of connection_id_len, at least one byte, is random.
+    /// A prefix of our connection IDs, in clear, that tells a load balancer which server a datagram is for. A server
+    /// with several workers adds one more byte. The rest of connection_id_len, at least one byte, is random.
     pub connection_id_server_id: [u8; 24],
-    /// An export that takes longer to write, since nobody reads it, fails, and the sessions go on. An import fails when nothing
-    /// comes from its pipe or socket for so long. 0: no limit.
+    /// How long an export may take to be written, and how long an import waits for more from its pipe or socket, in
+    /// milliseconds; 0: for ever. An export that fails leaves the sessions as they were.
     pub export_timeout_ms: u32,
 }
 
 const SECRET_MIN: u32 = 16;
 
-/// Fills a configuration with the defaults: those of a server that is open to the world.
+/// Fills a configuration with the defaults, which suit a server that is open to the world.
 ///
-/// - `config`: the configuration
+/// - `config`: receives the configuration
 /// - `size`: sizeof(dv_config)
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
@@ -119,12 +120,10 @@ const SECRET_MIN: u32 = 16;
 /// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_config_init(config: *mut dv_config, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_config_init", || {
-            // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) }?;
-            Ok(0)
-        })
+    guard_result("dv_config_init", || {
+        // SAFETY: the caller vouches for `size` bytes.
+        unsafe { fill(config, size, &dv_config { size, ..dv_config::default() }) }?;
+        Ok(0)
     })
 }
 

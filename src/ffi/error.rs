@@ -1,4 +1,4 @@
-//! What the functions of an endpoint return when they fail.
+//! What the functions that return DV_ERR_* mean by it.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -7,50 +7,50 @@ use std::fmt;
 use libc::{c_char, c_int};
 
 use crate::engine::endpoint::Error;
-use crate::guard::guard;
+use crate::guard::{guard, guard_uncancelled};
 use crate::log::{in_one_line, in_sink, log};
 
-/// An argument is NULL where it must not be, or makes no sense; dv_last_error says which.
+/// An argument is NULL or makes no sense; dv_last_error() says which.
 pub const DV_ERR_INVALID: c_int = -2;
-/// The session is over, and its end was told; or there never was one with this number.
+/// The session is over and its end was reported, or no session ever had this number.
 pub const DV_ERR_STALE: c_int = -3;
-/// Called from inside the log callback, or by a callback of OpenSSL's in the middle of another call about the same endpoint; or
-/// with the endpoint of a server's callback after that has returned.
+/// Called from the log callback; or from a callback of OpenSSL's, in the middle of another call about the same
+/// endpoint; or with the endpoint of a server's callback that has already returned.
 pub const DV_ERR_BUSY: c_int = -4;
-/// The message does not fit in a datagram; see dv_session_message_max.
+/// The message does not fit into a datagram; see dv_session_message_max().
 pub const DV_ERR_TOO_LONG: c_int = -5;
 /// The handshake is not finished, or the session is closed.
 pub const DV_ERR_NOT_ESTABLISHED: c_int = -6;
-/// Too much waits to leave: call dv_endpoint_transmit first. Of a server: try again later.
+/// Too much waits to be sent. For an endpoint: call dv_endpoint_transmit() first. For a server: try again later.
 pub const DV_ERR_AGAIN: c_int = -7;
-/// The endpoint has as many sessions as it may have (max_sessions).
+/// The endpoint has max_sessions sessions.
 pub const DV_ERR_LIMIT: c_int = -8;
-/// The process is a fork of the one that made the endpoint or the server: two that seal with one key would repeat nonces,
-/// and a server's threads are not in the child.
+/// The endpoint or server was made before a fork, in the parent: parent and child would repeat nonces under the same
+/// keys, and a server's threads do not exist in the child.
 pub const DV_ERR_FORKED: c_int = -9;
-/// OpenSSL failed; dv_last_error has its words.
+/// OpenSSL failed; dv_last_error() has its message.
 pub const DV_ERR_TLS: c_int = -10;
-/// There is a session with this peer already.
+/// There is already a session with this peer.
 pub const DV_ERR_EXISTS: c_int = -11;
-/// An error in the library itself. The log has its words; please report them.
+/// A bug in the library. Its message is in the log; please report it.
 pub const DV_ERR_PANIC: c_int = -12;
-/// The kernel refused something; dv_last_error has its words.
+/// The kernel refused something; dv_last_error() says what.
 pub const DV_ERR_IO: c_int = -13;
-/// The peer has moved, and its new address has not shown that it receives: no more may go there. See
-/// dv_session_is_peer_proven.
+/// The peer has moved and has not yet proved its new address, and no more may be sent there; see
+/// dv_session_is_peer_proven().
 pub const DV_ERR_UNPROVEN: c_int = -14;
-/// What is to be imported is damaged, cut short, sealed with another key, or of a newer version: nothing of it was taken.
+/// The import is damaged, truncated, sealed with another key, or from a newer version. Nothing of it was taken.
 pub const DV_ERR_IMPORT: c_int = -15;
 
 thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
 
-/// Says what an error number means.
+/// Describes an error number.
 ///
 /// - `error`: what a function has returned
 ///
-/// Returns a text without details, such as "the session is over"; for 0 and above it is "no error".
+/// Returns a general text, such as "the session is over"; "no error" for 0 and above.
 ///
 /// Ownership: the text is static.
 #[unsafe(no_mangle)]
@@ -78,13 +78,13 @@ pub extern "C" fn dv_strerror(error: c_int) -> *const c_char {
     })
 }
 
-/// Says why the last function that failed on this thread has failed: its name, the cause, and OpenSSL's own words. A function
-/// that succeeds leaves it as it is. The helpers for the table, for connections and for messages do not set it: they have an
-/// errno, and a line in the log.
+/// Describes the last failure on this thread: the function's name, the cause, and OpenSSL's message if there is one.
+/// Functions that succeed leave it as it is. The helpers for the table, for connections and for messages do not set it:
+/// they set errno, and log.
 ///
-/// Returns the text; empty when nothing has failed yet.
+/// Returns the text; empty if nothing has failed yet.
 ///
-/// Ownership: the library's; it is valid until the next function fails on this thread, or the thread ends.
+/// Ownership: the library's. It is valid until the next failure on this thread, or until the thread ends.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_last_error() -> *const c_char {
     guard(c"".as_ptr(), || LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr()))
@@ -137,7 +137,19 @@ impl Failure {
     }
 }
 
-/// The body of an exported function that can fail: `call`, whose failure becomes a number and the thread's last text.
+/// The guard of an exported function that returns 0 or more, or a DV_ERR_*.
+#[inline]
+pub(in crate::ffi) fn guard_result(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
+    guard(DV_ERR_PANIC, || checked(name, call))
+}
+
+/// The same around what may come to a point of cancellation.
+#[inline]
+pub(in crate::ffi) fn guard_result_uncancelled(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
+    guard_uncancelled(DV_ERR_PANIC, || checked(name, call))
+}
+
+/// Calls `call`; its failure becomes a number and the thread's last text.
 pub(in crate::ffi) fn checked(name: &str, call: impl FnOnce() -> Result<c_int, Failure>) -> c_int {
     let result = if in_sink() { Err(Failure::Busy("called from inside the log callback")) } else { call() };
     result.unwrap_or_else(|failure| {

@@ -1,4 +1,4 @@
-//! Export and import: sessions that go on in another process, after a restart or an upgrade, without a handshake.
+//! Sessions that go on in another process, after a restart or an upgrade, without a new handshake.
 //!
 //! One process exports, to a file, a pipe or a socket, and its sessions stand still. The other imports. Then the first one
 //! commits. docs/session-export.md has the steps, what travels, and the format.
@@ -7,30 +7,29 @@ use std::os::fd::BorrowedFd;
 
 use libc::{c_int, c_void, size_t};
 
-use super::DV_ERR_PANIC;
 use super::endpoint::{array, dv_endpoint, dv_session};
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, guard_result_uncancelled, invalid};
 use super::running::own;
 use super::server::{self, dv_server};
 use super::session::ask;
 use crate::engine::export::{Export, ExportKey};
-use crate::guard::{guard, guard_uncancelled};
 
-/// Bytes of the key that an export is sealed with.
+/// The length of the key that an export is sealed with, in bytes.
 pub const DV_EXPORT_KEY_LEN: usize = 32;
 
-/// Writes down all established sessions of an endpoint, sealed. From here on they stand still: nothing is sent or received on
-/// them, until dv_endpoint_export_commit ends them or dv_endpoint_export_cancel lets them go on. When it fails they go on.
+/// Writes all established sessions of an endpoint to a descriptor, sealed. From then on they are frozen: nothing is
+/// sent or received on them until dv_endpoint_export_commit() ends them or dv_endpoint_export_cancel() revives them. If
+/// the export fails, they go on.
 ///
-/// Take the events and transmit before: what has come in already is this program's to answer, and afterwards it cannot. What
-/// waits to leave still does.
+/// Take the events and transmit first: messages that have already come in can be answered by this program only, and not
+/// after the export. Datagrams that wait to be sent can still be sent.
 ///
 /// - `endpoint`: the endpoint
-/// - `fd`: what is written to: a file, a pipe or a stream socket, blocking or not. A reader who is gone is an error, not a
-///   SIGPIPE, and so is one who has not read it within export_timeout_ms
-/// - `key`: a random key, which the other process must have
+/// - `fd`: a file, a pipe or a stream socket, blocking or not. If the reader is gone, or has not read everything within
+///   export_timeout_ms, that is an error; there is no SIGPIPE
+/// - `key`: a random key, which the other process needs too
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `left`: receives how many established sessions cannot travel, since OpenSSL makes their records; NULL: not wanted
+/// - `left`: receives how many established sessions cannot be exported because OpenSSL makes their records; may be NULL
 ///
 /// Returns how many sessions were written, or a negative DV_ERR_*.
 ///
@@ -44,73 +43,66 @@ pub unsafe extern "C" fn dv_endpoint_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_export", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
-                let exported = endpoint.export_to(&key, descriptor(fd)?)?;
-                give(exported.sessions, exported.left, left)
-            }
-        })
+    guard_result_uncancelled("dv_endpoint_export", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
+            let exported = endpoint.export_to(&key, descriptor(fd)?)?;
+            give(exported.sessions, exported.left, left)
+        }
     })
 }
 
-/// Ends the sessions that were exported, without a word to their peers: they have a new home. DV_EVENT_CLOSED follows for
-/// each.
+/// Ends the sessions that were exported, without telling their peers. DV_EVENT_CLOSED follows for each.
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when no export is pending.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_export_commit(endpoint: *mut dv_endpoint) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_export_commit", || {
-            // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.commit_export()?;
-            Ok(0)
-        })
+    guard_result("dv_endpoint_export_commit", || {
+        // SAFETY: the caller's promise.
+        unsafe { own(endpoint) }?.commit_export()?;
+        Ok(0)
     })
 }
 
-/// Lets the sessions that were exported go on here. Only when nobody has imported them, and nobody will: two processes that
-/// seal with one key repeat nonces, which is the end of all that the key protects.
+/// Revives the sessions that were exported. Call it only if nobody has imported them, and nobody ever will: two
+/// processes that encrypt with one key repeat nonces, which breaks all protection.
 ///
 /// - `endpoint`: the endpoint
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when no export is pending.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_endpoint_export_cancel(endpoint: *mut dv_endpoint) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_endpoint_export_cancel", || {
-            // SAFETY: the caller's promise.
-            unsafe { own(endpoint) }?.cancel_export()?;
-            Ok(0)
-        })
+    guard_result("dv_endpoint_export_cancel", || {
+        // SAFETY: the caller's promise.
+        unsafe { own(endpoint) }?.cancel_export()?;
+        Ok(0)
     })
 }
 
-/// Goes on with the sessions of an export, of an endpoint or of a server: all of them or, with an error, none.
-/// DV_EVENT_OPENED tells of each, and dv_session_is_imported that there was no handshake. What dv_session_set_user had
-/// attached comes with it: as a number that the other process knew, not as a pointer to follow.
+/// Takes over the sessions that an endpoint or a server has exported: all of them or, on error, none. DV_EVENT_OPENED
+/// follows for each, and dv_session_is_imported() is 1. What dv_session_set_user() had attached comes along, as a
+/// number that meant something in the other process, not as a valid pointer.
 ///
 /// - `endpoint`: the endpoint
 /// - `now_us`: the time, as for dv_endpoint_receive
-/// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again. A
-///   pipe or a socket that nothing comes from for export_timeout_ms is an error
-/// - `key`: the key that it is sealed with
+/// - `fd`: what to read from. A file must be open for writing too: it is truncated, so that nobody imports it again. If
+///   nothing comes from a pipe or socket for export_timeout_ms, that is an error
+/// - `key`: the key that the export is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `skipped`: receives how many sessions were skipped because their peers have begun others here already, or were closed
-///   because of require_extended_master_secret; NULL: not wanted
+/// - `skipped`: receives how many sessions were not taken because their peers have already begun new ones here, or
+///   because of require_extended_master_secret; may be NULL
 ///
-/// Returns how many sessions go on, or a negative DV_ERR_*: DV_ERR_IMPORT when it is not whole or not for us, DV_ERR_LIMIT
-/// when there are more than max_sessions.
+/// Returns how many sessions were taken over, or a negative DV_ERR_*: DV_ERR_IMPORT when the export is incomplete or
+/// not for us, DV_ERR_LIMIT when it holds more than max_sessions.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `fd` is open; `key` has `key_len` bytes; `skipped` is NULL or valid.
@@ -123,29 +115,27 @@ pub unsafe extern "C" fn dv_endpoint_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_endpoint_import", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
-                let export = Export::take(descriptor(fd)?, &key, endpoint.export_timeout())?;
-                let imported = endpoint.import(now_us, export)?;
-                give(imported.sessions, imported.skipped, skipped)
-            }
-        })
+    guard_result_uncancelled("dv_endpoint_import", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (mut endpoint, key) = (own(endpoint)?, key_from(key, key_len)?);
+            let export = Export::take(descriptor(fd)?, &key, endpoint.export_timeout())?;
+            let imported = endpoint.import(now_us, export)?;
+            give(imported.sessions, imported.skipped, skipped)
+        }
     })
 }
 
-/// Writes down all established sessions of a server that runs, as dv_endpoint_export does. From here on the server stands
-/// still, and the kernel keeps what comes in, until dv_server_export_commit or dv_server_export_cancel; dv_server_send gives
-/// DV_ERR_AGAIN. When it fails the server goes on; it fails, too, when dv_server_stop is called before it is written. Not
-/// from inside a callback.
+/// Writes all established sessions of a running server to a descriptor, as dv_endpoint_export() does. From then on the
+/// server stands still, datagrams wait in the kernel, and dv_server_send() gives DV_ERR_AGAIN, until
+/// dv_server_export_commit() or dv_server_export_cancel(). If the export fails, as it also does when dv_server_stop()
+/// is called before it is written, the server goes on. Must not be called by a callback.
 ///
 /// - `server`: the server
-/// - `fd`: what is written to
-/// - `key`: a random key, which the other process must have
+/// - `fd`: what to write to, as for dv_endpoint_export()
+/// - `key`: a random key, which the other process needs too
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `left`: receives how many established sessions cannot travel; NULL: not wanted
+/// - `left`: receives how many established sessions cannot be exported; may be NULL
 ///
 /// Returns how many sessions were written, or a negative DV_ERR_*.
 ///
@@ -159,70 +149,63 @@ pub unsafe extern "C" fn dv_server_export(
     key_len: size_t,
     left: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_export", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (server, key) = (server::live(server)?, key_from(key, key_len)?);
-                let exported = server.export_to(&key, descriptor(fd)?)?;
-                give(exported.sessions, exported.left, left)
-            }
-        })
+    guard_result_uncancelled("dv_server_export", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (server, key) = (server::live(server)?, key_from(key, key_len)?);
+            let exported = server.export_to(&key, descriptor(fd)?)?;
+            give(exported.sessions, exported.left, left)
+        }
     })
 }
 
-/// Ends a server whose sessions were exported: they are over here, and their peers notice nothing; those that could not
-/// travel are sent a close_notify. dv_server_join waits for it; then the addresses are free. Not from inside a callback.
+/// Ends a server after an export. The peers of exported sessions notice nothing; those of the others are sent a
+/// close_notify. dv_server_join() waits for the end; then the addresses are free. Must not be called by a callback.
 ///
 /// - `server`: the server
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when no export is pending.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_commit(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_export_commit", || {
-            // SAFETY: the caller's promise.
-            unsafe { server::live(server) }?.commit_export()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_export_commit", || {
+        // SAFETY: the caller's promise.
+        unsafe { server::live(server) }?.commit_export()?;
+        Ok(0)
     })
 }
 
-/// Lets a server whose sessions were exported go on, under the condition of dv_endpoint_export_cancel. Not from inside a
-/// callback.
+/// Lets a server go on after an export, under the same condition as dv_endpoint_export_cancel(). Must not be called by
+/// a callback.
 ///
 /// - `server`: the server
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when there is no export to be ended.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID when no export is pending.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_export_cancel(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_export_cancel", || {
-            // SAFETY: the caller's promise.
-            unsafe { server::live(server) }?.cancel_export()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_export_cancel", || {
+        // SAFETY: the caller's promise.
+        unsafe { server::live(server) }?.cancel_export()?;
+        Ok(0)
     })
 }
 
-/// Goes on with the sessions of an export, of a server or of an endpoint: all of them or, with an error, none. Once the
-/// server is started, the open callback is called for each; see dv_endpoint_import.
+/// Takes over the sessions that a server or an endpoint has exported: all of them or, on error, none. When the server
+/// is started, the open callback is called for each; see dv_endpoint_import().
 ///
-/// - `server`: the server, which is bound to its addresses and was not started yet
-/// - `fd`: what is read from. A file must be open for writing, too: it is made empty, so that nobody imports it again. A
-///   pipe or a socket that nothing comes from for export_timeout_ms is an error
-/// - `key`: the key that it is sealed with
+/// - `server`: the server, bound to its addresses and not started yet
+/// - `fd`: what to read from, as for dv_endpoint_import()
+/// - `key`: the key that the export is sealed with
 /// - `key_len`: DV_EXPORT_KEY_LEN
-/// - `skipped`: receives how many sessions were skipped because their peers speak to an address that this server does not
-///   have, or were closed because of require_extended_master_secret; NULL: not wanted
+/// - `skipped`: receives how many sessions were not taken because their peers use an address that this server does not
+///   have, or because of require_extended_master_secret; may be NULL
 ///
-/// Returns how many sessions go on, or a negative DV_ERR_*.
+/// Returns how many sessions were taken over, or a negative DV_ERR_*, as dv_endpoint_import().
 ///
 /// # Safety
 /// `server` is NULL or live; `fd` is open; `key` has `key_len` bytes; `skipped` is NULL or valid.
@@ -234,19 +217,17 @@ pub unsafe extern "C" fn dv_server_import(
     key_len: size_t,
     skipped: *mut size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_import", || {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (server, key) = (server::live(server)?, key_from(key, key_len)?);
-                let imported = server.import(Export::take(descriptor(fd)?, &key, server.export_timeout())?)?;
-                give(imported.sessions, imported.skipped, skipped)
-            }
-        })
+    guard_result_uncancelled("dv_server_import", || {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (server, key) = (server::live(server)?, key_from(key, key_len)?);
+            let imported = server.import(Export::take(descriptor(fd)?, &key, server.export_timeout())?)?;
+            give(imported.sessions, imported.skipped, skipped)
+        }
     })
 }
 
-/// Says whether a session comes from another process: DV_EVENT_OPENED was not about a handshake.
+/// Tells whether a session was imported, so that DV_EVENT_OPENED was not about a handshake.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -257,9 +238,9 @@ pub unsafe extern "C" fn dv_server_import(
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_imported(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_imported", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_imported", endpoint, session, |info| Ok(info.is_imported().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_imported().into())) }
     })
 }
 

@@ -1,4 +1,4 @@
-//! The log, for C.
+//! Lines about what the library does, and about what it refuses.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use libc::{c_char, c_int, c_void};
 use crate::guard::guard;
 use crate::log::{Level, listen};
 
-/// A call failed because of what the program or the operator gave.
+/// A call failed because of something that the program or the operator provided.
 pub const DV_LOG_ERROR: c_int = 1;
 /// Something was refused or given up that somebody may miss.
 pub const DV_LOG_WARN: c_int = 2;
@@ -17,25 +17,29 @@ pub const DV_LOG_INFO: c_int = 3;
 /// Single datagrams.
 pub const DV_LOG_DEBUG: c_int = 4;
 
-/// Receives one log line: its level (one of DV_LOG_*), its text without a newline, valid during the call, and the pointer
-/// that was given with the callback. It may call the helpers; functions that return DV_ERR_* give DV_ERR_BUSY.
+/// Receives a line of the log.
+///
+/// Its arguments are the level (one of DV_LOG_*), the text without a newline, which is valid during the call, and the
+/// pointer that was set with the callback. The callback may call the helpers; functions that return DV_ERR_* give
+/// DV_ERR_BUSY.
 #[allow(non_camel_case_types)]
 pub type dv_log_callback = Option<unsafe extern "C" fn(level: c_int, line: *const c_char, user: *mut c_void)>;
 
-/// Sets what receives the log: lines of `level` and more important ones. Without this there is none, unless the operator has set
-/// DV_LOG (error, warn, info or debug) in the environment: then the helpers show it on stderr, from the first one that is called.
+/// Sets the callback that receives the log. Without one there is no log, unless the operator has set DV_LOG (error,
+/// warn, info or debug) in the environment: then the helpers write it to stderr, from the first one that is called.
 ///
-/// Lines come at the end of the call that caused them, on its thread, when the library holds no lock. What happens inside
-/// the callback adds no lines.
+/// Lines are delivered at the end of the call that caused them, on its thread, while the library holds no lock. What
+/// the callback does adds no lines.
 ///
-/// - `level`: the least important level that is wanted, one of DV_LOG_*; 0 turns the log off
-/// - `callback`: what receives the lines; NULL turns the log off
-/// - `user`: handed to the callback as it is; may be NULL
+/// - `level`: the least important level to deliver, one of DV_LOG_*; 0 turns the log off
+/// - `callback`: the callback; NULL turns the log off
+/// - `user`: passed to the callback; may be NULL
 ///
-/// Ownership: `callback` and `user` must stay good until another callback is set and no call into the library runs on
-/// another thread any more.
+/// Ownership: `callback` and `user` must stay valid until another callback was set and no other thread is still in a
+/// call of the library.
 ///
-/// Threads: may be called at any time. The callback is called on every thread that uses the library, on several at once.
+/// Threads: any, at any time. The callback is called on every thread that uses the library, possibly on several at
+/// once.
 ///
 /// # Safety
 /// `callback` must stay callable with `user`, from any thread that calls this library, until another one is set.

@@ -2,6 +2,7 @@
 
 mod address;
 mod config;
+mod connection_ids;
 mod endpoint;
 mod error;
 mod export;
@@ -10,11 +11,11 @@ mod log;
 mod running;
 mod server;
 mod session;
-mod session_ids;
 mod stats;
 mod version;
 
 pub use config::*;
+pub use connection_ids::*;
 pub use endpoint::*;
 pub use error::*;
 pub use export::*;
@@ -22,6 +23,5 @@ pub use helpers::*;
 pub use log::*;
 pub use server::*;
 pub use session::*;
-pub use session_ids::*;
 pub use stats::*;
 pub use version::*;

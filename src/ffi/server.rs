@@ -1,5 +1,5 @@
-//! The server: sockets, threads and the loop, with an endpoint in each thread. Its functions may be called from any thread at any
-//! time, but for dv_server_free, which is the last call.
+//! Sockets, threads and the loop, with an endpoint in each thread. All functions may be called from any thread at any
+//! time, except that dv_server_free() must be the last call.
 
 use std::ffi::CStr;
 use std::mem::offset_of;
@@ -13,13 +13,12 @@ use libc::{c_char, c_int, c_void, size_t};
 use openssl::ssl::SslContextRef;
 use openssl_sys::SSL_CTX;
 
-use super::DV_ERR_PANIC;
 use super::config::{Growing, dv_config, fill, take};
 use super::endpoint::{
     DV_EVENT_CLOSED, DV_EVENT_MESSAGE, DV_EVENT_MOVED, DV_EVENT_OPENED, array, dv_endpoint, dv_event, dv_session,
     reason_number, session_from,
 };
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, guard_result_uncancelled, invalid};
 use super::stats::dv_stats;
 use super::version::check_openssl;
 use crate::engine::connection::CloseReason;
@@ -33,46 +32,47 @@ use crate::net::server::{Server, WORKERS_MAX};
 #[allow(non_camel_case_types)]
 pub struct dv_server(Server);
 
-/// Is called when something has happened to a session of a server.
+/// Called when something has happened to a session of a server.
 ///
-/// Each worker calls it from its own thread: for several sessions at once, but for one session never twice at the same time.
-/// `endpoint` is the worker's own, and `event` is about a session of it: with it, and as long as the callback runs,
-/// dv_endpoint_send, dv_endpoint_close, dv_endpoint_sessions and all of dv_session_* can be called. What drives an endpoint is
-/// the server's to do, and gives DV_ERR_INVALID; after the callback, everything gives DV_ERR_BUSY until the next one. Other
-/// sessions of the server are reached with dv_server_send. `user` is what dv_server_new was given.
+/// Each worker calls it from its own thread: for several sessions at the same time, but never for the same one.
+/// `endpoint` is the worker's, and `event` is about one of its sessions. While the callback runs, dv_endpoint_send(),
+/// dv_endpoint_close(), dv_endpoint_sessions() and all dv_session_* functions can be used with it. The functions that
+/// drive an endpoint give DV_ERR_INVALID, as that is the server's job. After the callback has returned, `endpoint`
+/// gives DV_ERR_BUSY until the next one. Sessions of other workers are reached with dv_server_send(). `user` is the
+/// pointer that was given to dv_server_new().
 #[allow(non_camel_case_types)]
 pub type dv_callback =
     Option<unsafe extern "C" fn(endpoint: *mut dv_endpoint, event: *const dv_event, user: *mut c_void)>;
 
-/// What a server calls. What is NULL is not called. Members are only ever added at the end.
+/// The callbacks of a server; each may be NULL. Members are only ever added at the end.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[allow(non_camel_case_types)]
 pub struct dv_callbacks {
     /// sizeof(dv_callbacks), as the program knows it.
     pub size: size_t,
-    /// A client has finished its handshake.
+    /// A session is open: its handshake has finished.
     pub open: dv_callback,
-    /// A message has come.
+    /// A message was received.
     pub message: dv_callback,
-    /// A session that was opened is over. It can still be asked for what it was; nothing can be sent any more.
+    /// A session that was open is over. It can still be queried, but nothing can be sent.
     pub close: dv_callback,
-    /// The peer of a session has another address; see DV_EVENT_MOVED.
+    /// The peer has a new address; see DV_EVENT_MOVED.
     pub moved: dv_callback,
 }
 
-/// Makes a server, which is bound to no address yet.
+/// Makes a server. It is not bound to an address yet.
 ///
-/// - `ctx`: the SSL_CTX that the sessions are made with, as for dv_endpoint_new
-/// - `config`: how it is to behave; NULL: the defaults
-/// - `callbacks`: what it calls; it is copied
-/// - `user`: is given to the callbacks, until dv_server_free returns; the library does not follow it
+/// - `ctx`: the SSL_CTX to make sessions with, as for dv_endpoint_new()
+/// - `config`: the configuration; NULL: the defaults
+/// - `callbacks`: the callbacks; the struct is copied
+/// - `user`: passed to the callbacks, until dv_server_free() returns; the library does not dereference it
 /// - `server`: receives the server, or NULL
 ///
-/// Returns 0 or a negative DV_ERR_*: as dv_endpoint_new; DV_ERR_INVALID also for a secret_file that cannot be read, and for NULL
-/// `callbacks`.
+/// Returns 0 or a negative DV_ERR_*: as dv_endpoint_new(); also DV_ERR_INVALID for NULL `callbacks`, and for a
+/// secret_file that cannot be read.
 ///
-/// Ownership: the server is the caller's, to be freed with dv_server_free. It keeps a reference of its own to the SSL_CTX.
+/// Ownership: the caller frees the server with dv_server_free(). It holds a reference to the SSL_CTX.
 ///
 /// # Safety
 /// `ctx` is NULL or live; `config` and `callbacks` are NULL or as long as their `size` says; `server` is NULL or valid. The
@@ -85,32 +85,32 @@ pub unsafe extern "C" fn dv_server_new(
     user: *mut c_void,
     server: *mut *mut dv_server,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_new", || {
-            if server.is_null() {
-                return Err(invalid("server is NULL"));
+    guard_result_uncancelled("dv_server_new", || {
+        if server.is_null() {
+            return Err(invalid("server is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            *server = ptr::null_mut();
+            if ctx.is_null() {
+                return Err(invalid("ctx is NULL"));
             }
-            // SAFETY: the caller's promise.
-            unsafe {
-                *server = ptr::null_mut();
-                if ctx.is_null() {
-                    return Err(invalid("ctx is NULL"));
-                }
-                check_openssl()?;
-                let config = dv_config::read_for_server(config)?;
-                let callbacks = dv_callbacks::read(callbacks)?;
-                let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };
-                let made = Server::new(SslContextRef::from_ptr(ctx).to_owned(), config, handler)?;
-                *server = Box::into_raw(Box::new(dv_server(made)));
-            }
-            Ok(0)
-        })
+            check_openssl()?;
+            let config = dv_config::read_for_server(config)?;
+            let callbacks = dv_callbacks::read(callbacks)?;
+            let handler = Program { callbacks, user, endpoints: [const { dv_endpoint::empty() }; WORKERS_MAX] };
+            let made = Server::new(SslContextRef::from_ptr(ctx).to_owned(), config, handler)?;
+            *server = Box::into_raw(Box::new(dv_server(made)));
+        }
+        Ok(0)
     })
 }
 
-/// Stops a server that runs, waits for its threads, and frees it. In the child of a fork it only frees what is the child's.
+/// Stops a server if it is running, waits for its threads, and frees it. In the child of a fork it frees the child's
+/// copy only.
 ///
-/// In a callback on one of its threads, be it one of the server's or of OpenSSL's, nothing is freed; the log says so.
+/// In a callback on one of the server's own threads, be it the server's or OpenSSL's, nothing is freed, and the log
+/// says so.
 ///
 /// - `server`: the server, or NULL
 ///
@@ -129,122 +129,115 @@ pub unsafe extern "C" fn dv_server_free(server: *mut dv_server) {
     });
 }
 
-/// Takes an address to listen on. A server can have several addresses, with one port each; a wildcard address stands for all
-/// of its family. A name is looked up, which may take its time.
+/// Binds a server to an address. A server can listen on several addresses, with one port each; a wildcard address
+/// stands for all addresses of its family. A name is looked up, which may take a while.
 ///
-/// - `server`: the server, which was not started yet
-/// - `host`: an IPv4 or IPv6 address or a name; NULL: all addresses, of both families where there is IPv6
-/// - `port`: the UDP port as a number in a text, such as "4433"; "0" takes a free one
+/// - `server`: the server, not started yet
+/// - `host`: an IPv4 or IPv6 address, or a name; NULL: all addresses, IPv4 and, where available, IPv6
+/// - `port`: the UDP port as a decimal number, such as "4433"; "0" picks a free one
 ///
-/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO when the kernel refuses the address, or the name is not known.
+/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO when the kernel refuses the address, or the name is unknown.
 ///
 /// # Safety
 /// `server` is NULL or live; `host` and `port` are NULL or end with NUL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind(server: *mut dv_server, host: *const c_char, port: *const c_char) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_bind", || {
+    guard_result_uncancelled("dv_server_bind", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        if port.is_null() {
+            return Err(invalid("port is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        let port = unsafe { CStr::from_ptr(port) };
+        let port: u16 = port
+            .to_str()
+            .ok()
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| invalid("port is not a number from 0 to 65535"))?;
+        let bound = if host.is_null() {
+            let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
+            server.bind(&all[..])?
+        } else {
             // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            if port.is_null() {
-                return Err(invalid("port is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            let port = unsafe { CStr::from_ptr(port) };
-            let port: u16 = port
-                .to_str()
-                .ok()
-                .and_then(|port| port.parse().ok())
-                .ok_or_else(|| invalid("port is no number from 0 to 65535"))?;
-            let bound = if host.is_null() {
-                let all = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
-                server.bind(&all[..])?
-            } else {
-                // SAFETY: the caller's promise.
-                let host = unsafe { CStr::from_ptr(host) }.to_str().map_err(|_| invalid("host is no address"))?;
-                let found = (host, port).to_socket_addrs().map_err(|why| Error::Io(format!("{host}: {why}")))?;
-                server.bind(&found.collect::<Vec<_>>()[..])?
-            };
-            Ok(bound.port().into())
-        })
+            let host = unsafe { CStr::from_ptr(host) }.to_str().map_err(|_| invalid("host is no address"))?;
+            let found = (host, port).to_socket_addrs().map_err(|why| Error::Io(format!("{host}: {why}")))?;
+            server.bind(&found.collect::<Vec<_>>()[..])?
+        };
+        Ok(bound.port().into())
     })
 }
 
-/// Takes over a UDP socket that is bound already, and connected to nobody, such as one that the program was started with. One
-/// worker serves it. To let several serve an address, hand in as many sockets (SO_REUSEPORT): they go to the workers in turn.
+/// Takes over a UDP socket that is already bound, and not connected, such as one that the program inherited. One worker
+/// serves it. To share an address among several workers, pass several sockets (SO_REUSEPORT): they are dealt out in
+/// turn.
 ///
-/// - `server`: the server, which was not started yet
-/// - `fd`: the socket. When the call succeeds it is the server's, which closes it in the end
+/// - `server`: the server, not started yet
+/// - `fd`: the socket. If the call succeeds, it belongs to the server, which closes it in the end
 ///
-/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO for a descriptor that is no such socket.
+/// Returns the port, or a negative DV_ERR_*: DV_ERR_IO if this is no such socket.
 ///
 /// # Safety
 /// `server` is NULL or live; `fd` is nobody else's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_bind_fd(server: *mut dv_server, fd: c_int) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_bind_fd", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            if fd < 0 {
-                return Err(invalid("fd is no descriptor"));
-            }
-            // SAFETY: the caller's promise; a number that is not open is refused by the kernel. The caller keeps his when
-            // this fails, and ours is a copy until it has succeeded.
-            let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(Error::from)?;
-            let bound = server.bind_socket(copy)?;
-            // SAFETY: the caller's promise: it is the server's now.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            Ok(bound.port().into())
-        })
+    guard_result_uncancelled("dv_server_bind_fd", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        if fd < 0 {
+            return Err(invalid("fd is no descriptor"));
+        }
+        // SAFETY: the caller's promise; a number that is not open is refused by the kernel. The caller keeps his when
+        // this fails, and ours is a copy until it has succeeded.
+        let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(Error::from)?;
+        let bound = server.bind_socket(copy)?;
+        // SAFETY: the caller's promise: it is the server's now.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(bound.port().into())
     })
 }
 
-/// Starts the threads of a server. It is started once: when it is over, it can only be freed.
+/// Starts the threads of a server. A server can be started once; when it has ended, it can only be freed.
 ///
-/// The threads must be over, by dv_server_join() or dv_server_free(), before the program calls exit() or returns from main():
-/// OpenSSL cleans up then, whoever still uses it. From that moment on no handshake can begin, and one that a thread works on may
-/// crash the program. One that cannot wait for its threads ends with _exit(), which cleans up nothing.
+/// Before the program calls exit() or returns from main(), wait for the threads with dv_server_join() or
+/// dv_server_free(). OpenSSL cleans up at exit even while threads use it: from then on no handshake can begin, and one
+/// that is in progress may crash the program. A program that cannot wait must end with _exit().
 ///
-/// - `server`: the server, which is bound to an address
+/// - `server`: the server, bound to an address
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID without an address, or a second time; DV_ERR_IO when there are no more
-/// threads to be had: the server is over then.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID without an address, or if it was started before; DV_ERR_IO if a
+/// thread cannot be started: the server has then ended.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_start(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_start", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.start_inside(guarded)?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_start", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.start_inside(guarded)?;
+        Ok(0)
     })
 }
 
-/// Waits until a server that was started is over, after dv_server_stop or dv_server_shutdown. Of one that was not started, or
-/// that is over, it returns at once. Not from inside a callback.
+/// Waits until a server has ended, after dv_server_stop() or dv_server_shutdown(). Returns at once if it was never
+/// started. Must not be called by a callback.
 ///
 /// - `server`: the server
 ///
-/// Returns 0, or a negative DV_ERR_*: why it has ended by itself.
+/// Returns 0, or a negative DV_ERR_* that says why the server ended by itself.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_join", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.join()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_join", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.join()?;
+        Ok(0)
     })
 }
 
-/// Starts a server and waits until it is over: dv_server_start and dv_server_join.
+/// Starts a server and waits until it has ended: dv_server_start(), then dv_server_join().
 ///
 /// - `server`: the server
 ///
@@ -254,18 +247,16 @@ pub unsafe extern "C" fn dv_server_join(server: *mut dv_server) -> c_int {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_run(server: *mut dv_server) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_run", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            server.start_inside(guarded)?;
-            server.join()?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_run", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        server.start_inside(guarded)?;
+        server.join()?;
+        Ok(0)
     })
 }
 
-/// Ends a server: each peer is sent a close_notify. It does not wait for that, and may be called from a signal handler. One
+/// Stops a server: each peer is sent a close_notify. Returns at once; may be called from a signal handler. A server
 /// that was not started yet ends as soon as it is.
 ///
 /// - `server`: the server, or NULL
@@ -282,11 +273,11 @@ pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
     }
 }
 
-/// Accepts nobody any more, and ends a server when all sessions are over, or after a time, when each peer that is left is
-/// sent a close_notify. It does not wait for that.
+/// Stops a server gracefully: it accepts no new sessions, and ends when those it has are over, or after a while, when
+/// the remaining peers are sent a close_notify. Returns at once.
 ///
 /// - `server`: the server
-/// - `timeout_ms`: that time in milliseconds
+/// - `timeout_ms`: how long to wait for the sessions, in milliseconds
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -294,51 +285,47 @@ pub unsafe extern "C" fn dv_server_stop(server: *mut dv_server) {
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_shutdown(server: *mut dv_server, timeout_ms: u32) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_shutdown", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_shutdown", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.shutdown(Duration::from_millis(timeout_ms.into()))?;
+        Ok(0)
     })
 }
 
-/// Begins sessions with another SSL_CTX from now on, with another certificate for instance. Those that there are go on with
-/// what they have.
+/// Replaces the SSL_CTX that new sessions are made with, for instance to change the certificate. Existing sessions keep
+/// theirs.
 ///
 /// - `server`: the server
-/// - `ctx`: the SSL_CTX, as for dv_server_new; a new one, not the old one changed
+/// - `ctx`: the SSL_CTX, as for dv_server_new(): a new one, not the old one after a change
 ///
-/// Returns 0 or a negative DV_ERR_*; then nothing has changed.
+/// Returns 0 or a negative DV_ERR_*; the old SSL_CTX then stays.
 ///
 /// # Safety
 /// `server` is NULL or live; `ctx` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_reload(server: *mut dv_server, ctx: *mut SSL_CTX) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_reload", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            if ctx.is_null() {
-                return Err(invalid("ctx is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            server.reload(unsafe { SslContextRef::from_ptr(ctx) }.to_owned())?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_reload", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        if ctx.is_null() {
+            return Err(invalid("ctx is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        server.reload(unsafe { SslContextRef::from_ptr(ctx) }.to_owned())?;
+        Ok(0)
     })
 }
 
-/// Queues one message for a session, from any thread. Inside a callback, dv_endpoint_send spares the queue.
+/// Queues one message for a session, from any thread. Inside a callback, dv_endpoint_send() avoids the queue.
 ///
 /// - `server`: the server
 /// - `session`: the session
 /// - `data`: the message
 /// - `len`: its length in bytes, at least 1
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much waits in the queue, and between an export and its
-/// end; DV_ERR_TOO_LONG for more than a record can hold (16384 bytes). A message that turns out not to fit in a datagram, or
-/// whose session ends before its turn, is dropped and counted.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_AGAIN when too much is queued, or while an export is pending;
+/// DV_ERR_TOO_LONG for more than a record can hold (16384 bytes). A message that later turns out not to fit into a
+/// datagram, or whose session ends before its turn, is dropped and counted.
 ///
 /// # Safety
 /// `server` is NULL or live; `data` has `len` bytes.
@@ -349,37 +336,33 @@ pub unsafe extern "C" fn dv_server_send(
     data: *const c_void,
     len: size_t,
 ) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_send", || {
-            // SAFETY: the caller's promise.
-            let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
-            server.send(session_from(session)?, message)?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_send", || {
+        // SAFETY: the caller's promise.
+        let (server, message) = unsafe { (live(server)?, array(data.cast::<u8>(), len, "data")?) };
+        server.send(session_from(session)?, message)?;
+        Ok(0)
     })
 }
 
-/// Asks for the end of a session, from any thread: the peer is sent a close_notify, and the close callback follows.
+/// Closes a session, from any thread: the peer is sent a close_notify, and the close callback follows.
 ///
 /// - `server`: the server
 /// - `session`: the session
 ///
-/// Returns 0 or a negative DV_ERR_*: DV_ERR_STALE when it is over already.
+/// Returns 0 or a negative DV_ERR_*: DV_ERR_STALE when it is already over.
 ///
 /// # Safety
 /// `server` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_session) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_server_close", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(server) }?.close(session_from(session)?)?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_server_close", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(server) }?.close(session_from(session)?)?;
+        Ok(0)
     })
 }
 
-/// Gives what a server has counted, all its workers together.
+/// Gets the counters of a server, summed over all workers.
 ///
 /// - `server`: the server
 /// - `stats`: receives the counters
@@ -391,15 +374,13 @@ pub unsafe extern "C" fn dv_server_close(server: *mut dv_server, session: dv_ses
 /// `server` is NULL or live; `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_server_stats(server: *const dv_server, stats: *mut dv_stats, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_server_stats", || {
-            // SAFETY: the caller's promise.
-            let server = unsafe { live(server) }?;
-            server.refuse_in_a_child()?;
-            // SAFETY: the caller's promise.
-            unsafe { fill(stats, size, &dv_stats::from(server.stats()))? };
-            Ok(0)
-        })
+    guard_result("dv_server_stats", || {
+        // SAFETY: the caller's promise.
+        let server = unsafe { live(server) }?;
+        server.refuse_in_a_child()?;
+        // SAFETY: the caller's promise.
+        unsafe { fill(stats, size, &dv_stats::from(server.stats()))? };
+        Ok(0)
     })
 }
 
@@ -503,6 +484,7 @@ mod tests {
     use openssl::ssl::{SslContext, SslMethod};
 
     use super::*;
+    use crate::DV_ERR_PANIC;
     use crate::engine::endpoint::{Config, Connect, Endpoint};
     use crate::net::server::ServerConfig;
 

@@ -1,6 +1,6 @@
-//! What can be asked of a session, from DV_EVENT_OPENED, or dv_endpoint_connect, until the event behind its DV_EVENT_CLOSED is
-//! taken. A function that gives a text writes as much of it as fits, and a NUL, and returns the length of the whole; with size 0
-//! out may be NULL.
+//! Queries about a session. They work from DV_EVENT_OPENED, or from dv_endpoint_connect(), until the event after its
+//! DV_EVENT_CLOSED is taken. Functions that return a text write as much of it as fits, with a NUL, and return the
+//! length of all of it, without the NUL; if size is 0, out may be NULL.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -13,24 +13,24 @@ use openssl_sys::X509;
 use super::DV_ERR_PANIC;
 use super::address::{address_of, address_of_ip};
 use super::endpoint::{LEN_MAX, array, dv_address, dv_endpoint, dv_resumption, dv_session, session_from};
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, checked, guard_result, invalid};
 use super::running::live;
 use crate::engine::connection::State;
 use crate::engine::endpoint::Info;
 use crate::guard::guard;
 
-/// The handshake goes on.
+/// The handshake is in progress.
 pub const DV_SESSION_HANDSHAKING: c_int = 1;
 /// Messages can be sent.
 pub const DV_SESSION_ESTABLISHED: c_int = 2;
-/// It is over.
+/// The session is over.
 pub const DV_SESSION_CLOSED: c_int = 3;
 
-/// Attaches a pointer of the program's own to a session: it comes with each event.
+/// Attaches a pointer to a session, which then comes with each of its events.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `user`: the pointer; the library does not follow it
+/// - `user`: the pointer; the library does not dereference it
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -42,21 +42,19 @@ pub unsafe extern "C" fn dv_session_set_user(
     session: dv_session,
     user: *mut c_void,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_session_set_user", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.set_user(session_from(session)?, user.expose_provenance() as u64)?;
-            Ok(0)
-        })
+    guard_result("dv_session_set_user", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(endpoint) }?.set_user(session_from(session)?, user.expose_provenance() as u64)?;
+        Ok(0)
     })
 }
 
-/// Gives the pointer that was attached to a session.
+/// Gets the pointer that was attached to a session.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 ///
-/// Returns the pointer; NULL when there is none, and in the place of each DV_ERR_*.
+/// Returns the pointer; NULL if there is none, or on error.
 ///
 /// Ownership: the program's.
 ///
@@ -67,17 +65,17 @@ pub unsafe extern "C" fn dv_session_user(endpoint: *const dv_endpoint, session: 
     guard(ptr::null_mut(), || {
         let mut user = 0;
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_user", endpoint, session, |info| {
+        checked("dv_session_user", || unsafe {
+            ask(endpoint, session, |info| {
                 user = info.user();
                 Ok(0)
             })
-        };
+        });
         ptr::with_exposed_provenance_mut(user as usize)
     })
 }
 
-/// Says where a session is.
+/// Gets the state of a session.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -88,18 +86,18 @@ pub unsafe extern "C" fn dv_session_user(endpoint: *const dv_endpoint, session: 
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_state(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_state", || {
         let state = |info: Info<'_>| match info.state() {
             State::Handshaking => Ok(DV_SESSION_HANDSHAKING),
             State::Established => Ok(DV_SESSION_ESTABLISHED),
             State::Closed(_) => Ok(DV_SESSION_CLOSED),
         };
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_state", endpoint, session, state) }
+        unsafe { ask(endpoint, session, state) }
     })
 }
 
-/// Says whether we are the server of a session.
+/// Tells whether we are the server of a session.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -110,13 +108,13 @@ pub unsafe extern "C" fn dv_session_state(endpoint: *const dv_endpoint, session:
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_server(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_server", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_server", endpoint, session, |info| Ok(info.is_server().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_server().into())) }
     })
 }
 
-/// Says whether an earlier session was resumed, without certificates being shown.
+/// Tells whether the session resumed an earlier one, so that no certificates were exchanged.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -127,35 +125,35 @@ pub unsafe extern "C" fn dv_session_is_server(endpoint: *const dv_endpoint, sess
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_resumed(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_resumed", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_resumed", endpoint, session, |info| Ok(info.is_resumed().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_resumed().into())) }
     })
 }
 
-/// Says how long a message may be.
+/// Gets the length of the longest message that fits into a datagram.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 ///
-/// Returns bytes; 0 before the handshake has finished; or a negative DV_ERR_*.
+/// Returns the length in bytes, 0 before the handshake is finished, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_message_max(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_message_max", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_message_max", endpoint, session, |info| Ok(info.message_max() as c_int)) }
+        unsafe { ask(endpoint, session, |info| Ok(info.message_max() as c_int)) }
     })
 }
 
-/// Gives the peer's address, and ours that it speaks to.
+/// Gets the peer's address, and our own address that the peer uses.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `peer`: receives the peer's address; NULL: not wanted
-/// - `local`: receives ours with port 0, all zero where it is not known; NULL: not wanted
+/// - `peer`: receives the peer's address; may be NULL
+/// - `local`: receives our address, with port 0; all zero if unknown. May be NULL
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -168,10 +166,10 @@ pub unsafe extern "C" fn dv_session_addresses(
     peer: *mut dv_address,
     local: *mut dv_address,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_addresses", || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_addresses", endpoint, session, |info| {
+            ask(endpoint, session, |info| {
                 if !peer.is_null() {
                     *peer = address_of(info.peer());
                 }
@@ -184,16 +182,16 @@ pub unsafe extern "C" fn dv_session_addresses(
     })
 }
 
-/// Gives the peer's certificate; of a session that was resumed, the one that was shown in the first handshake.
+/// Gets the peer's certificate. In a resumed session it is the one from the first handshake.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `certificate`: receives the certificate, or NULL
 ///
-/// Returns 1, or 0 when the peer has shown none, or a negative DV_ERR_*. A certificate is good only if
-/// dv_session_verify_result says so.
+/// Returns 1, 0 if the peer has presented none, or a negative DV_ERR_*. Whether the certificate is to be trusted,
+/// dv_session_verify_result() tells.
 ///
-/// Ownership: the certificate is the caller's, to be freed with X509_free.
+/// Ownership: the caller frees the certificate with X509_free().
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `certificate` is NULL or valid.
@@ -209,8 +207,8 @@ pub unsafe extern "C" fn dv_session_peer_certificate(
             unsafe { *certificate = ptr::null_mut() };
         }
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_peer_certificate", endpoint, session, |info| {
+        checked("dv_session_peer_certificate", || unsafe {
+            ask(endpoint, session, |info| {
                 if certificate.is_null() {
                     return Err(invalid("certificate is NULL"));
                 }
@@ -218,15 +216,15 @@ pub unsafe extern "C" fn dv_session_peer_certificate(
                 *certificate = std::mem::ManuallyDrop::new(found).as_ptr();
                 Ok(1)
             })
-        }
+        })
     })
 }
 
-/// Gives OpenSSL's verdict on the peer's certificate.
+/// Gets the result of verifying the peer's certificate.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `result`: receives X509_V_OK or one of X509_V_ERR_*; X509_V_OK too where there was no certificate
+/// - `result`: receives X509_V_OK or one of X509_V_ERR_*; X509_V_OK also if there was no certificate
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -238,10 +236,10 @@ pub unsafe extern "C" fn dv_session_verify_result(
     session: dv_session,
     result: *mut c_long,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_verify_result", || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_verify_result", endpoint, session, |info| {
+            ask(endpoint, session, |info| {
                 if result.is_null() {
                     return Err(invalid("result is NULL"));
                 }
@@ -252,14 +250,14 @@ pub unsafe extern "C" fn dv_session_verify_result(
     })
 }
 
-/// Gives the application protocol that was agreed on (ALPN).
+/// Gets the application protocol that was negotiated (ALPN).
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -271,17 +269,17 @@ pub unsafe extern "C" fn dv_session_alpn(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe { ask_text("dv_session_alpn", endpoint, session, (out, size), |info| info.alpn()) })
+    guard_result("dv_session_alpn", || unsafe { ask_text(endpoint, session, (out, size), |info| info.alpn()) })
 }
 
-/// Gives the server name that the client asked for (SNI).
+/// Gets the server name that the client asked for (SNI).
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -293,19 +291,19 @@ pub unsafe extern "C" fn dv_session_server_name(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_server_name", endpoint, session, (out, size), |info| info.server_name())
+    guard_result("dv_session_server_name", || unsafe {
+        ask_text(endpoint, session, (out, size), |info| info.server_name())
     })
 }
 
-/// Gives OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
+/// Gets OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none yet, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none yet, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -317,19 +315,17 @@ pub unsafe extern "C" fn dv_session_cipher(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_cipher", endpoint, session, (out, size), |info| info.cipher())
-    })
+    guard_result("dv_session_cipher", || unsafe { ask_text(endpoint, session, (out, size), |info| info.cipher()) })
 }
 
-/// Gives the identity that the client gave with a pre-shared key.
+/// Gets the identity that the client sent with a pre-shared key.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -341,19 +337,19 @@ pub unsafe extern "C" fn dv_session_psk_identity(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_psk_identity", endpoint, session, (out, size), |info| info.psk_identity())
+    guard_result("dv_session_psk_identity", || unsafe {
+        ask_text(endpoint, session, (out, size), |info| info.psk_identity())
     })
 }
 
-/// Gives OpenSSL's name of the SRTP protection profile that was agreed on (RFC 5764).
+/// Gets OpenSSL's name of the SRTP protection profile that was negotiated (RFC 5764).
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -365,19 +361,21 @@ pub unsafe extern "C" fn dv_session_srtp_profile(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_srtp_profile", endpoint, session, (out, size), |info| info.srtp_profile())
+    guard_result("dv_session_srtp_profile", || unsafe {
+        ask_text(endpoint, session, (out, size), |info| info.srtp_profile())
     })
 }
 
-/// Gives what OpenSSL says about a session that has failed (DV_CLOSED_FAILED).
+/// Gets OpenSSL's explanation of why a session failed (DV_CLOSED_FAILED); of a handshake that took too long
+/// (DV_CLOSED_HANDSHAKE_TIMEOUT), the last fatal alert that came in clear. Such an alert ends nothing by itself, as
+/// anybody may have sent it.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the text
-/// - `size`: bytes at `out`, the NUL included
+/// - `size`: the size of `out` in bytes
 ///
-/// Returns the length of the whole text without the NUL, 0 when there is none, or a negative DV_ERR_*.
+/// Returns the length of the text, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -389,21 +387,18 @@ pub unsafe extern "C" fn dv_session_failure(
     size: size_t,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    guard(DV_ERR_PANIC, || unsafe {
-        ask_text("dv_session_failure", endpoint, session, (out, size), |info| info.failure())
-    })
+    guard_result("dv_session_failure", || unsafe { ask_text(endpoint, session, (out, size), |info| info.failure()) })
 }
 
-/// Makes key material for another protocol out of the session's secrets (RFC 5705): the same on both sides. Once
-/// the session is open.
+/// Derives key material for another protocol from the secrets of an open session (RFC 5705). Both sides get the same.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"; none of TLS's own labels
-/// - `context`: more that goes into it; NULL: nothing, which is not the same as an empty one
-/// - `context_len`: bytes of `context`
+/// - `label`: what it is for, such as "EXTRACTOR-dtls_srtp"; not one of TLS's own labels
+/// - `context`: additional input; NULL for none, which is not the same as an empty one
+/// - `context_len`: the length of `context` in bytes
 /// - `out`: receives the key material
-/// - `len`: bytes that are wanted
+/// - `len`: how many bytes of it are wanted
 ///
 /// Returns 0 or a negative DV_ERR_*.
 ///
@@ -419,10 +414,10 @@ pub unsafe extern "C" fn dv_session_export_keying_material(
     out: *mut c_void,
     len: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_export_keying_material", || {
         // SAFETY: the caller's promise.
         unsafe {
-            ask("dv_session_export_keying_material", endpoint, session, |info| {
+            ask(endpoint, session, |info| {
                 if label.is_null() || out.is_null() || len > LEN_MAX {
                     return Err(invalid("label or out is NULL, or len is the -1 of an error"));
                 }
@@ -440,16 +435,16 @@ pub unsafe extern "C" fn dv_session_export_keying_material(
     })
 }
 
-/// Gives what a client keeps of a session, to resume it later with dv_endpoint_connect.
+/// Gets what a client needs to resume a session later with dv_endpoint_connect().
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
-/// - `resumption`: receives it, or NULL
+/// - `resumption`: receives the resumption, or NULL
 ///
-/// Returns 1, or 0 when the session cannot be resumed, or a negative DV_ERR_*.
+/// Returns 1, 0 if the session cannot be resumed, or a negative DV_ERR_*.
 ///
-/// Ownership: the caller's, to be freed with dv_resumption_free. It can be used more than once, by all endpoints with the
-/// same SSL_CTX, and lives longer than they.
+/// Ownership: the caller frees it with dv_resumption_free(). It can be used more than once, with all endpoints of the
+/// same SSL_CTX, and outlives them.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `resumption` is NULL or valid.
@@ -465,8 +460,8 @@ pub unsafe extern "C" fn dv_session_resumption(
             unsafe { *resumption = ptr::null_mut() };
         }
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_resumption", endpoint, session, |info| {
+        checked("dv_session_resumption", || unsafe {
+            ask(endpoint, session, |info| {
                 if resumption.is_null() {
                     return Err(invalid("resumption is NULL"));
                 }
@@ -474,13 +469,13 @@ pub unsafe extern "C" fn dv_session_resumption(
                 *resumption = Box::into_raw(Box::new(dv_resumption(kept)));
                 Ok(1)
             })
-        }
+        })
     })
 }
 
-/// Frees what dv_session_resumption gave.
+/// Frees a resumption.
 ///
-/// - `resumption`: it, or NULL
+/// - `resumption`: the resumption, or NULL
 ///
 /// # Safety
 /// `resumption` is NULL or came from dv_session_resumption and is not used any more.
@@ -499,18 +494,15 @@ pub unsafe extern "C" fn dv_resumption_free(resumption: *mut dv_resumption) {
 /// # Safety
 /// `endpoint` is NULL or live.
 pub(super) unsafe fn ask<'a>(
-    name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,
     question: impl FnOnce(Info<'a>) -> Result<c_int, Failure>,
-) -> c_int {
-    checked(name, || {
-        // SAFETY: by contract.
-        let running = unsafe { live(endpoint) }?;
-        // SAFETY: it stays taken out until the question has its answer.
-        let endpoint = unsafe { running.endpoint.as_ref() };
-        question(endpoint.info(session_from(session)?)?)
-    })
+) -> Result<c_int, Failure> {
+    // SAFETY: by contract.
+    let running = unsafe { live(endpoint) }?;
+    // SAFETY: it stays taken out until the question has its answer.
+    let endpoint = unsafe { running.endpoint.as_ref() };
+    question(endpoint.info(session_from(session)?)?)
 }
 
 /// Asks a session for a text: writes as much of it as fits, with a NUL, and gives the length of the whole, 0 when there is none.
@@ -518,12 +510,11 @@ pub(super) unsafe fn ask<'a>(
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes, or is NULL.
 unsafe fn ask_text<'a, T: AsRef<[u8]>>(
-    name: &str,
     endpoint: *const dv_endpoint,
     session: dv_session,
     (out, size): (*mut c_char, size_t),
     question: impl FnOnce(Info<'a>) -> Option<T>,
-) -> c_int {
+) -> Result<c_int, Failure> {
     let write = |info: Info<'a>| {
         if out.is_null() && size > 0 {
             return Err(invalid("out is NULL"));
@@ -541,5 +532,5 @@ unsafe fn ask_text<'a, T: AsRef<[u8]>>(
         Ok(text.len() as c_int)
     };
     // SAFETY: by contract.
-    unsafe { ask(name, endpoint, session, write) }
+    unsafe { ask(endpoint, session, write) }
 }

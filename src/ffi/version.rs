@@ -21,7 +21,7 @@ const fn number(digits: &str) -> c_uint {
     }
 }
 
-/// Gives the version of this library as text, such as "0.1.0".
+/// Gets the version of the library as text, such as "0.1.0".
 ///
 /// Returns the text.
 ///
@@ -31,7 +31,7 @@ pub extern "C" fn dv_version() -> *const c_char {
     guard(std::ptr::null(), || concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast())
 }
 
-/// Gives the version of this library as a number.
+/// Gets the version of the library as a number.
 ///
 /// Returns major * 65536 + minor * 256 + patch.
 #[unsafe(no_mangle)]
@@ -39,14 +39,14 @@ pub extern "C" fn dv_version_num() -> c_uint {
     guard(0, || NUMBER)
 }
 
-/// Tells whether a program that was written for one version of this library can run with this one and with the OpenSSL
-/// that is loaded. A program that calls it first gets a clear answer where it would otherwise get strange errors.
+/// Tells whether a program that was written for some version of this library can run with the one that is loaded, and
+/// with the OpenSSL that is loaded. A program that calls it first gets a clear answer instead of strange errors later.
 ///
-/// - `least`: the oldest version that will do, as dv_version_num() gives it; 0 asks about OpenSSL only
+/// - `least`: the oldest version that will do, as dv_version_num() returns it; 0 asks about OpenSSL only
 ///
-/// Returns DV_OK, or DV_ERROR when this library is older than `least`, or when OpenSSL has another major version than the
-/// one that this library was built against. Each function that sets up a context or begins something with one fails then, too,
-/// and the log says why.
+/// Returns DV_OK, or DV_ERROR if this library is older than `least`, or if OpenSSL has another major version than the
+/// one this library was built with. The log says which. In the latter case each function that sets up a context, or
+/// begins something with one, fails too.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_check_version(least: c_uint) -> c_int {
     guard(DV_ERROR, || {

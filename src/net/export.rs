@@ -25,8 +25,9 @@ pub struct Order {
     pub by: u64,
 }
 
-/// What becomes of an export. As long as it is being written, nobody can have it, and anybody may give it up; once it has its
-/// end, only the program knows. (All that is asked for is that its changes have one order, so that one of two wins.)
+/// What becomes of an export. While it is being written nobody can have it, and anybody may give it up; once its end is
+/// written, only the program can decide. (All that is needed is that changes of it are in one order, so that one of two
+/// wins.)
 #[derive(Default)]
 pub struct Verdict(AtomicU8);
 
@@ -41,7 +42,7 @@ impl Verdict {
         matches!(self.0.load(Ordering::SeqCst), COMMITTED | CANCELLED)
     }
 
-    /// Gives the export up, if it is being written; says whether the sessions go on here, be it for that or another reason.
+    /// Gives the export up, if it is being written. Returns whether the sessions go on here, for this or another reason.
     pub fn give_up(&self) -> bool {
         let before = self.0.compare_exchange(WRITING, CANCELLED, Ordering::SeqCst, Ordering::SeqCst);
         matches!(before, Ok(_) | Err(CANCELLED))

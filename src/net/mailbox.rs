@@ -1,6 +1,6 @@
 //! What other threads ask of a worker.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::export::Order;
 use super::sys::udp::Bell;
 use crate::engine::endpoint::{CookieSecret, Error, Session};
 use crate::guard::lock;
-use crate::wire::datagrams::Datagrams;
+use crate::wire::queue::Tagged;
 
 /// Letters to one worker. The worker waits for its lock only while a writer copies one message.
 pub struct Mailbox {
@@ -31,9 +31,9 @@ struct State {
     batch: u64,
     /// The sessions that can be written to.
     open: HashMap<Session, Share>,
-    /// Messages would have nowhere to go, for now.
+    /// Messages are refused for now.
     halted: bool,
-    /// The worker is over: letters fall.
+    /// The worker is over, and nobody reads letters any more.
     shut: bool,
 }
 
@@ -50,22 +50,16 @@ struct Share {
     parked: usize,
 }
 
-/// What is asked, in its order.
-#[derive(Default)]
-pub struct Letters {
-    letters: VecDeque<Letter>,
-    messages: Datagrams,
-    /// Messages that were taken out.
-    taken: usize,
-}
+/// What is asked, in its order, each with the message that it is about.
+pub type Letters = Tagged<Letter>;
 
 /// What concerns one session.
 pub enum Letter {
-    /// Send the next of the messages.
+    /// Send the message.
     Send(Session),
-    /// End a session.
+    /// End a session; the message is empty.
     Close(Session),
-    /// Take in the next of the messages: it is a datagram that another worker got, from this peer to this address of ours.
+    /// Take the message in: it is a datagram that another worker got, from this peer to this address of ours.
     Receive(SocketAddr, Option<IpAddr>),
 }
 
@@ -77,12 +71,6 @@ pub enum Request {
     Drain(u64),
     /// Give the sessions to somebody who writes them down.
     Export(Order),
-}
-
-impl Letter {
-    fn has_message(&self) -> bool {
-        matches!(self, Letter::Send(_) | Letter::Receive(..))
-    }
 }
 
 impl Mailbox {
@@ -98,39 +86,33 @@ impl Mailbox {
 
     /// Queues a message for a session of this worker's.
     pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
-        let mut state = self.lock();
-        let (left, halted) = (state.left(self.waiting_max), state.halted);
+        let mut state = self.lock_for(session, message.len())?;
+        let left = self.waiting_max.saturating_sub(state.letters.waiting_len());
         let batch = state.batch;
         let share = state.open.get_mut(&session).ok_or(Error::Stale)?;
         let own = if share.batch == batch { share.bytes } else { 0 };
-        // In a batch it takes at most so many times as much as it leaves to the others; alone, any message has room.
+        // Alone, any message has room.
         let is_greedy = own > 0 && own + message.len() > left.saturating_mul(SHARE);
-        if halted || message.len() > left || is_greedy || share.parked + own >= self.waiting_max {
+        if is_greedy || share.parked + own >= self.waiting_max {
             return Err(Error::Again);
         }
-        (share.bytes, share.batch) = (own + Letters::size(message), batch);
+        (share.bytes, share.batch) = (own + Letters::ASIDE + message.len(), batch);
         self.post(state, Letter::Send(session), message);
         Ok(())
     }
 
     /// Asks for the end of a session of this worker's.
     pub fn close(&self, session: Session) -> Result<(), Error> {
-        let state = self.lock();
-        if !state.open.contains_key(&session) {
-            return Err(Error::Stale);
-        }
-        if state.halted || state.left(self.waiting_max) == 0 {
-            return Err(Error::Again);
-        }
+        let state = self.lock_for(session, 0)?;
         self.post(state, Letter::Close(session), &[]);
         Ok(())
     }
 
-    /// Hands over a datagram that belongs to a session of this worker's; says whether there was room. Anybody can send such
-    /// ones, so half of it is kept for what the program asks.
+    /// Hands over a datagram that belongs to a session of this worker's; returns whether there was room. Anybody can send such
+    /// datagrams, so half of the room is kept for what the program asks.
     pub fn hand_over(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
         let state = self.lock();
-        let room = !state.shut && datagram.len() <= state.left(self.waiting_max / 2);
+        let room = !state.shut && state.letters.waiting_len() + datagram.len() <= self.waiting_max / 2;
         if room {
             self.post(state, Letter::Receive(from, to), datagram);
         }
@@ -141,7 +123,7 @@ impl Mailbox {
     pub fn ask(&self, request: Request) {
         let mut state = self.lock();
         if state.shut {
-            // In this order: a context may be in there, and what hangs on that is freed by the program's own functions.
+            // The lock goes first: the request may own a context, and freeing that may call functions of the program.
             drop(state);
             return;
         }
@@ -191,8 +173,6 @@ impl Mailbox {
 
     /// Takes all letters, in exchange for `read`, which has none left. The bell rings again for later ones.
     pub fn take(&self, read: &mut Letters) {
-        read.messages.clear();
-        read.taken = 0;
         let mut state = self.lock();
         mem::swap(read, &mut state.letters);
         state.batch += 1;
@@ -211,6 +191,17 @@ impl Mailbox {
         self.waiting_max
     }
 
+    fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.lock();
+        if !state.open.contains_key(&session) {
+            return Err(Error::Stale);
+        }
+        match state.halted || state.letters.waiting_len() + room > self.waiting_max {
+            true => Err(Error::Again),
+            false => Ok(state),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -226,60 +217,12 @@ impl Mailbox {
             return;
         }
         state.letters.push(letter, message);
-        // Behind the first one, the bell rings already.
-        let first = state.letters.letters.len() == 1;
+        // If there was a letter already, the bell has been rung.
+        let first = state.letters.len() == 1;
         drop(state);
         if first {
             self.bell.ring();
         }
-    }
-}
-
-impl State {
-    /// How much room there is, where `most` bytes may wait.
-    fn left(&self, most: usize) -> usize {
-        most.saturating_sub(self.letters.waiting())
-    }
-}
-
-impl Letters {
-    /// Bytes of all of them, and of the messages of those that were taken out.
-    pub fn waiting(&self) -> usize {
-        self.letters.len() * size_of::<Letter>() + self.messages.total_len()
-    }
-
-    /// Bytes of a letter with this message.
-    pub fn size(message: &[u8]) -> usize {
-        size_of::<Letter>() + message.len()
-    }
-
-    /// Adds one, with its message, if it is one that has one.
-    pub fn push(&mut self, letter: Letter, message: &[u8]) {
-        if letter.has_message() {
-            self.messages.push(message);
-        }
-        self.letters.push_back(letter);
-    }
-
-    /// Whether all were taken out.
-    pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
-    }
-
-    /// Takes the next one out, with its message, if it is one that has one.
-    pub fn pop(&mut self) -> Option<(Letter, &[u8])> {
-        let letter = self.letters.pop_front()?;
-        if !letter.has_message() {
-            return Some((letter, &[]));
-        }
-        self.taken += 1;
-        Some((letter, self.messages.get(self.taken - 1).unwrap_or_default()))
-    }
-
-    /// Puts back what [`Letters::pop`] gave last.
-    pub fn put_back(&mut self, letter: Letter) {
-        self.taken -= usize::from(letter.has_message());
-        self.letters.push_front(letter);
     }
 }
 

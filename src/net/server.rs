@@ -36,8 +36,8 @@ pub const WORKERS_MAX: usize = 256;
 /// How a server is to behave.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// How its endpoints are to behave. The limits of sessions and handshakes are those of the whole server, and each worker has
-    /// its part of them; `max_waiting_bytes` is for each worker.
+    /// How its endpoints are to behave. The limits of sessions and handshakes are those of the whole server, and each worker
+    /// has its part of them; `max_waiting_bytes` is for each worker.
     pub endpoint: Config,
     /// Threads. Each has its own sockets and sessions, and a client stays with one of them.
     pub workers: usize,
@@ -105,7 +105,7 @@ pub struct Server {
     /// How the endpoints are to behave, but for what each has of its own.
     config: Config,
     state: Mutex<State>,
-    /// Held by whoever waits for the workers: others who do wait for him.
+    /// Held by the thread that waits for the workers, so that others that want to wait do so too.
     joining: Mutex<()>,
     /// What sessions begin with now.
     context: Mutex<SslContext>,
@@ -458,7 +458,7 @@ impl OneForAll {
 
 impl Drop for OneForAll {
     fn drop(&mut self) {
-        self.shared.mailbox(self.worker).shut();
+        self.shared.desks[self.worker].mailbox.shut();
     }
 }
 
@@ -477,7 +477,7 @@ fn read_secret(file: Option<&Path>, context: &SslContext) -> Result<Option<Cooki
     Ok(Some(CookieSecret::new(secret.for_cookies(), unix_offset())))
 }
 
-/// Which port an answer leaves from follows from the addresses alone.
+/// The port that an answer leaves from follows from the addresses, so no two may cover the same address.
 fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error> {
     let covers = |one: SocketAddr, other: SocketAddr| {
         one.ip() == other.ip() || one.ip().is_unspecified() && one.is_ipv4() == other.is_ipv4()
@@ -488,7 +488,7 @@ fn refuse_second(bound: &[SocketAddr], address: SocketAddr) -> Result<(), Error>
     }
 }
 
-/// The part of one of so many workers.
+/// The limits of one worker: its part of the server's.
 fn part_of(settings: &Settings, workers: u32) -> Settings {
     Settings {
         max_connections: settings.max_connections.div_ceil(workers).min(NUMBERED_SESSIONS_MAX),

@@ -52,7 +52,7 @@ pub(super) struct Desk {
 }
 
 impl Shared {
-    /// For a worker with each of these endpoints; in its mailbox there is room for so many bytes.
+    /// For a worker with each of these endpoints; each mailbox has room for `waiting_max` bytes.
     pub(super) fn new(endpoints: &[Endpoint], waiting_max: usize, owners: Option<Owners>) -> Result<Shared, Error> {
         let desk = |endpoint: &Endpoint| {
             let mailbox = Mailbox::new(waiting_max)?;
@@ -63,34 +63,18 @@ impl Shared {
         Ok(Shared { desks, stopping: AtomicBool::new(false), owners })
     }
 
-    pub(super) fn mailbox(&self, worker: usize) -> &Mailbox {
-        &self.desks[worker].mailbox
-    }
-
-    pub(super) fn counters(&self, worker: usize) -> &Counters {
-        &self.desks[worker].counters
-    }
-
-    pub(super) fn sockets(&self, worker: usize) -> &SocketCounters {
-        &self.desks[worker].sockets
-    }
-
-    pub(super) fn set_handshakes(&self, worker: usize, handshakes: usize) {
-        self.desks[worker].handshakes.store(handshakes, Ordering::Relaxed);
-    }
-
-    /// Gives a datagram that belongs to a session of another worker's to that one. Says whether it does.
+    /// If a datagram belongs to a session of another worker, hands it to that one; returns whether it does.
     pub(super) fn hand_over(&self, worker: usize, from: SocketAddr, to: Option<IpAddr>, datagram: &[u8]) -> bool {
         let owner = self.owners.and_then(|owners| owners.of(datagram)).filter(|owner| *owner != worker);
         if let Some(owner) = owner {
-            let handed_over = self.mailbox(owner).hand_over(from, to, datagram);
-            let counters = self.sockets(worker);
+            let handed_over = self.desks[owner].mailbox.hand_over(from, to, datagram);
+            let counters = &self.desks[worker].sockets;
             if handed_over { &counters.datagrams_handed_over } else { &counters.handovers_dropped }.add(1);
         }
         owner.is_some()
     }
 
-    /// The worker that has the session with this connection ID, where that says so.
+    /// The worker that has the session with this connection ID, if IDs tell.
     pub(super) fn owner_of(&self, id: &[u8]) -> Option<usize> {
         self.owners.and_then(|owners| owners.of_id(id))
     }

@@ -44,7 +44,7 @@ pub struct Port {
     steering: Option<Steering>,
 }
 
-/// A socket and what it told about losses.
+/// A socket, and how many datagrams it has lost so far.
 pub struct Socket {
     fd: OwnedFd,
     dropped: u32,
@@ -55,7 +55,7 @@ impl Socket {
         Socket { fd, dropped: 0 }
     }
 
-    /// How many more datagrams were dropped than when this was asked the last time, when the kernel says `dropped` now.
+    /// How many datagrams were dropped since this was asked last, if the kernel's count is `dropped` now.
     pub fn newly_dropped(&mut self, dropped: u32) -> u32 {
         dropped.wrapping_sub(std::mem::replace(&mut self.dropped, dropped))
     }
@@ -91,12 +91,12 @@ impl Port {
         self.steering.map(|steering| steering.worker_of(peer))
     }
 
-    /// What a peer that wrote to this port has written to, when the kernel said `told`.
+    /// The address of ours that a peer has written to, if the kernel says `told`.
     pub fn addressed(&self, told: Option<IpAddr>) -> Option<IpAddr> {
         if self.local.ip().is_unspecified() { told } else { Some(self.local.ip()) }
     }
 
-    /// Gives the kernel what waits here; `sent` counts the datagrams that it has taken. Says whether all of it has left;
+    /// Gives the kernel what waits here; `sent` counts the datagrams that it has taken. Returns whether all has left;
     /// otherwise the rest waits for room.
     pub fn send(&mut self, sent: &Counter, counters: &SocketCounters) -> bool {
         let mut failed = false;
@@ -116,11 +116,11 @@ impl Port {
                     return false;
                 }
                 Some(libc::EINTR) => {}
-                // A device that cannot cut trains of datagrams gets single ones, from now on.
+                // The device cannot segment: from now on datagrams are sent one by one.
                 Some(libc::EIO | libc::EOPNOTSUPP) if self.outbound.cut() => self.segments_max = 1,
-                // A path that is too narrow for these may be so for this peer alone.
+                // The path may be too narrow for these, for this peer alone.
                 Some(libc::EINVAL | libc::EMSGSIZE) if self.outbound.cut() => {}
-                // The first error may be an ICMP message about an earlier datagram, and this one has not been tried yet.
+                // The first error may be an ICMP message about an earlier datagram: this one was not tried yet.
                 _ if !failed => failed = true,
                 _ => {
                     counters.datagrams_refused.add(self.outbound.skip() as u64);
@@ -187,7 +187,7 @@ pub fn open(address: SocketAddr, only_v6: bool, options: &Options) -> io::Result
     data.into_iter().zip(of_workers).map(port).collect()
 }
 
-/// Takes over a socket that is bound already. It belongs to no group that we know, so nothing is steered to it or from it.
+/// Takes over a socket that is bound already. It is in no group that we know of, so nothing is steered to it or away from it.
 pub fn adopt(fd: OwnedFd, options: &Options) -> io::Result<Port> {
     let local = udp::local_address(fd.as_fd())?;
     if local.port() == 0 {
@@ -221,7 +221,7 @@ fn set_options(fd: BorrowedFd<'_>, local: SocketAddr, options: &Options) -> io::
             set_option(fd, libc::SOL_SOCKET, within, buffer)?;
         }
     }
-    // What a kernel lacks of these is gone without: nobody counts its drops, and each datagram is a message.
+    // An older kernel may lack these: then drops are not counted, and each datagram is read by itself.
     let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
     if options.offload {
         let _ = set_option(fd, libc::SOL_UDP, libc::UDP_GRO, 1);

@@ -3,7 +3,7 @@
 /// While established peers talk, handshakes get one part in this many.
 const PARTS: i64 = 4;
 
-/// Established peers talk when one of them was heard within this time, in microseconds.
+/// Established peers count as talking if one of them was heard within this time, in microseconds.
 const TALKING: u64 = 20_000;
 
 /// The most unused credit that handshakes can save up.

@@ -1,4 +1,4 @@
-//! What a handshake has settled, kept without the SSL.
+//! What a handshake has agreed on, kept without the SSL.
 
 use std::ffi::CStr;
 
@@ -24,16 +24,16 @@ pub struct Agreed {
     pub is_resumed: bool,
     /// The master secret is bound to the handshake (RFC 7627).
     pub extended_master_secret: bool,
-    /// A client's.
+    /// Of a client: what resumes the session.
     pub resumption: Option<Resumption>,
-    /// A server's.
+    /// Of a server: where its context keeps the session.
     pub cached: Option<Cached>,
     /// In DER: as OpenSSL keeps it, it takes up several times that.
     pub certificate: Option<Box<[u8]>>,
 }
 
 impl Agreed {
-    /// What `ssl` has settled.
+    /// What the handshake of `ssl` has agreed on.
     pub fn of(ssl: &SslRef) -> Agreed {
         let der = |certificate: X509| certificate.to_der().ok().map(Vec::into_boxed_slice);
         Agreed {

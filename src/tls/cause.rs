@@ -9,6 +9,9 @@ use openssl::error::ErrorStack;
 use super::sys::SSL_R_EXCESSIVE_MESSAGE_SIZE;
 use crate::log::in_one_line;
 
+/// What the descriptions of alerts begin at among the reasons of <openssl/sslerr.h>.
+const SSL_AD_REASON_OFFSET: c_int = 1000;
+
 /// Why a call failed, with the words of whoever found out: the kernel, OpenSSL, or this library.
 #[derive(Debug)]
 pub struct Cause(String);
@@ -75,8 +78,13 @@ pub fn errors() -> ErrorStack {
 
 /// The words of OpenSSL for a fatal alert that the peer has sent.
 pub fn alert(description: u8) -> ErrorStack {
-    const SSL_AD_REASON_OFFSET: c_int = 1000;
     libssl(SSL_AD_REASON_OFFSET + c_int::from(description))
+}
+
+/// The same for one that came in clear, with ours, which say what that is worth.
+pub fn alert_in_clear(description: u8) -> ErrorStack {
+    let ours = format!("alert {description}, in clear: the peer's, or anybody's");
+    libssl_with(SSL_AD_REASON_OFFSET + c_int::from(description), &ours)
 }
 
 /// The words of OpenSSL for a handshake whose master secret is not bound to it (RFC 7627).

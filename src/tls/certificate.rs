@@ -94,7 +94,7 @@ impl Certificates {
             if bio.is_null() {
                 return Err(Cause::openssl());
             }
-            // It asks for no password: a key among the certificates stays as it is.
+            // Without a callback nobody is asked for a password, and an encrypted key in the file is left alone.
             let stack = sys::PEM_X509_INFO_read_bio(bio, ptr::null_mut(), None, ptr::null_mut());
             openssl_sys::BIO_free_all(bio);
             if stack.is_null() {

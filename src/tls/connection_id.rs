@@ -85,8 +85,8 @@ pub fn prepare(context: &SslContextRef) -> Result<(), Cause> {
     })
 }
 
-/// Offers connection IDs in the handshake that `ssl` is going to begin. A client then offers no cipher suites but those
-/// that fit, and nothing at all where there are none.
+/// Offers connection IDs in the handshake that `ssl` is going to begin. A client then offers only the cipher suites that
+/// fit; if there are none, it does not offer connection IDs.
 pub fn offer(ssl: &mut SslRef, offer: &Offer<'_>) -> bool {
     // SAFETY: the SSL is live, and nobody else uses it.
     unsafe {
@@ -113,7 +113,7 @@ pub fn agreed(ssl: &SslRef) -> Option<AgreedIds> {
     Some(AgreedIds { theirs, checks: negotiation.offers_checks && negotiation.peer_checks.get() })
 }
 
-/// Leaves those cipher suites that fit. Says whether there are any.
+/// Keeps only the cipher suites that fit. Returns whether there are any.
 fn keep_suites(ssl: &mut SslRef, fits: fn(&str) -> bool) -> bool {
     // SAFETY: the SSL is live; its stack of ciphers belongs to it, and the names are static.
     unsafe {

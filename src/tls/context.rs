@@ -20,14 +20,15 @@ use crate::guard::guard;
 /// A cipher list is longer than this only by mistake.
 const CIPHERS_AT_MOST: usize = 16 << 10;
 
-/// The groups for the key exchange, the fastest first. Clients with certificates of another curve are refused, so P-521 is one.
+/// The groups for the key exchange, the fastest first. A client whose certificate has a curve that is not listed is refused,
+/// which is why P-521 is here.
 const GROUPS: &CStr = c"X25519:P-256:P-384:P-521";
 
-/// Certificates between the peer's own and the trusted one, at most.
+/// The most certificates between the peer's own and the trusted one.
 const CHAIN_DEPTH: c_int = 10;
 
-/// OpenSSL's default for the number of sessions that a context keeps for clients without tickets, and ours. Each is a kilobyte
-/// or more, and stays when its connection is gone.
+/// How many sessions a context keeps for clients without tickets: OpenSSL's default, and ours. Each takes a kilobyte or more,
+/// and outlives its connection.
 const SESSION_CACHE_DEFAULT: i64 = 1024 * 20;
 const SESSION_CACHE: i64 = 256;
 
@@ -37,7 +38,7 @@ const VERIFY_MODES: c_int = 0x0f;
 /// The type of a verify callback.
 pub type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
 
-/// Whether it is a context for DTLS. It is asked of an SSL: libssl cannot be asked about a context.
+/// Whether it is a context for DTLS. libssl can only be asked this about an SSL, so one is made.
 pub fn is_for_dtls(ctx: &SslContextRef) -> bool {
     // SAFETY: the SSL is alive.
     Ssl::new(ctx).is_ok_and(|ssl| unsafe { sys::SSL_is_dtls(ssl.as_ptr()) } == 1)
@@ -49,7 +50,7 @@ pub fn of(builder: &mut SslContextBuilder) -> &SslContextRef {
     unsafe { SslContextRef::from_ptr(builder.as_ptr()) }
 }
 
-/// Keeps fewer sessions than OpenSSL's default, where the program has not set another number.
+/// Lowers the number of sessions to keep, unless the program has set one itself.
 pub fn bound_session_cache(ctx: &SslContextRef) {
     // SAFETY: the context is alive.
     unsafe {
@@ -66,7 +67,7 @@ pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {
         return Err(format!("a cipher list of {len} bytes; {CIPHERS_AT_MOST} are the most").into());
     }
     with_clean_queue(|| {
-        // libssl may have changed the list when it refuses it, so it is tried first on what inherits from the context.
+        // libssl may have changed the list by the time it refuses it, so it is tried on an SSL of the context first.
         let trial = Ssl::new(ctx)?;
         // SAFETY: both are alive and the strings outlive the calls.
         let set = unsafe {
@@ -74,7 +75,7 @@ pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {
             openssl_sys::SSL_set_cipher_list(trial.as_ptr(), list) == 1
                 && set_groups_and_version(|cmd, n, at| openssl_sys::SSL_ctrl(trial.as_ptr(), cmd, n, at))
                 && openssl_sys::SSL_CTX_set_cipher_list(ctx.as_ptr(), list) == 1
-                // Each SSL would take a list of what TLS 1.3 has, which this version knows nothing of.
+                // Otherwise each SSL would get a copy of the list for TLS 1.3, which DTLS 1.2 has no use for.
                 && openssl_sys::SSL_CTX_set_ciphersuites(ctx.as_ptr(), c"".as_ptr()) == 1
                 && set_groups_and_version(|cmd, n, at| openssl_sys::SSL_CTX_ctrl(ctx.as_ptr(), cmd, n, at))
         };
@@ -82,7 +83,7 @@ pub fn set_ciphers(ctx: &SslContextRef, ciphers: &CStr) -> Result<(), Cause> {
     })
 }
 
-/// The highest version is set too: where libssl knows DTLS 1.3, the way of our cookies is not that of its hellos.
+/// The highest version is set too: cookies work differently in DTLS 1.3, which later versions of libssl may offer.
 fn set_groups_and_version(control: impl Fn(c_int, libc::c_long, *mut c_void) -> libc::c_long) -> bool {
     let version = openssl_sys::DTLS1_2_VERSION.into();
     control(openssl_sys::SSL_CTRL_SET_GROUPS_LIST, 0, GROUPS.as_ptr().cast_mut().cast()) == 1
@@ -90,7 +91,7 @@ fn set_groups_and_version(control: impl Fn(c_int, libc::c_long, *mut c_void) -> 
         && control(openssl_sys::SSL_CTRL_SET_MAX_PROTO_VERSION, version, ptr::null_mut()) == 1
 }
 
-/// Sets how the peer is verified, and against which CA certificates, and takes back what [`refuse_handshakes`] did.
+/// Sets how the peer is verified, and against which CA certificates. Undoes [`refuse_handshakes`].
 pub fn set_verify(ctx: &SslContextRef, mode: c_int, callback: VerifyCallback, ca: &CStr) -> Result<(), Cause> {
     if mode & !VERIFY_MODES != 0 {
         return Err(format!("mode {mode:#x} is not made of SSL_VERIFY_*").into());
@@ -103,15 +104,15 @@ pub fn set_verify(ctx: &SslContextRef, mode: c_int, callback: VerifyCallback, ca
     Ok(())
 }
 
-/// Whom to trust: everything that can fail for the caller's reasons has happened when there is one.
+/// Whom to trust. Once this exists, everything that can fail because of what the caller gave has succeeded.
 struct Trust {
     mode: c_int,
     certificates: Vec<X509>,
     revocations: Vec<openssl::x509::X509Crl>,
-    /// What a server sends, so that a client knows which of its certificates will do.
+    /// A server sends them, so that a client can tell which of its certificates will do.
     names: Stack<X509Name>,
-    /// Keeps a session that was made under other rules from being resumed under these. The same in each process that has
-    /// the same rules, so that processes which share ticket keys share sessions.
+    /// Keeps a session that was made under other rules from being resumed under these. It is the same in all processes with
+    /// the same rules, so that those that share ticket keys can resume each other's sessions.
     session_id_context: [u8; 32],
 }
 
@@ -174,9 +175,9 @@ impl Trust {
 /// The security callback that a context had before [`refuse`] came to stand in front of it.
 static BEFORE_REFUSAL: Slot<SSL_CTX, sys::security_cb> = Slot::new();
 
-/// Makes every handshake fail, of servers and clients alike, with or without certificates, because a program that is told
-/// nothing must not run unprotected: libssl asks the security callback about the protocol version before anything else, and
-/// this one says no. The refusal is for the SSLs that are made from now on; they take the callback with them.
+/// Makes every handshake fail, of servers and clients alike, with or without certificates: a program that cannot be told of an
+/// error must not run unprotected. libssl asks the security callback about the protocol version before anything else, and this
+/// one says no. An SSL takes the callback from its context when it is made, so that those that exist are not affected.
 pub fn refuse_handshakes(ctx: &SslContextRef) {
     if refuses_handshakes(ctx) {
         return;
@@ -190,7 +191,7 @@ pub fn refuse_handshakes(ctx: &SslContextRef) {
     }
 }
 
-/// Takes back what [`refuse_handshakes`] did, if it did.
+/// Undoes [`refuse_handshakes`].
 fn permit_handshakes(ctx: &SslContextRef) {
     // SAFETY: the context is alive, and nobody else uses it.
     unsafe {

@@ -1,7 +1,7 @@
 //! Whose cookie callbacks an SSL_CTX has.
 //!
-//! libssl has no getter for them. So it is asked once for each context: with two hellos, one without and one with a
-//! cookie, on an SSL that is thrown away after that. Our callbacks recognise it and leave a mark.
+//! libssl has no getter for them. So each context is tried once, with two hellos, one without and one with a cookie, on an SSL
+//! that is thrown away afterwards. Our callbacks recognise that SSL and leave a mark on it.
 
 use std::net::SocketAddr;
 
@@ -33,9 +33,9 @@ pub enum Cookies {
 
 static COOKIES: Slot<SSL_CTX, Cookies> = Slot::new();
 
-/// Who makes the cookies of `context`. Where nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify`
-/// are installed. `peer` is whoever the program's callbacks shall believe to be asked by. An error: no SSL can be made to ask
-/// them with, and the next call tries again.
+/// Who makes the cookies of `context`. If nobody does, although SSL_OP_COOKIE_EXCHANGE is set, `generate` and `verify` are
+/// installed. The program's callbacks are shown `peer` as the sender of the hellos. An error means that no SSL could be made to
+/// try them with; the next call tries again.
 pub fn cookies(
     context: &SslContextRef,
     peer: SocketAddr,
@@ -52,7 +52,7 @@ pub fn cookies(
         drop(looking);
         let found = probe(context, peer)?;
         let _looking = lock(&CONTEXTS);
-        // Another thread may have installed its callbacks meanwhile, between our two hellos even.
+        // Another thread may have installed its callbacks meanwhile, even between our two hellos.
         if let Some(&known) = COOKIES.get(raw) {
             return Ok(known);
         }
@@ -76,11 +76,11 @@ pub fn exchanges_cookies(context: &SslContextRef) -> bool {
     unsafe { SSL_CTX_get_options(context.as_ptr()) & SSL_OP_COOKIE_EXCHANGE != 0 }
 }
 
-/// Lets libssl take the hellos whose cookies our stateless stage has verified. Says whether it can: not where the program has
-/// cookie callbacks of its own.
+/// Makes libssl accept the hellos whose cookies our stateless stage has verified. Returns `false` if the program has cookie
+/// callbacks of its own.
 pub fn trust_the_gate(context: &SslContextRef) -> Result<bool, ErrorStack> {
     unsafe extern "C" fn generate(ssl: *mut SSL, _cookie: *mut u8, _len: *mut c_uint) -> c_int {
-        // SAFETY: libssl calls this with a live SSL. Nobody but a probe asks: the gate makes the cookies.
+        // SAFETY: libssl calls this with a live SSL. Only a probe gets here, as the gate makes the cookies.
         guard(0, || unsafe {
             cookie_asked(ssl);
             0
@@ -95,7 +95,7 @@ pub fn trust_the_gate(context: &SslContextRef) -> Result<bool, ErrorStack> {
 
 fn probe(context: &SslContextRef, peer: SocketAddr) -> Result<(Probe, Probe), ErrorStack> {
     let mut session = Session::accept(context, peer, &Parameters::FOR_HELLOS)?;
-    // libssl has one error for a missing generate callback and for one that fails, so its word alone does not count.
+    // libssl reports a missing generate callback like one that fails, so that the error alone does not tell.
     let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE, SSL_R_COOKIE_GEN_CALLBACK_FAILURE);
     let verify = session.probe(&hello::PROBE_WITH_COOKIE, SSL_R_NO_VERIFY_COOKIE_CALLBACK);
     Ok((generate, verify))

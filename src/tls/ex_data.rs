@@ -9,7 +9,7 @@ use openssl_sys::*;
 use super::fork::Once;
 use crate::guard::guard;
 
-/// Held while a context that other threads may use as well is asked for a value or given one: the first value in a slot may
+/// Held while a value on a context that other threads may use as well is read or set: setting the first value in a slot may
 /// make libcrypto move all the others. Not held while a callback of the program may run.
 pub static CONTEXTS: Mutex<()> = Mutex::new(());
 
@@ -82,7 +82,7 @@ impl<H: Holder, T: Send + 'static> Slot<H, T> {
         unsafe { H::get(holder, self.index()).cast::<T>().as_ref() }
     }
 
-    /// Hangs `value` there, in the place of what hung there; says whether that worked.
+    /// Hangs `value` there, in place of what hung there; returns whether that worked.
     ///
     /// # Safety
     /// `holder` is live, no other thread is in `get` or `set` with it (of a context that is shared: see [`CONTEXTS`]), and

@@ -3,10 +3,10 @@
 //! A child has the keys and sequence numbers of its parent; if both went on, they would repeat nonces. So what was made
 //! before the fork refuses to send after it.
 //!
-//! It is the kernel that tells, with a page that each child finds empty: libc's handlers are not called where a program uses
-//! `_Fork` or `clone`. Where the kernel cannot (before 4.14), they are all there is.
+//! The kernel tells, by a page that each child finds empty: libc's handlers are not called when a program uses `_Fork` or
+//! `clone`. Before Linux 4.14, which cannot do that, they are all there is.
 //!
-//! The handlers also see to it that a child finds nothing half done that another thread of its parent was at: see [`Once`].
+//! The handlers also see to it that a child finds nothing half done that another thread of its parent was doing: see [`Once`].
 
 use std::cell::RefCell;
 use std::ptr;
@@ -51,7 +51,7 @@ fn begin(here: &AtomicU32) -> u32 {
     here.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|first| first, |_| next) - 1
 }
 
-/// The first look of all. Several threads may look at once: then the handlers are called several times.
+/// The first look of all. If several threads look at once, the handlers are registered, and called, several times.
 #[cold]
 fn watch() -> &'static AtomicU32 {
     // What another thread had locked would stay locked in the child.

@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-/// A table of at least so many bytes is worth it: two huge pages on most processors.
+/// A table is worth it from this size on: two huge pages on most processors.
 const LEAST: usize = 4 << 20;
 
 /// A multiple of every processor's page size.

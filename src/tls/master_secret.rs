@@ -12,7 +12,7 @@ use crate::wipe;
 pub enum Digest {
     /// Where the suite names no other.
     Sha256,
-    /// Of the suites with AES-256-GCM.
+    /// With AES-256-GCM.
     Sha384,
 }
 
@@ -38,7 +38,7 @@ pub fn cipher(ssl: &SslRef) -> Option<&SslCipherRef> {
 }
 
 impl Secrets {
-    /// Those of a handshake that has come far enough to have them; `None` if they are not of the kind DTLS 1.2 has.
+    /// The secrets of a handshake that has come far enough to have them; `None` if they are not those of DTLS 1.2.
     pub fn of(ssl: &SslRef) -> Option<Secrets> {
         let digest = match cipher(ssl)?.handshake_digest()?.type_() {
             Nid::SHA256 => Digest::Sha256,

@@ -28,15 +28,15 @@ pub fn random<const LEN: usize>() -> [u8; LEN] {
     bytes
 }
 
-/// Fills `bytes` with random ones. Where there are none nothing can be done that is safe.
+/// Fills `bytes` with random ones. Without them nothing that is safe can be done, so that it panics if there are none.
 ///
-/// In the child of a fork they are the kernel's: OpenSSL's generator stays locked there for ever if another thread of the
-/// parent was at it.
+/// In the child of a fork they come from the kernel: OpenSSL's generator would stay locked for ever if another thread of the
+/// parent was using it during the fork.
 pub fn randomize(bytes: &mut [u8]) {
-    // The kernel gives so many at once, or none.
+    // Up to this length, getrandom gives all bytes or none.
     const KERNEL_MAX: usize = 256;
     if fork::generation() == 0 {
-        // The crate prepares itself behind a Once of std's, which is not to be half made in a child.
+        // The crate initialises itself behind a Once of std's, which a child must not find half done.
         static CRATE: fork::Once<()> = fork::Once::new();
         CRATE.get_or_init(openssl::init);
         return openssl::rand::rand_bytes(bytes).expect("OpenSSL has no random bytes");

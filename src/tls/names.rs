@@ -1,7 +1,7 @@
 //! Several certificates on one context, by the server name that a client asks for (SNI).
 //!
-//! The names are those in the certificates. The choice is made in libssl's certificate callback and not in its server name
-//! callback, which stays the program's: one that changes the context there changes the certificates with it.
+//! The names are those in the certificates. The choice is made in libssl's certificate callback. Its server name callback stays
+//! the program's: if that one changes the context, the certificates of the new context count.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -35,7 +35,7 @@ pub fn add(ctx: &SslContextRef, certificate: &CStr, key: &CStr) -> Result<(), Ca
                 Cause::from("no DNS name in it").about(format_args!("certificate file {}", quoted(certificate)))
             );
         }
-        // What a handshake would not take is refused here, by an SSL that is thrown away.
+        // An SSL that is thrown away shows whether a handshake would take it.
         let mut trial = Ssl::new(ctx)?;
         if !use_for(&mut trial, &identity) {
             return Err(Cause::openssl().about(files(certificate, key)));
@@ -69,7 +69,7 @@ unsafe extern "C" fn choose(ssl: *mut SSL, _user: *mut c_void) -> c_int {
             // SAFETY: the SSL is alive.
             unsafe { sys::SSL_certs_clear(ssl.as_ptr()) };
         }
-        // Each takes the place of another one with its type of key, so that the first comes last.
+        // Each replaces an earlier one with its type of key, so the one that counts, the first, is set last.
         for identity in fitting().rev() {
             if !use_for(ssl, identity) {
                 log!(Error, "the certificate for {name:?} cannot be used: {}", Cause::openssl());

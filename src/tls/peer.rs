@@ -56,7 +56,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Says which DNS name or IP address the certificate of the server must carry; replaces what was said before. A DNS name is
+/// Sets the DNS name or IP address that the certificate of the server must carry, in place of an earlier one. A DNS name is
 /// also told to the server (SNI).
 pub fn set_name(ssl: &mut SslRef, name: &CStr) -> Result<(), Cause> {
     let wanted = Name::parse(name).map_err(|why| Cause::from(why).about(format_args!("peer name {}", quoted(name))))?;
@@ -88,8 +88,8 @@ pub fn set_name(ssl: &mut SslRef, name: &CStr) -> Result<(), Cause> {
     })
 }
 
-/// Whether the peer is who it has to be: the handshake is finished, its certificate is good whatever the mode, and there is
-/// one where the mode wants one.
+/// Whether the peer is who it has to be: the handshake is finished, its certificate, if any, is good whatever the mode, and
+/// there is one if the mode requires it.
 pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     // Nothing here touches OpenSSL's error queue: the caller may still want to print what his handshake left there.
     if !ssl.is_init_finished() {
@@ -110,10 +110,10 @@ pub fn verdict(ssl: &SslRef) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Whether the certificate of the session that `ssl` is about to resume would do in a whole handshake now, where the mode asks
-/// for one that does: it was good when it was shown, and would be found so again, for this name, with these CAs, revocation
-/// lists and rules, on this day. The program's own verify callback is not asked: where that has to waive something, there
-/// is a whole handshake.
+/// Whether the certificate of the session that `ssl` is about to resume would be accepted in a full handshake today: it was
+/// good when it was shown, and would be found good again for this name, with these CAs, revocation lists and rules. True if
+/// the mode does not ask for a certificate. The program's own verify callback is not called: if it had to accept
+/// something that OpenSSL does not, there is a full handshake.
 pub fn would_do(ssl: &SslRef) -> bool {
     if !asks_for_certificate(ssl) {
         return true;
@@ -146,14 +146,14 @@ pub fn asks_for_certificate(ssl: &SslRef) -> bool {
     mode & openssl_sys::SSL_VERIFY_PEER != 0
 }
 
-/// Whether a certificate carries the name or the address that `ssl` wants of its peer. libssl asks that of a certificate that
-/// is shown, and nothing of that of a session that is resumed.
+/// Whether a certificate carries the name or the address that `ssl` wants of its peer. libssl checks that when a certificate
+/// is shown, but not when a session is resumed.
 fn is_named(ssl: &SslRef, certificate: &X509Ref) -> bool {
     let certificate = certificate.as_ptr();
-    // SAFETY: the SSL, what it wants and the certificate are alive; a length of 0 stands for a text's own. The address is freed
-    // as OpenSSL's texts are.
+    // SAFETY: the SSL, what it wants and the certificate are alive; a length of 0 stands for a text's own. The address is
+    // freed as OpenSSL's texts are.
     unsafe {
-        // What is said about an address that nobody wants is not for the caller's queue of errors.
+        // Asking for an address that was never set leaves an error, which must not stay in the caller's queue.
         sys::ERR_set_mark();
         let wanted = openssl_sys::SSL_get0_param(ssl.as_ptr());
         let flags = sys::X509_VERIFY_PARAM_get_hostflags(wanted);

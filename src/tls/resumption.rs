@@ -42,9 +42,9 @@ impl Resumption {
         Ok(Resumption { session: SslSession::from_der(der)?, context })
     }
 
-    /// Offers it to the server in the handshake that `ssl` is going to begin. Only sessions of the same context will do. libssl
-    /// looks at no certificate when a session is resumed: one whose certificate would not do in a whole handshake is not
-    /// offered, and then there is one.
+    /// Offers it to the server in the handshake that `ssl` is going to begin. It must be of the same context. libssl does not
+    /// check certificates when a session is resumed: if the certificate would not be accepted in a full handshake today, the
+    /// session is not offered, and there is a full handshake.
     pub(crate) fn offer(&self, ssl: &mut SslRef) -> Result<(), Cause> {
         if ssl.ssl_context().as_ptr() != self.context.as_ptr() {
             return Err("the session to resume belongs to another context".into());
@@ -58,7 +58,7 @@ impl Resumption {
         Ok(())
     }
 
-    /// Nobody can resume the session any more, whoever has kept it.
+    /// From now on nobody can resume the session, whoever has kept it.
     pub(crate) fn revoke(&self) {
         // SAFETY: both are alive.
         unsafe { SSL_CTX_remove_session(self.context.as_ptr(), self.session.as_ptr()) };

@@ -1,8 +1,7 @@
 //! An SSL that shows hellos of strangers to cookie callbacks of a program's own.
 //!
-//! libssl calls those from DTLSv1_listen alone, and that wants an SSL. It is always the same one, so that a stranger leaves
-//! nothing behind. Between two hellos it belongs to a context of its own: one that hung on the program's would keep it alive
-//! for ever.
+//! libssl calls those only from DTLSv1_listen, which wants an SSL. It is always the same one, so that a stranger leaves nothing
+//! behind. Between two hellos it belongs to a context of its own: otherwise it would keep the program's context alive for ever.
 
 use std::net::SocketAddr;
 
@@ -47,8 +46,8 @@ impl Scratch {
         unsafe { SSL_CTX_get_ssl_method(self.own.as_ptr()) == SSL_CTX_get_ssl_method(context.as_ptr()) }
     }
 
-    /// Asks the callbacks of `context` about a hello, which is alone in its record. Gives itself back, for the next hello,
-    /// unless the cookie was good: what that leaves in an SSL DTLSv1_listen does not clear away.
+    /// Asks the callbacks of `context` about a hello, which is alone in its record. Returns itself for the next hello, unless
+    /// the cookie was good: DTLSv1_listen does not clear away what that leaves in the SSL.
     pub fn ask(mut self, context: &SslContextRef, peer: SocketAddr, hello_record: &[u8]) -> (Word, Option<Scratch>) {
         if !self.move_to(context) {
             return (Word::Nothing, None);

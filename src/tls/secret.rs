@@ -14,7 +14,7 @@ use super::certificate::Contents;
 use super::sys;
 use crate::wipe;
 
-/// Fewer bytes can be guessed.
+/// A shorter secret could be guessed.
 const LEAST: usize = 16;
 
 /// Bytes that libssl wants for tickets: a name, an HMAC key and an AES key.
@@ -47,7 +47,7 @@ impl FleetSecret {
     pub fn use_for_tickets(&self, context: &SslContextRef) -> Result<(), Cause> {
         with_clean_queue(|| {
             let mut keys = [0; TICKET_KEYS];
-            // One iteration: the file is no password that somebody could try out.
+            // One iteration is enough: the file is random, and not a password that could be found by trying.
             pbkdf2_hmac(self.0.bytes(), b"dv_dtls tickets", 1, MessageDigest::sha256(), &mut keys)?;
             let (command, len, at) = (sys::SSL_CTRL_SET_TLSEXT_TICKET_KEYS, TICKET_KEYS as _, keys.as_mut_ptr().cast());
             // SAFETY: the context is alive, and there are so many bytes; libssl copies them.

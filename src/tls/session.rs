@@ -28,15 +28,19 @@ use crate::wire::routability::Check;
 /// The smallest UDP payload that libssl works with (256 bytes less IPv6 and UDP headers).
 pub const PAYLOAD_MIN: usize = 256 - 48;
 
-/// The shortest record that libssl can be told to write at most.
+/// The least that libssl takes for the length of its longest record.
 const FRAGMENT_MIN: usize = 512;
 
-/// How often libssl's own timer may run out before it is stopped: at the thirteenth time libssl gives up for good.
+/// How often libssl's own timer may expire before it is stopped: at the thirteenth time libssl gives the handshake up.
 const EXPIRIES_MAX: u32 = 10;
 
 /// libssl repeats no flight before its own timer has run out. Where our timer says when, its own does so after as many
 /// microseconds, less 15,000 that it leaves out.
 const REPEATABLE_AFTER: c_uint = 40_000;
+
+/// It runs out early so many times; later only together with ours. Anybody can send the records at which it is found to have
+/// run out, and would use up [`EXPIRIES_MAX`] within half a second.
+const EARLY_EXPIRIES: u32 = 3;
 
 /// What a session is made with.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +52,9 @@ pub struct Parameters {
     /// Wait before the first repetition of a flight, in microseconds, and the longest wait.
     pub first_timeout: u64,
     pub longest_timeout: u64,
-    /// OpenSSL's buffers are given back whenever the session is idle.
+    /// OpenSSL's buffers are freed whenever the session is idle.
     pub release_buffers: bool,
-    /// Nobody else writes on the SSL: its write buffer need hold no more than a datagram.
+    /// Nobody else writes on the SSL, so that its write buffer need not be larger than a datagram.
     pub sole_writer: bool,
 }
 
@@ -67,11 +71,11 @@ pub enum Step {
 pub enum Opened {
     /// A message, pushed to the messages.
     Message,
-    /// Authentic, and nothing for the program: without content, say, or asking for what is refused.
+    /// Authentic, but nothing for the program: it has no content, say, or asks for a renegotiation.
     Empty,
     /// Nothing for the program: not authentic, a replay, or part of a handshake.
     Nothing,
-    /// The peer's Finished once more: it has not got our last flight.
+    /// The peer's Finished again: our last flight has not arrived.
     Finished,
     /// A message about the peer's address (RFC 9853).
     Check(Check),
@@ -89,8 +93,9 @@ struct Mark {
     first_timeout: Cell<c_uint>,
     longest_timeout: Cell<c_uint>,
     expiries: Cell<c_uint>,
-    /// It is we who run libssl, and no C caller with SSL_accept and the like: our timer says when a flight is repeated.
-    run_by_us: Cell<bool>,
+    /// It is we who run libssl, and no C caller with SSL_accept and the like: our timer says when a flight is repeated, and
+    /// has so many microseconds left.
+    ours_has_left: Cell<Option<c_uint>>,
 }
 
 static MARK: Slot<SSL, Mark> = Slot::new();
@@ -102,12 +107,12 @@ static MARK: Slot<SSL, Mark> = Slot::new();
 #[repr(C)]
 pub struct Session {
     ssl: NonNull<SSL>,
-    inbound: NonNull<Inbound>,
-    outbound: NonNull<Outbound>,
     /// What libssl takes for the largest datagram.
     payload: u16,
     owned: bool,
     buffers_released: bool,
+    inbound: NonNull<Inbound>,
+    outbound: NonNull<Outbound>,
     /// References of our own: a C caller may give the SSL other BIOs.
     bios: [*mut BIO; 2],
 }
@@ -121,7 +126,7 @@ impl Drop for Session {
         unsafe {
             if self.owned {
                 if self.is_finished() {
-                    // Closed in order or not, it may be resumed (RFC 5246 7.2.1): libssl would forget its session.
+                    // libssl forgets the session of an SSL without close_notify, but it may be resumed (RFC 5246 7.2.1).
                     SSL_set_shutdown(self.ssl.as_ptr(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
                 }
                 SSL_free(self.ssl.as_ptr());
@@ -153,14 +158,9 @@ impl Session {
     fn new(context: &SslContextRef, peer: SocketAddr, with: &Parameters) -> Result<Session, ErrorStack> {
         let rbio = bio::new_inbound(Inbound::new(peer));
         let wbio = bio::new_outbound(Outbound::new(with.payload, peer));
-        let mark = Mark {
-            first_timeout: Cell::new(c_uint::try_from(with.first_timeout).unwrap_or(c_uint::MAX)),
-            longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),
-            ..Mark::default()
-        };
         // SAFETY: the context is live. The SSL owns the BIOs once they are set, and the session a reference to each; until
         // then they are freed here.
-        unsafe {
+        let mut session = unsafe {
             // Not SSL_new: callbacks of a Rust program find their closures by what the crate hangs on the SSL.
             let (Ok(ssl), Some(inbound), Some(outbound)) =
                 (Ssl::new(context), bio::inbound_state(rbio), bio::outbound_state(wbio))
@@ -170,7 +170,10 @@ impl Session {
                 return Err(ErrorStack::get());
             };
             let ssl = ManuallyDrop::new(ssl).as_ptr();
-            let mut session = Session {
+            BIO_up_ref(rbio);
+            BIO_up_ref(wbio);
+            SSL_set_bio(ssl, rbio, wbio);
+            Session {
                 ssl: NonNull::new_unchecked(ssl),
                 bios: [rbio, wbio],
                 inbound,
@@ -178,31 +181,41 @@ impl Session {
                 payload: 0,
                 owned: true,
                 buffers_released: false,
-            };
-            for bio in session.bios {
-                BIO_up_ref(bio);
             }
-            SSL_set_bio(ssl, rbio, wbio);
-            // libssl's functions for DTLS write into what an SSL for TLS does not have.
+        };
+        session.configure(with)?;
+        Ok(session)
+    }
+
+    fn configure(&mut self, with: &Parameters) -> Result<(), ErrorStack> {
+        let ssl = self.ssl.as_ptr();
+        let mark = Mark {
+            first_timeout: Cell::new(c_uint::try_from(with.first_timeout).unwrap_or(c_uint::MAX)),
+            longest_timeout: Cell::new(c_uint::try_from(with.longest_timeout).unwrap_or(c_uint::MAX)),
+            ..Mark::default()
+        };
+        // SAFETY: the SSL is live, and nobody else uses it.
+        unsafe {
+            // On an SSL for TLS, libssl's functions for DTLS write to memory that is not there.
             if SSL_is_dtls(ssl) == 0 {
                 return Err(cause::not_for_dtls());
             }
             if !MARK.set(ssl, mark) {
                 return Err(ErrorStack::get());
             }
-            // With encrypt-then-MAC libssl 3.0 gives the connection up at the first record that is not authentic. Empty
-            // fragments are a matter of TLS 1.0, but room is kept for them.
+            // With encrypt-then-MAC, libssl 3.0 gives the connection up at the first record that is not authentic. Empty
+            // fragments are for TLS 1.0, but room would be kept for them.
             let options = SSL_OP_NO_QUERY_MTU
                 | SSL_OP_NO_RENEGOTIATION
                 | SSL_OP_NO_ENCRYPT_THEN_MAC
                 | SSL_OP_DONT_INSERT_EMPTY_FRAGMENTS;
             SSL_set_options(ssl, options);
-            // RFC 8996 puts an end to DTLS 1.0; DTLSv1_listen knows nothing of 1.3.
+            // RFC 8996 forbids DTLS 1.0, and DTLSv1_listen does not support 1.3.
             SSL_set_min_proto_version(ssl, DTLS1_2_VERSION);
             SSL_set_max_proto_version(ssl, DTLS1_2_VERSION);
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_CERT_LIST, with.max_certificate_chain as c_long, ptr::null_mut());
-            // A message is a record, and libssl gives the connection up at a longer one than this: the program's own, which
-            // need not fit a datagram, may have 16 KB, whatever the context wants.
+            // libssl gives the connection up at a longer record than this. What a program writes itself need not fit in a
+            // datagram, and may have 16 KB, whatever the context says.
             let longest =
                 if with.sole_writer { with.payload.clamp(FRAGMENT_MIN, PLAINTEXT_MAX) } else { PLAINTEXT_MAX };
             SSL_ctrl(ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, longest as c_long, ptr::null_mut());
@@ -211,9 +224,9 @@ impl Session {
                 SSL_ctrl(ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, ptr::null_mut());
             }
             DTLS_set_timer_cb(ssl, Some(timer));
-            session.set_payload(with.payload);
-            Ok(session)
         }
+        self.set_payload(with.payload);
+        Ok(())
     }
 
     /// The SSL, for what the program may read from it.
@@ -235,7 +248,7 @@ impl Session {
         self.ssl
     }
 
-    /// What came in by the hand of a C caller.
+    /// What libssl reads.
     pub fn inbound(&mut self) -> &mut Inbound {
         // SAFETY: the state lives as long as the BIO, the BIO as long as the session, and libssl is not running.
         unsafe { self.inbound.as_mut() }
@@ -265,9 +278,9 @@ impl Session {
         unsafe { MARK.get(self.ssl.as_ptr()) }
     }
 
-    /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake.
-    pub fn handshake(&mut self, record: &[u8]) -> Step {
-        self.run_by_us(true);
+    /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake. Our timer has `left` microseconds.
+    pub fn handshake(&mut self, record: &[u8], left: u64) -> Step {
+        self.run_by_us(Some(left));
         // It would repeat its flight at any record once its timer has run out.
         self.outbound().mute(true);
         self.repeat();
@@ -281,7 +294,7 @@ impl Session {
             (result, SSL_get_error(self.ssl.as_ptr(), result))
         };
         self.inbound().take_back();
-        self.run_by_us(false);
+        self.run_by_us(None);
         match (result, error) {
             (1, _) => Step::Finished,
             (_, SSL_ERROR_SSL | SSL_ERROR_SYSCALL | SSL_ERROR_ZERO_RETURN) => Step::Failed(self.why_failed(record)),
@@ -330,11 +343,11 @@ impl Session {
 
     /// Lets libssl write its last flight again. Where it has done so a moment ago, or the wall clock, which its timer goes by,
     /// was set back, nothing is written.
-    pub fn write_again(&mut self) -> bool {
-        self.run_by_us(true);
+    pub fn write_again(&mut self, left: u64) -> bool {
+        self.run_by_us(Some(left));
         self.outbound().mark();
         self.repeat();
-        self.run_by_us(false);
+        self.run_by_us(None);
         self.outbound().waits()
     }
 
@@ -345,8 +358,9 @@ impl Session {
         clear_errors();
     }
 
-    fn run_by_us(&self, by_us: bool) {
-        self.mark().iter().for_each(|mark| mark.run_by_us.set(by_us));
+    fn run_by_us(&self, left: Option<u64>) {
+        let left = left.map(|left| c_uint::try_from(left).unwrap_or(c_uint::MAX));
+        self.mark().iter().for_each(|mark| mark.ours_has_left.set(left));
     }
 
     /// Opens one protected record.
@@ -504,11 +518,12 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
         }
         mark.expiries.set(if last == 0 { 0 } else { mark.expiries.get() + 1 });
         let (first, longest) = (mark.first_timeout.get(), mark.longest_timeout.get());
-        match mark.expiries.get() {
-            expiries if expiries > EXPIRIES_MAX => c_uint::MAX,
-            _ if mark.run_by_us.get() => first.min(REPEATABLE_AFTER),
-            0 => first,
-            _ => last.saturating_mul(2).min(longest),
+        match (mark.expiries.get(), mark.ours_has_left.get()) {
+            (expiries, _) if expiries > EXPIRIES_MAX => c_uint::MAX,
+            (expiries, Some(_)) if expiries < EARLY_EXPIRIES => first.min(REPEATABLE_AFTER),
+            (_, Some(left)) => left,
+            (0, None) => first,
+            (_, None) => last.saturating_mul(2).min(longest),
         }
     })
 }
@@ -537,7 +552,7 @@ mod tests {
         };
         // SAFETY: the SSL is live.
         let by_hand = left_after(|session| unsafe { assert_eq!(SSL_do_handshake(session.ssl.as_ptr()), -1) });
-        let by_us = left_after(|session| assert!(matches!(session.handshake(&[]), Step::Waiting)));
+        let by_us = left_after(|session| assert!(matches!(session.handshake(&[], ASKED_FOR as u64), Step::Waiting)));
         assert!((i64::from(REPEATABLE_AFTER) + 1..=ASKED_FOR).contains(&by_hand), "{by_hand}");
         assert!((0..=i64::from(REPEATABLE_AFTER)).contains(&by_us), "{by_us}");
     }

@@ -10,7 +10,7 @@ pub struct Backlog(Option<Box<Waiting>>);
 struct Waiting(VecDeque<Box<[u8]>>);
 
 impl Backlog {
-    /// Appends one, unless `most` wait already. Says whether there was room for it.
+    /// Appends one, unless `most` wait already. Returns whether there was room for it.
     pub fn push(&mut self, bytes: &[u8], most: usize) -> bool {
         let room = self.0.as_ref().map_or(0, |waiting| waiting.0.len()) < most;
         if room {

@@ -24,8 +24,8 @@ impl Datagrams {
         self.ends.push(self.bytes.len());
     }
 
-    /// Adds a datagram of at most `room` bytes, which `write` puts there and whose length it tells; `None` adds nothing.
-    /// Says whether one was added.
+    /// Adds a datagram of at most `room` bytes: `write` fills them in and returns its length, or `None` to add nothing.
+    /// Returns whether one was added.
     pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
         let begin = self.bytes.len();
         self.bytes.resize(begin + room, 0);
@@ -69,8 +69,8 @@ impl Datagrams {
         }
     }
 
-    /// Puts bytes, given as a head and the rest, into the last datagram where they fit or it is empty, and else into a new
-    /// one.
+    /// Appends bytes, given as a head and the rest, to the last datagram if they fit or it is empty, and otherwise begins a
+    /// new one with them.
     pub fn pack(&mut self, head: &[u8], rest: &[u8], limit: usize) {
         let is_empty = self.ends.last().is_some_and(|end| *end == self.begin(self.len() - 1));
         if is_empty || head.len() + rest.len() <= self.room(limit) {
@@ -87,7 +87,7 @@ impl Datagrams {
         Some(&self.bytes[self.begin(number)..end])
     }
 
-    /// Where the datagram with this number begins, that is, how many bytes are in those before it.
+    /// Where the datagram with this number begins: how many bytes are in those before it.
     pub fn begin(&self, number: usize) -> usize {
         number.checked_sub(1).map_or(0, |before| self.ends[before])
     }

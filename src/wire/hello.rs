@@ -36,8 +36,8 @@ pub struct ClientHello<'a> {
 }
 
 impl<'a> ClientHello<'a> {
-    /// Reads the first record of `datagram`. `None` for everything that is not the first fragment of a ClientHello in
-    /// epoch 0 and contains the whole cookie.
+    /// Reads the first record of `datagram`. `None` unless it is the first fragment of a ClientHello in epoch 0, and
+    /// contains the whole cookie.
     pub fn parse(datagram: &'a [u8]) -> Option<ClientHello<'a>> {
         let (record, fragment) = first_fragment(datagram)?;
         let (version, rest) = fragment.body.split_first_chunk::<2>()?;
@@ -71,9 +71,9 @@ impl<'a> ClientHello<'a> {
     }
 }
 
-/// A first hello, and below one with a cookie: all that they make libssl do is call the cookie callbacks.
+/// A first hello. All that libssl does with it, and with the one below, is call the cookie callbacks.
 pub const PROBE_WITHOUT_COOKIE: [u8; PROBE_LEN] = probe(0);
-/// See [`PROBE_WITHOUT_COOKIE`].
+/// A hello that returns a cookie; see [`PROBE_WITHOUT_COOKIE`].
 pub const PROBE_WITH_COOKIE: [u8; PROBE_LEN + 8] = probe(8);
 
 const PROBE_LEN: usize = DATAGRAM_MIN + 4 + 2;
@@ -109,12 +109,12 @@ fn first_fragment(datagram: &[u8]) -> Option<(Record<'_>, Fragment<'_>)> {
     (first && fragment.message_seq <= 1 && rest.is_empty()).then_some((record, fragment))
 }
 
-/// Whether what follows a hello's cookie has a ticket among its extensions. `None` where it ends before that can be said.
+/// Whether a hello has a ticket among its extensions, given what follows its cookie. `None` if that ends too early to tell.
 fn offers_ticket(rest: &[u8]) -> Option<bool> {
     let (_suites, rest) = long_vector(rest)?;
     let (_compression, rest) = short_vector(rest)?;
     let (len, mut extensions) = rest.split_first_chunk::<2>()?;
-    // Their length is that of all of them, of which a part may be here.
+    // The length counts all extensions, and this fragment may contain only some of them.
     let mut len = usize::from(u16::from_be_bytes(*len));
     while len > 0 {
         let (kind, behind) = extensions.split_first_chunk::<2>()?;

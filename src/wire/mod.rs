@@ -1,7 +1,7 @@
 //! What is on the wire: records, handshake fragments, ClientHello and HelloVerifyRequest as pure functions over byte slices.
 //!
-//! Nothing here trusts a length, and but for [`datagrams`] and [`backlog`], which hold what waits, nothing allocates or keeps
-//! state. RFC 6347 rules, RFC 5246 where it refers to it.
+//! Nothing here trusts a length. Only [`datagrams`], [`queue`] and [`backlog`], which hold what waits, allocate or keep state.
+//! The rules are those of RFC 6347, and of RFC 5246 where it refers to that.
 #![forbid(unsafe_code)]
 
 pub mod backlog;
@@ -9,6 +9,7 @@ pub mod datagrams;
 pub mod handshake;
 pub mod hello;
 pub mod hello_verify;
+pub mod queue;
 pub mod record;
 pub mod refragment;
 pub mod routability;

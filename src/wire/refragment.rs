@@ -11,15 +11,15 @@ pub const LIMIT_MIN: usize = HEADERS_LEN + 1;
 
 /// Packs `flight` into datagrams of at most `limit` bytes (at least [`LIMIT_MIN`]) in `out`, whose old content goes.
 ///
-/// Handshake messages in clear are split as far as necessary. Everything else stays whole and in its place, so only a
-/// ChangeCipherSpec or a protected record that is itself longer makes a longer datagram. The pieces of a record all have
-/// its number: [`Datagrams::renumber`] is the next step.
+/// Handshake messages in clear are split as far as necessary. Everything else stays whole and in its place, so a datagram is
+/// longer than `limit` only if a protected record alone is. All pieces of a record have its number, so that
+/// [`Datagrams::renumber`] must follow.
 pub fn refragment(flight: &Datagrams, limit: usize, out: &mut Datagrams) {
     out.clear();
     let limit = limit.max(LIMIT_MIN);
     let mut behind_id = false;
     for record in flight.iter().flat_map(records) {
-        // Whatever followed a record with a connection ID could not be found without knowing the ID's length.
+        // How long a connection ID is, is not known here, so that nothing behind a record with one could be found.
         if std::mem::replace(&mut behind_id, record.content_type == content_type::TLS12_CID) {
             out.push(&[]);
         }

@@ -6,11 +6,11 @@ pub const LEN: usize = 9;
 /// One message about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Whoever gets this says so.
+    /// Asks whoever receives it to return the cookie.
     Challenge(u64),
-    /// It was received, and by somebody who wants to be reached there.
+    /// Returns the cookie: the peer is at this address, and wants to be.
     Response(u64),
-    /// It was received, but the peer wants to be reached elsewhere.
+    /// Returns the cookie, but the peer wants to be reached at another address.
     Drop(u64),
 }
 

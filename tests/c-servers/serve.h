@@ -75,9 +75,9 @@ static inline int read_options(struct options *options, int argc, char **argv)
         switch (option) {
         case 'a': options->host = optarg; break;
         case 'p': options->port = optarg; break;
-        case 'c': identity_option(OPTION_CERT, optarg); break;
-        case 'k': identity_option(OPTION_KEY, optarg); break;
-        case 'C': identity_option(OPTION_CA, optarg); identity_option(OPTION_REQUIRE, NULL); break;
+        case 'c': take_certificate(optarg); break;
+        case 'k': take_key(optarg); break;
+        case 'C': identity.ca = optarg; identity.require_client_cert = 1; break;
         case 'o': options->config.native_records = 0; break;
         default: return EXIT_USAGE;
         }

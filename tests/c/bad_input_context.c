@@ -18,8 +18,7 @@
 
 static char log_lines[8192];
 
-static void
-collect(int level, const char *line, void *user)
+static void collect(int level, const char *line, void *user)
 {
     (void)level;
     CHECK(user == log_lines);
@@ -28,8 +27,7 @@ collect(int level, const char *line, void *user)
 }
 
 /* Whether the call before logged a line with both texts, and left OpenSSL's queue empty. */
-static int
-said(const char *what, const char *why)
+static int said(const char *what, const char *why)
 {
     int ok = strstr(log_lines, what) != NULL && strstr(log_lines, why) != NULL && ERR_peek_error() == 0;
 
@@ -40,8 +38,7 @@ said(const char *what, const char *why)
     return ok;
 }
 
-static int
-quiet(void)
+static int quiet(void)
 {
     return log_lines[0] == '\0' && ERR_peek_error() == 0;
 }
@@ -49,15 +46,13 @@ quiet(void)
 static const char *folder;
 
 /* The path of a file of the folder, in `path`. */
-static char *
-in_folder(char path[PATH_MAX], const char *name)
+static char *in_folder(char path[PATH_MAX], const char *name)
 {
     snprintf(path, PATH_MAX, "%s/%s", folder, name);
     return path;
 }
 
-static char *
-repeated(const char *text, size_t times)
+static char *repeated(const char *text, size_t times)
 {
     size_t  length = strlen(text);
     char    *all = malloc(times * length + 1);
@@ -79,8 +74,7 @@ static const struct {
 };
 #define BAD_FILES (sizeof(bad_files) / sizeof(bad_files[0]))
 
-static void
-ciphers(SSL_CTX *ctx)
+static void ciphers(SSL_CTX *ctx)
 {
     char    good[] = "ECDHE+AESGCM", unknown[] = "NO-SUCH-CIPHER", empty[] = "", broken[] = "AES:@NONSENSE";
     char    *unknowns = repeated("NO-SUCH-CIPHER:", 1000), *too_long = repeated("AES128-SHA:", 100000);
@@ -98,8 +92,7 @@ ciphers(SSL_CTX *ctx)
     free(too_long);
 }
 
-static void
-certificate(SSL_CTX *ctx)
+static void certificate(SSL_CTX *ctx)
 {
     static const struct {
         const char *name, *why;
@@ -160,8 +153,7 @@ certificate(SSL_CTX *ctx)
     }
 }
 
-static void
-tickets(SSL_CTX *ctx)
+static void tickets(SSL_CTX *ctx)
 {
     static const struct {
         const char *name, *why;
@@ -181,8 +173,7 @@ tickets(SSL_CTX *ctx)
 }
 
 /* Takes what waits in one SSL to the other: one datagram for each flight does for a wire without loss. */
-static void
-carry(SSL *from, SSL *to)
+static void carry(SSL *from, SSL *to)
 {
     char    flight[65536];
     int     length = BIO_read(SSL_get_wbio(from), flight, sizeof(flight));
@@ -193,16 +184,14 @@ carry(SSL *from, SSL *to)
 }
 
 /* Nothing is lost here, but under valgrind a handshake may take longer than libssl's second. */
-static unsigned int
-an_hour(SSL *ssl, unsigned int timer_us)
+static unsigned int an_hour(SSL *ssl, unsigned int timer_us)
 {
     (void)ssl;
     (void)timer_us;
     return 3600000000u;
 }
 
-static SSL *
-end_of(SSL_CTX *ctx)
+static SSL *end_of(SSL_CTX *ctx)
 {
     SSL *ssl = SSL_new(ctx);
     BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
@@ -217,8 +206,7 @@ end_of(SSL_CTX *ctx)
 }
 
 /* Whether a client that wants this name, or none, and a server come together; what the verdict of the client is. */
-static int
-handshake(SSL_CTX *client_ctx, SSL_CTX *server_ctx, const char *name, int *verdict)
+static int handshake(SSL_CTX *client_ctx, SSL_CTX *server_ctx, const char *name, int *verdict)
 {
     SSL *client = end_of(client_ctx), *server = end_of(server_ctx);
     int round = 0, done = 0;
@@ -245,8 +233,7 @@ handshake(SSL_CTX *client_ctx, SSL_CTX *server_ctx, const char *name, int *verdi
     return done;
 }
 
-static void
-verify(SSL_CTX *client, SSL_CTX *server)
+static void verify(SSL_CTX *client, SSL_CTX *server)
 {
     int     modes[] = {SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT};
     int     verdict = 0;
@@ -286,8 +273,7 @@ verify(SSL_CTX *client, SSL_CTX *server)
     CHECK(dv_openssl_callback(0, NULL) == 0 && dv_openssl_callback(1, NULL) == 1 && quiet());
 }
 
-static void
-peer_name(SSL_CTX *client, SSL_CTX *server)
+static void peer_name(SSL_CTX *client, SSL_CTX *server)
 {
     static const char *const bad[] = {"",  ".",     "a b", "*.example.org", ".example.org", "[::1]", "::1%lo",
                                       "127.0.0.1:7838", "\xff", "a\nb", "127.1"};
@@ -311,8 +297,7 @@ peer_name(SSL_CTX *client, SSL_CTX *server)
     CHECK(!handshake(client, server, "127.0.0.2", &verdict) && verdict == DV_ERROR);
 }
 
-static void
-epoll(void)
+static void epoll(void)
 {
     struct epoll_event ev;
     int                epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -339,8 +324,7 @@ epoll(void)
     close(epfd);
 }
 
-static void
-version(void)
+static void version(void)
 {
     CHECK(strcmp(dv_version(), DV_VERSION) == 0);
     CHECK(dv_version_num() == DV_VERSION_NUM);
@@ -349,8 +333,7 @@ version(void)
 }
 
 /* Runs everything with stdout and stderr in a file, which stays empty unless a check fails. */
-static void
-all_in_silence(void)
+static void all_in_silence(void)
 {
     FILE    *file = tmpfile();
     int     out = dup(1), err = dup(2);
@@ -392,8 +375,7 @@ all_in_silence(void)
     SSL_CTX_free(server);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     if (argc < 2) {
         fprintf(stderr, "usage: %s folder-of-certificates\n", argv[0]);

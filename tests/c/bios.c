@@ -136,7 +136,21 @@ static void writing_rbio(dv_udp_conn_t *conn, struct client *client, struct serv
         refused = BIO_write(conn->rbio, in, 1000) <= 0;
     }
     CHECK(refused && BIO_should_retry((BIO *)conn->rbio));
+    CHECK(BIO_pending((BIO *)conn->rbio) > 0 && BIO_pending((BIO *)conn->rbio) % 1000 == 0);
     CHECK(BIO_reset((BIO *)conn->rbio) == 1);
+    CHECK(BIO_pending((BIO *)conn->rbio) == 0);
+}
+
+/* A program may ask wbio for the MTU, and set it, as it does with a BIO over a socket. */
+static void mtu_of(dv_udp_conn_t *conn)
+{
+    long mtu = BIO_ctrl(conn->wbio, BIO_CTRL_DGRAM_QUERY_MTU, 0, NULL);
+
+    CHECK(mtu == MTU - IPV4_UDP_HEADERS);
+    CHECK(BIO_ctrl(conn->wbio, BIO_CTRL_DGRAM_SET_MTU, 300, NULL) == 300);
+    CHECK(BIO_ctrl(conn->wbio, BIO_CTRL_DGRAM_QUERY_MTU, 0, NULL) == 300);
+    CHECK(BIO_ctrl(conn->wbio, BIO_CTRL_DGRAM_SET_MTU, mtu, NULL) == mtu);
+    CHECK(BIO_ctrl(conn->rbio, BIO_CTRL_DGRAM_QUERY_MTU, 0, NULL) == 0);
 }
 
 /* Both know the peer, as a BIO over a socket does. */
@@ -219,6 +233,7 @@ int main(int argc, char **argv)
     writing_rbio(conn, &client, &server);
     peer_of(conn->rbio, &key);
     peer_of(conn->wbio, &key);
+    mtu_of(conn);
 
     /* The connection has been through all that and works; the library leaves nothing in wbio. */
     CHECK(client_echo(&client, &server, "still here"));

@@ -15,9 +15,10 @@ static _Atomic int check_count, check_failures;
 #define CHECK(condition) check_that((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
 /* Whether a call has this outcome and sets errno, which is not left over from the one before, to this. */
 #define FAILS(outcome, number) (errno = 0, (outcome) && errno == (number))
+/* The same of a call that returns nothing. */
+#define SETS_ERRNO(call, number) (errno = 0, (call), errno == (number))
 
-static int
-check_that(int holds, const char *condition, const char *file, int line)
+static int check_that(int holds, const char *condition, const char *file, int line)
 {
     check_count++;
     if (!holds) {
@@ -27,8 +28,7 @@ check_that(int holds, const char *condition, const char *file, int line)
     return holds;
 }
 
-static int
-check_report(const char *name)
+static int check_report(const char *name)
 {
     printf("%s: %d of %d checks failed\n", name, check_failures, check_count);
     return check_failures != 0;

@@ -29,8 +29,7 @@ static int called[KINDS];
 static int side_index;
 
 /* What each of them does: everything that is forbidden. */
-static void
-call_back(const struct side *side, enum kind kind)
+static void call_back(const struct side *side, enum kind kind)
 {
     /* While the endpoint is made, nobody knows it yet. */
     if (side == NULL || side->endpoint == NULL) {
@@ -43,8 +42,7 @@ call_back(const struct side *side, enum kind kind)
     dv_endpoint_free(side->endpoint);
 }
 
-static void
-call_back_from(const SSL *ssl, enum kind kind)
+static void call_back_from(const SSL *ssl, enum kind kind)
 {
     struct side *side = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 
@@ -52,45 +50,40 @@ call_back_from(const SSL *ssl, enum kind kind)
     call_back(side, kind);
 }
 
-static void
-on_info(const SSL *ssl, int where, int value)
+static void on_info(const SSL *ssl, int where, int value)
 {
     (void)where, (void)value;
     call_back_from(ssl, INFO);
 }
 
-static void
-on_message(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
+static void on_message(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
 {
     (void)out, (void)version, (void)type, (void)bytes, (void)len, (void)user;
     call_back_from(ssl, MESSAGE);
 }
 
-static int
-on_verify(int ok, X509_STORE_CTX *store)
+static int on_verify(int ok, X509_STORE_CTX *store)
 {
     call_back_from(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()), VERIFY);
     return ok;
 }
 
-static int
-on_client_hello(SSL *ssl, int *alert, void *user)
+static int on_client_hello(SSL *ssl, int *alert, void *user)
 {
     (void)alert, (void)user;
     call_back_from(ssl, CLIENT_HELLO);
     return SSL_CLIENT_HELLO_SUCCESS;
 }
 
-static int
-on_server_name(SSL *ssl, int *alert, void *user)
+static int on_server_name(SSL *ssl, int *alert, void *user)
 {
     (void)alert, (void)user;
     call_back_from(ssl, SERVER_NAME);
     return SSL_TLSEXT_ERR_OK;
 }
 
-static int
-on_alpn(SSL *ssl, const unsigned char **out, unsigned char *len, const unsigned char *in, unsigned int in_len, void *user)
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *len, const unsigned char *in, unsigned int in_len,
+                   void *user)
 {
     (void)in_len, (void)user;
     call_back_from(ssl, ALPN);
@@ -99,39 +92,34 @@ on_alpn(SSL *ssl, const unsigned char **out, unsigned char *len, const unsigned 
     return SSL_TLSEXT_ERR_OK;
 }
 
-static int
-on_certificate(SSL *ssl, void *user)
+static int on_certificate(SSL *ssl, void *user)
 {
     (void)user;
     call_back_from(ssl, CERTIFICATE);
     return 1;
 }
 
-static void
-on_key_log(const SSL *ssl, const char *line)
+static void on_key_log(const SSL *ssl, const char *line)
 {
     (void)line;
     call_back_from(ssl, KEY_LOG);
 }
 
-static int
-on_ticket(SSL *ssl, void *user)
+static int on_ticket(SSL *ssl, void *user)
 {
     (void)user;
     call_back_from(ssl, TICKET);
     return 1;
 }
 
-static int
-on_new_session(SSL *ssl, SSL_SESSION *session)
+static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     (void)session;
     call_back_from(ssl, NEW_SESSION);
     return 0;
 }
 
-static unsigned int
-on_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned int most)
+static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned int most)
 {
     (void)identity, (void)most;
     call_back_from(ssl, PSK_SERVER);
@@ -139,8 +127,8 @@ on_psk_server(SSL *ssl, const char *identity, unsigned char *key, unsigned int m
     return 16;
 }
 
-static unsigned int
-on_psk_client(SSL *ssl, const char *hint, char *identity, unsigned int longest, unsigned char *key, unsigned int most)
+static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity, unsigned int longest, unsigned char *key,
+                                  unsigned int most)
 {
     (void)hint, (void)longest, (void)most;
     call_back_from(ssl, PSK_CLIENT);
@@ -149,15 +137,13 @@ on_psk_client(SSL *ssl, const char *hint, char *identity, unsigned int longest, 
     return 16;
 }
 
-static void
-on_freed(void *ssl, void *side, CRYPTO_EX_DATA *all, int index, long number, void *user)
+static void on_freed(void *ssl, void *side, CRYPTO_EX_DATA *all, int index, long number, void *user)
 {
     (void)ssl, (void)all, (void)index, (void)number, (void)user;
     call_back(side, FREED);
 }
 
-static SSL_CTX *
-with_callbacks(SSL_CTX *ctx, struct side *side, int psk)
+static SSL_CTX *with_callbacks(SSL_CTX *ctx, struct side *side, int psk)
 {
     char psk_ciphers[] = "PSK-AES128-GCM-SHA256";
 
@@ -183,8 +169,7 @@ with_callbacks(SSL_CTX *ctx, struct side *side, int psk)
 }
 
 /* Of one kind more than before. */
-static int
-more(enum kind kind)
+static int more(enum kind kind)
 {
     static int before[KINDS];
     int is_more = called[kind] > before[kind];
@@ -194,8 +179,7 @@ more(enum kind kind)
 }
 
 /* In each call that libssl can be called from; the sessions notice nothing. */
-static void
-endpoints(const char *certs, int native, int psk)
+static void endpoints(const char *certs, int native, int psk)
 {
     struct side client, server;
     SSL_CTX *client_ctx = with_callbacks(context(certs, "client"), &client, psk);
@@ -272,8 +256,7 @@ static struct {
     sem_t go_on;
 } at;
 
-static void
-call_server(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
+static void call_server(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
 {
     unsigned char key[DV_EXPORT_KEY_LEN] = "";
     struct side kept = { .endpoint = at.kept, .session = at.session };
@@ -309,8 +292,7 @@ call_server(int out, int version, int type, const void *bytes, size_t len, SSL *
     }
 }
 
-static void
-opened(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void opened(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     unsigned char key[DV_EXPORT_KEY_LEN] = "";
 
@@ -322,8 +304,7 @@ opened(dv_endpoint *endpoint, const dv_event *event, void *user)
     at.opened++;
 }
 
-static void
-echo(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void echo(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     int before = at.calls;
 
@@ -335,8 +316,7 @@ echo(dv_endpoint *endpoint, const dv_event *event, void *user)
     at.inside += at.calls - before;
 }
 
-static SSL_CTX *
-for_server(const char *certs)
+static SSL_CTX *for_server(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa");
 
@@ -344,8 +324,7 @@ for_server(const char *certs)
     return ctx;
 }
 
-static dv_server *
-start(SSL_CTX *ctx, const dv_callbacks *callbacks, int *port)
+static dv_server *start(SSL_CTX *ctx, const dv_callbacks *callbacks, int *port)
 {
     dv_server *server;
     dv_config config;
@@ -360,8 +339,7 @@ start(SSL_CTX *ctx, const dv_callbacks *callbacks, int *port)
     return server;
 }
 
-static void
-on_a_worker(const char *certs)
+static void on_a_worker(const char *certs)
 {
     SSL_CTX *ctx = for_server(certs), *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = opened, .message = echo };
@@ -390,8 +368,7 @@ on_a_worker(const char *certs)
 }
 
 /* A new context is tried before it is taken, and that calls what is set on it. */
-static void
-reload_again(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
+static void reload_again(int out, int version, int type, const void *bytes, size_t len, SSL *ssl, void *user)
 {
     SSL_CTX *next = at.next;
 
@@ -404,8 +381,7 @@ reload_again(int out, int version, int type, const void *bytes, size_t len, SSL 
 }
 
 /* In the middle of a reload, and while the letters of a worker fall that has ended. */
-static void
-context_freed(void *ctx, void *pointer, CRYPTO_EX_DATA *all, int index, long number, void *user)
+static void context_freed(void *ctx, void *pointer, CRYPTO_EX_DATA *all, int index, long number, void *user)
 {
     dv_stats stats;
 
@@ -416,16 +392,14 @@ context_freed(void *ctx, void *pointer, CRYPTO_EX_DATA *all, int index, long num
     }
 }
 
-static void
-hold(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void hold(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user, (void)endpoint, (void)event;
     __atomic_store_n(&at.held, 1, __ATOMIC_RELEASE);
     sem_wait(&at.go_on);
 }
 
-static void
-around_reloads(const char *certs)
+static void around_reloads(const char *certs)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *other = context(certs, "server-rsa"), *client_ctx = context(certs, "client");
     SSL_CTX *next = context(certs, "server-rsa");
@@ -465,8 +439,7 @@ around_reloads(const char *certs)
     SSL_CTX_free(client_ctx);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     if (argc < 2) {
         return 2;

@@ -4,14 +4,11 @@
  * of certs/make-certs.sh.
  */
 #include <pthread.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "child.h"
 #include "sides.h"
 
-static void
-open_sides(struct side *client, struct side *server, const char *certs, const dv_config *config)
+static void open_sides(struct side *client, struct side *server, const char *certs, const dv_config *config)
 {
     SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
 
@@ -28,8 +25,7 @@ open_sides(struct side *client, struct side *server, const char *certs, const dv
     SSL_CTX_free(client_ctx);
 }
 
-static void
-close_sides(struct side *client, struct side *server)
+static void close_sides(struct side *client, struct side *server)
 {
     dv_endpoint_free(client->endpoint);
     dv_endpoint_free(server->endpoint);
@@ -43,8 +39,7 @@ static struct {
     int lines;
 } inside;
 
-static void
-call_each(int level, const char *line, void *user)
+static void call_each(int level, const char *line, void *user)
 {
     static const dv_callbacks callbacks = { .size = sizeof(callbacks) };
     dv_endpoint *other = NULL;
@@ -78,8 +73,7 @@ call_each(int level, const char *line, void *user)
     CHECK(other == NULL && another == NULL);
 }
 
-static void
-in_the_log_callback(struct side *side, SSL_CTX *ctx)
+static void in_the_log_callback(struct side *side, SSL_CTX *ctx)
 {
     dv_callbacks callbacks = { .size = sizeof(callbacks) };
 
@@ -94,8 +88,7 @@ in_the_log_callback(struct side *side, SSL_CTX *ctx)
 }
 
 /* What is sent waits, and so does what is to be read: neither without end. */
-static void
-limits(const char *certs)
+static void limits(const char *certs)
 {
     struct side client, server;
     dv_address third = address("192.0.2.3", 5684);
@@ -122,8 +115,7 @@ limits(const char *certs)
     close_sides(&client, &server);
 }
 
-static void
-arguments(struct side *side)
+static void arguments(struct side *side)
 {
     dv_endpoint *e = side->endpoint;
     dv_session s = side->session;
@@ -165,8 +157,7 @@ arguments(struct side *side)
     CHECK(dv_dtls_stats(NULL, sizeof(dv_stats)) == DV_ERR_INVALID);
 }
 
-static int
-own_cookie(SSL *ssl, unsigned char *cookie, unsigned int *len)
+static int own_cookie(SSL *ssl, unsigned char *cookie, unsigned int *len)
 {
     (void)ssl;
     cookie[0] = 1;
@@ -174,8 +165,7 @@ own_cookie(SSL *ssl, unsigned char *cookie, unsigned int *len)
     return 1;
 }
 
-static void
-contexts(const char *certs, struct side *side)
+static void contexts(const char *certs, struct side *side)
 {
     static const dv_callbacks callbacks = { .size = sizeof(callbacks) };
     SSL_CTX *cookies = context(certs, "server-ecdsa"), *stream = SSL_CTX_new(TLS_method());
@@ -216,8 +206,7 @@ static struct {
     int go_on;
 } held_up = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
-static void
-hold(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void hold(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     (void)endpoint;
@@ -230,8 +219,7 @@ hold(dv_endpoint *endpoint, const dv_event *event, void *user)
     pthread_mutex_unlock(&held_up.lock);
 }
 
-static void
-each_is_refused(dv_server *server, struct side *side)
+static void each_is_refused(dv_server *server, struct side *side)
 {
     dv_address third = address("192.0.2.3", 5684);
     dv_session session;
@@ -251,31 +239,23 @@ each_is_refused(dv_server *server, struct side *side)
     dv_server_free(server);
 }
 
-/* A child that is content kills itself: valgrind would search it for what only threads of its parent point to. */
-static void
-in_a_child(dv_server *server, struct side *side)
+static void in_a_child(dv_server *server, struct side *side)
 {
-    int status = -1;
-    pid_t pid;
+    pid_t child;
 
     fflush(NULL);
-    pid = fork();
-    if (pid == 0) {
+    child = fork();
+    if (child == 0) {
         check_failures = 0;
         alarm(30);
         each_is_refused(server, side);
-        fflush(NULL);
-        if (check_failures == 0) {
-            raise(SIGKILL);
-        }
-        _exit(1);
+        child_ends();
     }
-    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    child_killed_itself(child);
 }
 
 /* A client's loop, only as far as it opens a session whose callback holds the worker up. */
-static void
-server_doors(const char *certs, struct side *side)
+static void server_doors(const char *certs, struct side *side)
 {
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = hold };
@@ -338,16 +318,14 @@ server_doors(const char *certs, struct side *side)
     SSL_CTX_free(client_ctx);
 }
 
-static void *
-nothing_has_failed_here(void *unused)
+static void *nothing_has_failed_here(void *unused)
 {
     (void)unused;
     CHECK(dv_last_error()[0] == '\0');
     return NULL;
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     const char *certs = argc > 1 ? argv[1] : "certs/out";
     int openssl;

@@ -11,9 +11,8 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-#include "check.h"
+#include "child.h"
 #include "peer.h"
 
 static const char *certs;
@@ -77,13 +76,11 @@ static void *use_the_library(void *unused)
     return NULL;
 }
 
-static void fork_at(enum where where)
+static void fork_meanwhile(void)
 {
     pthread_t first;
     pid_t child = 0;
-    int status = 0;
 
-    hold = where;
     CHECK(sem_init(&held, 0, 0) == 0);
     CHECK(pthread_create(&first, NULL, use_the_library, NULL) == 0);
     while (sem_wait(&held) != 0) {
@@ -92,31 +89,10 @@ static void fork_at(enum where where)
     if (child == 0) {
         alarm(30);
         use_the_library(NULL);
-        _exit(check_failures != 0);
+        child_ends();
     }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    child_killed_itself(child);
     CHECK(pthread_join(first, NULL) == 0);
-}
-
-/* In a process of its own, which has not used the library yet. */
-static void run(const char *name, enum where where)
-{
-    pid_t child = 0;
-    int status = 0;
-
-    fflush(NULL);
-    child = fork();
-    if (child == 0) {
-        char title[64];
-
-        alarm(60);
-        fork_at(where);
-        snprintf(title, sizeof(title), "early_fork: %s", name);
-        exit(check_report(title));
-    }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 int main(int argc, char **argv)
@@ -125,10 +101,13 @@ int main(int argc, char **argv)
         return 2;
     }
     certs = argv[1];
-    run("what tells of forks", PAGE);
-    run("the log", LOG);
+    hold = PAGE;
+    run_in_child("early_fork: what tells of forks", fork_meanwhile);
+    hold = LOG;
+    run_in_child("early_fork: the log", fork_meanwhile);
 #ifndef DV_OPENSSL_STATIC
-    run("the BIO", METHOD);
+    hold = METHOD;
+    run_in_child("early_fork: the BIO", fork_meanwhile);
 #endif
     return check_report("early_fork");
 }

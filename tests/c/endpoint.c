@@ -2,13 +2,10 @@
  * The endpoint from C: two of them exchange datagrams in memory; every function with NULL, with a wrong state and with a
  * stale session. argv[1]: the folder of certs/make-certs.sh.
  */
-#include <sys/wait.h>
-#include <unistd.h>
-
+#include "child.h"
 #include "sides.h"
 
-static void
-exchange(struct side *client, struct side *server)
+static void exchange(struct side *client, struct side *server)
 {
     unsigned char key[2][32];
     char text[64], small[4];
@@ -68,8 +65,7 @@ exchange(struct side *client, struct side *server)
     CHECK(dv_session_user(server->endpoint, server->session) == server);
 }
 
-static void
-statistics(const struct side *server)
+static void statistics(const struct side *server)
 {
     dv_stats stats;
     struct {
@@ -102,8 +98,7 @@ statistics(const struct side *server)
 }
 
 /* All that can be asked of a session, of one that does not exist. */
-static void
-each_function_gives(dv_endpoint *e, dv_session s, int error)
+static void each_function_gives(dv_endpoint *e, dv_session s, int error)
 {
     char text[8];
     unsigned char key[8];
@@ -134,8 +129,7 @@ each_function_gives(dv_endpoint *e, dv_session s, int error)
     CHECK(dv_session_resumption(e, s, &resumption) == error && resumption == NULL);
 }
 
-static void
-null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
+static void null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
 {
     dv_endpoint *e = server->endpoint;
     dv_session s = server->session;
@@ -199,8 +193,7 @@ null_where_something_is_needed(SSL_CTX *ctx, const struct side *server)
     CHECK(strlen(dv_strerror(-9999)) > 0 && strlen(dv_strerror(0)) > 0);
 }
 
-static void
-configurations(SSL_CTX *ctx)
+static void configurations(SSL_CTX *ctx)
 {
     struct {
         dv_config config;
@@ -252,8 +245,7 @@ configurations(SSL_CTX *ctx)
     CHECK(dv_dtls_config(&config, 1 << 20) == DV_ERR_INVALID);
 }
 
-static void
-resumes(struct side *client, struct side *server)
+static void resumes(struct side *client, struct side *server)
 {
     dv_resumption *resumption;
 
@@ -275,8 +267,7 @@ resumes(struct side *client, struct side *server)
     CHECK(dv_session_is_resumed(server->endpoint, server->session) == 1);
 }
 
-static void
-fails(struct side *client, struct side *server)
+static void fails(struct side *client, struct side *server)
 {
     dv_session session = connect_to(client, server, "other.test", NULL), again;
     char text[256];
@@ -309,8 +300,7 @@ fails(struct side *client, struct side *server)
 }
 
 /* Nothing comes back: the deadline is there, and the first hello leaves again. */
-static void
-time_passes(struct side *client, const struct side *server)
+static void time_passes(struct side *client, const struct side *server)
 {
     dv_datagram out[BATCH];
     dv_event event;
@@ -331,8 +321,7 @@ time_passes(struct side *client, const struct side *server)
 static struct side *in_callback;
 static int lines, busy;
 
-static void
-on_log(int level, const char *line, void *user)
+static void on_log(int level, const char *line, void *user)
 {
     dv_event event;
 
@@ -344,8 +333,7 @@ on_log(int level, const char *line, void *user)
     busy += dv_endpoint_send(in_callback->endpoint, in_callback->session, "x", 1) == DV_ERR_BUSY;
 }
 
-static void
-log_callback_is_busy(struct side *server)
+static void log_callback_is_busy(struct side *server)
 {
     in_callback = server;
     dv_set_log_callback(4, on_log, NULL);
@@ -354,10 +342,8 @@ log_callback_is_busy(struct side *server)
     CHECK(lines > 0 && busy == 2 * lines);
 }
 
-static void
-child_refuses(struct side *server)
+static void child_refuses(struct side *server)
 {
-    int status = -1;
     pid_t child = fork();
 
     if (child == 0) {
@@ -367,12 +353,11 @@ child_refuses(struct side *server)
 
         _exit(refused ? 0 : 1);
     }
-    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    child_succeeds(child);
 }
 
 /* A clock that comes to its end: with a session, and before a handshake. */
-static void
-time_ends(struct side *client, struct side *server)
+static void time_ends(struct side *client, struct side *server)
 {
     uint64_t before = now_us;
 
@@ -391,8 +376,7 @@ time_ends(struct side *client, struct side *server)
     now_us = before;
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     const char *certs = argc > 1 ? argv[1] : "certs/out";
     const char *ips[2][2] = {{"192.0.2.1", "192.0.2.2"}, {"2001:db8::1", "2001:db8::2"}};

@@ -23,8 +23,7 @@ static const unsigned char other_key[DV_EXPORT_KEY_LEN] = "another";
 static int marker;
 
 /* An open file that has no name. */
-static int
-file(void)
+static int file(void)
 {
     char name[] = "/tmp/dv-export-XXXXXX";
     int fd = mkstemp(name);
@@ -34,8 +33,7 @@ file(void)
 }
 
 /* A file with these bytes, to be read from its beginning. */
-static int
-file_with(const unsigned char *bytes, size_t len)
+static int file_with(const unsigned char *bytes, size_t len)
 {
     int fd = file();
 
@@ -44,8 +42,7 @@ file_with(const unsigned char *bytes, size_t len)
 }
 
 /* A pipe that has no room, and that nobody reads. */
-static void
-full_pipe(int ends[2])
+static void full_pipe(int ends[2])
 {
     static const char nothing[4096];
 
@@ -55,8 +52,7 @@ full_pipe(int ends[2])
     CHECK(errno == EAGAIN && fcntl(ends[1], F_SETFL, 0) == 0);
 }
 
-static void
-configure(dv_config *config)
+static void configure(dv_config *config)
 {
     CHECK(dv_config_init(config, sizeof(*config)) == 0);
     CHECK(config->export_timeout_ms == 10000);
@@ -64,8 +60,7 @@ configure(dv_config *config)
     config->export_timeout_ms = 2000;
 }
 
-static void
-talk(struct side *a, struct side *b)
+static void talk(struct side *a, struct side *b)
 {
     int before = a->messages + b->messages;
 
@@ -76,8 +71,7 @@ talk(struct side *a, struct side *b)
     CHECK(a->messages + b->messages == before + 2);
 }
 
-static void
-between_endpoints(const char *certs)
+static void between_endpoints(const char *certs)
 {
     SSL_CTX *server_ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
     struct side server = { .address = address("192.0.2.1", 4433) }, client = { .address = address("192.0.2.2", 40000) };
@@ -233,8 +227,7 @@ static struct {
     int opened, imported, exported, closed;
 } seen = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static void
-open_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void open_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     int imported = dv_session_is_imported(endpoint, event->session);
 
@@ -246,15 +239,13 @@ open_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
     pthread_mutex_unlock(&seen.lock);
 }
 
-static void
-message_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void message_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
 }
 
-static void
-close_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void close_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     (void)user;
     (void)endpoint;
@@ -264,8 +255,7 @@ close_cb(dv_endpoint *endpoint, const dv_event *event, void *user)
     pthread_mutex_unlock(&seen.lock);
 }
 
-static dv_server *
-server_at(SSL_CTX *ctx, int workers, int *port)
+static dv_server *server_at(SSL_CTX *ctx, int workers, int *port)
 {
     dv_callbacks callbacks = { .size = sizeof(callbacks), .open = open_cb, .message = message_cb, .close = close_cb };
     dv_server *server = NULL;
@@ -281,8 +271,7 @@ server_at(SSL_CTX *ctx, int workers, int *port)
     return server;
 }
 
-static void
-between_servers(const char *certs)
+static void between_servers(const char *certs)
 {
     enum { CLIENTS = 5 };
     SSL_CTX *ctx = context(certs, "server-ecdsa"), *client_ctx = context(certs, "client");
@@ -347,11 +336,10 @@ between_servers(const char *certs)
     SSL_CTX_free(client_ctx);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     if (argc < 2) {
-        return 77;
+        return 2;
     }
     between_endpoints(argv[1]);
     between_servers(argv[1]);

@@ -11,13 +11,6 @@
 
 #define CONNECTIONS 200
 
-static size_t heap_in_use(void)
-{
-    struct mallinfo2 info = mallinfo2();
-
-    return info.uordblks + info.hblkhd;
-}
-
 /* Without lists of freed chunks, small or of the thread: they would count as in use. */
 static void count_exactly(char **argv)
 {

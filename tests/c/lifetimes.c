@@ -5,11 +5,9 @@
 #include <errno.h>
 #include <openssl/rand.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 
-#include "check.h"
+#include "child.h"
 #include "peer.h"
 
 /* The cookie of an SSL over memory BIOs hangs on that SSL; a copy of the SSL makes its own. */
@@ -152,7 +150,6 @@ static void forked(struct server *server, SSL_CTX *ctx)
     struct client client;
     dv_udp_conn_t *conn = established(&client, ctx, server);
     char out[512];
-    int status = 0;
     pid_t child = fork();
 
     if (child == 0) {
@@ -162,8 +159,7 @@ static void forked(struct server *server, SSL_CTX *ctx)
         dv_dtls_shutdown(conn, server->fd, sizeof(conn->key.addr4));
         _exit(dv_dtls_next_timeout() != -1 || sealed > 0 || BIO_pending((BIO *)conn->wbio) > 0 || BIO_read(conn->wbio, out, sizeof(out)) > 0);
     }
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    child_succeeds(child);
     CHECK(client_echo(&client, server, "from the parent's peer"));
     dv_dtls_conn_free(conn);
     client_vanish(&client);
@@ -227,7 +223,7 @@ static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
     dv_udp_conn_key_t key = client_key(&client);
     atomic_int stop = 0;
     pthread_t threads[3];
-    int i = 0, status = SIGKILL;
+    int i = 0, held = 1;
 
     door.ctx = server->ctx;
     door.fd = server->fd;
@@ -235,22 +231,18 @@ static void forked_beside_threads(struct server *server, SSL_CTX *ctx)
     CHECK(pthread_create(&threads[0], NULL, random_bytes, &stop) == 0);
     CHECK(pthread_create(&threads[1], NULL, lines, &stop) == 0);
     CHECK(pthread_create(&threads[2], NULL, strangers, &stop) == 0);
-    for (i = 0; i < 100 && status == SIGKILL; i++) {
+    for (i = 0; i < 100 && held; i++) {
         pid_t child = fork();
 
         if (child == 0) {
             alarm(10);
-            if (dv_dtls_conn_find(&key) != NULL) {
-                _exit(1);
-            }
+            CHECK(dv_dtls_conn_find(&key) == NULL);
             dv_dtls_conn_free(conn);
             dv_ssl_certificate(NULL, NULL, NULL);
             stranger();
-            /* Not by _exit(), where valgrind would miss what the threads had that the child has not. */
-            kill(getpid(), SIGKILL);
+            child_ends();
         }
-        CHECK(child > 0 && waitpid(child, &status, 0) == child);
-        CHECK(status == SIGKILL);
+        held = child_killed_itself(child);
     }
     atomic_store(&stop, 1);
     for (i = 0; i < 3; i++) {

@@ -2,32 +2,26 @@
  * DV_LOG shows the log on stderr from the first helper on, also when that is one that sets up an SSL_CTX: what fails there
  * is what an operator looks for. A value that makes no sense is told there. Without it nothing is printed.
  */
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "check.h"
+#include "child.h"
 #include "dv_dtls.h"
 
 #define FAILURE "dv_dtls Error: dv_ssl_certificate: "
 
 static char shown[4096], taken[4096];
 
-static void
-take(int level, const char *line, void *user)
+static void take(int level, const char *line, void *user)
 {
     (void)level, (void)user;
     strncat(taken, line, sizeof(taken) - strlen(taken) - 1);
 }
 
 /* What a program prints that fails, with DV_LOG set to `value`. It is read once, so each time in another process. */
-static void
-show(const char *value, int own_callback)
+static void show(const char *value, int own_callback)
 {
     char missing[] = "/nonexistent/server.pem";
     FILE *file = tmpfile();
-    int status = -1;
     pid_t child;
 
     CHECK(file != NULL);
@@ -48,14 +42,13 @@ show(const char *value, int own_callback)
         SSL_CTX_free(ctx);
         _exit(own_callback ? strstr(taken, "DV_LOG=") == NULL || strstr(taken, missing) == NULL : 0);
     }
-    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    child_succeeds(child);
     rewind(file);
     shown[fread(shown, 1, sizeof(shown) - 1, file)] = '\0';
     fclose(file);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     static const char *const levels[] = {"error", "warn", "INFO", "Debug"};
     size_t i;

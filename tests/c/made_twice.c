@@ -121,11 +121,7 @@ static void another_hello(struct server *server, SSL_CTX *ctx)
     int i = 0;
 
     client_open(&clients[0], ctx, server, NULL);
-    clients[1].fd = clients[0].fd;
-    clients[1].ssl = SSL_new(ctx);
-    SSL_set_connect_state(clients[1].ssl);
-    SSL_set_bio(clients[1].ssl, BIO_new_dgram(clients[1].fd, BIO_NOCLOSE), BIO_new_dgram(clients[1].fd, BIO_NOCLOSE));
-    BIO_ctrl(SSL_get_wbio(clients[1].ssl), BIO_CTRL_DGRAM_SET_CONNECTED, 0, &server->at);
+    clients[1] = client_anew(&clients[0], ctx, server);
     key = client_key(&clients[0]);
     CHECK(dv_dtls_config(&config, sizeof(config)) == 0);
     for (i = 0; i < 2; i++) {

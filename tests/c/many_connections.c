@@ -3,8 +3,6 @@
  * turns with session tickets and without, in full handshakes and in resumed ones. A method or a callback for each BIO leaks:
  * https://github.com/versatica/mediasoup/pull/1342, https://github.com/signalwire/freeswitch/pull/727
  */
-#include <malloc.h>
-
 #include "check.h"
 #include "peer.h"
 
@@ -15,13 +13,6 @@
 #define SESSION_SIZE 2048
 /* The allocator's own: a block may have found another place. */
 #define SLACK (64 * 1024)
-
-static size_t heap_in_use(void)
-{
-    struct mallinfo2 info = mallinfo2();
-
-    return info.uordblks + info.hblkhd;
-}
 
 /* The four kinds: even ones with tickets, odd ones without; each has a session to resume every other time. */
 struct kind {

@@ -11,8 +11,7 @@ enum { ID_LEN = 9 };
 static const char server_id[] = "srv";
 
 /* A session whose client has moved. `checks`: it can show that it receives there. */
-static void
-move(SSL_CTX *ctx, int checks)
+static void move(SSL_CTX *ctx, int checks)
 {
     struct side client = {.address = address("192.0.2.1", 1000)}, server = {.address = address("192.0.2.1", 5684)};
     unsigned char id[ID_LEN] = {0}, small[4] = {0, 0, 0, 7}, long_message[600] = {1};
@@ -74,15 +73,13 @@ move(SSL_CTX *ctx, int checks)
 
 static atomic_int told;
 
-static void
-echo(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void echo(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     CHECK(user == NULL && event->kind == DV_EVENT_MESSAGE);
     CHECK(dv_endpoint_send(endpoint, event->session, event->data, event->len) == 0);
 }
 
-static void
-has_moved(dv_endpoint *endpoint, const dv_event *event, void *user)
+static void has_moved(dv_endpoint *endpoint, const dv_event *event, void *user)
 {
     dv_address peer;
 
@@ -92,8 +89,7 @@ has_moved(dv_endpoint *endpoint, const dv_event *event, void *user)
 }
 
 /* A server with two workers, whose callback is told. */
-static void
-with_a_server(SSL_CTX *ctx)
+static void with_a_server(SSL_CTX *ctx)
 {
     dv_callbacks callbacks = {.size = sizeof(callbacks), .message = echo, .moved = has_moved};
     struct client client;
@@ -121,8 +117,7 @@ with_a_server(SSL_CTX *ctx)
 }
 
 /* Settings that make no sense. */
-static void
-refused(SSL_CTX *ctx)
+static void refused(SSL_CTX *ctx)
 {
     dv_endpoint *endpoint;
     dv_config config;
@@ -152,8 +147,7 @@ refused(SSL_CTX *ctx)
     }
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     SSL_CTX *ctx;
 

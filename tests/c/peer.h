@@ -6,6 +6,7 @@
 #define PEER_H
 
 #include <arpa/inet.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@
 #include <openssl/ssl.h>
 
 #include <dv_dtls.h>
+
+#include "check.h"
 
 #define PEER_CIPHERS "ECDHE-ECDSA-AES128-GCM-SHA256"
 /* Steps without a datagram of 10 ms each after which a client gives up. */
@@ -42,6 +45,13 @@ static inline void peer_die(const char *what)
     perror(what);
     ERR_print_errors_fp(stderr);
     _exit(1);
+}
+
+static inline size_t heap_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
 }
 
 /* A context as the original server main sets it up. */
@@ -151,23 +161,29 @@ static inline dv_udp_conn_key_t client_key(const struct client *client)
     return key;
 }
 
+/* The client's program has ended, and another one has its socket. */
+static inline struct client client_anew(const struct client *before, SSL_CTX *ctx, const struct server *server)
+{
+    struct client client = { .ssl = SSL_new(ctx), .fd = before->fd };
+    BIO *bio = BIO_new_dgram(client.fd, BIO_NOCLOSE);
+
+    if (client.ssl == NULL || bio == NULL) {
+        peer_die("client");
+    }
+    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, (void *)&server->at);
+    SSL_set_bio(client.ssl, bio, bio);
+    SSL_set_connect_state(client.ssl);
+    return client;
+}
+
 /* A client that has not said anything yet; `session` is one to resume, or NULL. */
 static inline void client_open(struct client *client, SSL_CTX *ctx, const struct server *server, SSL_SESSION *session)
 {
-    BIO *bio = NULL;
-
     client->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     if (client->fd < 0 || connect(client->fd, (const struct sockaddr *)&server->at, sizeof(server->at)) != 0) {
         peer_die("client");
     }
-    client->ssl = SSL_new(ctx);
-    bio = BIO_new_dgram(client->fd, BIO_NOCLOSE);
-    if (client->ssl == NULL || bio == NULL) {
-        peer_die("client");
-    }
-    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, (void *)&server->at);
-    SSL_set_bio(client->ssl, bio, bio);
-    SSL_set_connect_state(client->ssl);
+    *client = client_anew(client, ctx, server);
     if (session != NULL) {
         SSL_set_session(client->ssl, session);
     }
@@ -189,6 +205,24 @@ static inline int client_wait(struct client *client, struct server *server, int 
         return ++*waited < PEER_PATIENCE;
     }
     return 1;
+}
+
+/* A client that says its hello twice, with the cookie the second time, and then nothing more. Returns its connection. */
+static inline dv_udp_conn_t *client_half_open(struct client *client, SSL_CTX *ctx, struct server *server)
+{
+    int waited = 0;
+
+    client_open(client, ctx, server, NULL);
+    server->conn = NULL;
+    while (server->conn == NULL) {
+        int result = SSL_do_handshake(client->ssl);
+
+        if (result == 1 || !client_wait(client, server, result, &waited)) {
+            break;
+        }
+    }
+    CHECK(server->conn != NULL);
+    return server->conn;
 }
 
 /* 1 when the handshake is finished on both sides. */

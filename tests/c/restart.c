@@ -24,39 +24,12 @@ static int strange_hello(SSL_CTX *ctx, char *out, int size)
     return len;
 }
 
-/* Steps until the server has made a connection. */
-static void half_open(struct client *client, struct server *server)
-{
-    int waited = 0;
-
-    while (server->conn == NULL) {
-        int result = SSL_do_handshake(client->ssl);
-
-        if (result == 1 || !client_wait(client, server, result, &waited)) {
-            break;
-        }
-    }
-    CHECK(server->conn != NULL);
-}
-
 static dv_stats counted(void)
 {
     dv_stats stats;
 
     CHECK(dv_dtls_stats(&stats, sizeof(stats)) == 0);
     return stats;
-}
-
-/* The client's program has ended, and another one has its port. */
-static void begin_anew(struct client *again, const struct client *before, SSL_CTX *ctx, struct server *server)
-{
-    BIO *bio = BIO_new_dgram(before->fd, BIO_NOCLOSE);
-
-    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, (void *)&server->at);
-    again->fd = before->fd;
-    again->ssl = SSL_new(ctx);
-    SSL_set_bio(again->ssl, bio, bio);
-    SSL_set_connect_state(again->ssl);
 }
 
 /* Before the handshake is over and after it. Without cookies the pretender gets as far as a handshake of his own. */
@@ -75,8 +48,7 @@ static void pretender(const char *certs, int cookies)
     if (!cookies) {
         SSL_CTX_clear_options(server.ctx, SSL_OP_COOKIE_EXCHANGE);
     }
-    client_open(&client, ctx, &server, NULL);
-    half_open(&client, &server);
+    client_half_open(&client, ctx, &server);
     for (i = 0; i < 3; i++) {
         len = strange_hello(ctx, hello, sizeof(hello));
         CHECK(send(client.fd, hello, (size_t)len, 0) == len);
@@ -130,7 +102,7 @@ static void restarted(const char *certs, int cookies)
     old = dv_dtls_conn_find(&key);
     CHECK(old != NULL);
 
-    begin_anew(&again, &client, ctx, &server);
+    again = client_anew(&client, ctx, &server);
     while ((result = SSL_do_handshake(again.ssl)) != 1) {
         /* In the middle of it the old one is still there. */
         CHECK(server.closed == 1 || dv_dtls_conn_find(&key) == old);
@@ -170,11 +142,10 @@ static void superseded(const char *certs)
     char rest[2048];
 
     server_open(&server, certs);
-    client_open(&client, ctx, &server, NULL);
-    half_open(&client, &server);
+    client_half_open(&client, ctx, &server);
     while (recv(client.fd, rest, sizeof(rest), MSG_DONTWAIT) > 0) {
     }
-    begin_anew(&again, &client, ctx, &server);
+    again = client_anew(&client, ctx, &server);
     CHECK(client_handshake(&again, &server));
     CHECK(client_echo(&again, &server, "anew"));
     after = counted();

@@ -10,16 +10,14 @@
 
 static char path[] = "/tmp/dv_dtls-secret-XXXXXX";
 
-static void
-write_secret(const char *secret)
+static void write_secret(const char *secret)
 {
     FILE    *file = fopen(path, "w");
 
     CHECK(file != NULL && fputs(secret, file) >= 0 && fclose(file) == 0);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     SSL_CTX         *ctx = SSL_CTX_new(DTLS_server_method());
     SSL             *ssl = SSL_new(ctx);

@@ -57,10 +57,10 @@ int main(void)
     for (i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         CHECK(strstr(shown, wrong[i][0]) != NULL);
     }
-    CHECK(strstr(shown, "DV_MTU=70000: no number from 256 to 65535; it stays 1280\n") != NULL);
-    CHECK(strstr(shown, "DV_FIRST_TIMEOUT_MS=-1: no number from 10 to 4294967295; it stays 1000\n") != NULL);
-    CHECK(strstr(shown, "DV_MAX_CERTIFICATE_CHAIN=1023\\n: no number from 1024 to 4294967295; it stays 32768\n") != NULL);
-    CHECK(strstr(shown, "DV_RELEASE_BUFFERS=2: no number from 0 to 1; it stays 0\n") != NULL);
+    CHECK(strstr(shown, "DV_MTU=70000: not a number from 256 to 65535; it stays 1280\n") != NULL);
+    CHECK(strstr(shown, "DV_FIRST_TIMEOUT_MS=-1: not a number from 10 to 4294967295; it stays 1000\n") != NULL);
+    CHECK(strstr(shown, "DV_MAX_CERTIFICATE_CHAIN=1023\\n: not a number from 1024 to 4294967295; it stays 32768\n") != NULL);
+    CHECK(strstr(shown, "DV_RELEASE_BUFFERS=2: not a number from 0 to 1; it stays 0\n") != NULL);
     CHECK(strstr(shown, "DV_COOKIE_SECRET_FILE=/nonexistent/secret: ") != NULL);
     CHECK(strstr(shown, "; the secret is random\n") != NULL);
     return check_report("settings_environment");

@@ -29,8 +29,7 @@ struct side {
     void *user;
 };
 
-static inline dv_address
-address(const char *ip, int port)
+static inline dv_address address(const char *ip, int port)
 {
     dv_address a;
 
@@ -47,8 +46,7 @@ address(const char *ip, int port)
     return a;
 }
 
-static inline SSL_CTX *
-context(const char *certs, const char *certificate)
+static inline SSL_CTX *context(const char *certs, const char *certificate)
 {
     SSL_CTX *ctx = SSL_CTX_new(DTLS_method());
     char file[512], key[512];
@@ -62,8 +60,7 @@ context(const char *certs, const char *certificate)
 }
 
 /* Takes what a side has to say, and gives its datagrams to the other one. Returns how many there were. */
-static inline int
-carry(struct side *from, struct side *to, int joined)
+static inline int carry(struct side *from, struct side *to, int joined)
 {
     dv_datagram out[BATCH];
     dv_event event;
@@ -103,16 +100,15 @@ carry(struct side *from, struct side *to, int joined)
     return all;
 }
 
-static inline void
-settle(struct side *a, struct side *b)
+static inline void settle(struct side *a, struct side *b)
 {
     while (carry(a, b, 0) + carry(b, a, 0) > 0)
         ;
     carry(a, b, 0);
 }
 
-static inline dv_session
-connect_to(struct side *client, const struct side *server, const char *name, const dv_resumption *resume)
+static inline dv_session connect_to(struct side *client, const struct side *server, const char *name,
+                                    const dv_resumption *resume)
 {
     dv_session session = 99;
     int result = dv_endpoint_connect(client->endpoint, now_us, &server->address.any, sizeof(server->address), name, resume,
@@ -123,8 +119,7 @@ connect_to(struct side *client, const struct side *server, const char *name, con
 }
 
 /* Every function of an endpoint and its sessions, where none may be called. */
-static inline void
-each_is_busy(const struct side *side)
+static inline void each_is_busy(const struct side *side)
 {
     dv_endpoint *e = side->endpoint;
     dv_session s = side->session, connected;

@@ -24,8 +24,7 @@ struct client {
     size_t last_len;
 };
 
-static inline uint64_t
-clock_us(void)
+static inline uint64_t clock_us(void)
 {
     struct timespec time;
 
@@ -34,16 +33,14 @@ clock_us(void)
 }
 
 /* From now on the client's datagrams come from another port. */
-static inline void
-client_rebind(struct client *client)
+static inline void client_rebind(struct client *client)
 {
     close(client->fd);
     client->fd = socket(AF_INET, SOCK_DGRAM, 0);
     CHECK(connect(client->fd, &client->server.any, sizeof(client->server.v4)) == 0);
 }
 
-static inline void
-client_begin_as(struct client *client, SSL_CTX *ctx, int port, const dv_config *config)
+static inline void client_begin_as(struct client *client, SSL_CTX *ctx, int port, const dv_config *config)
 {
     memset(client, 0, sizeof(*client));
     CHECK(dv_endpoint_new(ctx, config, &client->endpoint) == 0);
@@ -54,8 +51,7 @@ client_begin_as(struct client *client, SSL_CTX *ctx, int port, const dv_config *
                               NULL, &client->session) == 0);
 }
 
-static inline void
-client_begin(struct client *client, SSL_CTX *ctx, int port)
+static inline void client_begin(struct client *client, SSL_CTX *ctx, int port)
 {
     dv_config config;
 
@@ -68,8 +64,7 @@ client_begin(struct client *client, SSL_CTX *ctx, int port)
  * Until what `done` points to, which another thread may write to, is not 0 any more. A message, if there is one, is repeated
  * until it has come back.
  */
-static inline void
-client_run(struct client *client, const int *done, const char *message)
+static inline void client_run(struct client *client, const int *done, const char *message)
 {
     char bytes[65536];
     uint64_t end = clock_us() + PATIENCE_MS * 1000ull, again = 0;
@@ -114,8 +109,7 @@ client_run(struct client *client, const int *done, const char *message)
 }
 
 /* The server says this next, without being asked. */
-static inline void
-client_expect(struct client *client, const char *message)
+static inline void client_expect(struct client *client, const char *message)
 {
     client->heard = 0;
     client_run(client, &client->heard, NULL);
@@ -123,15 +117,13 @@ client_expect(struct client *client, const char *message)
 }
 
 /* The server sends this back. */
-static inline void
-client_echo(struct client *client, const char *message)
+static inline void client_echo(struct client *client, const char *message)
 {
     client->heard = 0;
     client_run(client, &client->heard, message);
 }
 
-static inline void
-client_end(struct client *client)
+static inline void client_end(struct client *client)
 {
     close(client->fd);
     dv_endpoint_free(client->endpoint);

@@ -44,13 +44,9 @@ static time_t now(void)
 static int restart(struct client *client, SSL_CTX *ctx, struct server *server)
 {
     SSL *old = client->ssl;
-    BIO *bio = BIO_new_dgram(client->fd, BIO_NOCLOSE);
     int done = 0;
 
-    BIO_ctrl(bio, BIO_CTRL_DGRAM_SET_CONNECTED, 0, &server->at);
-    client->ssl = SSL_new(ctx);
-    SSL_set_bio(client->ssl, bio, bio);
-    SSL_set_connect_state(client->ssl);
+    *client = client_anew(client, ctx, server);
     done = client_handshake(client, server) && client_echo(client, server, "anew");
     SSL_free(old);
     return done;

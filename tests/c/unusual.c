@@ -1,8 +1,9 @@
 /*
  * What few programs do with the helpers, and any may: a connection that is used after it was taken out of the table, threads
- * that end before the handshakes that they began, or that are cancelled in the middle of a call, a signal in the middle of a send, a log callback that changes errno, a
- * connection that is freed by a callback in the middle of a call about it, one buffer for what comes in and what is read, a
- * verify callback that puts text of the peer's into OpenSSL's error queue, a context that wants short records.
+ * that end before the handshakes that they began, or that are cancelled in the middle of a call, a signal in the middle of a
+ * send, a log callback that changes errno, a connection that is freed by a callback in the middle of a call about it, one
+ * buffer for what comes in and what is read, a verify callback that puts text of the peer's into OpenSSL's error queue, a
+ * context that wants short records.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -33,20 +34,6 @@ static dv_udp_conn_t *find(const struct client *client)
     dv_udp_conn_key_t key = client_key(client);
 
     return dv_dtls_conn_find(&key);
-}
-
-/* A client whose cookie has come back, and who does not say any more. */
-static void half_open(struct client *client, SSL_CTX *ctx, struct server *server)
-{
-    int i = 0;
-
-    client_open(client, ctx, server, NULL);
-    for (i = 0; i < 2; i++) {
-        struct pollfd readable = {.fd = server->fd, .events = POLLIN};
-
-        SSL_do_handshake(client->ssl);
-        CHECK(poll(&readable, 1, 2000) == 1 && server_step(server));
-    }
 }
 
 static dv_stats stats(void)
@@ -155,7 +142,7 @@ static void used_after_it_was_taken_out(struct server *server, SSL_CTX *ctx)
     dv_dtls_conn_del(conn);
     CHECK(find(&first) == NULL);
     end_handshakes_after(1000);
-    half_open(&second, ctx, server);
+    client_half_open(&second, ctx, server);
     end_handshakes_after(120000);
     CHECK(dv_dtls_write(conn, in, sizeof(in), server->fd, out, sizeof(out), 16) == sizeof(in));
     CHECK(dv_dtls_read(conn, NULL, 0, server->fd, out, sizeof(out), 16) == 0);
@@ -186,7 +173,7 @@ static void freed_in_a_callback(struct server *server, SSL_CTX *ctx)
     struct client client;
 
     SSL_CTX_set_info_callback(server->ctx, free_it);
-    half_open(&client, ctx, server);
+    client_half_open(&client, ctx, server);
     to_free = find(&client);
     CHECK(to_free != NULL && client_handshake(&client, server) && calls > 0);
     to_free = NULL;
@@ -294,7 +281,7 @@ static void *begin(void *user)
 {
     struct job *job = user;
 
-    half_open(&job->client, job->ctx, job->server);
+    client_half_open(&job->client, job->ctx, job->server);
     return NULL;
 }
 

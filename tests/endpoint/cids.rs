@@ -27,7 +27,7 @@ pub fn without() -> Config {
     Config::default()
 }
 
-fn with_suite(suite: &str) -> (SslContext, SslContext) {
+pub fn with_suite(suite: &str) -> (SslContext, SslContext) {
     (
         server_with("server-ecdsa", |context| context.set_cipher_list(suite).unwrap()),
         client_with(|context| context.set_cipher_list(suite).unwrap()),

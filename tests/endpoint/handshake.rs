@@ -113,6 +113,9 @@ fn pre_shared_keys() {
     let refused = world.connect(mallory, server);
     world.pass_time(6 * SECOND);
     assert_eq!(world.nodes[mallory].closed(), [(refused, CloseReason::HandshakeTimeout)]);
+    // The server has said why, in clear: unknown_psk_identity.
+    let failure = world.nodes[mallory].failures[0].as_ref().unwrap();
+    assert!(failure.contains("alert 115, in clear"), "{failure}");
     assert_eq!(world.nodes[server].endpoint.stats().handshakes_failed, 1);
 }
 

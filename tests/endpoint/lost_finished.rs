@@ -105,6 +105,30 @@ fn junk_in_the_place_of_messages_asks_once_between_two_timeouts() {
     }
 }
 
+/// libssl counts how often its timer was found to have run out, which any record of the handshake does.
+#[test]
+fn junk_in_clear_does_not_stop_the_repetitions() {
+    let mut lost = LostFinished::new(true, 1);
+    let (from, second) = (lost.world.nodes[lost.first].address, lost.second);
+    let later_message = [
+        &[content_type::HANDSHAKE, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 99, 0, 16][..],
+        &[16, 0, 0, 4, 0, 3, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0],
+    ]
+    .concat();
+    lost.world.sent.clear();
+    for _ in 0..18 {
+        lost.world.inject(from, second, &later_message);
+        sleep(Duration::from_micros(50 * MS));
+        lost.world.pass_time(50 * MS);
+    }
+    assert!(lost.world.run(SECOND, |world| !world.nodes[second].opened().is_empty()));
+    // To a peer that has seen it, the copy of a record is a replay.
+    let sent = lost.world.sent_by(lost.world.nodes[second].address);
+    let finished = sent.flat_map(|bytes| records(bytes)).filter(|record| record.epoch == 1);
+    let numbers: Vec<_> = finished.map(|record| record.sequence).collect();
+    assert!(!numbers.is_empty() && !numbers.contains(&0), "{numbers:?}");
+}
+
 /// So that a flight can be repeated at any time, libssl's own timer runs out early; what it would send by itself then, at the
 /// next record that comes, does not leave.
 #[test]

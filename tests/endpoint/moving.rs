@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use dv_dtls::wire::record::{content_type, records_with};
 use dv_dtls::{CloseReason, Config, Endpoint, Error, Event, Export, ExportKey, Session};
+use openssl::ssl::SslContext;
 
-use crate::cids::with_ids;
+use crate::cids::{with_ids, with_suite};
 use crate::contexts::*;
 use crate::net::*;
 
@@ -24,9 +25,13 @@ struct Pair {
 
 impl Pair {
     fn new(at_server: Config, at_client: Config) -> Pair {
+        Pair::of((server(), at_server), (client(), at_client))
+    }
+
+    fn of(server: (SslContext, Config), client: (SslContext, Config)) -> Pair {
         let mut world = World::new(1);
-        let server = world.add(server(), at_server);
-        let client = world.add(client(), at_client);
+        let server = world.add(server.0, server.1);
+        let client = world.add(client.0, client.1);
         let (ours, theirs) = world.open(client, server);
         world.nodes.iter_mut().for_each(|node| node.events.clear());
         world.sent.clear();
@@ -53,6 +58,14 @@ impl Pair {
 
     fn send(&mut self, message: &[u8]) -> Result<(), Error> {
         self.world.nodes[self.server].endpoint.send(self.theirs, message)
+    }
+
+    /// The server says as much as may go to where the client seems to be.
+    fn use_up(&mut self) {
+        assert!((0..500).any(|_| {
+            self.world.settle();
+            self.send(b"x") == Err(Error::Unproven)
+        }));
     }
 
     /// Where the server thinks that the client is, and whether it knows.
@@ -137,9 +150,7 @@ fn at_most_three_times_what_came_goes_to_an_unproven_address() {
         }
         assert_eq!(pair.sent_to(before), 0);
         // The session's end does not get through either, where there is no room for it.
-        while pair.send(b"x").is_ok() {
-            pair.world.settle();
-        }
+        pair.use_up();
         pair.world.nodes[pair.server].endpoint.close(pair.theirs).unwrap();
         pair.world.settle();
         assert!(pair.sent_to(address) <= 3 * came);
@@ -162,10 +173,47 @@ fn an_answer_to_a_challenge_counts_at_an_unproven_address() {
     pair.world.settle();
     let sent = pair.sent_to(elsewhere(1));
     assert!(sent > challenge.len(), "the answer, and a challenge as well: {sent} for {}", challenge.len());
-    while pair.send(b"x").is_ok() {
-        pair.world.settle();
-    }
+    pair.use_up();
     assert!(pair.sent_to(elsewhere(1)) <= 3 * challenge.len());
+}
+
+/// What still arrives from the old address earns the new one nothing: or whoever has records of the client's held up could have
+/// somebody else flooded.
+#[test]
+fn what_comes_from_the_old_address_does_not_count_for_the_new_one() {
+    let mut pair = Pair::new(checks(false), checks(false));
+    let home = pair.peer().0;
+    let held_up = [(); 5].map(|_| pair.seen(&[0; 1000]));
+    let datagram = pair.seen(&[1; 100]);
+    pair.world.inject(elsewhere(1), pair.server, &datagram);
+    held_up.iter().for_each(|datagram| pair.world.inject(home, pair.server, datagram));
+    pair.use_up();
+    assert_eq!((pair.peer().0, pair.world.nodes[pair.server].messages(pair.theirs).len()), (elsewhere(1), 6));
+    assert!(pair.sent_to(elsewhere(1)) <= 3 * datagram.len());
+}
+
+/// One that comes late moves nothing: it is answered where it came from, but with no more than three times as much.
+#[test]
+fn a_late_challenge_is_answered_where_it_came_from() {
+    for (padding, answers) in [(0, 1), (64, 0)] {
+        let (server, client) = with_suite("ECDHE-ECDSA-CHACHA20-POLY1305");
+        let at_server = with_ids(|ids| (ids.len, ids.padding) = (1, padding));
+        let mut pair = Pair::of((server, at_server), (client, with_ids(|ids| ids.len = 32)));
+        pair.world.nodes[pair.server].address.set_port(9);
+        let asked = pair.world.nodes[pair.client].address;
+        pair.world.pass = Box::new(move |(from, ..)| *from != asked);
+        pair.send(b"from elsewhere").unwrap();
+        pair.world.settle();
+        let challenge = pair.world.sent_by(asked).last().unwrap().clone();
+        // What goes to where the session seems to be is used up meanwhile, and has nothing to do with it.
+        let datagram = pair.seen(b"newer");
+        pair.world.inject(elsewhere(1), pair.server, &datagram);
+        pair.use_up();
+        pair.world.inject(elsewhere(2), pair.server, &challenge);
+        pair.world.settle();
+        assert_eq!(pair.world.sent.iter().filter(|(_, to, _)| *to == elsewhere(2)).count(), answers);
+        assert_eq!(pair.peer(), (elsewhere(1), false));
+    }
 }
 
 /// Whatever the program has to say to the new address, the check goes first: otherwise there would be no room for it.
@@ -175,7 +223,7 @@ fn the_check_leaves_before_what_the_program_says() {
     let address = pair.rebind(7);
     let datagram = pair.seen(&[1; 100]);
     pair.world.inject(address, pair.server, &datagram);
-    while pair.send(&[2; 30]).is_ok() {}
+    while pair.send(&[2]).is_ok() {}
     pair.world.settle();
     assert_eq!(pair.peer(), (address, true));
 }
@@ -279,6 +327,20 @@ fn a_copy_moves_nothing() {
     assert_eq!(pair.peer(), before);
     assert_eq!(pair.world.nodes[pair.server].endpoint.stats().peers_moved, 0);
     assert!((1..52).all(|port| pair.sent_to(elsewhere(port)) == 0));
+}
+
+/// A session that is over is nowhere else any more.
+#[test]
+fn a_goodbye_from_elsewhere_moves_nothing() {
+    let mut pair = Pair::new(checks(true), checks(true));
+    pair.world.pass = Box::new(|_| false);
+    pair.world.nodes[pair.client].endpoint.close(pair.ours).unwrap();
+    pair.world.settle();
+    let goodbye = pair.world.sent.pop().unwrap().2;
+    pair.world.inject(elsewhere(1), pair.server, &goodbye);
+    pair.world.settle();
+    assert_eq!(pair.events(), [Event::Closed { session: pair.theirs, reason: CloseReason::ByPeer }]);
+    assert_eq!((pair.world.nodes[pair.server].endpoint.stats().peers_moved, pair.sent_to(elsewhere(1))), (0, 0));
 }
 
 /// Somebody was quicker than the client with a copy of its record: the address does not answer the check, and the session

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::thread::Scope;
 use std::time::Duration;
 
 use dv_dtls::{Error, ServerConfig, ServerStats};
@@ -93,15 +94,31 @@ fn without_gso_and_gro_the_bytes_are_the_same() {
             where_fails(call, &[(1, libc::SOL_UDP), (2, option)], libc::ENOPROTOOPT, || {
                 running(ServerConfig::default())
             });
-        let (answers, first_train) = burst(&contexts::client(), address);
+        let (answers, first_train) = burst(Client::connect(&contexts::client(), address));
         assert_eq!(answers, BURST);
         assert_eq!(first_train, if option == libc::UDP_GRO { BURST } else { 1 }, "datagrams that left as one");
     }
 }
 
-/// EAGAIN for each sendmmsg of the threads that `make` starts, as long as `full` says so.
+/// A device that cannot cut trains of datagrams says EIO, and only when it gets the first.
+#[test]
+fn what_a_device_cannot_cut_leaves_in_single_datagrams() {
+    let (refuse, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let error = || if refuse.swap(false, Ordering::Relaxed) { libc::EIO } else { 0 };
+    std::thread::scope(|scope| {
+        let _over = Over(&over);
+        let (server, address, _told) = where_sending_asks(scope, &error, &over, || running(ServerConfig::default()));
+        let client = Client::connect(&contexts::client(), address);
+        refuse.store(true, Ordering::Relaxed);
+        assert_eq!(burst(client), (BURST, 1));
+        assert!(!refuse.load(Ordering::Relaxed), "nothing was refused");
+        assert_eq!(server.stats().sockets.datagrams_refused, 0);
+    });
+}
+
+/// Each sendmmsg of some threads, and the error that it gets; 0: it goes on.
 struct Sending<'a> {
-    full: &'a AtomicBool,
+    error: &'a (dyn Fn() -> c_int + Sync),
     over: &'a AtomicBool,
     listener: OwnedFd,
 }
@@ -122,14 +139,34 @@ impl Sending<'_> {
                 if libc::ioctl(wait.fd, RECV, &raw mut asked) != 0 {
                     continue;
                 }
-                let full = self.full.load(Ordering::Relaxed);
-                let go_on = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
-                let (error, flags) = if full { (-libc::EAGAIN, 0) } else { (0, go_on) };
+                let error = -(self.error)();
+                let flags = if error == 0 { libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 } else { 0 };
                 let answer = libc::seccomp_notif_resp { id: asked.id, val: 0, error, flags };
                 libc::ioctl(wait.fd, SEND, &raw const answer);
             }
         }
     }
+}
+
+/// What `make` gives, in whose threads each sendmmsg asks for its error.
+fn where_sending_asks<'scope, T: Send>(
+    scope: &'scope Scope<'scope, '_>,
+    error: &'scope (dyn Fn() -> c_int + Sync),
+    over: &'scope AtomicBool,
+    make: impl FnOnce() -> T + Send,
+) -> T {
+    let (made, listener) = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+            let listener = filter(libc::SYS_sendmmsg, &[], libc::SECCOMP_RET_USER_NOTIF, flags);
+            // SAFETY: the call has made it, and it is nobody else's.
+            (make(), unsafe { OwnedFd::from_raw_fd(listener) })
+        });
+        thread.join().unwrap()
+    });
+    let sending = Sending { error, over, listener };
+    scope.spawn(move || sending.supervise());
+    made
 }
 
 /// Lets another thread end, also when the test has failed.
@@ -147,22 +184,12 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
     // So little that all of it fits in the client's buffer, but twice what the echoes take.
     const WAITING_MAX: usize = 8 << 10;
     let (full, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let error = || if full.load(Ordering::Relaxed) { libc::EAGAIN } else { 0 };
     std::thread::scope(|scope| {
         let _over = Over(&over);
         let mut config = ServerConfig::default();
         config.endpoint.max_waiting_bytes = WAITING_MAX;
-        let (server, address, told, listener) = scope
-            .spawn(|| {
-                let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-                let listener = filter(libc::SYS_sendmmsg, &[], libc::SECCOMP_RET_USER_NOTIF, flags);
-                let (server, address, told) = running(config);
-                // SAFETY: the call has made it, and it is nobody else's.
-                (server, address, told, unsafe { OwnedFd::from_raw_fd(listener) })
-            })
-            .join()
-            .unwrap();
-        let sending = Sending { full: &full, over: &over, listener };
-        scope.spawn(move || sending.supervise());
+        let (server, address, told) = where_sending_asks(scope, &error, &over, || running(config));
 
         let context = contexts::client();
         let mut client = Client::connect(&context, address);

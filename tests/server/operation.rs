@@ -50,6 +50,18 @@ fn other_threads_send_and_close() {
     }
 }
 
+/// Whether a message fits is known when its turn comes.
+#[test]
+fn messages_of_other_threads_that_do_not_fit_are_counted() {
+    let (server, address, told) = running(ServerConfig::default());
+    let mut client = Client::connect(&contexts::client(), address);
+    let session = opened(&told);
+    server.send(session, &[0; 2000]).unwrap();
+    server.send(session, b"this fits").unwrap();
+    assert_eq!(client.message(), b"this fits");
+    assert_eq!(server.stats().sockets.messages_refused, 1);
+}
+
 #[test]
 fn what_is_over_is_stale() {
     let (server, address, told) = running(ServerConfig { workers: 2, ..ServerConfig::default() });

@@ -17,7 +17,7 @@ echo --to ADDR [--clients K] [--messages M | --seconds S] [--size B] [--burst N]
      [--sources N] [--pid PID] [--ca FILE]
   K clients send messages of B bytes, N at once, and wait for the replies: M messages each, or for S seconds. A reply
   that does not come within --timeout counts as lost, and the client goes on. Any reply will do (the original program
-  answers with a text of its own) unless --expect-echo is given. --pid: the server's CPU time a message.
+  answers with a text of its own) unless --expect-echo is given. --pid: the server's CPU time per message.
   Exits with 0 when no message was lost and no connection ended.";
 
 /// The shape of an exchange.

@@ -15,7 +15,7 @@ use crate::report::{Progress, Report};
 pub const HELP: &str = "\
 hold --to ADDR [--clients N] [--seconds S] [--messages M] [--sources N] [--resume] [--pid PID] [--ca FILE]
   N connections, M messages over each, then nothing for S seconds. --resume: all of them with one session,
-  which is quicker. --pid: the server's memory a connection.
+  which is quicker. --pid: the server's memory per connection.
   Exits with 0 when all connections answer one more message in the end.";
 
 /// What a connection costs: kilobytes resident, and kilobytes of heap, from one look at the server to another.

@@ -288,7 +288,7 @@ fn wave(at: SocketAddr, profile: &Profile, number: u32) -> Result<(), String> {
     // A flood; whoever was there before is there afterwards.
     let SocketAddr::V4(to) = at else { return Err("a flood needs IPv4".to_owned()) };
     let limit = Duration::from_millis(500);
-    let flood = Flood { to, rate: Some(20_000.0), sources: 5_000, ports: 4, count: u64::MAX, limit };
+    let flood = Flood { to, plain: false, rate: Some(20_000.0), sources: 5_000, ports: 4, count: u64::MAX, limit };
     flood.run(&AtomicBool::new(false), |_| {})?;
     // Its last hellos may still fill the server's socket, and what finds no room there is lost.
     crowd.talk(&remaining, Talk { patience: Duration::from_secs(1), ..TALK }, Until::Messages(1))?;

@@ -1,5 +1,5 @@
-//! Connection IDs while OpenSSL makes the handshake (RFC 9146 3): what its hellos offer, and records of our own between it
-//! and the wire as soon as there are keys.
+//! Connection IDs while OpenSSL makes the handshake (RFC 9146 3): what its hellos offer, and records of our own that stand
+//! between it and the wire as soon as there are keys.
 
 use openssl::error::ErrorStack;
 
@@ -17,7 +17,7 @@ use crate::wire::record::{Record, content_type};
 pub struct OwnId {
     /// The connection ID that the peer's records shall carry, which may be empty.
     pub cid: Box<[u8]>,
-    /// What is sealed with the peer's ID is filled up to a multiple of so many bytes.
+    /// What is sealed with the peer's ID is padded to a multiple of so many bytes.
     pub padding: u16,
     /// Return routability checks.
     pub checks: bool,
@@ -30,13 +30,18 @@ impl Connection {
         if !connection_id::offer(self.protection.session().ssl_mut(), &offer) {
             return Err(ErrorStack::get());
         }
-        (self.offers, self.cid, self.padding, self.checks) = (true, own.cid, own.padding, own.checks);
+        (self.cid, self.checks) = (own.cid, own.checks);
+        self.handshake.iter_mut().for_each(|handshake| handshake.padding = Some(own.padding));
         Ok(())
     }
 
-    /// Whether a protected record of the handshake is of the kind that was agreed on, as far as that is known.
+    fn offers(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.padding.is_some())
+    }
+
+    /// Whether a protected record of the handshake has the ID that was agreed on, if there was an agreement yet.
     pub(super) fn is_expected(&mut self, record: &Record<'_>) -> bool {
-        if !self.offers || self.cid.is_empty() {
+        if self.cid.is_empty() {
             return record.content_type != content_type::TLS12_CID;
         }
         let agreed = connection_id::agreed(self.protection.session().ssl()).is_some();
@@ -55,25 +60,26 @@ impl Connection {
 
     #[inline(never)]
     fn make_early(&mut self) -> Option<Box<Records>> {
+        let padding = self.handshake.as_ref()?.padding?;
         let ssl = self.protection.session().ssl();
         let (agreed, suite, secrets) = (connection_id::agreed(ssl)?, Suite::of(ssl)?, Secrets::of(ssl)?);
         self.checks &= agreed.checks;
-        Some(Box::new(Records::with_cid(suite, &secrets, self.server, agreed.theirs, self.padding)))
+        Some(Box::new(Records::with_cid(suite, &secrets, self.server, agreed.theirs, padding)))
     }
 
     /// What OpenSSL has sealed leaves with the peer's connection ID, if the peer wants one.
     pub(super) fn put_cids(&mut self) {
-        if !self.offers || !self.protection.outbound().has_sealed() {
-            return;
-        }
-        if self.early().is_some_and(|early| !early.cid().is_empty()) {
+        if self.offers()
+            && self.protection.outbound().has_sealed()
+            && self.early().is_some_and(|early| !early.cid().is_empty())
+        {
             let Connection { protection, handshake, .. } = self;
             protection.outbound().replace_sealed(|record| handshake.as_mut()?.early.as_mut()?.put_cid(record));
         }
     }
 
-    /// A protected record with our connection ID, when OpenSSL awaits the Finished. Says whether it has to wait: it is not
-    /// for the handshake but for what comes after it.
+    /// Takes a protected record with our connection ID while OpenSSL awaits the Finished. Returns whether it must be held,
+    /// because it belongs to what comes after the handshake.
     pub(super) fn step_with_cid(&mut self, record: &Record<'_>, now: u64, counters: &Counters) -> bool {
         let mut content = vec![0; record.fragment().len()];
         let plain = self.early().and_then(|early| early.look(record, &mut content));
@@ -92,9 +98,10 @@ impl Connection {
         false
     }
 
-    /// The handshake is over: what it has agreed on holds from now on. Gives the records that it was agreed with.
-    pub(super) fn settle_cids(&mut self) -> Option<Box<Records>> {
-        if self.offers && self.early().is_none() {
+    /// The handshake is over: if no IDs were agreed on, ours is forgotten. Returns the records of our own that were used so
+    /// far.
+    pub(super) fn conclude_cids(&mut self) -> Option<Box<Records>> {
+        if self.offers() && self.early().is_none() {
             (self.cid, self.checks) = (Box::default(), false);
         }
         self.handshake.as_mut()?.early.take()

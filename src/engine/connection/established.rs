@@ -1,8 +1,8 @@
-//! An established connection: records come in, messages go out, and the peer may be somewhere else tomorrow.
+//! An established connection: records come in, messages go out, and the peer may move to another address.
 
 use std::net::SocketAddr;
 
-use super::{CloseReason, Connection, Heard, NEVER, SendError, State, headers, is_change_cipher_spec, packet_len};
+use super::{CloseReason, Connection, Heard, SendError, State, headers, is_change_cipher_spec, packet_len};
 use crate::engine::stats::Counters;
 use crate::tls::session::Opened;
 use crate::wire::datagrams::Datagrams;
@@ -17,8 +17,8 @@ impl Connection {
         messages: &mut Datagrams,
         counters: &Counters,
     ) -> Heard {
-        if self.flight_kept_until != NEVER && self.may_repeat_flight(record) {
-            self.repeat(now, counters);
+        if self.flight.is_some() && self.may_repeat_flight(record) {
+            self.answer_repeat(false, now, counters);
             return Heard::default();
         }
         let known = match record.content_type {
@@ -37,9 +37,7 @@ impl Connection {
         }
         let heard = self.open(now, record, messages, counters);
         if heard.authentic {
-            self.heard = now;
-            self.used = now;
-            self.released = false;
+            self.activity.note_heard(now);
             if matches!(self.state, State::Closed(CloseReason::ByPeer)) {
                 counters.closed_by_peer.add(1);
             }
@@ -47,8 +45,8 @@ impl Connection {
         heard
     }
 
-    /// Whether it belongs to the peer's last flight and nothing else will tell that he repeats it: if he has no new Finished
-    /// any more, a ChangeCipherSpec, or with connection IDs the Finished under its old number.
+    /// Whether the peer seems to repeat its last flight, without a new Finished that would prove it: by a ChangeCipherSpec, or
+    /// with connection IDs by the Finished under its old number.
     fn may_repeat_flight(&self, record: &Record<'_>) -> bool {
         match record.epoch {
             0 => is_change_cipher_spec(record),
@@ -60,8 +58,8 @@ impl Connection {
         }
     }
 
-    /// Most connections have none, and nothing is not compared with nothing: memcmp would read under an empty mask where
-    /// no memory is, for which processors with AVX-512 take longer than for the rest of the record.
+    /// Empty IDs, which most connections have, are not compared: memcmp would do a masked read of no bytes at an address
+    /// without memory, for which processors with AVX-512 take longer than for the rest of the record.
     fn has_our_cid(&self, record: &Record<'_>) -> bool {
         if self.cid.is_empty() { record.cid.is_empty() } else { record.cid == &*self.cid }
     }
@@ -73,8 +71,8 @@ impl Connection {
             Opened::Empty if record.content_type == content_type::APPLICATION_DATA => self.forget_flight(),
             Opened::Empty => {}
             Opened::Nothing => {
-                // Whoever knows the peer's address can send what does not open: that takes no memory.
-                if self.released {
+                // Anybody who knows the peer's address can send what does not open: that must not take up memory.
+                if self.activity.released {
                     self.protection.rest();
                 }
                 if self.protection.is_exhausted() {
@@ -82,9 +80,7 @@ impl Connection {
                 }
                 return Heard::default();
             }
-            Opened::Finished => {
-                self.answer_repeat(now, counters);
-            }
+            Opened::Finished => self.answer_repeat(true, now, counters),
             Opened::Check(message) => check = Some(message).filter(|_| self.checks),
             Opened::CloseNotify => self.end(CloseReason::ByPeer),
             Opened::Failed(why) => {
@@ -96,8 +92,7 @@ impl Connection {
     }
 
     pub(super) fn forget_flight(&mut self) {
-        if self.flight_kept_until != NEVER {
-            self.flight_kept_until = NEVER;
+        if self.flight.take().is_some() {
             self.protection.outbound().forget_flight();
         }
     }
@@ -123,19 +118,18 @@ impl Connection {
             self.why = Some(Box::new(why));
             SendError::Failed
         })?;
-        self.used = now;
-        self.released = false;
+        self.activity.note_used(now);
         counters.messages_out.add(1);
         Ok(())
     }
 
-    /// The keys have done all that they may: the peer has to make new ones.
+    /// The keys have reached a limit of their use: the peer must begin a new handshake.
     pub(super) fn exhaust(&mut self) {
         self.protection.shutdown();
         self.end(CloseReason::Exhausted);
     }
 
-    /// The peer is somewhere else from now on. Where the headers of IP are longer, messages must be shorter.
+    /// The peer has moved to this address. If the headers of IP are longer there, messages must be shorter.
     pub(in crate::engine) fn move_to(&mut self, peer: SocketAddr) {
         if let Some(records) = self.protection.records() {
             let (message_max, had) = *self.home.get_or_insert((self.message_max, headers(self.peer)));
@@ -152,7 +146,7 @@ impl Connection {
         if self.state == State::Established && !self.is_forked() { self.protection.seal_check(check) } else { None }
     }
 
-    /// Bytes of the datagram that a message of `len` bytes becomes, where the records are ours.
+    /// Bytes of the datagram for a message of `len` bytes, if the records are ours.
     pub(in crate::engine) fn sealed_len(&self, len: usize) -> Option<usize> {
         self.protection.records().map(|records| records.sealed_len(len))
     }

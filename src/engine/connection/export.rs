@@ -5,20 +5,19 @@ use std::net::IpAddr;
 
 use openssl::ssl::SslRef;
 
-use super::{CloseReason, Connection, NEVER, State, idle_timeout, packet_len, payload};
+use super::{Activity, CloseReason, Connection, Flight, State, packet_len, payload};
 use crate::engine::export::{self, Entry};
 use crate::engine::protection::{Native, Protection};
 use crate::engine::records::{Records, Secrets};
 use crate::engine::settings::Settings;
 use crate::tls::agreed::{Agreed, cipher_name, srtp_name, srtp_number};
 use crate::tls::bio::Outbound;
-use crate::tls::fork;
 use crate::tls::peer;
 use crate::tls::resumption::Resumption;
 
 impl Connection {
-    /// The connection as it travels, with what the endpoint knows of it; `None` where it is not established, or OpenSSL
-    /// makes its records.
+    /// The connection as it is exported, with what the endpoint knows of it; `None` if it is not established, or OpenSSL makes
+    /// its records.
     pub(crate) fn entry(&self, now: u64, local: Option<IpAddr>, user: u64) -> Option<Entry<'_>> {
         let Protection::Native(native) = &self.protection else { return None };
         if self.state != State::Established || self.is_forked() {
@@ -26,9 +25,9 @@ impl Connection {
         }
         let Native { records, outbound, agreed, secrets, .. } = &**native;
         let resumption = agreed.resumption.as_ref().and_then(|kept| kept.to_der().ok());
-        let flight = (self.flight_kept_until != NEVER).then(|| {
+        let flight = self.flight.as_ref().map(|flight| {
             let (sequence, datagrams) = outbound.flight();
-            let kept_for = self.flight_kept_until.saturating_sub(now);
+            let kept_for = flight.kept_until.saturating_sub(now);
             export::Flight { sequence, kept_for, datagrams: datagrams.collect() }
         });
         Some(Entry {
@@ -43,8 +42,8 @@ impl Connection {
             server_random: &secrets.server_random,
             progress: records.progress(),
             message_max: self.message_max,
-            heard_ago: now.saturating_sub(self.heard),
-            used_ago: now.saturating_sub(self.used),
+            heard_ago: now.saturating_sub(self.activity.heard),
+            used_ago: now.saturating_sub(self.activity.used),
             user,
             peer: self.peer,
             local,
@@ -66,11 +65,11 @@ impl Connection {
         self.state = State::Closed(CloseReason::Exported);
     }
 
-    /// Takes back [`Connection::stand_still`]. The time since then, in which nobody has listened, is no silence of the peer's.
+    /// Undoes [`Connection::stand_still`]. Nobody has listened since then, so this time does not count as the peer's silence.
     pub(crate) fn go_on(&mut self, stood: u64) {
         if self.state == State::Closed(CloseReason::Exported) {
             self.state = State::Established;
-            self.heard += stood;
+            self.activity.heard += stood;
         }
     }
 
@@ -96,42 +95,31 @@ impl Connection {
         let payload = payload(settings.mtu, entry.peer);
         let message_max = entry.message_max.min(packet_len(records.content_max(payload)));
         let mut outbound = Outbound::new(payload, entry.peer);
-        let mut flight_kept_until = NEVER;
-        if let Some(kept) = &entry.flight {
+        let flight = entry.flight.as_ref().map(|kept| {
             outbound.keep_flight(kept.sequence, kept.datagrams.iter().copied());
-            flight_kept_until = now.saturating_add(kept.kept_for);
-        }
+            Box::new(Flight { sent: now, repeats: 0, kept_until: now.saturating_add(kept.kept_for) })
+        });
+        let protection = Protection::Native(Box::new(Native { records, outbound, agreed, secrets }));
         Some(Connection {
-            protection: Protection::Native(Box::new(Native { records, outbound, agreed, secrets })),
-            peer: entry.peer,
             state: State::Established,
-            why: None,
-            server: entry.server,
-            flight_kept_until,
-            flight_sent: now,
-            repeats: 0,
-            handshake: None,
-            idle_timeout: idle_timeout(settings),
-            heard: now.saturating_sub(entry.heard_ago),
-            used: now.saturating_sub(entry.used_ago),
-            release: settings.release_buffers,
-            // It has no expanded keys until it is used.
-            released: true,
-            native: true,
-            require_extended_master_secret: settings.require_extended_master_secret,
-            message_max,
-            home: None,
-            fragment_min: packet_len(entry.suite.sealed_min()),
-            born: fork::generation(),
-            offers: false,
-            cid: entry.our_id.into(),
-            padding,
             checks: entry.checks,
+            message_max,
+            fragment_min: packet_len(entry.suite.sealed_min()),
+            cid: entry.our_id.into(),
+            activity: Activity {
+                heard: now.saturating_sub(entry.heard_ago),
+                used: now.saturating_sub(entry.used_ago),
+                // It has no expanded keys until it is used.
+                released: true,
+                ..Activity::new(settings, now)
+            },
+            flight,
+            ..Connection::new(protection, entry.server, entry.peer, settings, now)
         })
     }
 }
 
-/// What its handshake has settled, as this process's OpenSSL calls it.
+/// What its handshake has negotiated, in the names that this process's OpenSSL has for it.
 fn agreed_of(entry: &Entry<'_>, ssl: &SslRef) -> Option<Agreed> {
     let srtp_profile = match entry.srtp {
         0 => None,

@@ -1,6 +1,7 @@
 //! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
 
 use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len, payload, timeouts};
+use crate::engine::protection::FATAL;
 use crate::engine::records::Records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::Counters;
@@ -9,6 +10,7 @@ use crate::tls::peer::asks_for_certificate;
 use crate::tls::session::Step;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::handshake::{self, Fragment, fragments, message_type};
+use crate::wire::hello::ClientHello;
 use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type};
 
 /// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
@@ -43,16 +45,23 @@ pub(super) struct Handshake {
     hastened: bool,
     /// Of the hello that began it: its number among the client's messages, and its random. A repetition has the same random,
     /// a restarted client another.
-    pub(super) hello_seq: u16,
+    hello_seq: u16,
     pub(super) client_random: [u8; 32],
+    /// Whether the records are to be ours when it is over.
+    native_records: bool,
+    require_extended_master_secret: bool,
+    /// Where connection IDs are offered: what is sealed with the peer's is filled up to a multiple of so many bytes.
+    pub(super) padding: Option<u16>,
     /// Records that wait for their keys.
     held: Vec<Box<[u8]>>,
+    /// The last fatal alert that came in clear. It ends nothing, but often says why the handshake does not go on.
+    alert: Option<u8>,
     /// Records of our own while OpenSSL makes the handshake; see [`cid`](super::cid).
     pub(super) early: Option<Box<Records>>,
 }
 
 impl Handshake {
-    pub(super) fn new(settings: &Settings, now: u64) -> Handshake {
+    pub(super) fn new(settings: &Settings, hello: Option<&ClientHello<'_>>, now: u64) -> Handshake {
         let [first_timeout, longest_timeout] = timeouts(settings);
         Handshake {
             deadline: now.saturating_add(micros(settings.handshake_timeout)),
@@ -63,9 +72,13 @@ impl Handshake {
             longest_timeout,
             sooner: NEVER,
             hastened: false,
-            hello_seq: 0,
-            client_random: [0; 32],
+            hello_seq: hello.map_or(0, |hello| hello.message_seq),
+            client_random: hello.map_or([0; 32], |hello| *hello.random),
+            native_records: settings.native_records,
+            require_extended_master_secret: settings.require_extended_master_secret,
+            padding: None,
             held: Vec::new(),
+            alert: None,
             early: None,
         }
     }
@@ -102,7 +115,7 @@ impl Connection {
                 let first = Fragment::parse(record.fragment()).map_or(0, |(fragment, _)| fragment.message_type);
                 let flight_waits = self.handshake.as_ref().is_some_and(|handshake| handshake.due != NEVER);
                 if self.server && first == message_type::CLIENT_HELLO && flight_waits {
-                    self.repeat(now, counters);
+                    self.answer_repeat(false, now, counters);
                     return;
                 }
                 let mut taken = 0;
@@ -149,6 +162,12 @@ impl Connection {
                 return self.hasten(now);
             }
             // An alert in clear may be anybody's.
+            (0, content_type::ALERT) => {
+                if let ([FATAL, description], Some(handshake)) = (record.fragment(), &mut self.handshake) {
+                    handshake.alert = Some(*description);
+                }
+                return counters.records_dropped.add(1);
+            }
             _ => return counters.records_dropped.add(1),
         }
         // Only now, when libssl has seen something: a datagram may have a hundred records, of anybody.
@@ -274,7 +293,8 @@ impl Connection {
     /// One step of libssl's handshake.
     pub(super) fn step(&mut self, record: &[u8], now: u64) {
         self.protection.outbound().expect_new_flight();
-        let step = self.protection.session().handshake(record);
+        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.due.saturating_sub(now));
+        let step = self.protection.session().handshake(record, left);
         self.put_cids();
         match step {
             Step::Waiting => {}
@@ -292,11 +312,11 @@ impl Connection {
         if self.protection.outbound().waits()
             && let Some(handshake) = &mut self.handshake
         {
-            self.flight_sent = now;
             handshake.timeout = handshake.first_timeout;
             handshake.timeouts = 0;
             handshake.due = now.saturating_add(handshake.timeout);
             (handshake.sooner, handshake.hastened) = (NEVER, false);
+            self.note_flight_sent(now);
         }
     }
 
@@ -304,7 +324,8 @@ impl Connection {
     pub(super) fn establish(&mut self, now: u64, finished: Option<u64>) {
         let session = self.protection.session();
         session.end_handshake();
-        if self.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
+        let Some(handshake) = &self.handshake else { return };
+        if handshake.require_extended_master_secret && session.ssl().extms_support() != Some(true) {
             session.shutdown();
             self.put_cids();
             self.end(CloseReason::Failed);
@@ -312,18 +333,19 @@ impl Connection {
             return;
         }
         self.state = State::Established;
-        self.heard = now;
-        self.used = now;
+        self.activity.note_heard(now);
         self.message_max = packet_len(session.message_max());
         self.fragment_min = packet_len(session.fragment_min());
-        self.flight_sent = now;
-        self.flight_kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         let last_flight_is_ours = self.server != session.ssl().session_reused();
+        let native_records = handshake.native_records;
         if !last_flight_is_ours {
             self.forget_flight();
+        } else if let Some(flight) = &mut self.flight {
+            flight.sent = now;
+            flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         }
-        if self.native {
-            let early = self.settle_cids();
+        if native_records {
+            let early = self.conclude_cids();
             self.protection.take_over(self.server, early, finished);
         } else {
             // Only records of our own would have to go on with these numbers.
@@ -349,21 +371,20 @@ impl Connection {
         }
     }
 
-    /// Somebody repeats the peer's flight in clear; it may have been the peer.
-    pub(super) fn repeat(&mut self, now: u64, counters: &Counters) {
-        if self.repeats < REPEATS_MAX && self.answer_repeat(now, counters) {
-            self.repeats += 1;
+    /// The peer repeats its flight, so ours is lost, or was slow: it is sent again. Where it is not `certain` that it was the
+    /// peer, that happens a limited number of times.
+    pub(super) fn answer_repeat(&mut self, certain: bool, now: u64, counters: &Counters) {
+        let Some(flight) = &mut self.flight else { return };
+        let is_refused = !certain && flight.repeats == REPEATS_MAX;
+        if !is_refused && now >= flight.sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend() {
+            flight.sent = now;
+            flight.repeats += u8::from(!certain);
+            counters.flights_resent_on_repeat.add(1);
         }
     }
 
-    /// The peer repeats his flight, so ours is lost, or was slow. Says whether it is sent again.
-    pub(super) fn answer_repeat(&mut self, now: u64, counters: &Counters) -> bool {
-        let again = now >= self.flight_sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend();
-        if again {
-            self.flight_sent = now;
-            counters.flights_resent_on_repeat.add(1);
-        }
-        again
+    fn note_flight_sent(&mut self, now: u64) {
+        self.flight.iter_mut().for_each(|flight| flight.sent = now);
     }
 
     /// The peer may have begun anew, and would take this flight for an answer to its new hello. As long as it does not speak of
@@ -381,6 +402,7 @@ impl Connection {
         let Some(handshake) = &mut self.handshake else { return };
         if now >= handshake.deadline {
             counters.handshakes_timed_out.add(1);
+            self.why = handshake.alert.map(|description| Box::new(cause::alert_in_clear(description)));
             return self.end(CloseReason::HandshakeTimeout);
         }
         if now < handshake.due.min(handshake.sooner) {
@@ -406,10 +428,11 @@ impl Connection {
     }
 
     fn send_flight_again(&mut self, now: u64) {
-        self.flight_sent = now;
+        self.note_flight_sent(now);
         // What libssl writes now takes the place of what it wrote before.
         self.protection.outbound().expect_new_flight();
-        if self.protection.session().repeats_by_libssl() && self.protection.session().write_again() {
+        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.due.saturating_sub(now));
+        if self.protection.session().repeats_by_libssl() && self.protection.session().write_again(left) {
             self.put_cids();
         } else {
             self.protection.outbound().resend();
@@ -427,7 +450,6 @@ mod tests {
 
     use super::super::{TIMEOUT_MIN, Terms};
     use super::*;
-    use crate::wire::hello::ClientHello;
     use crate::wire::hello_verify::HelloVerifyRequest;
 
     /// A client that goes on, and its hello; the server that has answered that.
@@ -473,6 +495,28 @@ mod tests {
         assert_eq!(counters.records_dropped.get(), 150 - HELD_RECORDS as u64);
     }
 
+    /// It may be anybody's, but mostly it is the peer's, who does not like our certificate for instance.
+    #[test]
+    fn an_alert_in_clear_ends_nothing_and_is_told_at_the_deadline() {
+        let alert = |level, description| [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, level, description];
+        for (alerts, told) in [
+            (&[][..], None),
+            (&[alert(2, 48)], Some("alert 48")),
+            (&[alert(2, 48), alert(1, 90)], Some("alert 48")),
+            (&[alert(2, 48), alert(2, 42)], Some("alert 42")),
+        ] {
+            let Begun { mut server, counters, .. } = begun();
+            for alert in alerts {
+                server.receive(0, alert, &mut Datagrams::new(), &counters);
+            }
+            assert_eq!((server.state(), counters.records_dropped.get()), (State::Handshaking, alerts.len() as u64));
+            server.advance(u64::MAX / 2, &counters);
+            assert_eq!(server.state(), State::Closed(CloseReason::HandshakeTimeout));
+            assert_eq!(server.why().is_some(), told.is_some());
+            assert!(server.why_text().contains(told.unwrap_or_default()), "{}", server.why_text());
+        }
+    }
+
     /// Nor does he fill the memory with what has to wait, and what has ended waits for nothing.
     #[test]
     fn so_much_is_held_until_the_handshake_ends() {
@@ -509,7 +553,7 @@ mod tests {
     fn no_setting_makes_a_flight_go_out_without_a_pause() {
         let settings =
             Settings { first_timeout: Duration::ZERO, longest_timeout: Duration::ZERO, ..Settings::default() };
-        let handshake = Handshake::new(&settings, 0);
+        let handshake = Handshake::new(&settings, None, 0);
         assert_eq!([handshake.first_timeout, handshake.longest_timeout], [TIMEOUT_MIN; 2]);
     }
 

@@ -1,8 +1,8 @@
 //! The life of one connection: handshake, application data, close. Sans-IO: datagrams and time go in, datagrams wait to
 //! leave, messages come out.
 //!
-//! What an outsider could forge is sorted out before libssl sees it: records of the wrong epoch, alerts in clear, records
-//! that come before their keys. libssl would survive most of that, but not all, and not in every version.
+//! Records that an outsider could have forged are sorted out before libssl sees them: those of the wrong epoch, alerts in
+//! clear, and what comes before its keys. libssl would survive most of that, but not all, and not in every version.
 
 mod cid;
 mod established;
@@ -16,12 +16,12 @@ use openssl::ssl::{SslContextRef, SslRef};
 
 pub use self::cid::OwnId;
 use self::handshake::Handshake;
-use super::protection::{Protection, Settled};
+use super::protection::{Negotiated, Protection};
 use super::records::Records;
 use super::settings::{Settings, micros};
 use super::stats::Counters;
 use crate::log::log;
-use crate::tls::bio::SpareRoom;
+use crate::tls::bio::Outbound;
 use crate::tls::cause::Cause;
 use crate::tls::fork;
 use crate::tls::session::{Parameters, Session};
@@ -92,9 +92,9 @@ pub enum SendError {
 /// On what terms a server begins a handshake.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// The hello bears a cookie that was verified. Without it the handshake begins with any hello.
+    /// The hello's cookie was verified, and libssl is to check it too. Otherwise any hello begins the handshake.
     pub listen: bool,
-    /// What is offered, where the client wants connection IDs.
+    /// What is offered to a client that wants connection IDs.
     pub own: Option<OwnId>,
 }
 
@@ -102,32 +102,21 @@ pub struct Terms {
 #[repr(C)]
 pub struct Connection {
     state: State,
-    release: bool,
-    released: bool,
-    checks: bool,
-    born: u32,
-    message_max: u16,
-    fragment_min: u16,
     server: bool,
-    native: bool,
-    require_extended_master_secret: bool,
-    /// Whether connection IDs are offered.
-    offers: bool,
+    /// Whether return routability checks were agreed on, or may be.
+    checks: bool,
+    /// Bytes of the longest message to send; 0 until the handshake has finished.
+    message_max: u16,
+    /// Bytes of the shortest protected fragment that is looked into.
+    fragment_min: u16,
+    born: u32,
     /// Ours, which the peer's records carry once that is agreed on.
     cid: Box<[u8]>,
-    idle_timeout: u64,
-    /// When the peer was heard last, and when the connection was used last.
-    heard: u64,
-    used: u64,
-    /// How long our last flight is kept.
-    flight_kept_until: u64,
+    activity: Activity,
+    /// Our last flight, as long as the peer may not have it.
+    flight: Option<Box<Flight>>,
     protection: Protection,
     peer: SocketAddr,
-    /// When our last flight was sent.
-    flight_sent: u64,
-    /// How often it was sent again because the peer asked for it in clear.
-    repeats: u8,
-    padding: u16,
     /// Of a peer that has moved: the longest message, and the headers around it, where it was first.
     home: Option<(u16, u16)>,
     why: Option<Box<ErrorStack>>,
@@ -135,14 +124,67 @@ pub struct Connection {
     handshake: Option<Box<Handshake>>,
 }
 
-/// What a record has told about its sender.
+/// When a connection was used, and what follows when it is not.
+struct Activity {
+    /// When the peer was heard last, and when the connection was used last, by whichever side.
+    heard: u64,
+    used: u64,
+    /// A peer that is not heard for so long is gone.
+    idle_timeout: u64,
+    /// Whether the memory that only traffic needs is given back when there is none, and whether it has been.
+    release: bool,
+    released: bool,
+}
+
+impl Activity {
+    fn new(settings: &Settings, now: u64) -> Activity {
+        let idle_timeout = match micros(settings.idle_timeout) {
+            0 => NEVER,
+            timeout => timeout,
+        };
+        Activity { heard: now, used: now, idle_timeout, release: settings.release_buffers, released: false }
+    }
+
+    /// An authentic record has come.
+    fn note_heard(&mut self, now: u64) {
+        self.heard = now;
+        self.note_used(now);
+    }
+
+    fn note_used(&mut self, now: u64) {
+        self.used = now;
+        self.released = false;
+    }
+
+    /// When the peer is thought to be gone.
+    fn idle_due(&self) -> u64 {
+        self.heard.saturating_add(self.idle_timeout)
+    }
+
+    /// When the connection has been idle for so long that its memory is given back.
+    fn release_due(&self) -> u64 {
+        if self.release && !self.released { self.used.saturating_add(RELEASE_AFTER) } else { NEVER }
+    }
+}
+
+/// A flight of ours that is sent again when the peer repeats the one before it.
+struct Flight {
+    /// When it was sent last.
+    sent: u64,
+    /// How often it was sent again because somebody asked for it in clear.
+    repeats: u8,
+    /// When it is forgotten; never as long as the handshake goes on.
+    kept_until: u64,
+}
+
+/// What a record says about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// It was the peer beyond doubt: the record is authentic, in an established connection.
+    /// It was certainly the peer: the record is authentic, in an established connection.
     pub authentic: bool,
-    /// And no record with a higher number had come.
+    /// No record with a higher number had come before it.
     pub newest: bool,
-    /// What it says about an address.
+    /// It is a message of the return routability check.
     pub check: Option<Check>,
 }
 
@@ -166,13 +208,7 @@ impl Connection {
                 return None;
             }
         };
-        let mut connection = Connection::new(session, settings, peer, now);
-        connection.server = true;
-        terms.own.map_or(Ok(()), |own| connection.offer(own)).ok()?;
-        if let Some(handshake) = &mut connection.handshake {
-            handshake.client_random = *hello.random;
-            handshake.hello_seq = hello.message_seq;
-        }
+        let mut connection = Connection::begin(session, Some(hello), settings, peer, terms.own, now).ok()?;
         let (first, _) = datagram.split_at(hello.record_len);
         if !terms.listen {
             connection.protection.session().begin_handshake(hello.record_sequence);
@@ -196,8 +232,7 @@ impl Connection {
     ) -> Result<Connection, E> {
         let mut session = Session::connect(context, peer, &parameters(settings, peer))?;
         prepare(session.ssl_mut())?;
-        let mut connection = Connection::new(session, settings, peer, now);
-        own.map_or(Ok(()), |own| connection.offer(own))?;
+        let mut connection = Connection::begin(session, None, settings, peer, own, now)?;
         connection.step(&[], now);
         match connection.why.take() {
             Some(why) => Err(E::from(*why)),
@@ -205,32 +240,42 @@ impl Connection {
         }
     }
 
-    fn new(session: Session, settings: &Settings, peer: SocketAddr, now: u64) -> Connection {
+    /// Before the first step of a handshake: a server's with the client's hello, a client's with none.
+    fn begin(
+        session: Session,
+        hello: Option<&ClientHello<'_>>,
+        settings: &Settings,
+        peer: SocketAddr,
+        own: Option<OwnId>,
+        now: u64,
+    ) -> Result<Connection, ErrorStack> {
+        let protection = Protection::Openssl(session);
+        let mut connection = Connection {
+            flight: Some(Box::new(Flight { sent: now, repeats: 0, kept_until: NEVER })),
+            handshake: Some(Box::new(Handshake::new(settings, hello, now))),
+            ..Connection::new(protection, hello.is_some(), peer, settings, now)
+        };
+        own.map_or(Ok(()), |own| connection.offer(own))?;
+        Ok(connection)
+    }
+
+    /// Without a handshake, and with nothing agreed on.
+    fn new(protection: Protection, server: bool, peer: SocketAddr, settings: &Settings, now: u64) -> Connection {
         Connection {
-            protection: Protection::Openssl(session),
-            peer,
             state: State::Handshaking,
-            why: None,
-            server: false,
-            flight_kept_until: NEVER,
-            flight_sent: now,
-            repeats: 0,
-            handshake: Some(Box::new(Handshake::new(settings, now))),
-            idle_timeout: idle_timeout(settings),
-            heard: now,
-            used: now,
-            release: settings.release_buffers,
-            released: false,
-            native: settings.native_records,
-            require_extended_master_secret: settings.require_extended_master_secret,
+            server,
+            checks: false,
             message_max: 0,
-            home: None,
             fragment_min: 0,
             born: fork::generation(),
-            offers: false,
             cid: Box::default(),
-            padding: 0,
-            checks: false,
+            activity: Activity::new(settings, now),
+            flight: None,
+            protection,
+            peer,
+            home: None,
+            why: None,
+            handshake: None,
         }
     }
 
@@ -261,7 +306,7 @@ impl Connection {
         }
     }
 
-    /// Says goodbye, where somebody would understand it, and ends the connection.
+    /// Sends close_notify if there are keys to protect it with, and ends the connection.
     pub fn close(&mut self, now: u64) {
         self.catch_up(now);
         let heard = matches!(self.state, State::Established | State::Closed(CloseReason::ByPeer));
@@ -286,21 +331,16 @@ impl Connection {
         self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
-    /// The next datagrams that have to leave, as [`crate::tls::bio::Outbound::pop_segments`] joins them.
+    /// The next datagrams that have to leave, as [`Outbound::pop_segments`] joins them.
     pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
         let born = self.born;
         self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
     }
 
-    /// Whether nothing waits to leave and nothing that has left is kept.
+    /// What waits to leave, and the last flight. Datagrams are taken out with [`Connection::transmit`].
     #[inline]
-    pub(crate) fn has_nothing_out(&mut self) -> bool {
-        self.protection.outbound().is_empty()
-    }
-
-    /// Bytes that wait to leave.
-    pub(crate) fn waiting(&mut self) -> usize {
-        self.protection.outbound().waiting()
+    pub(crate) fn outbound(&mut self) -> &mut Outbound {
+        self.protection.outbound()
     }
 
     /// When [`Connection::advance`] wants to be called, at the latest.
@@ -308,16 +348,11 @@ impl Connection {
         match self.state {
             State::Handshaking => self.handshake.as_ref().map_or(NEVER, |handshake| handshake.deadline()),
             State::Established => {
-                let idle = self.heard.saturating_add(self.idle_timeout);
-                idle.min(self.release_due()).min(self.flight_kept_until)
+                let flight_due = self.flight.as_ref().map_or(NEVER, |flight| flight.kept_until);
+                self.activity.idle_due().min(self.activity.release_due()).min(flight_due)
             }
             State::Closed(_) => NEVER,
         }
-    }
-
-    /// When the connection has been idle for so long that its buffers go.
-    fn release_due(&self) -> u64 {
-        if self.release && !self.released { self.used.saturating_add(RELEASE_AFTER) } else { NEVER }
     }
 
     /// Does what is due.
@@ -326,18 +361,18 @@ impl Connection {
         match self.state {
             State::Handshaking => self.advance_handshake(now, counters),
             State::Established => {
-                if now >= self.heard.saturating_add(self.idle_timeout) {
+                if now >= self.activity.idle_due() {
                     counters.idle_timed_out.add(1);
                     self.close(now);
                     self.state = State::Closed(CloseReason::IdleTimeout);
                     return;
                 }
-                if now >= self.flight_kept_until {
+                if self.flight.as_ref().is_some_and(|flight| now >= flight.kept_until) {
                     self.forget_flight();
                 }
-                if now >= self.release_due() {
+                if now >= self.activity.release_due() {
                     self.protection.rest();
-                    self.released = true;
+                    self.activity.released = true;
                 }
             }
             _ => {}
@@ -364,7 +399,7 @@ impl Connection {
         self.peer
     }
 
-    /// Our connection ID, with which records come in: until the handshake is over that which is offered. Empty: none.
+    /// Our connection ID, which the peer's records carry; during the handshake the one that is offered. Empty: none.
     pub fn cid(&self) -> &[u8] {
         &self.cid
     }
@@ -379,17 +414,12 @@ impl Connection {
         self.checks && self.is_native()
     }
 
-    /// Bytes of the next datagram that has to leave.
-    pub(super) fn next_len(&mut self) -> usize {
-        self.protection.outbound().next_len()
-    }
-
     /// Whether `hello` is the one that began this connection, again.
     pub fn is_begun_by(&self, hello: &ClientHello<'_>) -> bool {
         self.server
             && match &self.handshake {
                 Some(handshake) => handshake.client_random == *hello.random,
-                None => self.settled().client_random() == *hello.random,
+                None => self.negotiated().client_random() == *hello.random,
             }
     }
 
@@ -400,7 +430,7 @@ impl Connection {
 
     /// When the connection was used last.
     pub fn used(&self) -> u64 {
-        self.used
+        self.activity.used
     }
 
     /// Whether messages could be sent at some time, be the connection closed since.
@@ -413,14 +443,14 @@ impl Connection {
         self.message_max.into()
     }
 
-    /// Who knows what the program may ask of the session: peer certificate, cipher, exporter and so on.
-    pub(super) fn settled(&self) -> Settled<'_> {
-        self.protection.settled()
+    /// What the program may ask of the session: peer certificate, cipher, exporter and so on.
+    pub(super) fn negotiated(&self) -> Negotiated<'_> {
+        self.protection.negotiated()
     }
 
     /// Whether its master secret is bound to its handshake (RFC 7627), as far as is known without OpenSSL.
     pub(super) fn has_extended_master_secret(&self) -> bool {
-        matches!(self.settled(), Settled::Kept(agreed, _) if agreed.extended_master_secret)
+        matches!(self.negotiated(), Negotiated::Kept(agreed, _) if agreed.extended_master_secret)
     }
 
     /// Whether its records are ours, and OpenSSL's part is over.
@@ -443,34 +473,14 @@ impl Connection {
         &mut self.protection
     }
 
-    /// Room for what is written next, from `spare`: for a program that sends all that waits after each call. See
-    /// [`crate::tls::bio::Outbound::use_room`].
-    #[inline]
-    pub(crate) fn use_room(&mut self, spare: &SpareRoom) {
-        self.protection.outbound().use_room(spare);
-    }
-
-    /// Leaves that room to others.
-    #[inline]
-    pub(crate) fn leave_room(&mut self, spare: &SpareRoom) {
-        self.protection.outbound().leave_room(spare);
-    }
-
     /// Two processes that seal with one key repeat nonces: the child of a fork must not send.
     pub fn is_forked(&self) -> bool {
         self.born != fork::generation()
     }
 }
 
-fn idle_timeout(settings: &Settings) -> u64 {
-    match micros(settings.idle_timeout) {
-        0 => NEVER,
-        timeout => timeout,
-    }
-}
-
-/// Whether it is one that libssl takes: it would end the handshake at another (RFC 5246 7.1), and drop one of another version,
-/// which must not stand in the place of the peer's.
+/// Whether it is a ChangeCipherSpec that libssl takes. It would give the handshake up at one with other content (RFC 5246
+/// 7.1); one of another version it would drop, and holding that would leave no place for the peer's.
 fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     let kind = (record.content_type, record.version);
     kind == (content_type::CHANGE_CIPHER_SPEC, DTLS_1_2) && record.fragment() == [1]
@@ -489,12 +499,12 @@ fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {
         first_timeout,
         longest_timeout,
         release_buffers: settings.release_buffers,
-        // Either is said only where nobody else does.
+        // Both settings are only for programs that do not write on the SSLs themselves.
         sole_writer: settings.release_buffers || settings.native_records,
     }
 }
 
-/// The length of something that is in a packet.
+/// The length of something that fits in a packet.
 fn packet_len(len: usize) -> u16 {
     len.try_into().unwrap_or(u16::MAX)
 }

@@ -1,4 +1,4 @@
-//! Who comes in: strangers, and clients that have shown where they are.
+//! Newcomers: strangers, and clients that have proven their address with a cookie.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,7 +37,7 @@ impl Endpoint {
                     self.timers.set(older, seat.deadline());
                 }
                 let session = self.insert(from, Seat::new(connection, to), Kind::Handshaking);
-                self.settle(session, self.inbox.count());
+                self.follow_up(session);
                 // More of the hello may stand in the same datagram.
                 self.deliver(&datagram[hello.record_len..], &[Some(session)], from, to);
             }
@@ -45,7 +45,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a handshake with this peer may begin; somebody else may have to go for it.
+    /// Whether a handshake with this peer may begin; another session may have to end for it.
     fn make_room(&mut self, peer: SocketAddr) -> bool {
         if self.inbox.waiting() > self.config.max_waiting_bytes / 2 {
             self.counters.refused_unread.add(1);
@@ -73,8 +73,8 @@ impl Endpoint {
         true
     }
 
-    /// Ends what a client leaves behind that has begun anew: the connection that it had before, and handshakes that it, or
-    /// somebody in its name, began meanwhile.
+    /// Ends what a client that has restarted leaves behind: the connection that it had before, and handshakes that it, or
+    /// somebody who spoofs its address, began meanwhile.
     pub(super) fn end_older(&mut self, session: Session) {
         let Some(Seat { connection, .. }) = self.seats.get(session) else { return };
         let peer = connection.peer();
@@ -82,12 +82,12 @@ impl Endpoint {
         let same_address = self.sessions_with(peer).filter(|other| {
             older &= *other != session;
             let Some(seat) = self.seats.get(*other).filter(|_| *other != session) else { return false };
-            // An import may have come while the handshake was in progress; what it brought is older.
+            // An import may have come during the handshake, and counts as older.
             seat.connection.is_server() && (older || seat.imported)
         });
-        // One that is known by its ID may be alive elsewhere, and somebody else may have got its address.
+        // A session with a connection ID may live on at another address, while somebody else has got its old one.
         let known_by_id = self.seats.find_detached(peer).filter(|other| {
-            let same = |other: &Connection| connection.settled().has_peer_of(&other.settled());
+            let same = |other: &Connection| connection.negotiated().has_peer_of(&other.negotiated());
             self.seats.get(*other).is_some_and(|seat| seat.connection.is_server() && same(&seat.connection))
         });
         for replaced in same_address.chain(known_by_id).collect::<Vec<_>>() {

@@ -10,7 +10,7 @@ use crate::tls::cause::Cause;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The session is over, and its end was told.
+    /// The session is over, and [`Event::Closed`](super::Event::Closed) was taken.
     Stale,
     /// The handshake is not finished, or the session is closed.
     NotEstablished,
@@ -21,8 +21,8 @@ pub enum Error {
     },
     /// Too much waits to leave: transmit first.
     Again,
-    /// More would go to an address that the peer has moved to and that has not shown that it receives: at most three times
-    /// what has come from there.
+    /// The peer has moved to an address that it has not proven yet, and more than three times what has come from there would
+    /// be sent to it.
     Unproven,
     /// There is a session with this peer already, or a handshake that wants to be one.
     Busy,

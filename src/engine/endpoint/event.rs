@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Session;
 use crate::engine::connection::CloseReason;
 use crate::wire::datagrams::Datagrams;
+use crate::wire::queue::Queue;
 
 /// What has happened to a session. Each one that is opened is closed once, whoever does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +59,11 @@ impl Event {
     }
 }
 
-/// Messages that were taken stay in the buffer until there are so many, and they are half of all: then the rest is moved up.
-const TAKEN_AT_MOST: usize = 256;
-
 /// Events in their order, and the messages of all sessions in one buffer, in the order of their events.
 #[derive(Default)]
 pub(super) struct Inbox {
     events: VecDeque<Event>,
-    messages: Datagrams,
-    taken: usize,
+    messages: Queue,
 }
 
 impl Inbox {
@@ -76,42 +73,32 @@ impl Inbox {
 
     /// Where a connection puts the messages that it opens; [`Inbox::count`] before and after tells how many.
     pub(super) fn messages(&mut self) -> &mut Datagrams {
-        if self.taken == self.messages.len() {
-            self.messages.clear();
-            self.taken = 0;
-        } else if self.taken >= TAKEN_AT_MOST.max(self.messages.len() / 2) {
-            self.messages.drop_first(self.taken);
-            self.taken = 0;
-        }
-        &mut self.messages
+        self.messages.tail()
     }
 
     /// Messages in the buffer.
     pub(super) fn count(&self) -> usize {
-        self.messages.len()
+        self.messages.count()
     }
 
-    /// Forgets the messages behind the first `count`, whose events were not pushed.
+    /// Forgets the messages from number `count` on, whose events were not pushed.
     pub(super) fn truncate(&mut self, count: usize) {
         self.messages.truncate(count);
     }
 
     /// Bytes that wait for the program.
     pub(super) fn waiting(&self) -> usize {
-        self.messages.total_len() - self.messages.begin(self.taken) + self.events.len() * size_of::<Event>()
+        self.messages.waiting_len() + self.events.len() * size_of::<Event>()
     }
 
     /// The next event and, of a message, where its bytes stand until a connection is shown a record.
     pub(super) fn pop(&mut self) -> Option<(Event, Range<usize>)> {
         let event = self.events.pop_front()?;
-        let begin = self.messages.begin(self.taken);
-        if matches!(event, Event::Message { .. }) {
-            self.taken += 1;
-        }
-        Some((event, begin..self.messages.begin(self.taken)))
+        let bytes = if matches!(event, Event::Message { .. }) { self.messages.pop() } else { None };
+        Some((event, bytes.unwrap_or_default()))
     }
 
     pub(super) fn bytes(&self, of: Range<usize>) -> &[u8] {
-        self.messages.slice(of)
+        self.messages.bytes(of)
     }
 }

@@ -41,7 +41,6 @@ impl Endpoint {
         if self.exported.is_some() {
             return Err(Error::Invalid("an export has been made: commit or cancel it first".into()));
         }
-        self.exported_at = self.now;
         let (mut packed, mut exported) = (Packed::default(), Vec::new());
         for (session, seat) in self.seats.iter().filter(|(_, seat)| seat.opened) {
             let (peer, local) = seat.proven_place();
@@ -55,14 +54,14 @@ impl Endpoint {
         for session in &exported {
             self.seats.get_mut(*session).into_iter().for_each(|seat| seat.connection.stand_still());
         }
-        self.exported = Some(exported);
+        self.exported = Some((exported, self.now));
         Ok(packed)
     }
 
     /// The sessions of the export have a new home: they are over here, and [`Event::Closed`] says so of each. Their peers
     /// notice nothing.
     pub fn commit_export(&mut self) -> Result<(), Error> {
-        let exported = self.end_export()?;
+        let (exported, _) = self.end_export()?;
         log!(Info, "{} sessions exported", exported.len());
         exported.into_iter().for_each(|session| self.finish(session, CloseReason::Exported));
         Ok(())
@@ -71,17 +70,17 @@ impl Endpoint {
     /// Nobody will import the export, be it since the other process is gone or since the export is: its sessions go on here.
     /// Both would repeat nonces, which is the end of all that their keys protect.
     pub fn cancel_export(&mut self) -> Result<(), Error> {
-        let stood = self.now - self.exported_at;
-        for session in self.end_export()? {
+        let (exported, since) = self.end_export()?;
+        for session in exported {
             let Some(seat) = self.seats.get_mut(session) else { continue };
-            seat.connection.go_on(stood);
+            seat.connection.go_on(self.now - since);
             self.timers.set(session, seat.deadline());
         }
         Ok(())
     }
 
-    /// The sessions of the export.
-    fn end_export(&mut self) -> Result<Vec<Session>, Error> {
+    /// The sessions of the export, and since when they stand still.
+    fn end_export(&mut self) -> Result<(Vec<Session>, u64), Error> {
         self.refuse_in_a_child()?;
         self.exported.take().ok_or_else(|| Error::Invalid("there is no export to be ended".into()))
     }

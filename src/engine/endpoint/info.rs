@@ -3,15 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use openssl::ssl::NameType;
+use openssl::ssl::{NameType, SslRef};
 use openssl::x509::{X509, X509VerifyResult};
 
 use super::{Endpoint, Error, Seat, Session};
 use crate::engine::connection::State;
-use crate::engine::protection::Settled;
+use crate::engine::protection::Negotiated;
 use crate::engine::records;
 use crate::engine::settings::Settings;
 use crate::engine::stats::{Counters, Stats};
+use crate::tls::agreed::Agreed;
 use crate::tls::cause::Cause;
 use crate::tls::peer;
 use crate::tls::resumption::Resumption;
@@ -28,14 +29,19 @@ impl Endpoint {
         self.seats.get(session).or_else(|| self.ended.get(&session)).ok_or(Error::Stale)
     }
 
+    /// By our own number.
+    #[inline]
+    pub(super) fn seat_mut(&mut self, session: Session) -> Option<&mut Seat> {
+        self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session))
+    }
+
     /// Attaches a number of the program's, such as a key of a table of its own, to a session; 0 before that.
     pub fn set_user(&mut self, session: Session, user: u64) -> Result<(), Error> {
         let session = self.own(session)?;
-        let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-        seat.map(|seat| seat.user = user).ok_or(Error::Stale)
+        self.seat_mut(session).map(|seat| seat.user = user).ok_or(Error::Stale)
     }
 
-    /// The sessions that are open or will be, in no order.
+    /// The sessions that are open or will be, in no particular order.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
         self.seats.iter().filter(|(_, seat)| seat.known).map(|(session, _)| self.public(session))
     }
@@ -69,7 +75,7 @@ impl Endpoint {
 }
 
 /// What is known about a session, while it lives and until the event behind its [`Event::Closed`](super::Event::Closed) is
-/// taken. What the handshake has settled can be read from [`Event::Opened`](super::Event::Opened) on.
+/// taken. What the handshake has negotiated can be read from [`Event::Opened`](super::Event::Opened) on.
 pub struct Info<'a>(pub(super) &'a Seat);
 
 impl<'a> Info<'a> {
@@ -113,7 +119,8 @@ impl<'a> Info<'a> {
         self.0.connection.state()
     }
 
-    /// What OpenSSL says about a session that has failed, and about the peer's certificate, where that is not good.
+    /// What OpenSSL says about a session that has failed, and about the peer's certificate, where that is not good; of a
+    /// handshake that took too long, the last fatal alert that came in clear, which ends nothing as anybody may have sent it.
     pub fn failure(&self) -> Option<String> {
         let why = Cause::from(self.0.connection.why()?.clone());
         Some(match self.verify_result() {
@@ -129,50 +136,32 @@ impl<'a> Info<'a> {
 
     /// The peer's certificate. [`Info::verify_result`] tells whether it is good.
     pub fn peer_certificate(&self) -> Option<X509> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.peer_certificate(),
-            Settled::Kept(agreed, _) => agreed.certificate(),
-        }
+        self.ask(SslRef::peer_certificate, Agreed::certificate)
     }
 
     /// What the check of the peer's certificate came to. `OK` also where there was none to check.
     pub fn verify_result(&self) -> X509VerifyResult {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.verify_result(),
-            Settled::Kept(agreed, _) => agreed.verify_result,
-        }
+        self.ask(SslRef::verify_result, |agreed| agreed.verify_result)
     }
 
     /// The application protocol that was agreed on (ALPN).
     pub fn alpn(&self) -> Option<&'a [u8]> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.selected_alpn_protocol(),
-            Settled::Kept(agreed, _) => agreed.alpn.as_deref(),
-        }
+        self.ask(SslRef::selected_alpn_protocol, |agreed| agreed.alpn.as_deref())
     }
 
     /// The server name that the client asked for (SNI).
     pub fn server_name(&self) -> Option<&'a str> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.servername(NameType::HOST_NAME),
-            Settled::Kept(agreed, _) => agreed.server_name.as_deref(),
-        }
+        self.ask(|ssl| ssl.servername(NameType::HOST_NAME), |agreed| agreed.server_name.as_deref())
     }
 
     /// OpenSSL's name of the cipher suite, such as "ECDHE-ECDSA-AES128-GCM-SHA256".
     pub fn cipher(&self) -> Option<&'static str> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.current_cipher().map(|cipher| cipher.name()),
-            Settled::Kept(agreed, _) => agreed.cipher,
-        }
+        self.ask(|ssl| ssl.current_cipher().map(|cipher| cipher.name()), |agreed| agreed.cipher)
     }
 
     /// Whether an earlier session was resumed, without certificates.
     pub fn is_resumed(&self) -> bool {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.session_reused(),
-            Settled::Kept(agreed, _) => agreed.is_resumed,
-        }
+        self.ask(SslRef::session_reused, |agreed| agreed.is_resumed)
     }
 
     /// Whether it comes from another process, and there was no handshake here; see [`Endpoint::import`].
@@ -182,26 +171,17 @@ impl<'a> Info<'a> {
 
     /// What a client keeps to resume this session later; see [`Connect::resume`](super::Connect::resume).
     pub fn resumption(&self) -> Option<Resumption> {
-        match self.settled() {
-            Settled::Live(ssl) => Resumption::of(ssl).filter(|_| self.0.opened),
-            Settled::Kept(agreed, _) => agreed.resumption.clone(),
-        }
+        self.ask(|ssl| Resumption::of(ssl).filter(|_| self.0.opened), |agreed| agreed.resumption.clone())
     }
 
     /// The identity that the client gave with a pre-shared key.
     pub fn psk_identity(&self) -> Option<&'a [u8]> {
-        match self.settled() {
-            Settled::Live(ssl) => peer::psk_identity(ssl),
-            Settled::Kept(agreed, _) => agreed.psk_identity.as_deref(),
-        }
+        self.ask(peer::psk_identity, |agreed| agreed.psk_identity.as_deref())
     }
 
     /// OpenSSL's name of the SRTP protection profile (RFC 5764), such as "SRTP_AEAD_AES_128_GCM".
     pub fn srtp_profile(&self) -> Option<&'static str> {
-        match self.settled() {
-            Settled::Live(ssl) => ssl.selected_srtp_profile().map(|profile| profile.name()),
-            Settled::Kept(agreed, _) => agreed.srtp_profile,
-        }
+        self.ask(|ssl| ssl.selected_srtp_profile().map(|profile| profile.name()), |agreed| agreed.srtp_profile)
     }
 
     /// Fills `out` with key material for another protocol (RFC 5705).
@@ -209,12 +189,12 @@ impl<'a> Info<'a> {
         if !self.0.opened {
             return Err(Error::NotEstablished);
         }
-        match self.settled() {
-            Settled::Live(ssl) => {
+        match self.0.connection.negotiated() {
+            Negotiated::Live(ssl) => {
                 let refused = |why| Error::Invalid(Cause::from(why).to_string());
                 ssl.export_keying_material(out, label, context).map_err(refused)
             }
-            Settled::Kept(_, secrets) => {
+            Negotiated::Kept(_, secrets) => {
                 let may_be_asked_for = records::export(secrets, label, context, out);
                 wipe::stack();
                 match may_be_asked_for {
@@ -225,7 +205,11 @@ impl<'a> Info<'a> {
         }
     }
 
-    fn settled(&self) -> Settled<'a> {
-        self.0.connection.settled()
+    /// Asks the SSL, or where it is gone what was kept of it.
+    fn ask<T>(&self, live: impl FnOnce(&'a SslRef) -> T, kept: impl FnOnce(&'a Agreed) -> T) -> T {
+        match self.0.connection.negotiated() {
+            Negotiated::Live(ssl) => live(ssl),
+            Negotiated::Kept(agreed, _) => kept(agreed),
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Peers that move (RFC 9146 6): a session that is known by a connection ID follows its peer to another address.
 //!
-//! It does so when a record has come from there that is authentic and newer than all before it: a copy of an older one moves
-//! nothing. But whoever sees records on their way can be quicker with one than the peer. So the new address must show that
-//! it receives: by a return routability check (RFC 9853) if the peer can do that, or else the program says that it knows.
-//! Until then at most three times what has come from there goes there, and one that fails the check is left again.
+//! It does so when an authentic record comes from there that is newer than all before it; a copy of an older one moves
+//! nothing. But an attacker on the path can forward the peer's record from another address. So the peer must prove that it
+//! receives at its new address: by a return routability check (RFC 9853) if it can do that, or else the program confirms the
+//! address. Until then at most three times as much is sent there as has come from there, and after a failed check the
+//! session moves back.
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -18,26 +19,26 @@ use crate::wire::routability::Check;
 /// How much more may go to an unproven address than has come from there (RFC 9853 2).
 const AMPLIFICATION: u64 = 3;
 
-/// How long a check takes at most, in microseconds (RFC 9853 7.5), and how often it is asked in this time.
+/// How long a check takes at most, in microseconds (RFC 9853 7.5), and how many challenges are sent in this time.
 const CHECK_TIME: u64 = 1_000_000;
 const CHALLENGES: usize = 3;
 
-/// Of the log's lines about moves there is one in so many microseconds: who sees a session's records on their way can have
-/// it move with each of them.
+/// There is at most one log line about moves in so many microseconds: an attacker on the path can make a session move with
+/// each of its records.
 const MOVES_TOLD_EVERY: u64 = 1_000_000;
 
 /// An address and the one of ours that it speaks to.
 type Place = (SocketAddr, Option<IpAddr>);
 
-/// What is known of the address that a peer has moved to, until it has shown that it receives.
+/// What is known of the address that a peer has moved to, until it has proven that it receives there.
 pub(super) struct Unproven {
-    /// Where the peer was before, beyond doubt.
+    /// The last address that was proven.
     before: Place,
     received: u64,
     sent: u64,
-    /// What the peer was asked to say.
+    /// Those of the challenges that were sent.
     cookies: Vec<u64>,
-    /// When it is asked again, or thought not to be there.
+    /// When the next challenge is sent, or the check has failed.
     pub(super) due: u64,
 }
 
@@ -106,12 +107,12 @@ impl Endpoint {
         match heard.check {
             Some(Check::Challenge(cookie)) => self.respond(session, cookie, AMPLIFICATION as usize * len, (from, to)),
             Some(Check::Response(cookie)) => self.check_response(session, cookie),
-            // We only ask where the peer seems to be, and that it would not be there after all is said by nothing else.
+            // We only challenge the address where the peer was seen last, so there is no better one to go to.
             Some(Check::Drop(_)) | None => {}
         }
     }
 
-    /// The peer is somewhere else.
+    /// The peer has moved.
     fn follow(&mut self, session: Session, place: Place) {
         let now = self.now;
         let Some(seat) = self.seats.get_mut(session) else { return };
@@ -136,7 +137,8 @@ impl Endpoint {
         }
     }
 
-    /// Asks the peer at its new address to show that it is there; after some times without an answer, it is not.
+    /// Sends a challenge to the peer's new address. After some without an answer the check has failed, and the session goes
+    /// back.
     fn challenge(&mut self, session: Session) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         let Some(unproven) = &mut seat.unproven else { return };
@@ -157,7 +159,7 @@ impl Endpoint {
         }
     }
 
-    /// Says to whoever has asked, where he has asked from, that we are here.
+    /// Answers a challenge, to where it came from.
     fn respond(&mut self, session: Session, cookie: u64, most: usize, (to, from): Place) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         let Some(datagram) = seat.connection.seal_check(Check::Response(cookie)) else { return };
@@ -174,8 +176,8 @@ impl Endpoint {
         }
     }
 
-    /// The peer receives where it seems to be. Only now does it count there: or whoever writes other addresses on its
-    /// datagrams would have as many sessions as it likes, and use up what others may have.
+    /// The peer has proven its address. Only now does the session count for the limits of that source: otherwise a peer that
+    /// spoofs addresses could evade its own limit, and use up those of others.
     fn prove(&mut self, session: Session) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         if seat.unproven.take().is_some() {
@@ -185,7 +187,7 @@ impl Endpoint {
         }
     }
 
-    /// A check may be due.
+    /// Goes on with a check, if that is due.
     pub(super) fn advance_check(&mut self, session: Session) {
         let unproven = self.seats.get(session).and_then(|seat| seat.unproven.as_ref());
         if unproven.is_some_and(|unproven| unproven.due <= self.now) {
@@ -204,7 +206,7 @@ impl Endpoint {
 }
 
 impl Seat {
-    /// Where the peer is beyond doubt, and the address of ours that it speaks to.
+    /// The peer's last proven address, and the address of ours that it wrote to.
     pub(super) fn proven_place(&self) -> Place {
         self.unproven.as_ref().map_or((self.connection.peer(), self.local), |unproven| unproven.before)
     }
@@ -215,7 +217,7 @@ impl Seat {
         self.connection.deadline().min(check)
     }
 
-    /// Whether a message of `len` bytes has to stay here.
+    /// Whether a message of `len` bytes would be more than may be sent to an unproven address.
     pub(super) fn withholds(&self, len: usize) -> bool {
         let sealed = self.connection.sealed_len(len).unwrap_or(len);
         self.unproven.as_ref().is_some_and(|unproven| !unproven.admits(self.bytes_waiting + sealed))
@@ -224,7 +226,7 @@ impl Seat {
     /// Whether the next datagram must not leave.
     pub(super) fn is_over_limit(&mut self) -> bool {
         let Some(unproven) = &self.unproven else { return false };
-        !unproven.admits(self.connection.next_len())
+        !unproven.admits(self.connection.outbound().next_len())
     }
 }
 

@@ -47,11 +47,11 @@ use super::timers::TimerQueue;
 use crate::log::log;
 use crate::tls::{self, fork};
 
-/// Connections with one peer address at once: an established one, and handshakes that want to take its place. An observer
-/// can replay hellos whose cookies are still good, so one such handshake does not push out another at once.
+/// Connections with one peer address at once: an established one, and handshakes that want to take its place. There may be
+/// several of those, as an observer can replay hellos whose cookies are still good.
 const PER_PEER: usize = 4;
 
-/// Deadlines that one call of [`Endpoint::advance`] looks after.
+/// The most deadlines that one call of [`Endpoint::advance`] serves.
 const DUE_AT_ONCE: usize = 256;
 
 /// A DTLS endpoint without sockets: a server, a client, or both, for any number of peers.
@@ -129,12 +129,11 @@ pub struct Endpoint {
     jar: CookieJar,
     seats: Registry<Seat>,
     cids: Cids,
-    /// Those that are over and whose end the program has not been told, or only just now (`told`).
+    /// Those that are over, until the program has been told; `told` is the one that it was told of last.
     ended: HashMap<Session, Seat>,
     told: Option<Session>,
-    /// Those that stand still until their export is committed or cancelled, and since when.
-    exported: Option<Vec<Session>>,
-    exported_at: u64,
+    /// Those that stand still until their export is committed or cancelled, and since when they do.
+    exported: Option<(Vec<Session>, u64)>,
     /// For the log.
     moves: Moves,
     timers: TimerQueue,
@@ -143,7 +142,7 @@ pub struct Endpoint {
     counters: Arc<Counters>,
     now: u64,
     born: u32,
-    /// What the program's numbers of sessions and ours differ in; see [`Endpoint::set_number`].
+    /// The bits in which the program's numbers of sessions differ from ours; see [`Endpoint::set_number`].
     brand: u64,
     numbered: bool,
 }
@@ -159,23 +158,23 @@ pub(crate) struct Seat {
     opened: bool,
     /// It comes from another process.
     imported: bool,
-    /// It stands in the queue of those with something to send.
+    /// It is in the queue of those with something to send.
     ready: bool,
     /// [`Event::Moved`] waits to be told.
     moved: bool,
     messages_waiting: u16,
     /// Of [`Outbox::waiting`].
     bytes_waiting: usize,
-    /// Our connection ID that is kept for it: records with it are its own.
+    /// The connection ID of ours that leads to it.
     cid: Box<[u8]>,
-    /// The peer has moved, and not shown yet that it receives there.
+    /// The peer has moved, and has not shown yet that it receives at its new address.
     unproven: Option<Box<Unproven>>,
 }
 
 impl Endpoint {
     /// An endpoint whose sessions are made with `context`, which must be one for DTLS. What the sessions need of it (keys,
-    /// certificates, verify mode, ALPN and so on) is set before. The first endpoint that accepts, and the first with connection
-    /// IDs, still change it: not while another thread makes handshakes with it.
+    /// certificates, verify mode, ALPN and so on) is set before. The first endpoint that accepts, and the first with
+    /// connection IDs, still change it: not while another thread makes handshakes with it.
     pub fn new(context: SslContext, mut config: Config) -> Result<Endpoint, Error> {
         config.check()?;
         config.check_context(&context)?;
@@ -191,7 +190,6 @@ impl Endpoint {
             ended: HashMap::new(),
             told: None,
             exported: None,
-            exported_at: 0,
             moves: Moves::default(),
             timers: TimerQueue::new(),
             inbox: Inbox::default(),
@@ -216,8 +214,14 @@ impl Endpoint {
         self.config.accept = false;
     }
 
-    /// Looks at what has become of a connection that was just used. `before`: messages in the inbox before that.
-    fn settle(&mut self, session: Session, before: usize) {
+    /// Follows a connection that was just used: tells the program what has happened to it, and notes when it wants to be
+    /// looked after and what it has to send.
+    fn follow_up(&mut self, session: Session) {
+        self.follow_up_from(session, self.inbox.count());
+    }
+
+    /// The same, with the messages in the inbox from number `first` on, which have just come in on the connection.
+    fn follow_up_from(&mut self, session: Session, first: usize) {
         let Some(seat) = self.seats.get_mut(session) else { return };
         if seat.connection.was_established() && !seat.opened {
             seat.known = true;
@@ -227,7 +231,7 @@ impl Endpoint {
         let Some(seat) = self.seats.get_mut(session) else { return };
         // The events of the messages that came in, as far as there is room.
         let (count, most) = (self.inbox.count(), self.config.settings.max_queued_messages);
-        for number in before..count {
+        for number in first..count {
             if seat.messages_waiting >= most || self.inbox.waiting() > self.config.max_waiting_bytes {
                 self.inbox.truncate(number);
                 self.counters.messages_dropped.add((count - number) as u64);
@@ -250,7 +254,7 @@ impl Endpoint {
         }
     }
 
-    /// The handshake has finished. Only now does a client that began anew lose what it had before (RFC 6347 4.2.8).
+    /// The handshake has finished. Only now does a client that has restarted lose its old session (RFC 6347 4.2.8).
     fn open(&mut self, session: Session) {
         self.counters.handshakes_finished.add(1);
         self.seats.establish(session);
@@ -262,7 +266,7 @@ impl Endpoint {
         let Some(seat) = self.seats.get_mut(session) else { return };
         log!(Info, "{}: the handshake has finished", seat.connection.peer());
         if !seat.connection.cid().is_empty() {
-            // The address may be somebody else's tomorrow: from now on it says nothing about this session.
+            // From now on the address does not identify this session: another peer may have it tomorrow.
             self.counters.connection_ids_used.add(1);
             self.seats.detach(session);
         } else {
@@ -279,7 +283,7 @@ impl Endpoint {
         self.finish(session, reason);
     }
 
-    /// The connection is over: what it still had to say leaves without it.
+    /// Removes a connection that is over. What it still has to send leaves without it.
     fn finish(&mut self, session: Session, reason: CloseReason) {
         self.timers.cancel(session);
         let Some(mut seat) = self.seats.remove(session) else { return };
@@ -297,7 +301,7 @@ impl Endpoint {
             CloseReason::Failed if !seat.opened => self.counters.handshakes_failed.add(1),
             _ => {}
         }
-        // A peer that has new keys has no use for what the old ones protect.
+        // A peer that has restarted has new keys, and no use for what the old ones protect.
         let peer = seat.connection.peer();
         while reason != CloseReason::Restarted
             && let Some(datagram) = seat.connection.transmit()
@@ -323,7 +327,7 @@ impl Endpoint {
             if let Some(seat) = self.seats.get_mut(session) {
                 seat.connection.advance(self.now, &self.counters);
                 self.advance_check(session);
-                self.settle(session, self.inbox.count());
+                self.follow_up(session);
             }
         }
     }
@@ -348,7 +352,7 @@ impl Endpoint {
         let seat = Seat { known: true, ..Seat::new(Box::new(connection), connect.from) };
         let session = self.insert(to, seat, Kind::Foreign);
         self.counters.handshakes_begun.add(1);
-        self.settle(session, self.inbox.count());
+        self.follow_up(session);
         Ok(self.public(session))
     }
 
@@ -362,7 +366,7 @@ impl Endpoint {
         if message.is_empty() {
             return Err(Error::Invalid("an empty message".into()));
         }
-        // What is too long gets no better by waiting.
+        // A message that is too long does not get shorter by waiting, so Again would be the wrong error for it.
         if message.len() <= seat.connection.message_max() {
             if !self.outbox.has_room(seat.bytes_waiting, message.len()) {
                 return Err(Error::Again);
@@ -374,8 +378,8 @@ impl Endpoint {
         match seat.connection.send(self.now, message, &self.counters) {
             Ok(()) => {}
             Err(SendError::NotEstablished) => {
-                // Perhaps only since now, when its keys are exhausted.
-                self.settle(session, self.inbox.count());
+                // Perhaps it has just ended, because its keys are exhausted.
+                self.follow_up(session);
                 return Err(Error::NotEstablished);
             }
             Err(SendError::TooLong { max }) => return Err(Error::TooLong { max }),
@@ -410,7 +414,7 @@ impl Endpoint {
         Some(event)
     }
 
-    /// The same without a copy: where the bytes of a message stand, for [`Endpoint::message`].
+    /// The same without a copy: returns where the bytes of a message are, for [`Endpoint::message`].
     pub(crate) fn next_event(&mut self) -> Option<(Event, Range<usize>)> {
         if let Some(told) = self.told.take() {
             self.ended.remove(&told);
@@ -419,19 +423,15 @@ impl Endpoint {
         match event {
             Event::Opened { .. } => {}
             Event::Message { session } => {
-                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-                seat.into_iter().for_each(|seat| seat.messages_waiting -= 1);
+                self.seat_mut(session).into_iter().for_each(|seat| seat.messages_waiting -= 1);
             }
-            Event::Moved { session } => {
-                let seat = self.seats.get_mut(session).or_else(|| self.ended.get_mut(&session));
-                seat.into_iter().for_each(|seat| seat.moved = false);
-            }
+            Event::Moved { session } => self.seat_mut(session).into_iter().for_each(|seat| seat.moved = false),
             Event::Closed { session, .. } => self.told = Some(session),
         }
         Some((event.with(self.public(event.session())), bytes))
     }
 
-    /// What [`Endpoint::next_event`] has pointed to; it stands there until the next datagram is received.
+    /// The message that [`Endpoint::next_event`] has pointed to; it is there until the next datagram is received.
     pub(crate) fn message(&self, bytes: Range<usize>) -> &[u8] {
         self.inbox.bytes(bytes)
     }
@@ -442,7 +442,7 @@ impl Endpoint {
         self.jar.replace(self.now, &secret.secret, secret.unix_offset);
     }
 
-    /// A clock does not go back, and does not come to the time that never comes: what is due then is due never.
+    /// Time does not go back. Nor does it reach `NEVER`, or everything without a deadline would be due.
     fn tell_time(&mut self, now: u64) {
         self.now = self.now.max(now.min(NEVER - 1));
     }
@@ -480,7 +480,7 @@ impl Seat {
     }
 }
 
-/// The flow label of IPv6 is no part of who somebody is.
+/// The flow label of IPv6 does not identify a peer.
 fn without_flow_label(mut address: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = &mut address {
         v6.set_flowinfo(0);

@@ -16,7 +16,7 @@ impl Endpoint {
         self.numbered = true;
     }
 
-    /// Whether it is one of several, whose owner sees to its datagrams and events.
+    /// Whether it is one of several endpoints of a server.
     pub(crate) fn is_numbered(&self) -> bool {
         self.numbered
     }
@@ -26,7 +26,7 @@ impl Endpoint {
         (session.as_u64() >> NUMBER_SHIFT) as u8
     }
 
-    /// Ours of a number that the program has given. That of another endpoint finds nothing.
+    /// Our number for one that the program gives. The number of another endpoint's session finds nothing here.
     pub(super) fn own(&self, session: Session) -> Result<Session, Error> {
         Session::from_u64(session.as_u64() ^ self.brand).ok_or(Error::Stale)
     }

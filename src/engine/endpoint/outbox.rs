@@ -1,11 +1,11 @@
-//! What has to leave: who of the connections has datagrams, and datagrams that no connection keeps.
+//! What has to leave: which connections have datagrams, and datagrams that belong to no connection.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Endpoint, Seat, Session};
 use crate::engine::stats::Counters;
-use crate::wire::datagrams::Datagrams;
+use crate::wire::queue::Tagged;
 
 /// One datagram to send, or several of the same length at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,11 @@ impl<'a> Transmit<'a> {
 /// Bytes that can be sent at once with UDP_SEGMENT.
 const SEGMENTS_BYTES: usize = 65_000;
 
-/// Datagrams that have left stay in front of those that wait until there are so many, and they are half of all: so each
-/// datagram is moved up once at most.
-const LEFT_AT_MOST: usize = 256;
-
-/// Turns of connections before one datagram leaves that no connection keeps: an answer to a stranger, most likely.
+/// After so many turns of connections, one datagram leaves that belongs to none: most likely an answer to a stranger.
 const TURNS: usize = 16;
 
-/// One part of the room in so many is not for the program's messages; and one session's take one part less than so many of
-/// what would be left to the others otherwise.
+/// One part in so many of the room is kept free of the program's messages. And a session may have this many times, less one,
+/// as much waiting as it leaves to the others.
 const KEPT: usize = 16;
 
 impl Endpoint {
@@ -132,10 +128,8 @@ pub(super) struct Outbox {
 struct Lane {
     /// Connections with something to send. A connection that is gone since finds nothing.
     ready: VecDeque<Session>,
-    /// Answers to strangers, and the last words of connections that are gone.
-    loose: Datagrams,
-    addresses: Vec<(SocketAddr, Option<IpAddr>)>,
-    left: usize,
+    /// Answers to strangers, and the last datagrams of connections that are gone; with the addresses to send them to and from.
+    loose: Tagged<(SocketAddr, Option<IpAddr>)>,
     /// Connections have had so many turns since what no connection keeps had its last.
     turns: usize,
 }
@@ -146,16 +140,16 @@ impl Outbox {
         Outbox { waiting: 0, waiting_max, lanes: vec![Lane::default()], sockets: Vec::new() }
     }
 
-    /// Whether there is room for a message of so many bytes more of a session that has `own` waiting. Some is kept: a program
-    /// that always has more to send would leave none for the answers to newcomers, nor for its other sessions. Alone, any
-    /// message has room.
+    /// Whether there is room for a message of `bytes` bytes of a session that has `own` bytes waiting. A program that always
+    /// has more to send must leave some room for the answers to newcomers, and for its other sessions. While nothing waits,
+    /// there is room for any message.
     pub(super) fn has_room(&self, own: usize, bytes: usize) -> bool {
         let most = self.waiting_max - self.waiting_max / KEPT;
         let left = most.saturating_sub(self.waiting);
         self.waiting == 0 || bytes <= left && own + bytes <= left.saturating_mul(KEPT - 1)
     }
 
-    /// The socket that datagrams to `to` leave by, when they must come from `from`. There is one for each that comes in.
+    /// The socket by which datagrams from `from` to `to` leave. There is one for every address that peers can write to.
     #[inline]
     fn lane_of(&self, to: SocketAddr, from: Option<IpAddr>) -> usize {
         match self.lanes.len() {
@@ -167,7 +161,7 @@ impl Outbox {
     /// Looks at what a connection has to send.
     #[inline]
     pub(super) fn note(&mut self, session: Session, seat: &mut Seat) {
-        let waiting = seat.connection.waiting();
+        let waiting = seat.connection.outbound().waiting();
         self.waiting = self.waiting - seat.bytes_waiting + waiting;
         seat.bytes_waiting = waiting;
         if waiting > 0 && !seat.ready {
@@ -181,7 +175,7 @@ impl Outbox {
         self.lanes[lane].ready.push_back(session);
     }
 
-    /// Queues a datagram that no connection keeps; where there is no room for it, it is lost and counted.
+    /// Queues a datagram that belongs to no connection; if there is no room for it, it is dropped and counted.
     pub(super) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8], counters: &Counters) {
         if self.waiting + datagram.len() > self.waiting_max {
             counters.datagrams_dropped.add(1);
@@ -189,24 +183,13 @@ impl Outbox {
         }
         self.waiting += datagram.len();
         let lane = self.lane_of(to, from);
-        self.lanes[lane].push(to, from, datagram);
+        self.lanes[lane].loose.push((to, from), datagram);
     }
 }
 
 impl Lane {
-    fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, datagram: &[u8]) {
-        // Where more always waits, as in a flood of strangers, there is never nothing left.
-        if self.left == self.addresses.len() || self.left >= LEFT_AT_MOST.max(self.addresses.len() / 2) {
-            self.loose.drop_first(self.left);
-            self.addresses.drain(..self.left);
-            self.left = 0;
-        }
-        self.loose.push(datagram);
-        self.addresses.push((to, from));
-    }
-
-    /// The first of the connections has had its turn. Where it has more to send, the others come first: of one that always
-    /// has, they would wait for ever.
+    /// The first of the connections has had its turn. If it has more to send, the others come first: otherwise one that always
+    /// has more would make them wait for ever.
     #[inline]
     fn end_turn(&mut self, has_more: bool) {
         self.turns += 1;
@@ -215,17 +198,15 @@ impl Lane {
         }
     }
 
-    /// Whether a datagram that no connection keeps is to leave next, though connections are ready.
+    /// Whether a datagram that belongs to no connection is to leave next, although connections are ready.
     #[inline]
     fn is_turn_of_loose(&self) -> bool {
-        self.turns >= TURNS && self.left < self.addresses.len()
+        self.turns >= TURNS && !self.loose.is_empty()
     }
 
     fn pop(&mut self) -> Option<Transmit<'_>> {
         self.turns = 0;
-        let &(to, from) = self.addresses.get(self.left)?;
-        let bytes = self.loose.get(self.left)?;
-        self.left += 1;
+        let ((to, from), bytes) = self.loose.pop()?;
         Some(Transmit { to, from, segment_size: None, bytes })
     }
 }
@@ -234,18 +215,22 @@ impl Lane {
 mod tests {
     use super::*;
 
-    /// In a flood one answer always waits: those that have left take up no more than a bounded room before it.
     #[test]
-    fn what_has_left_is_let_go_of() {
-        let (mut lane, to) = (Lane::default(), SocketAddr::from(([192, 0, 2, 1], 1)));
-        lane.push(to, None, b"0");
-        for number in 1..10_000 {
-            lane.push(to, None, number.to_string().as_bytes());
-            assert_eq!(lane.pop().unwrap().bytes, (number - 1).to_string().as_bytes());
-            assert!(lane.addresses.len() <= LEFT_AT_MOST + 2, "{}", lane.addresses.len());
+    fn a_socket_serves_its_own_address_or_all_of_its_family() {
+        let [v4, v6]: [SocketAddr; 2] = ["192.0.2.1:1", "[2001:db8::1]:1"].map(|peer| peer.parse().unwrap());
+        for (ours, peer, local, expected) in [
+            ("0.0.0.0:5684", v4, Some("10.0.0.1"), true),
+            ("0.0.0.0:5684", v6, Some("2001:db8::2"), false),
+            ("[::]:5684", v4, Some("10.0.0.1"), false),
+            ("[::]:5684", v6, Some("2001:db8::2"), true),
+            ("10.0.0.1:5684", v4, Some("10.0.0.1"), true),
+            ("10.0.0.1:5684", v4, Some("10.0.0.2"), false),
+            ("10.0.0.1:5684", v4, None, true),
+            ("10.0.0.1:5684", v6, None, false),
+        ] {
+            let local = local.map(|local| local.parse().unwrap());
+            assert_eq!(serves(ours.parse().unwrap(), peer, local), expected, "{ours} {peer} {local:?}");
         }
-        assert_eq!(lane.pop().unwrap().bytes, b"9999");
-        assert!(lane.pop().is_none());
     }
 
     /// So many times what it leaves, and of all a part is for others than the program.

@@ -1,4 +1,4 @@
-//! Datagrams on their way to the session that they are for.
+//! Datagrams on their way to their session.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use crate::wire::record::content_type::HANDSHAKE;
 use crate::wire::record::{Record, records_with};
 
 impl Endpoint {
-    /// Takes a datagram that came at `now` from the peer `from` to our address `to`, where that is known.
+    /// Takes a datagram that came at `now` from the peer `from` to our address `to`, if that is known.
     pub fn receive(&mut self, now: u64, datagram: &[u8], from: SocketAddr, to: Option<IpAddr>) {
         self.tell_time(now);
         self.counters.datagrams_in.add(1);
@@ -21,7 +21,7 @@ impl Endpoint {
         let mut chain = [None; PER_PEER + 1];
         chain.iter_mut().zip(self.sessions_with(from)).for_each(|(slot, session)| *slot = Some(session));
         match ClientHello::parse(datagram) {
-            // Another hello than the one that we know is another handshake, beside what is there (RFC 6347 4.2.8).
+            // A hello that began none of the sessions with this peer begins another handshake, beside them (RFC 6347 4.2.8).
             Some(hello) => match chain.into_iter().flatten().find(|session| self.is_begun_by(*session, &hello)) {
                 Some(session) => self.deliver(datagram, &[Some(session)], from, to),
                 None => self.stranger(datagram, from, to),
@@ -31,10 +31,10 @@ impl Endpoint {
         }
     }
 
-    /// Shows each record to the session whose connection ID it carries. One without goes to the connections with its sender,
-    /// the oldest first, until one says that it is its own. A handshake in progress cannot say so in clear, so all of them
-    /// see what may be theirs; but no session does that is open already, or it would take the new handshake's
-    /// ChangeCipherSpec for a repetition, and its answer would end the new handshake.
+    /// Shows each record to the session whose connection ID it carries. One without an ID goes to the sessions with its
+    /// sender, the oldest first, until it proves authentic in one. What is in clear cannot prove that, so all handshakes in
+    /// progress see it. A session that is open does not: it would take the new handshake's ChangeCipherSpec for a repetition
+    /// of its own, and its answer would end the new handshake.
     pub(super) fn deliver(&mut self, datagram: &[u8], chain: &[Option<Session>], from: SocketAddr, to: Option<IpAddr>) {
         let mut found = chain[0].is_some();
         let (several, mut hello) = (chain.get(1).is_some_and(Option::is_some), false);
@@ -58,8 +58,9 @@ impl Endpoint {
         }
     }
 
-    /// Of a certificate in a handshake: whether it is a server's. Two that connect to each other at once send each other two
-    /// under one number: one as a server, behind its hello, then one as a client. `hello`: the datagram has had one.
+    /// For a Certificate message in clear: whether it is a server's. When two peers connect to each other at the same time,
+    /// each sends two Certificates with the same number: one as a server, behind its hello, and then one as a client.
+    /// `hello`: there was a ServerHello earlier in the datagram.
     fn is_of_a_server(&mut self, record: &Record<'_>, chain: &[Option<Session>], hello: &mut bool) -> Option<bool> {
         if (record.epoch, record.content_type) != (0, HANDSHAKE) {
             return None;
@@ -78,7 +79,7 @@ impl Endpoint {
         self.seats.get(session).is_some_and(|seat| seat.connection.is_server())
     }
 
-    /// How many open sessions stand before the first one that is not; 0 if all are open.
+    /// How many open sessions there are before the first handshake in progress; 0 if there is none of those.
     fn before_a_handshake(&self, chain: &[Option<Session>]) -> usize {
         let is_open = |session: &Session| self.seats.get(*session).is_some_and(|seat| seat.opened);
         chain.iter().flatten().position(|session| !is_open(session)).unwrap_or(0)
@@ -87,21 +88,21 @@ impl Endpoint {
     fn show(&mut self, session: Session, record: &Record<'_>, from: SocketAddr, to: Option<IpAddr>) -> bool {
         let Some(seat) = self.seats.get_mut(session) else { return false };
         if !seat.opened && seat.connection.peer() != from {
-            // Nobody moves before there are keys to prove it with.
+            // Before there are keys, nothing proves that the peer has moved.
             return false;
         }
         let messages = self.inbox.messages();
         let before = messages.len();
         let heard = seat.connection.receive_record(self.now, record, messages, &self.counters);
         if heard.authentic {
-            // As a rule there is nothing new about where the peer is.
+            // Almost always there is nothing new about the peer's address.
             let stays = seat.connection.peer() == from && seat.unproven.is_none() && heard.check.is_none();
             self.seats.touch(session);
             if !stays {
                 self.locate(session, heard, record.bytes.len(), from, to);
             }
         }
-        self.settle(session, before);
+        self.follow_up_from(session, before);
         heard.authentic
     }
 

@@ -17,7 +17,7 @@ const CHECKS: u8 = 8;
 /// The master secret is bound to the handshake.
 const EXTENDED_MASTER_SECRET: u8 = 16;
 
-/// A session as it travels.
+/// An exported session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// Whether we are its server.
@@ -93,7 +93,7 @@ impl fmt::Debug for Entry<'_> {
 }
 
 impl<'a> Entry<'a> {
-    /// Bytes that it takes up; `None` when it is too long to travel.
+    /// Bytes that it takes up; `None` if it is too long to be exported.
     pub fn encoded_len(&self) -> Option<usize> {
         let options = [self.alpn, self.server_name.map(str::as_bytes), self.psk_identity, self.certificate];
         let options = options.into_iter().chain([self.resumption.as_deref()]).flatten().map(<[u8]>::len);
@@ -114,14 +114,14 @@ impl<'a> Entry<'a> {
         (fits && len <= CHUNK_MAX).then_some(len)
     }
 
-    /// Overwrites what it does not borrow, in which there is a secret.
+    /// Overwrites the part that it owns, which contains a secret.
     pub fn wipe(&mut self) {
         if let Some(Cow::Owned(resumption)) = &mut self.resumption {
             wipe::bytes(resumption);
         }
     }
 
-    /// Writes it behind what is in `out`.
+    /// Appends it to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.server, SERVER) | flag(self.is_resumed, RESUMED) | flag(self.checks, CHECKS);
@@ -172,7 +172,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Takes the first entry off `from`; `None` when what stands there is none.
+    /// Takes the first entry off `from`; `None` if there is none.
     pub fn decode(from: &mut &'a [u8]) -> Option<Entry<'a>> {
         let [flags, suite] = *array(from)?;
         let suite = match suite {

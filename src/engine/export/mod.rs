@@ -1,9 +1,9 @@
 //! Sessions that go to another process: a restart or an upgrade that no peer notices. docs/session-export.md has the format.
 //!
-//! Two steps. First all sessions whose records are ours stand still, where they are, and are written down, sealed with a key
-//! of the program's. Then the program *commits*, and they are over in this process without a word to their peers; or it
-//! *cancels*, and they go on here. In between nothing can be sent or received on them, so what was written stays true: no
-//! nonce comes twice, and no record that was received here is taken again there.
+//! It takes two steps. First all sessions whose records are ours stand still, and are written out, sealed with a key of the
+//! program's. Then the program *commits*, which ends them in this process without a word to their peers, or *cancels*, and
+//! they go on here. In between nothing can be sent or received on them, so what was written stays true: no nonce is used
+//! twice, and no record that was received here is accepted again there.
 
 mod entry;
 mod seal;
@@ -17,8 +17,8 @@ use super::endpoint::Error;
 use crate::tls::fork;
 use crate::wipe;
 
-/// The key that an export is sealed with, both here and there: 32 random bytes. Wiped when dropped. It stands in one place, or
-/// each move would leave a copy behind.
+/// The key that an export is sealed with, both here and there: 32 random bytes. Wiped when dropped. It is boxed, as each move
+/// would leave a copy behind.
 #[derive(Clone)]
 pub struct ExportKey(Box<[u8; 32]>);
 
@@ -73,8 +73,8 @@ pub struct Imported {
     pub skipped: usize,
 }
 
-/// An entry is written into the last chunk while that is shorter than this.
-const CHUNK_FULL: usize = 16 << 10;
+/// Bytes that a chunk has room for; more, where a single session is longer.
+const CHUNK_ROOM: usize = 16 << 10;
 
 /// Sessions written down, not sealed yet: whole entries in chunks, which are wiped when dropped.
 #[derive(Default)]
@@ -95,16 +95,12 @@ impl Drop for Plain {
 }
 
 impl Packed {
-    /// Adds a session; says whether it can travel.
+    /// Adds a session; returns whether it can be exported.
     pub fn push(&mut self, entry: &Entry<'_>) -> bool {
         let Some(len) = entry.encoded_len() else { return false };
-        if self
-            .chunks
-            .last()
-            .is_none_or(|chunk| chunk.0.len() >= CHUNK_FULL || chunk.0.len() + len > chunk.0.capacity())
-        {
-            // Never grown, or what is in it would be left behind where it was.
-            self.chunks.push(Plain(Vec::with_capacity(CHUNK_FULL.max(len))));
+        if self.chunks.last().is_none_or(|chunk| chunk.0.len() + len > chunk.0.capacity()) {
+            // It never grows: that would leave a copy of the secrets in it behind.
+            self.chunks.push(Plain(Vec::with_capacity(CHUNK_ROOM.max(len))));
         }
         if let Some(chunk) = self.chunks.last_mut() {
             entry.encode(&mut chunk.0);
@@ -120,8 +116,7 @@ impl Packed {
         self.exported.left += other.exported.left;
     }
 
-    /// Seals and writes all of it. Before the last piece, without which nobody can do anything with the others, `may_end` is
-    /// asked.
+    /// Seals and writes all of it. `may_end` is asked before the last piece, without which the others are useless.
     pub fn write(self, key: &ExportKey, to: &mut dyn Write, may_end: impl FnOnce() -> bool) -> Result<Exported, Error> {
         let exported = self.exported;
         let write = || -> io::Result<()> {
@@ -136,7 +131,7 @@ impl Packed {
             sealer.end(exported.sessions as u64)
         };
         write()?;
-        // Somebody may have all of it now, so it has not failed: whether it can be read, the reader will tell.
+        // Somebody may have all of it now, so from here on it has not failed; the reader will find out whether it is whole.
         let _ = to.flush();
         Ok(exported)
     }
@@ -158,8 +153,8 @@ pub struct Export {
 type UseUp = dyn FnOnce() -> io::Result<()> + Send;
 
 impl Export {
-    /// Reads an export, up to its end and no further. It is given whole or not at all: one that is damaged, cut short, put
-    /// together from others, sealed with another key or of a version that is not known is refused.
+    /// Reads an export, up to its end and no further. It is refused if it is damaged, cut short, put together from others,
+    /// sealed with another key, or of an unknown version.
     pub fn read(from: &mut dyn Read, key: &ExportKey) -> Result<Export, Error> {
         let mut opener = Opener::begin(key, from)?;
         let mut export = Export::new();
@@ -184,14 +179,14 @@ impl Export {
         Ok(export)
     }
 
-    /// Lets `use_up` be called before the first of the sessions is taken in; when it fails, none is.
+    /// Calls `use_up` before the first of the sessions is taken in; if it fails, none is.
     pub(crate) fn used_up_by(self, use_up: impl FnOnce() -> io::Result<()> + Send + 'static) -> Export {
         Export { use_up: Some(Box::new(use_up)), ..self }
     }
 
     /// The sessions are going to be taken in.
     pub(crate) fn use_up(self) -> Result<(), Error> {
-        // Parent and child of a fork have it both.
+        // After a fork both parent and child have it.
         if self.born != fork::generation() {
             return Err(Error::Forked);
         }

@@ -1,5 +1,5 @@
 //! The seal around an export: chunks under an AEAD, each with its number as the nonce and the last one marked, so that none
-//! can be taken out, put in, put elsewhere or left off.
+//! can be removed, added, moved or left off the end.
 
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
@@ -72,7 +72,7 @@ pub struct Sealer<'a> {
 }
 
 impl<'a> Sealer<'a> {
-    /// Writes what stands before the chunks.
+    /// Writes the header.
     pub fn begin(key: &ExportKey, to: &'a mut dyn Write) -> io::Result<Sealer<'a>> {
         let mut header = [0; HEADER_LEN];
         header[..MAGIC.len()].copy_from_slice(&MAGIC);
@@ -82,7 +82,7 @@ impl<'a> Sealer<'a> {
         Ok(Sealer { key: StreamKey::new(key, &header), to })
     }
 
-    /// Writes a chunk; what was in clear is sealed where it stands.
+    /// Writes a chunk, which is sealed in place.
     pub fn chunk(&mut self, sessions: &mut [u8]) -> io::Result<()> {
         self.write(SESSIONS, sessions)
     }
@@ -114,7 +114,7 @@ pub struct Opener<'a> {
 }
 
 impl<'a> Opener<'a> {
-    /// Reads what stands before the chunks.
+    /// Reads the header.
     pub fn begin(key: &ExportKey, from: &'a mut dyn Read) -> Result<Opener<'a>, Error> {
         let mut header = [0; HEADER_LEN];
         read(from, &mut header)?;
@@ -126,7 +126,7 @@ impl<'a> Opener<'a> {
         }
     }
 
-    /// Puts the next chunk of sessions into `content`; or says how many there were, when that was the last one.
+    /// Puts the next chunk of sessions into `content`. After the last one, returns how many sessions there were.
     pub fn chunk(&mut self, content: &mut Vec<u8>) -> Result<Option<u64>, Error> {
         let mut head = [0; 4];
         read(self.from, &mut head)?;

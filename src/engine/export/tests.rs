@@ -1,10 +1,12 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::slice;
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::seal::CHUNK_MAX;
 use super::*;
 use crate::engine::records::{Progress, Suite};
 
@@ -214,6 +216,8 @@ fn what_makes_no_sense_inside_the_seal_is_refused() {
         (true, with(Progress { window: (3, 7), ..Progress::default() })),
         (false, with(Progress { window: (3, 8), ..Progress::default() })),
         (false, with(Progress { window: (0, 1), ..Progress::default() })),
+        (true, with(Progress { finished: Some(last), ..Progress::default() })),
+        (false, with(Progress { finished: Some(last + 1), ..Progress::default() })),
         (true, with(Progress { taken: vec![1 << 48], ..Progress::default() })),
         (false, with(Progress { taken: vec![2 << 48], ..Progress::default() })),
         (true, with(Progress { sealed_blocks: 1 << 60, failed: 1 << 60, ..Progress::default() })),
@@ -224,6 +228,12 @@ fn what_makes_no_sense_inside_the_seal_is_refused() {
         let read = Export::read(&mut &written(&[plain(), entry.clone()], &key(1))[..], &key(1));
         assert_eq!(read.is_ok(), good, "{entry:?}");
     }
+    // A flag that nobody has given a meaning.
+    let mut bytes = Vec::new();
+    plain().encode(&mut bytes);
+    assert!(Export::from_plain(&bytes).is_ok());
+    bytes[0] |= 32;
+    assert!(Export::from_plain(&bytes).is_err());
     // An end that knows of more.
     let mut packed = Packed::default();
     packed.push(&plain());
@@ -243,6 +253,50 @@ fn too_long_ones_do_not_travel() {
     let datagrams = vec![&long[..60_000]; 5];
     let entry = Entry { flight: Some(Flight { sequence: 0, kept_for: 0, datagrams }), ..plain() };
     assert!(!Packed::default().push(&entry));
+    // All of it together fills a chunk up.
+    let most = Some(&long[..65534]);
+    let entry =
+        |alpn| Entry { alpn, psk_identity: most, certificate: most, resumption: most.map(Cow::Borrowed), ..plain() };
+    let left = CHUNK_MAX - entry(None).encoded_len().unwrap();
+    let longest = entry(Some(&long[..left]));
+    assert_eq!(Export::read(&mut &written(&[longest], &key(1))[..], &key(1)).unwrap().sessions(), 1);
+    assert!(!Packed::default().push(&entry(Some(&long[..left + 1]))));
+}
+
+/// What had to grow would leave what is in it behind where it was.
+#[test]
+fn chunks_fill_up_and_never_grow() {
+    let (mut packed, certificate) = (Packed::default(), vec![9; 20_000]);
+    let chunks = |packed: &Packed| packed.chunks.iter().map(|chunk| chunk.0.capacity()).collect::<Vec<_>>();
+    for number in 0..1000 {
+        let before = chunks(&packed);
+        packed.push(&Entry { certificate: Some(&certificate[..number * 77 % 500]), ..plain() });
+        if number % 100 == 0 {
+            packed.push(&Entry { certificate: Some(&certificate), ..plain() });
+        }
+        assert!(chunks(&packed).starts_with(&before));
+    }
+    let bytes: usize = packed.chunks.iter().map(|chunk| chunk.0.len()).sum();
+    assert!(packed.chunks.len() < 20 + bytes / CHUNK_ROOM, "{} chunks of {bytes} bytes", packed.chunks.len());
+}
+
+/// Each of them is counted by one byte.
+#[test]
+fn with_more_than_255_of_something_they_do_not_travel() {
+    let (nonces, ids, datagrams) = (vec![1 << 48; 256], [7; 256], vec![&[][..]; 256]);
+    let with = |nonce_count, our_len, peer_len, datagram_count| Entry {
+        progress: Progress { taken: nonces[..nonce_count].to_vec(), ..Progress::default() },
+        our_id: &ids[..our_len],
+        peer_id: &ids[..peer_len],
+        flight: Some(Flight { sequence: 0, kept_for: 0, datagrams: datagrams[..datagram_count].to_vec() }),
+        ..plain()
+    };
+    let most = with(255, 255, 255, 255);
+    let export = written(slice::from_ref(&most), &key(1));
+    assert_eq!(Export::read(&mut &export[..], &key(1)).unwrap().entries().collect::<Vec<_>>(), [most]);
+    for more in [with(256, 0, 0, 0), with(0, 256, 0, 0), with(0, 0, 256, 0), with(0, 0, 0, 256)] {
+        assert!(!Packed::default().push(&more));
+    }
 }
 
 /// A chunk that had to grow would leave what is in it behind where it was.
@@ -250,7 +304,9 @@ fn too_long_ones_do_not_travel() {
 fn no_session_is_longer_than_was_said() {
     let flight = || Some(Flight { sequence: 0, kept_for: 0, datagrams: vec![&[5; 100], &[6; 50]] });
     let longest = Entry { peer: "[2001:db8::1]:1".parse().unwrap(), local: Some("::1".parse().unwrap()), ..plain() };
-    for entry in [plain(), longest.clone(), Entry { flight: flight(), ..longest }] {
+    let progress = Progress { taken: vec![1 << 48; 99], ..Progress::default() };
+    let with_ids = Entry { our_id: &[7; 99], peer_id: &[8; 99], flight: flight(), progress, ..longest.clone() };
+    for entry in [plain(), longest.clone(), Entry { flight: flight(), ..longest }, with_ids] {
         let mut bytes = Vec::new();
         entry.encode(&mut bytes);
         assert!(entry.encoded_len().unwrap() >= bytes.len(), "{entry:?}");

@@ -1,10 +1,10 @@
 //! Records with connection IDs (RFC 9146 4 and 5): their header carries the receiver's ID, and what is sealed ends with the
 //! true content type and zeros.
 //!
-//! OpenSSL knows nothing of them. While it makes the handshake, [`Records`] stand between it and the wire: what it has
-//! sealed is opened with our own key and sealed anew with the ID, and what the peer has sealed is made into the record
-//! that OpenSSL would have got without IDs. Both keep their numbers. That record has the nonce of the peer's and another
-//! content under the same key, so it must never be seen outside of this process.
+//! OpenSSL does not support them. While it makes the handshake, [`Records`] stand between it and the wire: what it has
+//! sealed is opened with our own key and sealed again with the ID, and what the peer has sealed is turned into the record
+//! that OpenSSL would have got without IDs. Both keep their numbers. So that record has the nonce of the peer's, and other
+//! content under the same key: it must never leave this process.
 
 use ring::aead::Aad;
 
@@ -18,8 +18,8 @@ const AAD_LEN: usize = 8 + 3 + 2 + 8 + 2;
 const CID_MAX: usize = 255;
 
 impl Records {
-    /// Such as put the peer's connection ID `cid` into what they seal, if it is not empty, and then fill what is sealed up
-    /// with zeros to a multiple of `padding` bytes.
+    /// Records that carry the peer's connection ID `cid`, if it is not empty; what is sealed is then padded with zeros to a
+    /// multiple of `padding` bytes.
     pub fn with_cid(suite: Suite, secrets: &Secrets, server: bool, cid: Box<[u8]>, padding: u16) -> Records {
         let mut records = Records::new(suite, secrets, server, Used::default());
         records.carry(cid, padding);
@@ -81,19 +81,19 @@ impl Records {
         Some(begin + inner_len + TAG_LEN)
     }
 
-    /// Opens one with our ID, whatever number it has. Gives its true content type and the length of its content.
+    /// Opens a record with our ID, whatever its number. Returns its true content type and the length of its content.
     pub(super) fn open_with_cid(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<(u8, usize)> {
         let overhead = self.suite.explicit_len() + TAG_LEN;
         let inner_len = record.fragment().len().checked_sub(overhead)?;
         let mut room = [0; AAD_LEN + CID_MAX];
         let aad = aad(&mut room, header_number(record), record.version.to_be_bytes(), record.cid, inner_len);
         let len = self.decrypt(By::Peer, record, Aad::from(aad), out)?;
-        // One of zeros alone has no type: 0 is none that anybody knows.
+        // A content of only zeros has no type, as 0 is none.
         let at = out[..len].iter().rposition(|byte| *byte != 0);
         Some(at.filter(|at| *at <= PLAINTEXT_MAX).map_or((0, 0), |at| (out[at], at)))
     }
 
-    /// The place of a record of OpenSSL's takes one with the peer's ID and the same number.
+    /// Turns a record of OpenSSL's into one with the peer's ID and the same number.
     pub fn put_cid(&mut self, record: &Record<'_>) -> Option<Vec<u8>> {
         let mut content = vec![0; record.fragment().len()];
         let len = self.open_as(By::Us, record, &mut content)?;
@@ -103,7 +103,7 @@ impl Records {
         Some(out)
     }
 
-    /// The place of a record of the peer's with our ID takes the ordinary one that OpenSSL understands.
+    /// Turns a record of the peer's with our ID into the ordinary one that OpenSSL understands.
     pub fn take_cid(&mut self, record: &Record<'_>, content_type: u8, content: &[u8]) -> Option<Vec<u8>> {
         let mut out = vec![0; HEADER_LEN + self.suite.explicit_len() + content.len() + TAG_LEN];
         self.seal_as(By::Peer, header_number(record), content_type, content, &mut out)?;
@@ -249,22 +249,29 @@ mod tests {
     fn the_longest_message_for_a_room() {
         for suite in SUITES {
             for padding in [0, 1, 7, 64] {
-                let (client, _) = pair(suite, padding);
-                for room in 200..400 {
-                    let most = client.content_max(room);
-                    assert!(client.sealed_len(most) <= room && client.sealed_len(most + 1) > room);
+                let (with_id, _) = pair(suite, padding);
+                let without = Records::with_cid(suite, &secrets(), false, [].into(), padding);
+                for (records, room) in
+                    [with_id, without].iter().flat_map(|records| (200..400).map(move |room| (records, room)))
+                {
+                    let most = records.content_max(room);
+                    assert!(records.sealed_len(most) <= room && records.sealed_len(most + 1) > room);
                 }
             }
         }
     }
 
-    /// Nothing but zeros has no type, and is authentic all the same: it is not taken twice.
+    /// Nothing but zeros has no type, nor has what is too long; they are authentic all the same, and not taken twice.
     #[test]
-    fn a_record_of_zeros() {
+    fn a_record_without_a_type() {
         let (mut client, mut server) = pair(Suite::Aes128Gcm, 16);
-        let record = seal(&mut client, 0, &[]);
-        assert_eq!(open(&mut server, &record, THEIRS.len()), Some((0, vec![])));
-        assert_eq!(open(&mut server, &record, THEIRS.len()), None);
+        let longest = vec![7; PLAINTEXT_MAX];
+        let record = seal(&mut client, 23, &longest);
+        assert_eq!(open(&mut server, &record, THEIRS.len()), Some((23, longest)));
+        for record in [seal(&mut client, 0, &[]), seal(&mut client, 23, &[7; PLAINTEXT_MAX + 1])] {
+            assert_eq!(open(&mut server, &record, THEIRS.len()), Some((0, vec![])));
+            assert_eq!(open(&mut server, &record, THEIRS.len()), None);
+        }
     }
 
     /// What stands between libssl and the wire: its record goes out with the peer's ID under the same number, and the peer's

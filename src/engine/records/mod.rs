@@ -1,8 +1,8 @@
 //! Records of DTLS 1.2 under an AEAD of our own, once OpenSSL has finished the handshake (RFC 6347 4.1, RFC 5288, RFC 7905).
 //!
-//! The number of a record, epoch and sequence number in eight bytes, is its explicit nonce, so no nonce comes twice as long
-//! as no number does. OpenSSL chooses that of its Finished at random, on the same key: those that could meet one of ours are
-//! known and stepped over.
+//! The number of a record, epoch and sequence number in eight bytes, is its explicit nonce, so no nonce is used twice as
+//! long as no number is. OpenSSL chooses the nonce of its Finished at random, for the same key: if one of our numbers would
+//! meet it, that number is skipped.
 
 mod cid;
 mod prf;
@@ -23,7 +23,7 @@ pub use crate::tls::master_secret::{Digest, Secrets};
 use crate::wipe;
 use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type};
 
-/// The epoch of what the handshake's keys protect; there is no renegotiation that would begin another.
+/// The epoch of the keys of the handshake; without renegotiation there is no other.
 const EPOCH: u64 = 1;
 
 /// Bytes of the tag behind the ciphertext.
@@ -54,10 +54,10 @@ pub struct Records {
     suite: Suite,
     write: Key,
     read: Key,
-    /// The keys as the AEAD works with them. They take up a kilobyte, so an idle connection has none.
+    /// The keys as the AEAD works with them. They take up a kilobyte, so they are dropped while the connection is idle.
     expanded: Option<Box<Expanded>>,
     next: u64,
-    /// Nonces OpenSSL has used that our numbers have not passed yet; almost always none.
+    /// Nonces that OpenSSL has used and our numbers have not passed yet; almost always none.
     taken: Vec<u64>,
     sealed_blocks: u64,
     failed: u64,
@@ -131,7 +131,7 @@ impl Records {
         records
     }
 
-    /// Moves out of the box without leaving the keys behind in it, as a plain move would.
+    /// Moves out of the box without leaving a copy of the keys behind, as a plain move would.
     pub fn unbox(mut self: Box<Records>) -> Records {
         let (write, read) = (mem::take(&mut self.write), mem::take(&mut self.read));
         Records { write, read, ..*self }
@@ -173,7 +173,7 @@ impl Records {
         self.window.is_newest(record.sequence)
     }
 
-    /// Seals `content` into `out`, which has [`Records::sealed_len`] bytes. Gives that length, and `None` when there is no
+    /// Seals `content` into `out`, which has [`Records::sealed_len`] bytes. Returns that length, or `None` if there is no
     /// number left.
     #[inline]
     pub fn seal(&mut self, content_type: u8, content: &[u8], out: &mut [u8]) -> Option<usize> {
@@ -223,7 +223,7 @@ impl Records {
         Some(plain)
     }
 
-    /// What [`Records::open`] would give, for a record that may have come before, and that is not remembered.
+    /// [`Records::open`] without the replay window: the record may have come before, and is not remembered.
     #[inline]
     pub fn look(&mut self, record: &Record<'_>, out: &mut [u8]) -> Option<Plain> {
         let (content_type, len) = match record.content_type {
@@ -256,7 +256,7 @@ impl Records {
         Some(len)
     }
 
-    /// The connection is idle: gives back what can be made again.
+    /// The connection is idle: drops what can be computed again.
     pub fn rest(&mut self) {
         self.expanded = None;
     }

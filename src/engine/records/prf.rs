@@ -30,11 +30,11 @@ pub fn key_block(secrets: &Secrets, out: &mut [u8]) {
     prf(secrets, b"key expansion", &[&secrets.server_random, &secrets.client_random], out);
 }
 
-/// Labels that the protocol itself uses: what they give is not to be handed out (RFC 5705 4).
+/// Labels that the protocol itself uses: what is derived with them must not be handed out (RFC 5705 4).
 const OURS: [&str; 5] =
     ["client finished", "server finished", "master secret", "extended master secret", "key expansion"];
 
-/// Key material for another protocol (RFC 5705). Says whether label and context are such as may be asked for.
+/// Key material for another protocol (RFC 5705). Returns `false` if the label or the context is not allowed.
 #[inline(never)]
 pub fn export(secrets: &Secrets, label: &str, context: Option<&[u8]>, out: &mut [u8]) -> bool {
     let Ok(len) = u16::try_from(context.map_or(0, <[u8]>::len)) else { return false };

@@ -1,17 +1,17 @@
-//! How far the records of a connection have come, for another process that goes on from there.
+//! How far the records of a connection have come, for another process that continues from there.
 
 use super::{EPOCH, Records, SEQUENCE_MAX, Used, Window};
 use crate::tls;
 
-/// Sequence numbers that are left out, at least, when somebody else goes on: so many messages the one before would have to
-/// send, if it went on against all promises, before a nonce came twice.
+/// The least sequence numbers that are skipped when another process continues. If the old one goes on against all promises, it
+/// can send this many messages before a nonce is used twice.
 pub const SKIPPED: u64 = 1 << 20;
 
-/// Beyond that, a random number of them below this: two that go on from the same point, since somebody has imported a copy,
-/// hardly meet. Some peers take nothing that is 2^32 numbers ahead.
+/// In addition, a random number below this is skipped: if two processes continue from the same point, because somebody has
+/// imported a copy, they hardly meet. It is not larger because some peers accept nothing that is 2^32 numbers ahead.
 const SCATTERED: u64 = 1 << 31;
 
-/// More blocks than all records of one key have, and more records than can fail to open.
+/// More than the blocks of all records of one key, and more than the records that can fail to open.
 const COUNT_MAX: u64 = 1 << 60;
 
 /// How far the records of a connection have come.
@@ -65,7 +65,7 @@ impl Records {
     }
 
     fn go_on_behind(&mut self, skipped: u64, progress: Progress) {
-        // Behind the last number there is none: whoever gets these records next could not have come so far.
+        // There is no number beyond the last: progress that has come further would be refused at the next import.
         let next = (progress.next + skipped).min(SEQUENCE_MAX + 1);
         self.go_on_from(Used { next, nonces: progress.taken, opened: None });
         self.sealed_blocks = progress.sealed_blocks;
@@ -116,6 +116,21 @@ mod tests {
             }
             assert!(records.progress().next > 5 * SKIPPED);
         }
+    }
+
+    /// Behind all numbers of whoever went on before, at random, and not as far on as some peers would not follow.
+    #[test]
+    fn two_that_go_on_from_the_same_point_hardly_meet() {
+        let secrets = secrets();
+        let begins: HashSet<u64> = (0..200)
+            .map(|_| {
+                let mut records = Records::new(Suite::Aes128Gcm, &secrets, true, Used::default());
+                records.go_on_elsewhere(Progress { next: 7, ..Progress::default() });
+                records.progress().next
+            })
+            .collect();
+        assert!(begins.iter().all(|next| (7 + SKIPPED..1 << 32).contains(next)));
+        assert!(begins.len() > 190 && begins.iter().max().unwrap() - begins.iter().min().unwrap() > 1 << 30);
     }
 
     #[test]

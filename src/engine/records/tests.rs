@@ -119,7 +119,7 @@ fn published_vectors_of_the_aeads() {
 /// The nonces on the wire of a million records, and of what OpenSSL sealed before them with one that comes in their way.
 #[test]
 fn no_nonce_comes_twice() {
-    let in_the_way: Vec<u64> = [3, 4, 5000, 999_999].map(number).to_vec();
+    let in_the_way: Vec<u64> = [2, 3, 5000, 999_999].map(number).to_vec();
     let used = Used { next: 2, nonces: [vec![7, number(1), u64::MAX], in_the_way.clone()].concat(), opened: None };
     let secrets = secrets();
     let mut ours = Records::new(Suite::Aes128Gcm, &secrets, true, used.clone());
@@ -198,6 +198,27 @@ fn what_openssl_has_opened_is_a_replay() {
     assert_eq!(open(&mut server, &finished), None);
     let next = seal(&mut client, content_type::APPLICATION_DATA, b"next").unwrap();
     assert_eq!(open(&mut server, &next), Some(b"next".to_vec()));
+}
+
+/// Numbers of other epochs are other numbers, which no window remembers.
+#[test]
+fn authentic_records_of_another_epoch_are_not_opened() {
+    let (mut client, mut server) = pair(Suite::Aes128Gcm);
+    for (epoch, opens) in [(0, false), (2, false), (EPOCH, true)] {
+        let mut record = vec![0; client.sealed_len(1)];
+        client.seal_as(By::Us, (epoch << 48).to_be_bytes(), content_type::ALERT, &[1], &mut record).unwrap();
+        assert_eq!(open(&mut server, &record).is_some(), opens, "{epoch}");
+    }
+}
+
+/// Bytes of a content (RFC 6347 4.1, RFC 5246 6.2.1).
+#[test]
+fn no_record_has_more_than_16384_bytes() {
+    let (mut client, mut server) = pair(Suite::Aes128Gcm);
+    for (len, opens) in [(1 << 14, true), ((1 << 14) + 1, false)] {
+        let record = seal(&mut client, content_type::APPLICATION_DATA, &vec![7; len]).unwrap();
+        assert_eq!(open(&mut server, &record).is_some(), opens);
+    }
 }
 
 /// What an attacker makes of a record.

@@ -1,6 +1,6 @@
 //! Which records have come already (RFC 6347 4.1.2.6).
 
-/// How far behind the newest record one may come and still be told from a replay.
+/// A record so far behind the newest cannot be told from a replay.
 const WIDTH: u64 = u128::BITS as u64;
 
 /// The replay window of one epoch. A record is marked once it has proved authentic, never before.

@@ -1,8 +1,8 @@
-//! Who is at an address, for look-ups from any thread that wait for no lock.
+//! Which connection has an address, for look-ups from any thread that wait for no lock.
 //!
 //! A lock costs more than the look-up: besides its own time it keeps the processor from fetching the slots of several
-//! look-ups at once. So readers take what they find and then ask whether a writer was at work meanwhile (a seqlock); all
-//! words are atomics, so what they find may be mixed up, but never undefined.
+//! look-ups at once. So readers take what they find, and then check whether a writer was active meanwhile (a seqlock). All
+//! words are atomics, so what a reader finds may be inconsistent, but never undefined.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -19,13 +19,13 @@ const LEAST_SLOTS: usize = 1024;
 /// Arrays that there can be: more slots than an address space has room for.
 const ARRAYS: usize = 48;
 
-/// Readings that were disturbed by a writer before a reader waits for him.
+/// After a writer has disturbed so many readings, a reader waits for it.
 const TRIES: usize = 16;
 
 /// One number, not 0, for each peer.
 ///
-/// What a look-up costs among many peers is the wait for memory. So the addresses of IPv4 have slots of their own, of half
-/// the size: twice as many of them stay in the processor's caches.
+/// Among many peers, the cost of a look-up is the wait for memory. So IPv4 addresses have slots of their own, of half the
+/// size: twice as many of them stay in the processor's caches.
 #[derive(Default)]
 pub struct Directory {
     ipv4: Table<1>,
@@ -97,7 +97,7 @@ impl<const N: usize> Slot<N> {
 /// Open addressing over the keys of one size.
 struct Table<const N: usize> {
     hash: Hash<N>,
-    /// Odd while a writer is at work.
+    /// Odd while a writer is active.
     version: AtomicU64,
     /// Which of the arrays is in use. Those before it stay, as a reader may still be there: together they are smaller than it.
     current: AtomicUsize,
@@ -137,7 +137,7 @@ impl<const N: usize> Table<N> {
 
     fn set(&self, key: &[u64; N], value: u64) {
         let mut len = self.writer();
-        // Four of five slots may be taken: a few steps more cost less than slots that no longer fit into a cache.
+        // Four of five slots may be taken: a few more steps cost less than a table that no longer fits into a cache.
         if value != 0 && (*len + 1) * 5 > self.slots().len() * 4 {
             self.grow();
         }
@@ -154,7 +154,7 @@ impl<const N: usize> Table<N> {
                 slots[at].fill(key, value);
             }
         });
-        *len = *len + usize::from(value != 0 && !taken) - usize::from(value == 0);
+        *len = *len + usize::from(!taken) - usize::from(value == 0);
     }
 
     fn writer(&self) -> MutexGuard<'_, usize> {
@@ -203,7 +203,7 @@ fn home<const N: usize>(slots: &[Slot<N>], hash: u64) -> usize {
     (hash >> (u64::BITS - slots.len().trailing_zeros())) as usize
 }
 
-/// Where `key` is, or the empty slot where it would go. `None` only if what is read is in motion.
+/// Where `key` is, or the empty slot where it would go. `None` only if a writer changes what is read.
 #[inline]
 fn look<const N: usize>(slots: &[Slot<N>], hash: u64, key: &[u64; N]) -> Option<usize> {
     let (home, mask) = (home(slots, hash), slots.len() - 1);
@@ -241,12 +241,21 @@ fn take_out<const N: usize>(hash: &Hash<N>, slots: &[Slot<N>], mut hole: usize) 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
+    /// Half of them have addresses of IPv6, many of which have their net, their host or their port in common.
     fn peer(number: u64) -> SocketAddr {
-        format!("10.0.{}.{}:{}", number >> 8 & 255, number & 255, 1000 + (number >> 16)).parse().unwrap()
+        let (high, low) = ((number >> 8) as u8, number as u8);
+        match number % 2 {
+            0 => SocketAddr::from(([10, 0, high, low], 1000)),
+            _ => SocketAddr::from(([0x2001, 0xdb8, low.into(), 0, 0, 0, 0, u16::from(high / 2)], u16::from(high % 2))),
+        }
     }
 
     #[test]
@@ -263,14 +272,52 @@ mod tests {
             let expected = map.get(&number).copied().filter(|value| *value != 0);
             assert_eq!(directory.get(&peer(number)), expected);
         }
-        assert_eq!(*directory.ipv4.writer(), map.values().filter(|value| **value != 0).count());
+        let count = *directory.ipv4.writer() + *directory.ipv6.writer();
+        assert_eq!(count, map.values().filter(|value| **value != 0).count());
+    }
+
+    #[test]
+    fn four_of_five_slots_are_taken_at_most() {
+        let directory = Directory::default();
+        for count in 1..=13_000 {
+            directory.set(peer(2 * count), count);
+            assert!(5 * count as usize <= 4 * directory.ipv4.slots().len(), "{count}");
+        }
+        assert_eq!(directory.ipv4.slots().len(), 16_384);
+    }
+
+    /// What they find then they do not take. For a writer who changes nothing yet they do not wait.
+    #[test]
+    fn readers_wait_while_something_is_in_motion() {
+        let directory = Arc::new(Directory::default());
+        directory.set(peer(2), 7);
+        let ask = || {
+            let ((tell, answer), directory) = (mpsc::channel(), Arc::clone(&directory));
+            thread::spawn(move || tell.send(directory.get(&peer(2))));
+            answer
+        };
+        let table = &directory.ipv4;
+        let writer = table.writer();
+        assert_eq!(ask().recv_timeout(Duration::from_secs(30)), Ok(Some(7)));
+        let Key::Ipv4(key) = Key::from(&peer(2)) else { unreachable!() };
+        let slot = &table.slots()[look(table.slots(), table.hash.of(&key), &key).unwrap()];
+        slot.value.store(0, Ordering::Relaxed);
+        let mut answer = None;
+        table.write(|| {
+            let asked = ask();
+            assert_eq!(asked.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout));
+            slot.value.store(7, Ordering::Relaxed);
+            answer = Some(asked);
+        });
+        drop(writer);
+        assert_eq!(answer.unwrap().recv_timeout(Duration::from_secs(30)), Ok(Some(7)));
     }
 
     #[test]
     fn readers_see_what_stays_while_a_writer_moves_the_rest() {
         let (directory, done) = (Directory::default(), AtomicBool::new(false));
         (0..400).for_each(|number| directory.set(peer(number), number + 1));
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     for number in 0..400 {

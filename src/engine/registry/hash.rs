@@ -2,10 +2,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Multiply-shift hashing of several words (Dietzfelbinger 1996), which is strongly universal: two keys that differ, whoever
-/// chose them, fall on the same slot as often as chance has it. So nobody can aim who does not know the factors; they are
-/// random for each table, and no hash leaves it. What comes of it is mixed once more, since it is linear: one in a hundred
-/// sets of factors would pile up the ports of one address. That is a permutation, and takes nothing from the promise.
+/// Multiply-shift hashing of several words (Dietzfelbinger 1996), which is strongly universal: two different keys, whoever
+/// chose them, collide no more often than by chance. So nobody can choose keys that collide without knowing the factors, which
+/// are random for each table; and no hash ever leaves it. As it is linear, one in a hundred sets of factors would pile up the
+/// ports of one address, so the result is mixed once more. That is a permutation, and does not weaken the guarantee.
 ///
 /// It has a tenth of the instructions of SipHash-1-3, so few that the processor begins to fetch the slots of the next
 /// look-ups while it waits for the first.

@@ -92,8 +92,8 @@ struct Entry {
     idle: Links,
     /// Those of the same source by idleness, or its handshakes by age.
     in_source: Links,
-    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end is found at once: it is only
-    /// NOWHERE in an entry that is not found by its peer.
+    /// Entries with the same peer. The oldest one's `older` is the youngest, so that the end of the list is found at once.
+    /// It is NOWHERE only in an entry that is detached.
     same_peer: Links,
     peer: Peer,
 }
@@ -140,7 +140,7 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Sets other limits. Nobody is given up by that: [`Registry::admit`] refuses until there is room.
+    /// Sets other limits. They end no connection: [`Registry::admit`] refuses newcomers until there is room.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
@@ -183,7 +183,7 @@ impl<T> Registry<T> {
 
     /// Whether a handshake with this peer may begin now.
     ///
-    /// A connection that it would replace does not count against the source: a client that restarts is let in where it was.
+    /// A connection that it would replace does not count for the source, so that a client can always restart.
     pub fn admit(&self, peer: SocketAddr) -> Result<(), Refusal> {
         if self.handshakes >= self.limits.handshakes {
             return Err(Refusal::Handshakes);
@@ -266,7 +266,7 @@ impl<T> Registry<T> {
         self.entries[place].same_peer.older == NOWHERE
     }
 
-    /// It may be that another one has come to its address after it.
+    /// Another one may have come to its address since, and is found there then.
     fn forget_detached(&mut self, place: u32) {
         let peer = self.entries[place].peer;
         if self.detached.get(&peer.0) == Some(self.entries.id(place)) {
@@ -274,7 +274,7 @@ impl<T> Registry<T> {
         }
     }
 
-    /// The peer of a detached entry is somewhere else now. No limit of his new source stands in the way.
+    /// The peer of a detached entry has another address now. The limits of its new source do not prevent that.
     pub fn relocate(&mut self, id: Id, peer: SocketAddr) {
         let Some(place) = self.entries.place(id).filter(|place| self.is_detached(*place)) else { return };
         self.forget_detached(place);
@@ -335,7 +335,7 @@ impl<T> Registry<T> {
         value.map(|(_, value)| value)
     }
 
-    /// Who has to go so that `peer` is not refused for this reason, if anybody's going helps.
+    /// The connection that has to go so that `peer` is not refused for this reason, if there is one.
     pub fn victim(&self, peer: SocketAddr, why: Refusal) -> Option<Id> {
         self.victim_where(peer, why, |_, _| true)
     }
@@ -350,8 +350,8 @@ impl<T> Registry<T> {
         }
     }
 
-    /// The oldest handshake, of 64, of the source that has begun most, if those are two more than the peer's own source has:
-    /// nobody keeps others out by beginning handshakes and no more.
+    /// The oldest handshake (of 64 that are looked at) of the source with the most, if those are at least two more than the
+    /// peer's own source has: so nobody keeps others out by only beginning handshakes.
     fn oldest_handshake(&self, peer: SocketAddr, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
         let own = self.sources.find(peer.into()).map_or(0, |source| source.handshakes);
         let most = self.sources.most_handshakes().filter(|source| source.handshakes > own + 1)?;
@@ -359,7 +359,7 @@ impl<T> Registry<T> {
         self.first_that(begun.take(CANDIDATES), may_go)
     }
 
-    /// The longest idle connection of a source, of 64.
+    /// The longest idle connection of a source (of 64 that are looked at).
     fn idle_in_source(&self, source: u32, may_go: impl FnMut(Id, &T) -> bool) -> Option<Id> {
         let idle = self.sources[source].idle.iter(&self.entries, |entry| &entry.in_source);
         self.first_that(idle.take(CANDIDATES), may_go)

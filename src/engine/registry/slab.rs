@@ -200,5 +200,11 @@ mod tests {
         slab.remove(place);
         assert_ne!(slab.insert(2), place);
         assert_eq!(slab.get(last), None);
+        // Nor does it begin anew when memory could be given back.
+        let places: Vec<u32> = (0..2 * KEPT_WHEN_EMPTY).map(|_| slab.insert(3)).collect();
+        slab.remove(1);
+        places.into_iter().for_each(|place| assert!(slab.remove(place).is_some()));
+        assert_eq!(slab.len(), 0);
+        (0..2 * KEPT_WHEN_EMPTY).for_each(|_| assert_ne!(slab.insert(4), place));
     }
 }

@@ -83,7 +83,7 @@ impl Sources {
         self.index.get(&key.0)
     }
 
-    /// One more handshake or connection from this source; gives its place.
+    /// One more handshake or connection from this source; returns the source's place.
     pub(super) fn enter(&mut self, key: address::Source, established: bool) -> u32 {
         let place = self.place(key).unwrap_or_else(|| {
             let (begun, idle, equals_begun, equals) = (List::EMPTY, List::EMPTY, Links::NONE, Links::NONE);

@@ -176,13 +176,29 @@ fn the_victim_may_be_restricted() {
     for port in 0..1000 {
         table.insert(peer(3, port), 'y', Established);
         table.insert(peer(4, port), 'y', Established);
+        table.insert(peer(5, port), 'y', Handshaking);
     }
-    let mut asked = 0;
-    table.victim_where(peer(9, 9), Refusal::Connections, |_, _| {
-        asked += 1;
-        false
-    });
-    assert!(asked <= 3 * CANDIDATES, "{asked}");
+    for (why, ways) in [(Refusal::Connections, 3), (Refusal::SourceConnections, 1), (Refusal::Handshakes, 1)] {
+        let mut asked = 0;
+        table.victim_where(peer(3, 9), why, |_, _| {
+            asked += 1;
+            false
+        });
+        assert_eq!(asked, ways * CANDIDATES, "{why:?}");
+    }
+}
+
+#[test]
+fn an_empty_table_has_given_its_memory_back() {
+    let mut table = Registry::new(WIDE);
+    for _ in 0..2 {
+        let ids: Vec<Id> = (0..5000).map(|port| table.insert(peer(1, port), port, Foreign)).collect();
+        for (port, id) in (0..).zip(ids) {
+            assert!(!table.values.is_empty());
+            assert_eq!(table.remove(id), Some(port));
+        }
+        assert_eq!(table.values.capacity(), 0);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A connection: made from a hello, shut down, freed.
+//! How connections are made from a ClientHello, shut down and freed.
 
 use std::ptr;
 
@@ -17,34 +17,36 @@ use crate::log::log;
 use crate::net::sys;
 use crate::tls::version::runtime_matches;
 
-/// Looks at a datagram of a peer that conn_find does not know, and makes a connection when the time has come.
+/// Takes a datagram from a peer that dv_dtls_conn_find() does not know, and makes a connection once the peer has proved
+/// its address.
 ///
-/// With SSL_OP_COOKIE_EXCHANGE on `ctx`, a ClientHello without a valid cookie is answered with a HelloVerifyRequest and
-/// nothing is kept (RFC 6347 4.2.1); anything else from a stranger is dropped. The hello that brings the cookie back makes
-/// the connection. Without the option any ClientHello makes one. The first flight is sent before this returns.
+/// With SSL_OP_COOKIE_EXCHANGE on `ctx`, a ClientHello without a valid cookie is answered with a HelloVerifyRequest,
+/// and nothing is kept (RFC 6347 4.2.1). The ClientHello that brings the cookie back makes the connection; any other
+/// datagram is dropped. Without the option, the first ClientHello makes one. The server's first flight is sent before
+/// the function returns.
 ///
-/// A hello makes one connection: a copy of it, from the network or on another thread, gives NULL as long as the connection is
-/// in the table, where dv_dtls_conn_find() finds it.
+/// A ClientHello makes one connection: while that is in the table, where dv_dtls_conn_find() finds it, a copy of the
+/// ClientHello gives NULL, on any thread.
 ///
-/// Cookie callbacks of the program's own are asked, where `ctx` has some. No answer is longer than the datagram: cookies of
-/// more than some 150 bytes are not sent, and the log says so.
+/// If `ctx` has cookie callbacks of the program's own, these are used. No answer is longer than the datagram, so
+/// cookies of more than about 150 bytes are not sent, and the log says so.
 ///
 /// - `ctx`: an SSL_CTX for servers
 /// - `buf`: the datagram
 /// - `len`: its length in bytes
-/// - `fd`: the UDP socket that it came through
+/// - `fd`: the UDP socket that it came in on
 /// - `key`: the peer's address
-/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+/// - `addrlen`: the length of the address in `key`, in bytes
 ///
-/// Returns the connection, or NULL: the datagram was answered or dropped, or a limit or a failure stood against it (the
-/// log and the statistics tell).
+/// Returns the connection, or NULL if the datagram was answered or dropped, or a limit or an error prevented a
+/// connection (see the log and dv_dtls_stats()).
 ///
-/// Errors: errno is EINVAL for a NULL, or a `len` that is the -1 of recvfrom(); in all other cases it says nothing.
+/// Errors: errno is EINVAL for a NULL, or if `len` is the -1 of a failed recvfrom(). Otherwise errno has no meaning.
 ///
-/// Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). The library may give it up
-/// at a deadline or a limit: then it is not in the table any more and its `ssl`, `rbio` and `wbio` are NULL, but the
-/// struct stays readable until it is freed. Of those that are never freed the library keeps 65,536, and frees the oldest
-/// beyond that. The SSL_CTX may be freed before.
+/// Ownership: the connection is in the table, and the caller frees it with dv_dtls_conn_free(). At a deadline or a
+/// limit the library may give it up: it is then taken out of the table and its `ssl`, `rbio` and `wbio` are NULL, but
+/// the struct can be read until it is freed. The library keeps at most 65,536 structs that it gave up and nobody freed;
+/// beyond that it frees the oldest. The SSL_CTX may be freed before the connection.
 ///
 /// # Safety
 /// The pointers are NULL or valid; `buf` has `len` bytes.
@@ -87,15 +89,11 @@ pub unsafe extern "C" fn dv_dtls_conn_new(
     })
 }
 
-/// Says goodbye to the peer: sends a close_notify alert, if there is somebody who would understand it.
+/// Says goodbye to the peer: sends a close_notify alert, if the peer could understand one.
 ///
-/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is sent.
-///
-/// - `conn`: the connection, which stays to be freed with dv_dtls_conn_free(); NULL is fine
+/// - `conn`: the connection, which must still be freed with dv_dtls_conn_free(); NULL is fine
 /// - `fd`: the UDP socket
-/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
-///
-/// Threads: one at a time for a connection.
+/// - `addrlen`: the length of the peer's address in bytes
 ///
 /// # Safety
 /// `conn` is NULL or valid.
@@ -138,16 +136,11 @@ pub unsafe extern "C" fn dv_dtls_shutdown(conn: *mut dv_udp_conn_t, fd: c_int, a
     });
 }
 
-/// Frees a connection: takes it out of the table, frees its SSL and the struct. NULL is fine.
+/// Frees a connection: takes it out of the table, unlinks its `list` member if that is in a list, and frees its SSL and
+/// the struct. Nothing is sent; see dv_dtls_shutdown().
 ///
-/// If its `list` member hangs in a list of the caller's, it is unlinked there. Nothing is sent: see dv_dtls_shutdown().
-///
-/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is freed.
-///
-/// - `conn`: a connection of dv_dtls_conn_new(), given up by the library or not, or one that the caller allocated with
-///   malloc() or calloc() and whose SSL he made
-///
-/// Threads: the one that uses the connection.
+/// - `conn`: a connection of dv_dtls_conn_new(), whether or not the library has given it up, or one that the program
+///   made itself, with malloc() or calloc() and an SSL of its own; NULL is fine
 ///
 /// # Safety
 /// `conn` is NULL or valid and is not used any more.

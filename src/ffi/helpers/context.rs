@@ -1,4 +1,4 @@
-//! Setting up an SSL_CTX, the check of the peer's certificate, and watching a socket.
+//! Setting up an SSL_CTX, checking the peer's certificate, and watching a socket.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -20,15 +20,15 @@ use crate::tls::cause::Cause;
 use crate::tls::secret::FleetSecret;
 use crate::tls::{certificate, context, names, peer};
 
-/// Sets the ciphers of a context, the groups X25519, P-256, P-384 and P-521 for the key exchange, and DTLS 1.2 as the
-/// only version.
+/// Sets the ciphers of a context, and with them the key exchange groups (X25519, P-256, P-384 and P-521) and the only
+/// protocol version, DTLS 1.2.
 ///
 /// - `ctx`: the SSL_CTX
 /// - `ciphers`: a list of TLS 1.2 ciphers in OpenSSL's notation, such as "ECDHE+AESGCM"
 ///
 /// Returns DV_OK or DV_ERROR.
 ///
-/// Errors: a list in which OpenSSL knows no cipher, or one longer than 16384 bytes.
+/// Errors: OpenSSL knows no cipher in the list, or the list is longer than 16384 bytes.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `ciphers` is NULL or ends with NUL.
@@ -44,11 +44,11 @@ pub unsafe extern "C" fn dv_openssl_ctx_set_ciphers(ctx: *mut c_void, ciphers: *
     })
 }
 
-/// Passes on OpenSSL's judgement on the peer's chain: a chain that is not good fails the handshake, and the log says why.
-/// dv_openssl_set_verify makes it the verify callback of the context.
+/// The verify callback that dv_openssl_set_verify() installs. It accepts what OpenSSL accepts: a chain that does not
+/// verify fails the handshake, and the log says why.
 ///
-/// - `ok`: OpenSSL's judgement
-/// - `store`: what the judgement is about
+/// - `ok`: OpenSSL's verdict on a certificate of the chain
+/// - `store`: what the verdict is about
 ///
 /// Returns `ok`.
 ///
@@ -66,19 +66,20 @@ pub unsafe extern "C" fn dv_openssl_callback(ok: c_int, store: *mut X509_STORE_C
     })
 }
 
-/// Sets how the peer's certificate is checked, and the CA certificates that it is checked against, which are added to those
-/// that the context trusts already. A server names the CAs of the last call to its clients.
+/// Sets how the peer's certificate is checked, and adds CA certificates to those that the context already trusts. A
+/// server also sends the names of the CAs from the latest call to its clients.
 ///
-/// The session id context is set too: a session is resumed only under the mode and the CA file that it was made under.
+/// It also sets the session id context, so that a session is resumed only under the mode and the CA file it was made
+/// under.
 ///
 /// - `ctx`: the SSL_CTX
-/// - `mode`: SSL_VERIFY_NONE, or SSL_VERIFY_PEER with other SSL_VERIFY_* bits or without
-/// - `peer_cf`: a PEM file of CA certificates, and of revocation lists if there are any; these count once the context's
-///   X509_STORE has X509_V_FLAG_CRL_CHECK
+/// - `mode`: SSL_VERIFY_NONE, or SSL_VERIFY_PEER, alone or with other SSL_VERIFY_* bits
+/// - `peer_cf`: a PEM file of CA certificates. It may also hold revocation lists, which are used once
+///   X509_V_FLAG_CRL_CHECK is set on the context's X509_STORE
 ///
-/// Errors: a file that cannot be loaded, NULL, or a mode with other bits. A program that is told nothing must not run
-/// unprotected, so every handshake fails then, whatever the mode, of each SSL that is made from the context before a call
-/// succeeds.
+/// Errors: the file cannot be loaded or is NULL, or the mode has other bits. As this function returns nothing, and a
+/// program must not run unprotected without knowing, every handshake of an SSL that is then made from the context
+/// fails, whatever the mode, until a call succeeds.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `peer_cf` is NULL or ends with NUL.
@@ -99,12 +100,13 @@ pub unsafe extern "C" fn dv_openssl_set_verify(ctx: *mut c_void, mode: c_int, pe
     });
 }
 
-/// Tells whether the peer is who it has to be.
+/// Tells whether the peer has proved to be who it must be.
 ///
 /// - `s`: the SSL
 ///
-/// Returns DV_OK when the handshake is finished, the peer's chain and name are good, whatever the verify mode, and there
-/// is a certificate if the mode has SSL_VERIFY_FAIL_IF_NO_PEER_CERT; otherwise DV_ERROR. OpenSSL's error queue is as it was.
+/// Returns DV_OK when the handshake is finished and the peer's chain and name verified, whatever the verify mode; with
+/// SSL_VERIFY_FAIL_IF_NO_PEER_CERT in the mode, there must also be a certificate. Otherwise DV_ERROR. OpenSSL's error
+/// queue is left as it was.
 ///
 /// # Safety
 /// `s` is NULL or an SSL that nobody else uses meanwhile.
@@ -119,20 +121,20 @@ pub unsafe extern "C" fn dv_openssl_get_verify_result(s: *mut c_void) -> c_int {
     })
 }
 
-/// Gives a context its own certificate, with the chain and the key. A second certificate with another type of key stands
-/// beside the first, one with the same type replaces it.
+/// Loads a context's own certificate, with its chain and private key. A certificate with another type of key is added
+/// beside the ones that are there; one with the same type of key replaces the earlier one.
 ///
-/// Nobody is asked for a password: an encrypted key needs a password callback (SSL_CTX_set_default_passwd_cb) on the
-/// context.
+/// Nobody is prompted for a password: an encrypted key needs a password callback on the context
+/// (SSL_CTX_set_default_passwd_cb).
 ///
 /// - `ctx`: the SSL_CTX
-/// - `cert`: a PEM file with the certificate, then the rest of the chain in the order in which it is sent
+/// - `cert`: a PEM file: the certificate, then the rest of its chain in the order it is sent
 /// - `key`: a PEM file with the private key of the first certificate
 ///
 /// Returns 0 or -1.
 ///
-/// Errors: a file that cannot be read, has no certificate or key in it, or is larger than 16 MiB; a key that does not belong to the
-/// certificate; one that OpenSSL's security level refuses.
+/// Errors: a file cannot be read, holds no certificate or no key, or is larger than 16 MiB; the key does not belong to
+/// the certificate; OpenSSL's security level refuses one of them.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `cert` and `key` are NULL or end with NUL.
@@ -148,21 +150,21 @@ pub unsafe extern "C" fn dv_ssl_certificate(ctx: *mut c_void, cert: *mut c_char,
     })
 }
 
-/// Gives a context another certificate, with the chain and the key, for clients that ask for one of the DNS names in it (SNI):
-/// they are shown it, all others the certificate of dv_ssl_certificate. Of several for one name and type of key, the first
-/// that was added is shown.
+/// Adds a certificate, with its chain and private key, for clients that ask for one of its DNS names (SNI). All others
+/// are shown the certificate of dv_ssl_certificate(). Where several match, with the same type of key, the one that was
+/// added first is shown.
 ///
-/// It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays the program's: when that
-/// one calls SSL_set_SSL_CTX, the certificates of the new context count.
+/// It sets the context's certificate callback (SSL_CTX_set_cert_cb). The server name callback stays the program's; if
+/// that calls SSL_set_SSL_CTX(), the certificates of the new context are used.
 ///
 /// - `ctx`: the SSL_CTX
-/// - `cert`: a PEM file as for dv_ssl_certificate; the names are the DNS names in its subjectAltName, with "*." at most as the
-///   first label
+/// - `cert`: a PEM file as for dv_ssl_certificate(). Its names are the DNS names in subjectAltName; a wildcard can only
+///   be the whole first label ("*.example.org")
 /// - `key`: a PEM file with the private key of the first certificate
 ///
 /// Returns 0 or -1.
 ///
-/// Errors: as of dv_ssl_certificate; a certificate without a DNS name.
+/// Errors: those of dv_ssl_certificate(), and a certificate without a DNS name.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `cert` and `key` are NULL or end with NUL.
@@ -177,15 +179,15 @@ pub unsafe extern "C" fn dv_ssl_add_certificate(ctx: *mut c_void, cert: *const c
     })
 }
 
-/// Seals the session tickets of a context with keys that are made of a file: servers that share it resume each other's
-/// sessions, and their own after a restart. A dv_server does this itself when its configuration has a secret_file.
+/// Encrypts a context's session tickets with keys derived from a file, so that servers which share the file resume each
+/// other's sessions, and their own after a restart. A dv_server with a secret_file does this by itself.
 ///
 /// - `ctx`: the SSL_CTX
-/// - `secret_file`: a file with random bytes, 16 at least, such as that of DV_COOKIE_SECRET_FILE
+/// - `secret_file`: a file of at least 16 random bytes, for instance the one that DV_COOKIE_SECRET_FILE names
 ///
 /// Returns 0 or -1.
 ///
-/// Errors: a file that cannot be read, that is too short, or larger than 16 MiB.
+/// Errors: the file cannot be read, is too short, or is larger than 16 MiB.
 ///
 /// # Safety
 /// `ctx` is NULL or an SSL_CTX that nobody else uses meanwhile; `secret_file` is NULL or ends with NUL.
@@ -200,13 +202,13 @@ pub unsafe extern "C" fn dv_ssl_share_tickets(ctx: *mut c_void, secret_file: *co
     })
 }
 
-/// Watches a descriptor for input (EPOLLIN, level-triggered). One that is watched already stays as it is.
+/// Adds a descriptor to an epoll set, for input (EPOLLIN, level-triggered). One that is already there is left as it is.
 ///
 /// - `epfd`: the epoll descriptor
-/// - `ev`: receives what is watched for, with the descriptor in `data.fd`; may be NULL
+/// - `ev`: receives the event that was asked for, with the descriptor in `data.fd`; may be NULL
 /// - `fd`: the descriptor to watch
 ///
-/// Errors: what the kernel refuses is logged, nowhere else.
+/// Errors: they go to the log only.
 ///
 /// # Safety
 /// `ev` is NULL or writable.
@@ -221,15 +223,15 @@ pub unsafe extern "C" fn dv_add_epoll_event(epfd: c_int, ev: *mut libc::epoll_ev
     });
 }
 
-/// Says which name or address the certificate of the server must carry, and tells a server the name (SNI). A client calls
-/// it on an SSL before SSL_connect; without it, any certificate of the CA will do.
+/// Sets the name or address that the server's certificate must have, and sends a name to the server (SNI). For clients,
+/// before SSL_connect(). Without it, any certificate from a trusted CA is accepted.
 ///
 /// - `s`: the SSL
 /// - `name`: a DNS name such as "server.example.org", or an IPv4 or IPv6 address
 ///
-/// Returns DV_OK or DV_ERROR. A later name takes the place of an earlier one.
+/// Returns DV_OK or DV_ERROR. A later name replaces an earlier one.
 ///
-/// Errors: a name that is neither, or longer than 255 bytes; an SSL whose handshake has begun.
+/// Errors: the name is neither, or is longer than 255 bytes; the handshake has already begun.
 ///
 /// # Safety
 /// `s` is NULL or an SSL that nobody else uses meanwhile; `name` is NULL or ends with NUL.

@@ -1,4 +1,4 @@
-//! The cookie callbacks: a pair for SSL_CTX_set_cookie_generate_cb() and SSL_CTX_set_cookie_verify_cb().
+//! The cookie callbacks, for SSL_CTX_set_cookie_generate_cb() and SSL_CTX_set_cookie_verify_cb().
 //!
 //! Under dv_dtls_conn_new() they are only asked whether they are there: the library's own stateless stage makes and checks
 //! the cookies, over the hello as well. Where a program runs DTLSv1_listen() or SSL_accept() itself, libssl shows no hello:
@@ -17,19 +17,19 @@ use crate::tls::session::{Asked, cookie_asked, peer_bytes};
 /// Stands for the peer's address where nobody knows it: the cookie is good for this SSL only.
 static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
 
-/// Makes a cookie of 21 bytes for the peer that `ssl` listens to. For SSL_CTX_set_cookie_generate_cb().
+/// Makes a 21-byte cookie for the peer of an SSL. For SSL_CTX_set_cookie_generate_cb().
 ///
-/// dv_dtls_conn_new() only looks whether it is set: then the library makes and checks the cookies itself, over the hello as
-/// well. For DTLSv1_listen() and SSL_accept() it is made over the address that the SSL's rbio gives (BIO_dgram_get_peer); where
-/// that gives none, it is good for this SSL only.
+/// dv_dtls_conn_new() does not call it. Where it is set, the library makes and checks the cookies itself, over the
+/// ClientHello as well. DTLSv1_listen() and SSL_accept() do call it: the cookie is then made over the address that the
+/// SSL's rbio reports (BIO_dgram_get_peer), or, where there is none, is good for this SSL only.
 ///
 /// - `ssl`: the SSL
-/// - `cookie`: receives the cookie; at least 21 bytes (libssl gives 255)
+/// - `cookie`: receives the cookie: room for 21 bytes (libssl provides 255)
 /// - `cookie_len`: receives the length of the cookie in bytes
 ///
-/// Returns 1, or 0 for a NULL, which nothing tells of.
+/// Returns 1, or 0 if an argument is NULL.
 ///
-/// Threads: any, one at a time for an SSL.
+/// Threads: any; an SSL is used by one at a time.
 ///
 /// # Safety
 /// The pointers are NULL or valid.
@@ -57,15 +57,15 @@ pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
     })
 }
 
-/// Checks a cookie that dv_dtls_generate_cookie_callback() made. For SSL_CTX_set_cookie_verify_cb().
+/// Checks a cookie made by dv_dtls_generate_cookie_callback(). For SSL_CTX_set_cookie_verify_cb().
 ///
 /// - `ssl`: the SSL
-/// - `cookie`: what the peer returned
+/// - `cookie`: the cookie that the peer returned
 /// - `cookie_len`: its length in bytes
 ///
-/// Returns 1 when it was made for this peer and not too long ago (it is good for four minutes at least), else 0.
+/// Returns 1 if it was made for this peer and has not expired (it is good for at least four minutes), else 0.
 ///
-/// Threads: any, one at a time for an SSL.
+/// Threads: any; an SSL is used by one at a time.
 ///
 /// # Safety
 /// The pointers are NULL or valid.

@@ -13,9 +13,10 @@ use super::send::send_waiting;
 use super::shared::{Entry, Local, local, orphans_due, shared};
 use super::state::{STATE, State, moved};
 use super::types::dv_udp_conn_t;
-use crate::engine::connection::State as Phase;
+use crate::engine::connection::{CloseReason, State as Phase};
 use crate::engine::registry::{Id, Kind, Refusal};
 use crate::guard;
+use crate::log::log;
 use crate::net::sys;
 use crate::wire::hello::ClientHello;
 
@@ -141,6 +142,10 @@ unsafe fn advance(local: &Local, now: u64, work: &Work, spared: bool) {
     if before != phase {
         // Among others: a C caller has finished the handshake himself, with SSL_accept and the like.
         moved(local, state, before, phase);
+    }
+    if phase == Phase::Closed(CloseReason::HandshakeTimeout) && before != phase {
+        let why = connection.why().map_or_else(String::new, |why| format!(": {why}"));
+        log!(Info, "{}: the handshake took too long{why}", connection.peer());
     }
     let next = match phase {
         Phase::Closed(_) if spared => now + LATER,

@@ -55,7 +55,7 @@ fn number<T: FromStr + PartialOrd + Display>(name: &CStr, value: &mut T, range: 
         Some(number) => *value = number,
         None => {
             let (least, most) = range.into_inner();
-            not_used(name, &text, format_args!("no number from {least} to {most}; it stays {value}"));
+            not_used(name, &text, format_args!("not a number from {least} to {most}; it stays {value}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes through a connection: datagrams in, messages out, and the other way round.
+//! What comes out of a connection's datagrams, and what goes into them.
 
 use std::ptr;
 
@@ -9,7 +9,7 @@ use super::errno::fail;
 use super::restart::{restart, share};
 use super::send::{make_room, send_from, send_waiting};
 use super::shared::{Local, local};
-use super::state::{STATE, State, settle};
+use super::state::{STATE, State, note_change};
 use super::types::*;
 use super::{due, foreign, in_use};
 use crate::engine::connection::{CloseReason, Connection, SendError, State as Phase};
@@ -20,32 +20,31 @@ use crate::net::sys;
 use crate::wire::datagrams::Datagrams;
 use crate::wire::hello::ClientHello;
 
-/// Takes a datagram of the peer and gives the next message.
+/// Takes a datagram from the peer and returns the next message.
 ///
-/// During the handshake the datagram moves it on, and what the library has to say is sent before this returns. A datagram
-/// may hold several records: their messages are queued (max_queued_messages at most, 64 by default; more are dropped and
-/// counted) and come out one a call, before what arrives later. A message longer than `out_len` is cut, as recvfrom() does.
+/// During the handshake the datagram moves it on, and the answer is sent before the function returns. A datagram may
+/// hold several messages: they are queued (at most max_queued_messages, 64 by default; the rest are dropped and
+/// counted) and returned one by one, before those that arrive later. A message longer than `out_len` is truncated, as
+/// by recvfrom().
 ///
-/// A forged or broken record never ends an established connection that dv_dtls_conn_new() has made.
+/// A forged or damaged record never ends an established connection of dv_dtls_conn_new().
 ///
 /// - `conn`: the connection
-/// - `in_buf`: the datagram; NULL takes the next queued message without one
+/// - `in_buf`: the datagram; NULL only takes the next queued message
 /// - `in_len`: its length in bytes; 0 with NULL
-/// - `fd`: the UDP socket that it came through
+/// - `fd`: the UDP socket that it came in on
 /// - `out_buf`: receives the message; it may be `in_buf`
-/// - `out_len`: how many bytes there is room for
-/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+/// - `out_len`: the size of `out_buf` in bytes
+/// - `addrlen`: the length of the peer's address in bytes
 ///
-/// Returns the length of the message in bytes; 0 when the handshake goes on or no message is there yet; -2 when the peer has
-/// closed the connection, or has restarted so that a new one takes its place, or the library has given it up: free it; -1
-/// for an error.
+/// Returns the length of the message in bytes; 0 while the handshake goes on or when there is no message; -1 on error;
+/// -2 when the connection is over: the peer has closed it or has replaced it with a new one, or the library has given
+/// it up. Free it then.
 ///
-/// Errors: errno is EIO when the handshake failed or the peer sent a fatal alert (the log has the cause): the connection is
-/// over, free it. With the others nothing has happened: EINVAL for a NULL, no room, or an `in_len` that is the -1 of
-/// recvfrom(); ENOTCONN in the child of a fork; EBUSY in a callback of OpenSSL's in the middle of a call about `conn`. That
-/// something could not be sent is logged.
-///
-/// Threads: one at a time for a connection.
+/// Errors: errno is EIO when the handshake failed or the peer sent a fatal alert (the log has the cause): the
+/// connection is over, free it. With the others nothing has happened: EINVAL for a NULL, an `out_len` of 0, or an
+/// `in_len` that is the -1 of a failed recvfrom(); ENOTCONN in the child of a fork; EBUSY in a callback of OpenSSL's,
+/// in the middle of a call about `conn`. A failure to send is only logged.
 ///
 /// # Safety
 /// The pointers are NULL or valid for as many bytes as is said.
@@ -105,7 +104,7 @@ unsafe fn read(
     // SAFETY: by contract.
     let taken_in = unsafe { take_in(local, now, conn, state, datagram, fd, &mut messages) };
     let Some((before, after)) = taken_in else { return fail(ENOTCONN) };
-    settle(local, now, state, before, after);
+    note_change(local, now, state, before, after);
     if !superseded && state.superseded.get() {
         match before.0 {
             Phase::Handshaking => local.counters.superseded.add(1),
@@ -151,7 +150,7 @@ unsafe fn take_in(
     }
     let before = (connection.state(), connection.deadline());
     if before.0 == Phase::Handshaking {
-        connection.use_room(&local.room);
+        connection.outbound().use_room(&local.room);
     }
     // What the caller wrote to rbio with his own hand came before this datagram.
     while let Some(written) = connection.take_inbound() {
@@ -217,7 +216,7 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
     given
 }
 
-/// Sends one message: one record, one datagram.
+/// Sends one message, as one record in one datagram.
 ///
 /// - `conn`: the connection
 /// - `in_buf`: the message
@@ -225,16 +224,14 @@ fn deliver(state: &State, messages: &Datagrams, out: &mut [u8], counters: &Count
 /// - `fd`: the UDP socket
 /// - `out_buf`: not used
 /// - `out_len`: not used
-/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+/// - `addrlen`: the length of the peer's address in bytes
 ///
 /// Returns `in_len`, or -1.
 ///
-/// Errors: errno is EMSGSIZE when the message does not fit in a datagram of the MTU, EAGAIN while the handshake goes on,
-/// ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of OpenSSL's in the
-/// middle of a call about `conn`, EIO when OpenSSL failed, or else that of sendto(). In none of these cases
-/// has the message left.
-///
-/// Threads: one at a time for a connection.
+/// Errors: errno is EMSGSIZE when the message does not fit into a datagram of the MTU, EAGAIN while the handshake goes
+/// on, ENOTCONN when the connection is over, EINVAL for a NULL or an empty message, EBUSY in a callback of OpenSSL's in
+/// the middle of a call about `conn`, EIO when OpenSSL failed, or what sendto() set. In none of these cases was the
+/// message sent.
 ///
 /// # Safety
 /// The pointers are NULL or valid for as many bytes as is said.
@@ -272,7 +269,7 @@ pub unsafe extern "C" fn dv_dtls_write(
             }
             let before = (connection.state(), connection.deadline());
             make_room(&mut connection, &(*conn).key, fd, &local);
-            connection.use_room(&local.room);
+            connection.outbound().use_room(&local.room);
             if let Err(error) = connection.send(now, message, &local.counters) {
                 return refuse(&connection, error, in_len);
             }
@@ -282,7 +279,7 @@ pub unsafe extern "C" fn dv_dtls_write(
             }
             let after = (connection.state(), connection.deadline());
             drop(connection);
-            settle(&local, now, state, before, after);
+            note_change(&local, now, state, before, after);
         }
         in_len as c_int
     })
@@ -308,21 +305,21 @@ fn refuse(connection: &Connection, error: SendError, len: usize) -> c_int {
     }
 }
 
-/// Sends what waits in `wbio` to `key`, one sendto() a datagram.
+/// Sends the datagrams that wait in a BIO, with one sendto() for each.
 ///
-/// What libssl wrote to a plain memory BIO is cut at record boundaries into datagrams of at most the MTU.
+/// What libssl wrote to a plain memory BIO is cut between records into datagrams of at most the MTU.
 ///
 /// - `wbio`: the `wbio` of a connection, or a memory BIO
 /// - `fd`: a UDP socket
 /// - `key`: the peer's address
-/// - `addrlen`: the length of the peer's address in bytes; where it does not fit the family, the family's is used
+/// - `addrlen`: the length of the address in `key`, in bytes
 ///
-/// Returns 0 when all was sent, or -1 when nothing waited or an error occurred.
+/// Returns 0 when everything was sent, or -1.
 ///
-/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY in a callback of OpenSSL's
-/// in the middle of a call about the connection of `wbio`, or else that of sendto(): then what waited is gone.
+/// Errors: errno is EAGAIN when nothing waited, EINVAL for a NULL or a key without an address, EBUSY in a callback of
+/// OpenSSL's in the middle of a call about the connection of `wbio`, or what sendto() set: what waited is then lost.
 ///
-/// Threads: one at a time for a BIO.
+/// Threads: a BIO is used by one at a time.
 ///
 /// # Safety
 /// The pointers are NULL or valid.

@@ -1,4 +1,4 @@
-//! For programs that can add a line: time, settings, and what has happened.
+//! Timeouts, settings and counters of the helpers, for programs that can add a line or two.
 
 use libc::{c_int, size_t};
 
@@ -7,19 +7,18 @@ use super::shared::{local, shared};
 use crate::engine::endpoint::{CookieSecret, Error};
 use crate::engine::settings::Settings;
 use crate::ffi::config::{dv_config, fill};
-use crate::ffi::error::{DV_ERR_PANIC, checked, invalid};
+use crate::ffi::error::{guard_result, guard_result_uncancelled, invalid};
 use crate::ffi::stats::dv_stats;
-use crate::guard::{guard, guard_uncancelled};
+use crate::guard::guard;
 use crate::net::server::ServerConfig;
 use crate::net::sys;
 use crate::tls::secret::FleetSecret;
 
-/// Says how long the calling thread may sleep until something is due for its connections: pass it to epoll_wait().
+/// Gets the time until something is due for the connections of the calling thread, to be passed to epoll_wait().
 ///
-/// Returns milliseconds, rounded up; 0 when something is due now; -1 when nothing will be. Another call of a helper may change
-/// it.
+/// Returns milliseconds, rounded up; 0 when something is due now; -1 when nothing will be. Any helper may change it.
 ///
-/// Threads: each has its own answer.
+/// Threads: the answer is about the calling thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_next_timeout() -> c_int {
     guard(-1, || match due::next(&local()) {
@@ -28,11 +27,11 @@ pub extern "C" fn dv_dtls_next_timeout() -> c_int {
     })
 }
 
-/// Does what is due for the connections that the calling thread used last: sends flights again, gives up handshakes that
-/// take too long and connections that are idle for too long. Call it when dv_dtls_next_timeout() has passed; every other
-/// helper does a part of it too. What it sends does not block.
+/// Does what is due for the connections that the calling thread was the last to use: retransmits flights, and gives up
+/// handshakes and connections that took too long or were idle for too long. Call it when the time of
+/// dv_dtls_next_timeout() is over; all other helpers do a part of it too. What it sends does not block.
 ///
-/// Returns how many connections were looked after. Where very many are due, dv_dtls_next_timeout() gives 0 after it, and
+/// Returns how many connections were handled. If very many are due, dv_dtls_next_timeout() returns 0 afterwards, and
 /// another call does more.
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
@@ -46,13 +45,13 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
     })
 }
 
-/// Gives the settings that the helpers work with: the defaults, changed by environment variables (DV_MTU,
-/// DV_MAX_CONNECTIONS, DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE, DV_MAX_HANDSHAKES_PER_SOURCE,
-/// DV_MAX_CERTIFICATE_CHAIN, DV_FIRST_TIMEOUT_MS, DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS,
-/// DV_RELEASE_BUFFERS) and by dv_dtls_set_config(). The environment is read once, when the first helper needs it; the log tells
-/// of a variable that makes no sense, and the default stays.
+/// Gets the settings of the helpers: the defaults, as changed by environment variables (DV_MTU, DV_MAX_CONNECTIONS,
+/// DV_MAX_HANDSHAKES, DV_MAX_CONNECTIONS_PER_SOURCE, DV_MAX_HANDSHAKES_PER_SOURCE, DV_MAX_CERTIFICATE_CHAIN,
+/// DV_FIRST_TIMEOUT_MS, DV_LONGEST_TIMEOUT_MS, DV_HANDSHAKE_TIMEOUT_MS, DV_IDLE_TIMEOUT_MS, DV_RELEASE_BUFFERS) and by
+/// dv_dtls_set_config(). The environment is read once, when a helper first needs it. A variable that makes no sense is
+/// reported in the log, and the default stays.
 ///
-/// - `config`: receives the settings; what only concerns endpoints and servers is 0
+/// - `config`: receives the settings; those of endpoints and servers only are 0
 /// - `size`: sizeof(dv_config)
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has.
@@ -61,57 +60,54 @@ pub extern "C" fn dv_dtls_handle_timeouts() -> c_int {
 /// `config` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_config(config: *mut dv_config, size: size_t) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_dtls_config", || {
-            // SAFETY: the caller vouches for `size` bytes.
-            unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_dtls_config", || {
+        // SAFETY: the caller vouches for `size` bytes.
+        unsafe { fill(config, size, &dv_config { size, ..dv_config::from(&*shared().settings()) }) }?;
+        Ok(0)
     })
 }
 
-/// Sets the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made with. They hold for
-/// connections that begin from now on; a lower limit gives nobody up. Let dv_dtls_config() fill the struct, then change
-/// what is to be different.
+/// Changes the settings of the helpers: limits, deadlines, MTU, and the secret that cookies are made with. They apply
+/// to connections that begin from now on; a lower limit gives up none that exist. Let dv_dtls_config() fill the struct,
+/// then change what should be different. Settings of endpoints and servers only, native_records among them, are
+/// ignored.
 ///
-/// `release_buffers` gives OpenSSL's buffers of idle connections back: say so only if the program never calls SSL_write()
-/// on the `ssl` of a connection itself. A `secret_file`, which is read by each call, or a `cookie_secret` makes cookies good
-/// for all processes that have it, as the file named by the environment variable DV_COOKIE_SECRET_FILE does; those that are
-/// out stay good. What only concerns endpoints and servers changes nothing, native_records among it.
+/// Set `release_buffers`, which frees OpenSSL's buffers of idle connections, only if the program never calls
+/// SSL_write() on the `ssl` of a connection itself. With a `secret_file`, which each call reads, or a `cookie_secret`,
+/// cookies are valid in all processes that share the secret, as with the file that the environment variable
+/// DV_COOKIE_SECRET_FILE names. Cookies that were already sent stay valid.
 ///
 /// - `config`: the settings
 ///
 /// Returns 0 or a negative DV_ERR_*: DV_ERR_INVALID for a size that no version of the struct has, a setting that makes no sense,
 /// or a secret_file that cannot be read.
 ///
-/// Threads: may be called at any time.
+/// Threads: any, at any time.
 ///
 /// # Safety
 /// `config` is NULL or as long as its `size` says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_set_config(config: *const dv_config) -> c_int {
-    guard_uncancelled(DV_ERR_PANIC, || {
-        checked("dv_dtls_set_config", || {
-            if config.is_null() {
-                return Err(invalid("config is NULL"));
-            }
-            // SAFETY: the caller's promise.
-            let ServerConfig { endpoint, secret_file, .. } = unsafe { dv_config::read_for_server(config) }?;
-            endpoint.check()?;
-            let file = secret_file.as_deref().map(FleetSecret::read).transpose();
-            let file = file.map_err(|why| Error::Invalid(why.to_string()))?;
-            let secret = file.as_ref().map(FleetSecret::for_cookies);
-            if let Some(secret) = secret.or(endpoint.cookie_secret.as_ref().map(CookieSecret::bytes)) {
-                shared().jar().replace(sys::now(), secret, sys::unix_offset());
-            }
-            // The program may use the SSLs, and two writers on one key would repeat nonces.
-            shared().set_settings(Settings { native_records: false, ..endpoint.settings });
-            Ok(0)
-        })
+    guard_result_uncancelled("dv_dtls_set_config", || {
+        if config.is_null() {
+            return Err(invalid("config is NULL"));
+        }
+        // SAFETY: the caller's promise.
+        let ServerConfig { endpoint, secret_file, .. } = unsafe { dv_config::read_for_server(config) }?;
+        endpoint.check()?;
+        let file = secret_file.as_deref().map(FleetSecret::read).transpose();
+        let file = file.map_err(|why| Error::Invalid(why.to_string()))?;
+        let secret = file.as_ref().map(FleetSecret::for_cookies);
+        if let Some(secret) = secret.or(endpoint.cookie_secret.as_ref().map(CookieSecret::bytes)) {
+            shared().jar().replace(sys::now(), secret, sys::unix_offset());
+        }
+        // The program may use the SSLs, and two writers on one key would repeat nonces.
+        shared().set_settings(Settings { native_records: false, ..endpoint.settings });
+        Ok(0)
     })
 }
 
-/// Gives what has happened to the helpers' table since the program started, all threads together.
+/// Gets the counters of the helpers' table since the program started, summed over all threads.
 ///
 /// - `stats`: receives the counters
 /// - `size`: sizeof(dv_stats)
@@ -122,17 +118,15 @@ pub unsafe extern "C" fn dv_dtls_set_config(config: *const dv_config) -> c_int {
 /// `stats` is NULL or has `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_dtls_stats(stats: *mut dv_stats, size: size_t) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_dtls_stats", || {
-            let (established, handshakes) = {
-                let table = shared().table();
-                (table.established(), table.handshakes())
-            };
-            let (sessions, handshakes) = (established.into(), handshakes.into());
-            let counted = dv_stats { sessions, handshakes, ..dv_stats::from(shared().stats()) };
-            // SAFETY: the caller's promise.
-            unsafe { fill(stats, size, &counted) }?;
-            Ok(0)
-        })
+    guard_result("dv_dtls_stats", || {
+        let (established, handshakes) = {
+            let table = shared().table();
+            (table.established(), table.handshakes())
+        };
+        let (sessions, handshakes) = (established.into(), handshakes.into());
+        let counted = dv_stats { sessions, handshakes, ..dv_stats::from(shared().stats()) };
+        // SAFETY: the caller's promise.
+        unsafe { fill(stats, size, &counted) }?;
+        Ok(0)
     })
 }

@@ -70,7 +70,7 @@ fn successor(state: &State) -> Option<*mut dv_udp_conn_t> {
         let mut of_peer = successors(state.id.get(), |id| table.next(*id)).skip(1);
         of_peer.find(|id| table.get(*id).is_some_and(|entry| !entry.seen))
     };
-    let mut table = shared().settled(behind)?;
+    let mut table = shared().table_when_idle(behind)?;
     let next = behind(&table).and_then(|id| table.get_mut(id)).filter(|entry| entry.alive).map(|entry| {
         entry.thread = sys::thread();
         entry.conn

@@ -28,7 +28,7 @@ pub unsafe fn send_waiting(
     local: &Local,
 ) -> io::Result<()> {
     // As after most messages that come in.
-    if connection.has_nothing_out() {
+    if connection.outbound().is_empty() {
         return Ok(());
     }
     // SAFETY: by contract.
@@ -52,7 +52,7 @@ unsafe fn send_all(
         local.counters.datagrams_out.add(sent.is_ok().into());
         result = result.and(sent);
     }
-    connection.leave_room(&local.room);
+    connection.outbound().leave_room(&local.room);
     result
 }
 
@@ -63,7 +63,7 @@ unsafe fn send_all(
 /// As for [`send_waiting`].
 #[inline]
 pub unsafe fn make_room(connection: &mut Connection, key: &dv_udp_conn_key_t, fd: c_int, local: &Local) {
-    if connection.waiting() > 0 {
+    if connection.outbound().waits() {
         // SAFETY: by contract. An error is told of the next datagram, if it lasts.
         let _ = unsafe { send_waiting(connection, key, fd, 0, local) };
     }

@@ -316,7 +316,7 @@ impl Shared {
 
     /// Makes a connection this thread's, once no other one does what is due for it: from then on its SSL stays where it is.
     /// Its deadline is looked at by the next call. As long as there is one thread only, it is that one's anyway. Says whether
-    /// that was done; see [`Shared::settled`].
+    /// that was done; see [`Shared::table_when_idle`].
     #[inline]
     pub fn claim(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         // Relaxed: whoever gets a connection from another thread has met that one, and so knows that there are two.
@@ -326,7 +326,7 @@ impl Shared {
     fn claim_from_others(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let here = sys::thread();
         let find = |table: &Table| table.id_of(conn, local.claimed.get());
-        let Some(mut table) = self.settled(find) else { return false };
+        let Some(mut table) = self.table_when_idle(find) else { return false };
         local.claimed.set(find(&table));
         if let Some(id) = local.claimed.get()
             && let Some(entry) = table.get_mut(id)
@@ -339,10 +339,10 @@ impl Shared {
     }
 
     /// Takes `conn` out of the table, if it is there, once no other thread does what is due for it. Says whether that was
-    /// done; see [`Shared::settled`].
+    /// done; see [`Shared::table_when_idle`].
     pub fn remove(&self, local: &Local, conn: *mut dv_udp_conn_t) -> bool {
         let find = |table: &Table| table.id_of(conn, None);
-        let Some(mut table) = self.settled(find) else { return false };
+        let Some(mut table) = self.table_when_idle(find) else { return false };
         if let Some(id) = find(&table) {
             table.remove(id);
             local.timers.borrow_mut().cancel(id);
@@ -402,7 +402,7 @@ impl Shared {
 
     /// The table, once no other thread does what is due for the connection that `find` finds. A callback of libssl does not
     /// wait for that: two of them could wait for each other.
-    pub fn settled(&self, find: impl Fn(&Table) -> Option<Id>) -> Option<MutexGuard<'_, Table>> {
+    pub fn table_when_idle(&self, find: impl Fn(&Table) -> Option<Id>) -> Option<MutexGuard<'_, Table>> {
         loop {
             let table = self.table();
             match find(&table).and_then(|id| table.get(id)) {

@@ -52,7 +52,7 @@ impl Drop for State {
         }
         // The program frees it, be it in a callback: here there is no other way than to wait.
         let mut table = loop {
-            match shared().settled(|_| self.id.get()) {
+            match shared().table_when_idle(|_| self.id.get()) {
                 Some(table) => break table,
                 None => std::thread::yield_now(),
             }
@@ -93,7 +93,7 @@ impl State {
 }
 
 /// After a call about the connection: what has changed, of where it is and of when it wants to be looked after.
-pub fn settle(local: &Local, now: u64, state: &State, before: (Phase, u64), after: (Phase, u64)) {
+pub fn note_change(local: &Local, now: u64, state: &State, before: (Phase, u64), after: (Phase, u64)) {
     if before.0 != after.0 {
         moved(local, state, before.0, after.0);
     }

@@ -1,4 +1,4 @@
-//! The table of connections, by the peer's address.
+//! The table of connections, by peer address.
 
 use libc::c_uint;
 use md5::{Digest, Md5};
@@ -14,8 +14,8 @@ use crate::guard::guard;
 use crate::log::log;
 use crate::net::sys;
 
-/// Prepares the table. Never needed, as the table is there when it is first used, and harmless at any time: no connection
-/// is lost.
+/// Sets up the table. Never needed, as the first use of the table does it too; harmless at any time: no connection is
+/// lost.
 #[cfg(not(dv_omit = "dtls_conn_table_init"))]
 #[unsafe(no_mangle)]
 pub extern "C" fn dv_dtls_conn_table_init() {
@@ -24,10 +24,10 @@ pub extern "C" fn dv_dtls_conn_table_init() {
     });
 }
 
-/// A number for a key: the MD5 of all its bytes, its four words in native byte order folded into one by exclusive or,
-/// modulo 65535.
+/// Hashes a key: the MD5 of all its bytes, as four words in native byte order that are XORed into one, modulo 65535.
 ///
-/// The table does not use it, since a peer that chooses its address can aim at it. It is there for programs that do.
+/// The library's table does not use it, since peers can choose addresses that collide. It is there for programs that
+/// do.
 ///
 /// - `key`: a key that was cleared before the address was written into it; NULL gives 0
 ///
@@ -50,18 +50,16 @@ pub unsafe extern "C" fn dv_dtls_conn_hash(key: *mut dv_udp_conn_key_t) -> c_uin
     })
 }
 
-/// Puts a connection into the table under its `key`.
+/// Adds a connection to the table, under its `key`.
 ///
-/// A connection of dv_dtls_conn_new() is there from the start, and one that is there stays where it is. Where several have the
-/// same key, dv_dtls_conn_find() gives the oldest of them. A connection that the caller allocated counts for no limit, and the
-/// library never gives it up.
+/// A connection of dv_dtls_conn_new() is in the table from the start; adding one that is there changes nothing. Where
+/// several have the same key, dv_dtls_conn_find() finds the oldest. A connection that the program allocated counts
+/// towards no limit, and the library never gives it up.
 ///
-/// In a callback of OpenSSL's in the middle of a call about `conn`, errno becomes EBUSY and nothing is added.
+/// - `conn`: a connection that the program allocated, or that dv_dtls_conn_del() has taken out. It must live until it
+///   is taken out again
 ///
-/// - `conn`: a connection that the caller allocated, or one that dv_dtls_conn_del() has taken out; it must live until it is
-///   taken out again
-///
-/// Errors: a NULL, or a key without an IPv4 or IPv6 address, is logged.
+/// Errors: a NULL, or a key without an IPv4 or IPv6 address, is only logged.
 ///
 /// # Safety
 /// `conn` is NULL or valid until it is taken out.
@@ -111,9 +109,10 @@ unsafe fn state<'a>(conn: *mut dv_udp_conn_t) -> Option<&'a State> {
     }
 }
 
-/// Takes a connection out of the table; it is recognised by its pointer, its SSL may have been freed before.
+/// Takes a connection out of the table. Only the pointer counts: its SSL may already have been freed.
 ///
-/// In a callback of OpenSSL's, while another thread does what is due for `conn`, errno becomes EBUSY and nothing is done.
+/// In a callback of OpenSSL's, while another thread does what is due for `conn`, nothing is done and errno is set to
+/// EBUSY.
 ///
 /// - `conn`: the connection, which stays the caller's; NULL, or one that is not in the table, is fine
 ///
@@ -133,17 +132,18 @@ pub unsafe extern "C" fn dv_dtls_conn_del(conn: *mut dv_udp_conn_t) {
     });
 }
 
-/// Finds the connection of a peer. What is due is done before.
+/// Finds the connection of a peer. What is due is done first.
 ///
 /// - `key`: the peer's address; NULL finds nothing
 ///
-/// Returns the connection, or NULL; errno says nothing.
+/// Returns the connection, or NULL. errno has no meaning.
 ///
-/// Ownership: the connection stays in the table. It is readable until dv_dtls_conn_free(), also when the library gives it
-/// up meanwhile.
+/// Ownership: the connection stays in the table. It can be read until dv_dtls_conn_free(), even if the library gives it
+/// up in the meantime.
 ///
-/// Threads: any may look. A connection that another thread used last may be given up by that one until dv_dtls_read(),
-/// dv_dtls_write() or dv_dtls_shutdown() has made it this thread's: look at its `ssl` after that.
+/// Threads: any may search. As long as another thread was the last to use a connection, that thread may give it up.
+/// dv_dtls_read(), dv_dtls_write() and dv_dtls_shutdown() make it the calling thread's: look at its `ssl` only after
+/// one of these.
 ///
 /// # Safety
 /// `key` is NULL or valid.

@@ -1,4 +1,4 @@
-//! The types that the helpers share with their callers; their layout is the original's.
+//! The types that the helpers share with their callers.
 
 use libc::{c_void, sockaddr, sockaddr_in, sockaddr_in6};
 
@@ -10,11 +10,11 @@ pub const DV_OK: libc::c_int = 0;
 pub const DV_ERROR: libc::c_int = -1;
 /// What dv_dtls_read() returns for a connection that is over.
 pub(super) const DV_CLOSED: libc::c_int = -2;
-/// The largest UDP payload that a receive buffer needs to hold, in bytes.
+/// The largest UDP payload, in bytes: no receive buffer needs to be larger.
 #[cfg(not(dv_omit = "DTLS_RECORD_MAX_LEN"))]
 pub const DTLS_RECORD_MAX_LEN: libc::c_int = 65535 - 8;
 
-/// A link of an intrusive list, for the caller: the library's own table does not use it.
+/// A link of an intrusive list for the program's own use. The library's table does not need it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[allow(non_camel_case_types)]
@@ -29,7 +29,7 @@ pub struct dv_list_node {
 #[allow(non_camel_case_types)]
 pub type DV_LIST_NODE = dv_list_node;
 
-/// The address of a peer, and the key of a connection. Clear all of it before an address is written into it.
+/// The address of a peer, and the key of its connection. Clear the whole union before you write an address into it.
 #[cfg(not(dv_omit = "types"))]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -43,22 +43,23 @@ pub union dv_udp_conn_key_t {
     pub addr6: sockaddr_in6,
 }
 
-/// A connection. The caller may read all of it, change `list`, and use `ssl` between two calls: ask for the peer's certificate,
-/// also call SSL_read() and SSL_write().
+/// A connection. The program may read all members, change `list`, and use `ssl` between two calls of the library: to
+/// ask for the peer's certificate, but also with SSL_read() and SSL_write().
 #[cfg(not(dv_omit = "types"))]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct dv_udp_conn_t {
-    /// For a list of the caller's. A connection that is freed is unlinked there.
+    /// A link for a list of the program's own. dv_dtls_conn_free() unlinks it.
     pub list: DV_LIST_NODE,
     /// The peer's address.
     pub key: dv_udp_conn_key_t,
-    /// The SSL; NULL once the library has given the connection up. It goes with the connection.
+    /// The SSL, which belongs to the connection. NULL once the library has given the connection up.
     pub ssl: *mut c_void,
-    /// The BIO that libssl reads from, or NULL like `ssl`. BIO_write() gives it one datagram; 64 can wait there.
+    /// The BIO that `ssl` reads from; NULL when `ssl` is. Each BIO_write() puts in one datagram; up to 64 can wait
+    /// there.
     pub rbio: *mut c_void,
-    /// The BIO that libssl writes to, or NULL like `ssl`. What SSL_write() has written waits there for dv_dtls_msg_send(), for
-    /// the next call about the connection, or for BIO_read(), which gives as many whole datagrams as fit. 256 KiB can wait,
-    /// then SSL_write() fails with SSL_ERROR_WANT_WRITE.
+    /// The BIO that `ssl` writes to; NULL when `ssl` is. What SSL_write() has written waits there for
+    /// dv_dtls_msg_send(), for the next call about the connection, or for BIO_read(), which takes as many whole
+    /// datagrams as fit. When 256 KiB wait, SSL_write() fails with SSL_ERROR_WANT_WRITE.
     pub wbio: *mut c_void,
 }

@@ -18,8 +18,8 @@ pub const BATCH: usize = 64;
 /// No UDP payload is longer, and no train of datagrams that GRO has joined.
 const ROOM: usize = 1 << 16;
 
-/// From the beginning of one message to that of the next. At exactly 64 KiB all of them would compete for the same lines
-/// of the processor's caches.
+/// From the beginning of one message to that of the next. With exactly 64 KiB all of them would compete for the same lines of
+/// the processor's caches.
 const STRIDE: usize = ROOM + 5 * 64;
 
 /// Room for the control messages of one datagram, aligned as they want it. On the way out a source address and a segment's
@@ -86,7 +86,7 @@ impl Inbound {
         Inbound { memory, from, controls, _parts: parts, headers, used: BATCH }
     }
 
-    /// Takes what waits at a socket, up to [`BATCH`] messages; says how many. It does not wait.
+    /// Takes what waits at a socket, up to [`BATCH`] messages, and returns how many. It does not block.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         for header in &mut self.headers[..self.used] {
             header.msg_hdr.msg_namelen = size_of::<Address>() as libc::socklen_t;
@@ -196,8 +196,8 @@ impl Outbound {
         self.messages.is_empty()
     }
 
-    /// Gives the kernel what waits, up to [`BATCH`] messages; says how many datagrams it has taken. An error is about the first
-    /// message, which still waits then.
+    /// Gives the kernel what waits, up to [`BATCH`] messages; returns how many datagrams it has taken. An error is about the
+    /// first message, which goes on waiting.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut parts = [const { MaybeUninit::<iovec>::uninit() }; BATCH];
         let mut headers = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH];
@@ -227,12 +227,12 @@ impl Outbound {
         Ok(self.advance(sent as usize))
     }
 
-    /// Gives up the first one that waits. Says how many datagrams that were.
+    /// Drops the first message that waits. Returns how many datagrams it had.
     pub fn skip(&mut self) -> usize {
         self.advance(1)
     }
 
-    /// Makes single datagrams of the first one that waits, where the kernel was to cut it. Says whether it was.
+    /// Splits the first message that waits into single datagrams, if the kernel was to do so. Returns whether it was.
     pub fn cut(&mut self) -> bool {
         let Some(&Message { ref bytes, to, from, segment: Some(segment) }) = self.messages.get(self.left) else {
             return false;
@@ -260,7 +260,7 @@ impl Message {
         self.segment.map_or(1, |segment| self.bytes.len().div_ceil(segment.into()))
     }
 
-    /// Writes the control messages that it needs; says how many bytes they are.
+    /// Writes the control messages that it needs; returns how many bytes they are.
     fn write_control(&self, controls: &mut Control) -> usize {
         let mut len = 0;
         match self.from {

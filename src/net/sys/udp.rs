@@ -98,8 +98,8 @@ pub fn attach_group_program(socket: BorrowedFd<'_>, program: &[libc::sock_filter
 
 /// Descriptors that are waited for, by their number among them.
 ///
-/// With poll, not epoll: who hangs at a socket for good, as epoll does, is called for each datagram that leaves it, which
-/// costs more than to look at a few sockets once for many datagrams.
+/// With poll, not epoll: epoll stays registered at a socket, and is called for each datagram that leaves by it, which costs
+/// more than looking at a few sockets once for many datagrams.
 pub struct Waiting {
     all: Vec<libc::pollfd>,
 }

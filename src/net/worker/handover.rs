@@ -12,18 +12,18 @@ use crate::net::sys::precise_now;
 use crate::net::sys::udp::Waiting;
 
 impl Worker {
-    /// Gives what it has, and does nothing before it knows what became of that. Says whether its sessions
-    /// are gone.
+    /// Gives its sessions to the thread that writes the export, and stands still until it knows what became of that. Returns
+    /// whether the sessions are gone.
     pub(super) fn hand_over(&mut self, order: Order, waiting: &mut Waiting) -> Result<bool, Error> {
         let Order { packed, verdict, by } = order;
         self.finish_letters(waiting)?;
-        let _ = packed.send(self.endpoint.pack());
-        // Whoever asked reads on until nobody is left to answer.
+        let _ = packed.send(self.service.endpoint.pack());
+        // The thread that asked reads on until all workers have dropped theirs.
         drop(packed);
-        // Nothing but the bell: sockets tell of their errors even where nobody wants to know.
+        // Only the bell is polled: poll reports errors of sockets even if nothing is wanted of them.
         let mut bell = Waiting::on(iter::once(self.mailbox().bell().as_fd()));
         bell.want(BELL, true, false);
-        while !verdict.is_known() && !self.shared.is_stopping() {
+        while !verdict.is_known() && !self.service.shared.is_stopping() {
             // An export that has been written stays as long as the program thinks about it.
             let left = by.saturating_sub(precise_now());
             if left == 0 && verdict.give_up() {
@@ -35,29 +35,29 @@ impl Worker {
         // Without a verdict the server is being stopped. Where somebody may have the sessions, nothing more is said on them.
         let committed = !verdict.give_up();
         if committed {
-            self.endpoint.commit_export()?;
+            self.service.endpoint.commit_export()?;
         } else {
-            self.endpoint.advance(precise_now());
-            self.endpoint.cancel_export()?;
+            self.service.endpoint.advance(precise_now());
+            self.service.endpoint.cancel_export()?;
             self.mailbox().set_halted(false);
             // The bell was heard here, and more may have been asked for since, such as the next export.
             self.rung = true;
             self.stuck = false;
         }
-        self.tell();
+        self.service.tell();
         Ok(committed)
     }
 
     /// Whether the datagrams of this peer to this address of ours come in here, or at `named`, if a connection ID names a
     /// worker; where that is the kernel's own choice, all workers say so.
     pub fn serves(&self, peer: SocketAddr, local: Option<IpAddr>, named: Option<usize>) -> bool {
-        let reaches = |worker: usize| worker == self.number;
+        let reaches = |worker: usize| worker == self.service.number;
         let is_here = |port: &Port| named.or_else(|| port.worker_of(peer)).is_none_or(reaches);
         self.ports.iter().any(|port| port.serves(peer, local) && is_here(port))
     }
 
     /// Its endpoint, before it runs.
     pub fn endpoint(&mut self) -> &mut Endpoint {
-        &mut self.endpoint
+        &mut self.service.endpoint
     }
 }

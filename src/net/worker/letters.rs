@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::iter;
 
-use super::{GOODBYE, Worker, tell};
+use super::{GOODBYE, Worker};
 use crate::engine::endpoint::{Endpoint, Error, Session};
 use crate::net::mailbox::{Letter, Letters, Mailbox};
-use crate::net::shared::SocketCounters;
+use crate::net::shared::{Desk, SocketCounters};
 use crate::net::sys::precise_now;
 use crate::net::sys::udp::Waiting;
 
@@ -28,9 +28,10 @@ impl Worker {
     /// Does what other threads ask for. What a session has no room for waits without holding up the others; where nobody has
     /// room, and where too much waits, all do, and those who write are told when the mailbox is full.
     pub(super) fn read_letters(&mut self, now: u64) {
-        self.endpoint.advance(now);
-        let (mailbox, counters) = (self.shared.mailbox(self.number), self.shared.sockets(self.number));
-        let endpoint = &mut self.endpoint;
+        self.service.endpoint.advance(now);
+        let shared = self.service.shared.clone();
+        let Desk { mailbox, sockets: counters, .. } = &shared.desks[self.service.number];
+        let endpoint = &mut self.service.endpoint;
         self.parked.retry(mailbox, |letter, message| do_as_written(endpoint, counters, letter, message));
         let mut held_up = false;
         for _ in 0..LETTERS_AT_ONCE {
@@ -47,15 +48,14 @@ impl Worker {
                 Letter::Receive(from, to) => {
                     // Where it has no socket to answer from, the session stays where it is.
                     if self.ports.iter().any(|port| port.serves(from, to)) {
-                        self.endpoint.receive(now, message, from, to);
-                        tell(&mut self.endpoint, &mut self.message, &self.shared, self.number, &*self.handler);
+                        self.service.receive(now, message, from, to);
                     }
                 }
                 Letter::Send(session) | Letter::Close(session) if self.parked.has(session) => {
                     self.parked.push(session, letter, message);
                 }
-                _ if do_as_written(&mut self.endpoint, counters, &letter, message) => {}
-                Letter::Send(session) if self.endpoint.has_room(message.len()) => {
+                _ if do_as_written(&mut self.service.endpoint, counters, &letter, message) => {}
+                Letter::Send(session) if self.service.endpoint.has_room(message.len()) => {
                     self.parked.push(session, letter, message);
                 }
                 _ => {
@@ -67,10 +67,10 @@ impl Worker {
         }
         self.parked.tell(mailbox);
         self.stuck = held_up || !self.parked.is_empty() && self.letters.is_empty() && !self.rung;
-        self.tell();
+        self.service.tell();
     }
 
-    /// Reads the letters that there are, while others have to wait with theirs; what was sent so far leaves.
+    /// Reads all letters, while writers are refused, and sends what comes of them.
     pub(super) fn finish_letters(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
         self.mailbox().set_halted(true);
         self.rung = true;
@@ -117,14 +117,14 @@ impl Parked {
 
     /// Adds one, behind those that the session has.
     fn push(&mut self, session: Session, letter: Letter, message: &[u8]) {
-        self.bytes += Letters::size(message) + if self.has(session) { 0 } else { ASIDE };
+        self.bytes += Letters::ASIDE + message.len() + if self.has(session) { 0 } else { ASIDE };
         self.letters.entry(session).or_default().push(letter, message);
     }
 
     /// Tells the mailbox who has how many.
     fn tell(&self, mailbox: &Mailbox) {
         if !self.is_empty() {
-            mailbox.set_parked(self.letters.iter().map(|(session, letters)| (*session, letters.waiting())));
+            mailbox.set_parked(self.letters.iter().map(|(session, letters)| (*session, letters.waiting_len())));
         }
     }
 
@@ -136,7 +136,7 @@ impl Parked {
                     letters.put_back(letter);
                     return true;
                 }
-                self.bytes -= Letters::size(message);
+                self.bytes -= Letters::ASIDE + message.len();
             }
             self.bytes -= ASIDE;
             mailbox.set_parked(iter::once((*session, 0)));
@@ -181,7 +181,8 @@ mod tests {
                 client.connect(office.now, &Connect::to((TO, 1000).into())).unwrap();
                 office.clients.push((client, (TO, port).into()));
                 (0..5).for_each(|_| drop(office.carry()));
-                let session = office.worker.endpoint.sessions().find(|session| !office.sessions.contains(session));
+                let session =
+                    office.worker.service.endpoint.sessions().find(|session| !office.sessions.contains(session));
                 office.sessions.extend(session);
             }
             assert_eq!(office.sessions.len(), usize::from(clients));
@@ -193,11 +194,11 @@ mod tests {
             self.now += 1;
             for (client, address) in &mut self.clients {
                 while let Some(transmit) = client.transmit(1) {
-                    self.worker.endpoint.receive(self.now, transmit.bytes, *address, None);
+                    self.worker.service.endpoint.receive(self.now, transmit.bytes, *address, None);
                 }
             }
-            self.worker.tell();
-            while let Some(transmit) = self.worker.endpoint.transmit(1) {
+            self.worker.service.tell();
+            while let Some(transmit) = self.worker.service.endpoint.transmit(1) {
                 let (client, _) = self.clients.iter_mut().find(|(_, address)| *address == transmit.to).unwrap();
                 client.receive(self.now, transmit.bytes, (TO, 1000).into(), None);
             }

@@ -7,7 +7,7 @@ use super::{Numbering, Peer, Port, Written};
 use crate::wire::backlog::Backlog;
 use crate::wire::datagrams::renumber;
 
-/// Datagrams that a C caller wrote and libssl has not read, at most.
+/// The most datagrams that wait after a C caller wrote them.
 const QUEUED_MAX: usize = 64;
 
 /// What libssl reads: the record that is being received, then what a C caller wrote. Laid out in this order: what each
@@ -17,8 +17,8 @@ const QUEUED_MAX: usize = 64;
 pub struct Inbound {
     /// Borrowed from the caller of [`Inbound::lend`] until [`Inbound::take_back`]; NULL when there is none.
     record: Option<NonNull<[u8]>>,
-    /// The next sequence number in epoch 0. A record in clear may be anybody's, and one with a high number would make
-    /// libssl take all that the peer sends for old: what is lent is numbered anew, in the order in which it comes.
+    /// The next sequence number in epoch 0. Anybody can send a record in clear, and a high number in it would make libssl take
+    /// everything that the peer sends for old. So records are numbered anew, in the order in which they come.
     sequence: Numbering,
     /// What a C caller wrote and libssl has not read.
     queue: Backlog,

@@ -1,7 +1,7 @@
 //! The datagram BIO: one write is one datagram, one read is one datagram.
 //!
-//! A session has two of them. libssl alone reads the inbound one and writes the outbound one; what comes from the other
-//! side (`BIO_write` on a connection's `rbio`, `BIO_read` on its `wbio`) comes from a C caller that still does this by hand.
+//! A session has two of them. Only libssl reads the inbound one and writes the outbound one; the other side (`BIO_write` on a
+//! connection's `rbio`, `BIO_read` on its `wbio`) is for C callers that still do this by hand.
 
 mod inbound;
 mod outbound;
@@ -31,8 +31,8 @@ const IPV6_UDP_HEADERS: c_long = 40 + 8;
 /// Who is at the other end, as a BIO tells it.
 type Peer = (IpAddr, u16);
 
-/// The next sequence number in epoch 0, where records get numbers of ours. In half the room of an `Option`: each connection
-/// has two.
+/// The next sequence number in epoch 0, if records get numbers of ours. An `Option` would take twice the room, and each
+/// connection has two of them.
 struct Numbering(u64);
 
 impl Numbering {
@@ -86,7 +86,7 @@ unsafe fn state<P>(bio: *mut BIO, method: &Once<Option<Method>>) -> Option<NonNu
     unsafe { if bio.is_null() || BIO_method_type(bio) != kind { None } else { data(bio) } }
 }
 
-/// The method lives as long as the process: one for each direction, whatever the number of BIOs.
+/// There is one for each direction, for all BIOs, and it lives as long as the process.
 struct Method {
     kind: c_int,
     method: NonNull<BIO_METHOD>,
@@ -112,7 +112,7 @@ trait Port: Sized {
     fn peer(&self) -> Option<Peer>;
 }
 
-/// What has become of a datagram that was written.
+/// What became of a datagram that was written.
 #[derive(PartialEq, Eq)]
 enum Written {
     /// It waits.
@@ -127,7 +127,7 @@ impl Method {
     fn of<P: Port>() -> Option<Method> {
         // SAFETY: plain calls; a method that could not be made is NULL, which is checked.
         unsafe {
-            // There are 127 types for all of a process, then -1 for each who asks: our BIOs could not be told from others.
+            // A process has 127 types; after those it is -1, and our BIOs could not be told from others.
             let index = Some(BIO_get_new_index()).filter(|index| *index != -1)?;
             let kind = index | BIO_TYPE_SOURCE_SINK;
             let method = NonNull::new(BIO_meth_new(kind, P::NAME.as_ptr()))?;
@@ -221,7 +221,7 @@ unsafe extern "C" fn bio_ctrl<P: Port>(bio: *mut BIO, cmd: c_int, num: c_long, p
                 BIO_CTRL_DGRAM_GET_PEER if !parg.is_null() => {
                     port.peer().map_or(0, |peer| c_long::from(write_address(parg.cast(), peer)))
                 }
-                // All else, above all the kTLS questions, must be 0.
+                // To everything else, above all the questions about kTLS, the answer must be 0.
                 _ => 0,
             }
         }

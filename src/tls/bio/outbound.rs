@@ -9,14 +9,14 @@ use crate::wire::datagrams::{Datagrams, renumber};
 use crate::wire::record::{Record, content_type, records};
 use crate::wire::refragment::refragment;
 
-/// Bytes that wait, where a C caller has the SSL and may write without sending. About as many as a socket's buffer has.
+/// The most bytes that wait when a C caller has the SSL, who may write without ever sending. About what a socket's buffer has.
 const WAITING_MAX: usize = 256 << 10;
 
 /// What libssl wrote. Laid out in this order: what each datagram needs comes first.
 #[derive(Default)]
 #[repr(C)]
 pub struct Outbound {
-    /// None as long as nothing waits and nothing is kept: most connections are idle.
+    /// None while nothing waits and nothing is kept, as in most connections, which are idle.
     outgoing: Option<Box<Outgoing>>,
     /// The largest datagram, in bytes of UDP payload.
     mtu: u32,
@@ -32,8 +32,8 @@ pub struct Outbound {
     /// What libssl writes now is not wanted.
     muted: bool,
     peer: Option<Peer>,
-    /// The next sequence number in epoch 0. libssl's own are replaced: they go wrong after DTLSv1_listen in 3.2 to 4.0
-    /// (openssl#32063), and a flight that is sent again wants new ones (RFC 6347 4.2.4). With none, libssl's own go out.
+    /// The next sequence number in epoch 0, in place of libssl's: those go wrong after DTLSv1_listen in 3.2 to 4.0
+    /// (openssl#32063), and a flight that is sent again needs new ones (RFC 6347 4.2.4). If there is none, libssl's are sent.
     sequence: Numbering,
     /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
     sealed: Option<Box<Sealed>>,
@@ -68,7 +68,7 @@ impl Outbound {
         self.muted = muted;
     }
 
-    /// A C caller gets the SSL: what he writes himself waits until he, or a helper, sends it.
+    /// A C caller gets the SSL. What the caller writes waits until the caller, or a helper, sends it.
     pub fn give_away(&mut self) {
         self.given_away = true;
     }
@@ -102,8 +102,8 @@ impl Outbound {
         self.sequence = Numbering::NONE;
     }
 
-    /// Borrows room for what is going to be written from `spare`, if it has none itself: a program that sends each datagram
-    /// at once needs one such room, not one for each connection.
+    /// Takes the buffer in `spare` for what is going to be written, unless there is one already: a program that sends each
+    /// datagram at once needs a single buffer, not one for each connection.
     #[inline]
     pub fn use_room(&mut self, spare: &SpareRoom) {
         if self.outgoing.is_none() {
@@ -111,17 +111,17 @@ impl Outbound {
         }
     }
 
-    /// Leaves the room to others, unless something waits or is kept there. Swept: what has left, or was dropped with
-    /// BIO_reset, must not become part of somebody else's flight.
+    /// Gives the buffer back, unless something waits or is kept there. It is emptied: what has left, or was dropped with
+    /// BIO_reset, must not become part of another connection's flight.
     #[inline]
     pub fn leave_room(&mut self, spare: &SpareRoom) {
         if let Some(mut room) = self.outgoing.take_if(|outgoing| outgoing.is_empty()) {
-            room.settle();
+            room.keep_only_flight();
             spare.set(Some(room));
         }
     }
 
-    /// Takes one write of libssl. When it repeats a flight it writes message by message; they are packed up to the MTU.
+    /// Takes one write of libssl. A flight that libssl repeats comes message by message, and is packed up to the MTU here.
     fn push(&mut self, write: &[u8]) {
         if self.in_flight {
             self.note_sealed(write);
@@ -132,7 +132,7 @@ impl Outbound {
                 self.outgoing.get_or_insert_default().begin_flight();
             }
         }
-        // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into the next datagram.
+        // libssl packs a flight itself, but forgets what AES-GCM adds to the Finished: that goes into another datagram.
         let mut rest = write;
         while !rest.is_empty() {
             let (fits, more) = rest.split_at(fitting(rest, self.mtu as usize));
@@ -154,8 +154,8 @@ impl Outbound {
         self.sealed.is_some()
     }
 
-    /// Puts another record in the place of each that libssl has sealed and that waits to leave. It may be longer, and then
-    /// stands in the next datagram. One that nothing comes for does not leave.
+    /// Replaces each record that libssl has sealed and that waits to leave. The new one may be longer, and moves to another
+    /// datagram if it does not fit. A record for which `replace` returns nothing does not leave.
     pub fn replace_sealed(&mut self, mut replace: impl FnMut(&Record<'_>) -> Option<Vec<u8>>) {
         let of_libssl = |record: &Record<'_>| record.epoch == 1 && record.content_type != content_type::TLS12_CID;
         let most = self.mtu as usize;
@@ -178,7 +178,7 @@ impl Outbound {
             }
         }
         outgoing.flight = datagrams.len();
-        // Whatever followed a record with an ID could not be found without knowing the ID's length.
+        // How long an ID is, is not known here, so that nothing behind a record with one could be found.
         self.open = false;
     }
 
@@ -189,7 +189,7 @@ impl Outbound {
         (next, nonces)
     }
 
-    /// Adds a datagram of at most `room` bytes, which `write` puts there and whose length it tells.
+    /// Adds a datagram of at most `room` bytes: `write` fills them in and returns its length.
     #[inline]
     pub fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) {
         self.open = false;
@@ -198,11 +198,11 @@ impl Outbound {
         outgoing.datagrams.push_with(room, write);
     }
 
-    /// Gives back the room that nothing takes up now.
+    /// Frees the memory that is not in use.
     pub fn shrink(&mut self) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if !outgoing.waits() {
-            outgoing.settle();
+            outgoing.keep_only_flight();
         }
         if outgoing.is_empty() {
             self.outgoing = None;
@@ -231,7 +231,7 @@ impl Outbound {
         }
     }
 
-    /// Whether there is not even room for something that waits or is kept.
+    /// Whether nothing waits or is kept, and no buffer is held for it.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.outgoing.is_none()
@@ -249,8 +249,8 @@ impl Outbound {
         self.outgoing.as_mut()?.pop()
     }
 
-    /// The next datagrams that have to leave, back to back, and the length of the first: those that follow it are as long,
-    /// but for the last, which may be shorter. At most `max` of them, and `bytes_max` bytes if they are more than one.
+    /// The next datagrams that have to leave, back to back, and the length of the first. All are as long as that, except that
+    /// the last may be shorter. At most `max` of them, and if they are more than one, at most `bytes_max` bytes.
     pub fn pop_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
         self.open = false;
         self.outgoing.as_mut()?.pop_segments(max, bytes_max)
@@ -266,7 +266,7 @@ impl Outbound {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.waiting_len())
     }
 
-    /// How many datagrams there are, before a call into libssl: for what it writes. See [`Outbound::written_since`].
+    /// How many datagrams there are before a call into libssl, to find what it writes: see [`Outbound::written_since`].
     pub fn mark(&mut self) -> usize {
         self.open = false;
         self.outgoing.as_mut().map_or(0, |outgoing| {
@@ -280,13 +280,13 @@ impl Outbound {
         self.outgoing.as_ref()?.datagrams.get(mark).map(|datagram| datagram[0])
     }
 
-    /// Forgets what was written since `mark`.
+    /// Forgets what libssl wrote since `mark`.
     pub fn take_back(&mut self, mark: usize) {
         self.outgoing.iter_mut().for_each(|outgoing| outgoing.datagrams.truncate(mark));
     }
 
-    /// The datagrams of the last flight wait to leave once more, epoch 0 with new numbers, packed as they were.
-    /// Gives whether there are any.
+    /// Queues the datagrams of the last flight once more, packed as they were, with new numbers in epoch 0. Returns whether
+    /// there are any.
     pub fn resend(&mut self) -> bool {
         let Some(outgoing) = self.outgoing.as_mut().filter(|outgoing| outgoing.flight > 0) else { return false };
         outgoing.resend();
@@ -314,9 +314,9 @@ impl Outbound {
         self.open = false;
         let read = self.outgoing.as_mut().and_then(|outgoing| outgoing.read(out));
         if !self.waits() {
-            // A C caller who reads here drives the handshake himself: nobody else tells where a flight ends.
+            // A C caller who reads here drives the handshake, and this is the only sign that a flight has ended.
             self.new_flight = true;
-            self.outgoing.iter_mut().for_each(|outgoing| outgoing.settle());
+            self.outgoing.iter_mut().for_each(|outgoing| outgoing.keep_only_flight());
         }
         read
     }

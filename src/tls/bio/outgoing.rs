@@ -7,8 +7,8 @@ use crate::wire::datagrams::Datagrams;
 /// Room for datagrams that belongs to no connection now: see [`Outbound::use_room`](super::Outbound::use_room).
 pub type SpareRoom = Cell<Option<Box<Outgoing>>>;
 
-/// Datagrams that have left and stand before those that wait, until these are moved up. They are half of all then, so that
-/// each is moved once at most.
+/// When so many datagrams that have left stand in front of those that wait, and are half of all, the rest is moved up: so each
+/// datagram is moved at most once.
 const LEFT_AT_MOST: usize = 64;
 
 /// The datagrams of the last flight, kept to be sent again, then those that only wait to leave.
@@ -23,7 +23,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Datagrams of somebody else's, which have left, as the last flight.
+    /// The last flight of a connection that comes from another process. It has left.
     pub fn of_flight<'a>(datagrams: impl Iterator<Item = &'a [u8]>) -> Outgoing {
         let mut outgoing = Outgoing::default();
         datagrams.for_each(|datagram| outgoing.datagrams.push(datagram));
@@ -42,13 +42,13 @@ impl Outgoing {
         self.datagrams.iter().take(self.flight)
     }
 
-    /// What has left goes: a new flight begins.
+    /// A new flight begins: forgets what has left.
     pub fn begin_flight(&mut self) {
         self.datagrams.drop_first(self.left);
         self.left = 0;
     }
 
-    /// What has left of the last flight goes, and the rest only waits to leave.
+    /// The last flight need not be kept: forgets what has left of it. The rest only waits to leave.
     pub fn forget_flight(&mut self) {
         let gone = self.flight.min(self.left);
         self.datagrams.drop_first(gone);
@@ -78,7 +78,7 @@ impl Outgoing {
         self.datagrams.iter().skip(self.left)
     }
 
-    /// Puts a flight in the place of what is there: it has left if that had.
+    /// Replaces everything with `flight`, which counts as sent if everything had left.
     pub fn replace_flight(&mut self, flight: Datagrams) {
         self.flight = flight.len();
         self.left = if self.waits() { 0 } else { self.flight };
@@ -96,7 +96,7 @@ impl Outgoing {
     #[inline]
     pub fn pop(&mut self) -> Option<&[u8]> {
         if !self.waits() {
-            self.settle();
+            self.keep_only_flight();
             return None;
         }
         self.left += 1;
@@ -157,8 +157,8 @@ impl Outgoing {
         self.datagrams.total_len() - self.datagrams.begin(self.left) - self.left_bytes
     }
 
-    /// Forgets what has left and is not kept even though more waits: with a program that always has more to send, more
-    /// always does.
+    /// Forgets what has left and is not kept even though more waits: if a program always has more to send, something always
+    /// does.
     #[inline]
     pub fn move_up(&mut self) {
         if self.left.saturating_sub(self.flight) >= LEFT_AT_MOST.max(self.datagrams.len() / 2) {
@@ -173,8 +173,8 @@ impl Outgoing {
         self.left_bytes = 0;
     }
 
-    /// Everything has left: what is not kept goes.
-    pub fn settle(&mut self) {
+    /// Forgets everything but the last flight, all of which has left.
+    pub fn keep_only_flight(&mut self) {
         self.datagrams.truncate(self.flight);
         self.left = self.flight;
     }

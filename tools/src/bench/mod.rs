@@ -26,13 +26,13 @@ bench [--quick] [--parts PART,...] [--servers SERVER,...] [--rounds N] [--direct
     server, server-openssl, endpoint, helpers (the original's main), original, calls (the original's system calls
     without DTLS), openssl, gnutls, mbedtls, wolfssl, udp
   The original is cut out of its document (DV_ORIGINAL_DOC); what cannot be built here is left out, with a line about it.
-    messages      server CPU a message, kernel included: sizes, numbers of clients, bursts
-    handshakes    server CPU a handshake, full and resumed
+    messages      server CPU per message, kernel included: sizes, numbers of clients, bursts
+    handshakes    server CPU per handshake, full and resumed
     flood         hellos without cookies: CPU, memory, and what 64 clients beside them keep of their throughput
-    connections   memory a connection and CPU a message among 1,000 to 100,000 connections
+    connections   memory per connection and CPU per message among 1,000 to 100,000 connections
     workers       one worker and two
-    instructions  user-space instructions a message, by callgrind
-    heap, find    of the helpers: heap a connection; a look-up in the table (not with --quick)
+    instructions  user-space instructions per message, by callgrind
+    heap, find    of the helpers: heap per connection; a look-up in the table (not with --quick)
     loss          handshakes that complete under loss (only when asked for)
   Writes results.jsonl, results.md and results.svg to DIR (target/bench), and prints the tables. --record: writes them into
   FILE, too, between its lines <!-- bench --> and <!-- /bench -->, and the plot beside it.

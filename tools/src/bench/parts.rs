@@ -52,7 +52,7 @@ fn talk(size: usize, burst: usize) -> Talk {
 }
 
 impl Serving {
-    /// CPU a message in microseconds.
+    /// CPU per message in microseconds.
     fn cost(&mut self, members: &[usize], talk: Talk, until: Duration) -> Result<(f64, Said), String> {
         self.crowd.talk(members, talk, Until::Elapsed(until / 5))?;
         let before = self.server.process().cpu()?;
@@ -95,7 +95,7 @@ impl Bench {
         self.built.programs.iter().filter(|program| program.is_dtls()).cloned().collect()
     }
 
-    /// Server CPU a message.
+    /// Server CPU per message.
     pub fn messages(&mut self) -> Result<(), String> {
         const CASES: [(&str, usize, usize, usize); 7] = [
             ("64 B, 64 clients", 64, 64, 1),
@@ -167,7 +167,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Server CPU a handshake.
+    /// Server CPU per handshake.
     pub fn handshakes(&mut self) -> Result<(), String> {
         // A round is made of so many turns, so that a server's handshakes of a round are spread over all of it.
         const TURNS: usize = 5;
@@ -206,14 +206,21 @@ impl Bench {
         let limit = Duration::from_millis(if self.quick { 500 } else { 1000 });
         let mut progress = Progress::new();
         for round in 1..=rounds {
-            for program in self.programs() {
+            for program in self.built.programs.clone() {
                 progress.show(|| format!("flood: round {round}, {}", program.name));
                 // Each time another process: some keep what they have spent on each hello.
                 let server = program.start(self.start(), &self.profile)?;
                 let SocketAddr::V4(to) = server.at else { return Err("a flood needs IPv4".to_owned()) };
                 // Each peer comes once, and the server's socket is never empty.
-                let flood =
-                    Flood { to, rate: None, sources: 10_000, ports: 16, count: HELLOS, limit: Duration::from_secs(30) };
+                let flood = Flood {
+                    to,
+                    plain: !program.is_dtls(),
+                    rate: None,
+                    sources: 10_000,
+                    ports: 16,
+                    count: HELLOS,
+                    limit: Duration::from_secs(30),
+                };
                 let (before, memory) = (server.process().cpu()?, server.process().memory()?);
                 let answers = flood.run(&AtomicBool::new(false), |_| {})?;
                 if answers.answered < answers.sent / 2 {
@@ -222,8 +229,11 @@ impl Bench {
                 }
                 let cost = (server.process().cpu()? - before) * 1e6 / answers.answered as f64;
                 let grown = server.process().memory()?.resident as f64 - memory.resident as f64;
-                self.note("flood", "µs a hello", program.id, cost);
-                self.note("flood", "bytes kept a hello", program.id, grown.max(0.0) * 1024.0 / answers.sent as f64);
+                self.note("flood", "µs per hello", program.id, cost);
+                self.note("flood", "bytes kept per hello", program.id, grown.max(0.0) * 1024.0 / answers.sent as f64);
+                if flood.plain {
+                    continue;
+                }
                 for (case, rate) in &rates[..if self.quick { 1 } else { 2 }] {
                     let server = program.start(self.start(), &self.profile)?;
                     let clients = connected(server.at, 64, 1, &self.profile, &mut Progress::new())?;
@@ -343,7 +353,7 @@ impl Bench {
             let ((cost_one, rate_one), (cost_two, rate_two)) = (paced(&mut one, rate)?, paced(&mut two, 2.0 * rate)?);
             self.note("workers", "messages a second, 1 worker", "server", rate_one);
             self.note("workers", "2 workers", "server", rate_two);
-            self.note("workers", "µs a message, 1 worker", "server", cost_one);
+            self.note("workers", "µs per message, 1 worker", "server", cost_one);
             self.note("workers", "µs, 2 workers", "server", cost_two);
         }
         Ok(())
@@ -406,7 +416,7 @@ impl Bench {
 }
 
 impl Serving {
-    /// Lets so many clients come for the first time, so many with the first one's session, and all leave. CPU a handshake in
+    /// Lets so many clients come for the first time, so many with the first one's session, and all leave. CPU per handshake in
     /// microseconds: full, and resumed where the server does that.
     fn handshakes(&mut self, counts: (usize, usize), profile: &Profile) -> Result<(f64, Option<f64>), String> {
         let first = self.crowd.len();
@@ -422,7 +432,7 @@ impl Serving {
         Ok((full, (resumed == counts.1).then_some(short)))
     }
 
-    /// CPU a handshake in microseconds, and how many resumed a session.
+    /// CPU per handshake in microseconds, and how many resumed a session.
     fn join(&mut self, count: usize, profile: &Profile) -> Result<(f64, usize), String> {
         let before = self.server.process().cpu()?;
         let resumed = self.crowd.join(count, profile, &mut Progress::new())?;

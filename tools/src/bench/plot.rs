@@ -6,12 +6,12 @@ use super::results::{Results, Row, digits};
 
 /// The charts: part, case and title.
 const CHARTS: [(&str, &str, &str); 6] = [
-    ("messages", "64 B, 64 clients", "µs of server CPU a message of 64 B, 64 clients"),
+    ("messages", "64 B, 64 clients", "µs of server CPU per message of 64 B, 64 clients"),
     ("messages", "1,000 B, 64 clients", "the same, 1,000 B"),
     ("messages", "64 B, bursts of 8", "the same, 64 B in bursts of 8"),
-    ("handshakes", "full", "µs of server CPU a handshake"),
+    ("handshakes", "full", "µs of server CPU per handshake"),
     ("flood", "kept, any number of hellos", "throughput kept beside a flood (more is better)"),
-    ("memory", "1,000", "kB of memory an idle connection"),
+    ("memory", "1,000", "kB of memory per idle connection"),
 ];
 
 const WIDTH: f64 = 460.0;

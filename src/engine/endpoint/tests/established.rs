@@ -142,3 +142,27 @@ fn checks_that_were_not_agreed_on_are_none() {
         assert_eq!((heard.authentic, heard.check), (true, agreed.then_some(Check::Challenge(7))));
     }
 }
+
+/// Whoever has the keys may still not be where it says: the answer must be what was asked for there.
+#[test]
+fn a_wrong_answer_to_a_check_proves_nothing() {
+    let config = Config { connection_ids: Some(ConnectionIds::default()), ..Config::default() };
+    let of = |server| context(SUITES[0], server, |_| {});
+    let mut pair = Pair::of(of(false), of(true), config).open(None);
+    let (elsewhere, session) = (address(9), pair.sides[SERVER].session.unwrap());
+    let receive = |pair: &mut Pair, content_type, content: &[u8]| {
+        let datagram = pair.sealed(content_type, content);
+        pair.sides[SERVER].endpoint.receive(pair.now, &datagram, elsewhere, None);
+    };
+    receive(&mut pair, content_type::APPLICATION_DATA, &[0; 100]);
+    let datagram = pair.sides[SERVER].endpoint.transmit(1).unwrap().bytes.to_vec();
+    let record = records_with(&datagram, pair.connection(CLIENT).cid().len()).next().unwrap();
+    let mut content = vec![0; record.fragment().len()];
+    let len = pair.records(CLIENT).open(&record, &mut content).unwrap().len;
+    let Some(Check::Challenge(cookie)) = Check::parse(&content[..len]) else { panic!("{content:?}") };
+    for (cookie, proves) in [(!cookie, false), (cookie, true)] {
+        receive(&mut pair, content_type::RETURN_ROUTABILITY_CHECK, &Check::Response(cookie).to_bytes());
+        let info = pair.sides[SERVER].endpoint.info(session).unwrap();
+        assert_eq!((info.peer(), info.is_peer_proven()), (elsewhere, proves));
+    }
+}

@@ -1,24 +1,22 @@
-//! Sessions that are known by connection IDs (RFC 9146), and peers that move.
+//! Sessions with connection IDs (RFC 9146), and peers that move to another address.
 
 use std::ptr;
 
 use libc::{c_int, c_void, size_t};
 
-use super::DV_ERR_PANIC;
 use super::endpoint::{dv_endpoint, dv_session, session_from};
-use super::error::{Failure, checked, invalid};
+use super::error::{Failure, guard_result, invalid};
 use super::running::live;
 use super::session::ask;
-use crate::guard::guard;
 
-/// Gives our connection ID, which the records of a session's peer carry.
+/// Gets our connection ID, which the peer's records carry.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the ID
-/// - `size`: bytes at `out`; an ID of ours has 32 at most
+/// - `size`: the size of `out` in bytes; our IDs have at most 32
 ///
-/// Returns its length, 0 without one, or a negative DV_ERR_*.
+/// Returns the length of the ID in bytes, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -29,22 +27,20 @@ pub unsafe extern "C" fn dv_session_connection_id(
     out: *mut c_void,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_connection_id", || {
         // SAFETY: the caller's promise.
-        unsafe {
-            ask("dv_session_connection_id", endpoint, session, |info| give_bytes(info.connection_id(), out, size))
-        }
+        unsafe { ask(endpoint, session, |info| give_bytes(info.connection_id(), out, size)) }
     })
 }
 
-/// Gives the peer's connection ID, which our records carry.
+/// Gets the peer's connection ID, which our records carry.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
 /// - `out`: receives the ID
-/// - `size`: bytes at `out`; an ID of a peer has 255 at most
+/// - `size`: the size of `out` in bytes; a peer's ID has at most 255
 ///
-/// Returns its length, 0 without one, or a negative DV_ERR_*.
+/// Returns the length of the ID in bytes, 0 if there is none, or a negative DV_ERR_*.
 ///
 /// # Safety
 /// `endpoint` is NULL or live; `out` has `size` bytes.
@@ -55,17 +51,15 @@ pub unsafe extern "C" fn dv_session_peer_connection_id(
     out: *mut c_void,
     size: size_t,
 ) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_peer_connection_id", || {
         // SAFETY: the caller's promise.
-        unsafe {
-            let name = "dv_session_peer_connection_id";
-            ask(name, endpoint, session, |info| give_bytes(info.peer_connection_id(), out, size))
-        }
+        unsafe { ask(endpoint, session, |info| give_bytes(info.peer_connection_id(), out, size)) }
     })
 }
 
-/// Says whether the peer's address has shown that it receives: always, unless the peer has moved there. Until then at most
-/// three times what has come from there goes there, and more is refused with DV_ERR_UNPROVEN.
+/// Tells whether the peer has proved that it receives at its address. This can be false only after it has moved. Until
+/// then, at most three times as many bytes are sent there as came from there; beyond that, sending gives
+/// DV_ERR_UNPROVEN.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -76,14 +70,14 @@ pub unsafe extern "C" fn dv_session_peer_connection_id(
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_is_peer_proven(endpoint: *const dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
+    guard_result("dv_session_is_peer_proven", || {
         // SAFETY: the caller's promise.
-        unsafe { ask("dv_session_is_peer_proven", endpoint, session, |info| Ok(info.is_peer_proven().into())) }
+        unsafe { ask(endpoint, session, |info| Ok(info.is_peer_proven().into())) }
     })
 }
 
-/// Tells that the program has found out by its own means that the peer receives at its new address, from an answer to
-/// something unforeseeable for instance: from now on what goes there has no limit.
+/// Tells the endpoint that the program itself has made sure that the peer receives at its new address, for instance by
+/// an answer to something unpredictable. From now on, any amount may be sent there.
 ///
 /// - `endpoint`: the endpoint
 /// - `session`: the session
@@ -94,12 +88,10 @@ pub unsafe extern "C" fn dv_session_is_peer_proven(endpoint: *const dv_endpoint,
 /// `endpoint` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dv_session_confirm_peer(endpoint: *mut dv_endpoint, session: dv_session) -> c_int {
-    guard(DV_ERR_PANIC, || {
-        checked("dv_session_confirm_peer", || {
-            // SAFETY: the caller's promise.
-            unsafe { live(endpoint) }?.confirm_peer(session_from(session)?)?;
-            Ok(0)
-        })
+    guard_result("dv_session_confirm_peer", || {
+        // SAFETY: the caller's promise.
+        unsafe { live(endpoint) }?.confirm_peer(session_from(session)?)?;
+        Ok(0)
     })
 }
 
