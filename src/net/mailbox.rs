@@ -1,6 +1,6 @@
 //! What other threads ask of a worker.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,12 +27,27 @@ pub struct Mailbox {
 struct State {
     letters: Letters,
     requests: Vec<Request>,
+    /// Which letters these are: the worker takes all at once.
+    batch: u64,
     /// The sessions that can be written to.
-    open: HashSet<Session>,
+    open: HashMap<Session, Share>,
     /// Messages are refused for now.
     halted: bool,
     /// The worker is over, and nobody reads letters any more.
     shut: bool,
+}
+
+/// A session has at most so many times as much of the room for letters as it leaves to the others.
+const SHARE: usize = 15;
+
+/// What a session has of the room for letters.
+#[derive(Default)]
+struct Share {
+    /// Bytes of its messages in this batch.
+    bytes: usize,
+    batch: u64,
+    /// And of those that wait at the worker because it has no room.
+    parked: usize,
 }
 
 /// What is asked, in its order, each with the message that it is about.
@@ -71,7 +86,17 @@ impl Mailbox {
 
     /// Queues a message for a session of this worker's.
     pub fn send(&self, session: Session, message: &[u8]) -> Result<(), Error> {
-        let state = self.lock_for(session, message.len())?;
+        let mut state = self.lock_for(session, message.len())?;
+        let left = self.waiting_max.saturating_sub(state.letters.waiting_len());
+        let batch = state.batch;
+        let share = state.open.get_mut(&session).ok_or(Error::Stale)?;
+        let own = if share.batch == batch { share.bytes } else { 0 };
+        // Alone, any message has room.
+        let is_greedy = own > 0 && own + message.len() > left.saturating_mul(SHARE);
+        if is_greedy || share.parked + own >= self.waiting_max {
+            return Err(Error::Again);
+        }
+        (share.bytes, share.batch) = (own + Letters::ASIDE + message.len(), batch);
         self.post(state, Letter::Send(session), message);
         Ok(())
     }
@@ -135,7 +160,7 @@ impl Mailbox {
     /// A session has been opened.
     pub fn opened(&self, session: Session) {
         let mut state = self.lock();
-        state.open.insert(session);
+        state.open.insert(session, Share::default());
         self.sessions.store(state.open.len(), Ordering::Relaxed);
     }
 
@@ -148,12 +173,27 @@ impl Mailbox {
 
     /// Takes all letters, in exchange for `read`, which has none left. The bell rings again for later ones.
     pub fn take(&self, read: &mut Letters) {
-        mem::swap(read, &mut self.lock().letters);
+        let mut state = self.lock();
+        mem::swap(read, &mut state.letters);
+        state.batch += 1;
+    }
+
+    /// So many bytes of letters for these sessions wait at the worker until they have room.
+    pub fn set_parked(&self, parked: impl Iterator<Item = (Session, usize)>) {
+        let mut state = self.lock();
+        for (session, parked) in parked {
+            state.open.get_mut(&session).into_iter().for_each(|share| share.parked = parked);
+        }
+    }
+
+    /// Bytes of letters at once.
+    pub fn waiting_max(&self) -> usize {
+        self.waiting_max
     }
 
     fn lock_for(&self, session: Session, room: usize) -> Result<MutexGuard<'_, State>, Error> {
         let state = self.lock();
-        if !state.open.contains(&session) {
+        if !state.open.contains_key(&session) {
             return Err(Error::Stale);
         }
         match state.halted || state.letters.waiting_len() + room > self.waiting_max {

@@ -1,18 +1,19 @@
 //! A worker: one thread, its own sockets, its own endpoint.
 
 mod handover;
+mod letters;
 
 use std::iter;
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use self::letters::Parked;
 use super::export::Order;
 use super::handler::{Context, Handler};
-use super::mailbox::{Letter, Letters, Mailbox, Request};
+use super::mailbox::{Letters, Mailbox, Request};
 use super::shared::{Desk, Shared, SocketCounters};
 use super::socket::Port;
 use super::sys::batch::{Inbound, Received};
@@ -33,9 +34,6 @@ const SLICE: u64 = 1000;
 /// Time spent on hellos without a cookie is charged this many times over, so that a flood of them leaves most of the
 /// handshakes' share to peers that have returned a cookie.
 const STRANGERS_PAY: u64 = 3;
-
-/// The most letters from other threads that are read before established peers have their turn.
-const LETTERS_AT_ONCE: usize = 1024;
 
 /// The most bytes of handshakes that wait for their turn outside of the kernel.
 const HELD_BYTES: usize = 1 << 20;
@@ -59,7 +57,9 @@ pub struct Worker {
     /// Letters that were taken from the mailbox and not read yet, and whether there may be more there, or requests.
     letters: Letters,
     rung: bool,
-    /// There was no room for the next letter's message.
+    /// Those of sessions that have no room.
+    parked: Parked,
+    /// Nothing more can be done about all these before something has left.
     stuck: bool,
     /// When the sessions that are still open are closed.
     drained_by: Option<u64>,
@@ -96,6 +96,7 @@ impl Worker {
             share: TimeShare::new(precise_now()),
             letters: Letters::default(),
             rung: false,
+            parked: Parked::default(),
             stuck: false,
             drained_by: None,
             wanted: None,
@@ -301,42 +302,6 @@ impl Worker {
         self.share.spent((precise_now() - begin) * price);
     }
 
-    fn has_letters(&self) -> bool {
-        self.rung || !self.letters.is_empty()
-    }
-
-    /// Does what other threads ask for. A message that the endpoint has no room for waits, and the mailbox may fill up, which
-    /// writers are told.
-    fn read_letters(&mut self, now: u64) {
-        self.service.endpoint.advance(now);
-        self.stuck = false;
-        for _ in 0..LETTERS_AT_ONCE {
-            if self.letters.is_empty() && mem::take(&mut self.rung) {
-                self.service.desk().mailbox.take(&mut self.letters);
-            }
-            let Some((letter, message)) = self.letters.pop() else { break };
-            match letter {
-                Letter::Send(session) => match self.service.endpoint.send(session, message) {
-                    Ok(()) => {}
-                    Err(Error::Again) => {
-                        self.letters.put_back(letter);
-                        self.stuck = true;
-                        break;
-                    }
-                    Err(_) => self.socket_counters().messages_refused.add(1),
-                },
-                Letter::Close(session) => drop(self.service.endpoint.close(session)),
-                Letter::Receive(from, to) => {
-                    // Without a socket to answer from, the session stays where it is.
-                    if self.ports.iter().any(|port| port.serves(from, to)) {
-                        self.service.receive(now, message, from, to);
-                    }
-                }
-            }
-        }
-        self.service.tell();
-    }
-
     /// Does what the server asks for.
     fn do_as_asked(&mut self, now: u64) {
         for request in self.mailbox().take_requests() {
@@ -353,19 +318,6 @@ impl Worker {
                 Request::Export(order) => self.wanted = Some(order),
             }
         }
-    }
-
-    /// Reads all letters, while writers are refused, and sends what comes of them.
-    fn finish_letters(&mut self, waiting: &mut Waiting) -> Result<(), Error> {
-        self.mailbox().set_halted(true);
-        self.rung = true;
-        let deadline = precise_now() + GOODBYE;
-        while self.has_letters() && precise_now() < deadline {
-            self.read_letters(precise_now());
-            self.transmit();
-            self.drain(waiting, deadline)?;
-        }
-        Ok(())
     }
 
     /// Sends what has to leave, a batch at a time, as far as the kernel takes it. The rest waits at the endpoint, which bounds
@@ -496,7 +448,7 @@ mod tests {
     use crate::engine::endpoint::{Config, Connect, ConnectionIds};
     use crate::net::socket::{self, Options};
 
-    fn psk(server: bool) -> SslContext {
+    pub(super) fn psk(server: bool) -> SslContext {
         let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
         context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
         match server {

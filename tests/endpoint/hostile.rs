@@ -151,6 +151,25 @@ fn messages_that_no_client_has_get_no_room() {
     assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
 }
 
+/// Of a message that comes whole libssl forgets what it had of it: fragments of another length, before it, are no harm. Were the
+/// first length to count, as might be done about forged ones behind it, one such fragment would keep the message out.
+#[test]
+fn a_forged_fragment_of_another_length_before_the_message() {
+    let forged = |message_type: u8, message_seq: u8| {
+        // The eleventh byte of 256.
+        let fragment = [message_type, 0, 1, 0, 0, message_seq, 0, 0, 10, 0, 0, 1, 7];
+        record(content_type::HANDSHAKE, 0, 9, &fragment)
+    };
+    let (mut world, server, client) = World::pair(13);
+    let addresses = [world.nodes[client].address, world.nodes[server].address];
+    world.connect(client, server);
+    assert!(world.run(SECOND, |world| world.sent.iter().any(|(_, _, bytes)| bytes[13] == 2)));
+    world.inject(addresses[0], server, &forged(16, 2));
+    world.inject(addresses[1], client, &forged(2, 1));
+    world.settle();
+    assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
+}
+
 /// What is forged and has to wait takes all the places there are, but not the way of what comes after it.
 #[test]
 fn a_handshake_whose_places_for_what_waits_are_taken() {

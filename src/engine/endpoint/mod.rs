@@ -394,6 +394,11 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Whether a session that has nothing waiting could send a message of `len` bytes.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.outbox.has_room(0, len)
+    }
+
     /// Ends a session: the peer is sent a close_notify, and [`Event::Closed`] follows.
     pub fn close(&mut self, session: Session) -> Result<(), Error> {
         self.seat(session)?;
