@@ -281,10 +281,8 @@ impl Session {
     /// Lets libssl read `record`, or nothing if it is empty, and go on with the handshake. Our timer has `left` microseconds.
     pub fn handshake(&mut self, record: &[u8], left: u64) -> Step {
         self.run_by_us(Some(left));
-        // It would repeat its flight at any record once its timer has run out.
-        self.outbound().mute(true);
-        self.repeat();
-        self.outbound().mute(false);
+        // It repeats its flight at any record once its timer has run out.
+        self.outbound().want_repetitions(false);
         self.outbound().mark();
         self.lend(record);
         clear_errors();
@@ -294,6 +292,7 @@ impl Session {
             (result, SSL_get_error(self.ssl.as_ptr(), result))
         };
         self.inbound().take_back();
+        self.outbound().want_repetitions(true);
         self.run_by_us(None);
         match (result, error) {
             (1, _) => Step::Finished,
@@ -346,16 +345,12 @@ impl Session {
     pub fn write_again(&mut self, left: u64) -> bool {
         self.run_by_us(Some(left));
         self.outbound().mark();
-        self.repeat();
-        self.run_by_us(None);
-        self.outbound().waits()
-    }
-
-    fn repeat(&mut self) {
         clear_errors();
         // SAFETY: the SSL is live.
         unsafe { SSL_ctrl(self.ssl.as_ptr(), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut()) };
         clear_errors();
+        self.run_by_us(None);
+        self.outbound().waits()
     }
 
     fn run_by_us(&self, left: Option<u64>) {

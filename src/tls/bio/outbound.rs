@@ -6,6 +6,7 @@ use super::outgoing::{Outgoing, SpareRoom};
 use super::{Numbering, Peer, Port, Written};
 use crate::tls::fork;
 use crate::wire::datagrams::{Datagrams, renumber};
+use crate::wire::handshake::Fragment;
 use crate::wire::record::{Record, content_type, records};
 use crate::wire::refragment::refragment;
 
@@ -29,12 +30,16 @@ pub struct Outbound {
     open: bool,
     /// A C caller has the SSL.
     given_away: bool,
-    /// What libssl writes now is not wanted.
-    muted: bool,
+    /// What libssl repeats now, unasked, does not leave.
+    only_new: bool,
+    /// What libssl has written last was a repetition.
+    repeating: bool,
     peer: Option<Peer>,
     /// The next sequence number in epoch 0, in place of libssl's: those go wrong after DTLSv1_listen in 3.2 to 4.0
     /// (openssl#32063), and a flight that is sent again needs new ones (RFC 6347 4.2.4). If there is none, libssl's are sent.
     sequence: Numbering,
+    /// Number and offset of the last handshake fragment that libssl has written in clear.
+    written: Option<(u16, usize)>,
     /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
     sealed: Option<Box<Sealed>>,
 }
@@ -63,9 +68,9 @@ impl Outbound {
         self.new_flight = true;
     }
 
-    /// What libssl writes while it is muted does not leave.
-    pub fn mute(&mut self, muted: bool) {
-        self.muted = muted;
+    /// From here on, what libssl repeats leaves only if `wanted`.
+    pub fn want_repetitions(&mut self, wanted: bool) {
+        self.only_new = !wanted;
     }
 
     /// A C caller gets the SSL. What the caller writes waits until the caller, or a helper, sends it.
@@ -124,8 +129,9 @@ impl Outbound {
     /// Takes one write of libssl. A flight that libssl repeats comes message by message, and is packed up to the MTU here.
     fn push(&mut self, write: &[u8]) {
         if self.in_flight {
+            self.note_repetition(write);
             self.note_sealed(write);
-            if self.muted {
+            if self.only_new && self.repeating {
                 return;
             }
             if std::mem::take(&mut self.new_flight) {
@@ -138,6 +144,21 @@ impl Outbound {
             let (fits, more) = rest.split_at(fitting(rest, self.mtu as usize));
             self.push_datagram(fits);
             rest = more;
+        }
+    }
+
+    /// A flight begins with a message in clear, or with the ChangeCipherSpec in front of a Finished.
+    fn note_repetition(&mut self, write: &[u8]) {
+        for record in records(write).filter(|record| record.epoch == 0) {
+            if record.content_type == content_type::CHANGE_CIPHER_SPEC {
+                self.repeating = self.has_sealed();
+            } else if record.content_type == content_type::HANDSHAKE
+                && let Some((fragment, _)) = Fragment::parse(record.fragment())
+            {
+                let this = Some((fragment.message_seq, fragment.offset));
+                self.repeating = this <= self.written;
+                self.written = this.max(self.written);
+            }
         }
     }
 
