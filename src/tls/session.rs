@@ -354,7 +354,8 @@ impl Session {
     }
 
     fn run_by_us(&self, left: Option<u64>) {
-        let left = left.map(|left| c_uint::try_from(left).unwrap_or(c_uint::MAX));
+        // libssl asks with 0 at the beginning of a flight, and else with what it was told last: that is never 0.
+        let left = left.map(|left| c_uint::try_from(left).unwrap_or(c_uint::MAX).max(1));
         self.mark().iter().for_each(|mark| mark.ours_has_left.set(left));
     }
 
@@ -550,5 +551,15 @@ mod tests {
         let by_us = left_after(|session| assert!(matches!(session.handshake(&[], ASKED_FOR as u64), Step::Waiting)));
         assert!((i64::from(REPEATABLE_AFTER) + 1..=ASKED_FOR).contains(&by_hand), "{by_hand}");
         assert!((0..=i64::from(REPEATABLE_AFTER)).contains(&by_us), "{by_us}");
+    }
+    /// Records that come when our timer has run out, and nothing was done about that yet, do not make libssl give up.
+    #[test]
+    fn however_often_its_timer_is_found_to_have_run_out_libssl_goes_on() {
+        let context = SslContext::builder(SslMethod::dtls()).unwrap().build();
+        let with = Parameters { first_timeout: 1, longest_timeout: 1, ..Parameters::FOR_HELLOS };
+        let mut session = Session::connect(&context, NOBODY, &with).unwrap();
+        for _ in 0..40 {
+            assert!(matches!(session.handshake(&[], 0), Step::Waiting));
+        }
     }
 }
