@@ -34,8 +34,12 @@ const FRAGMENT_MIN: usize = 512;
 /// How often libssl's own timer may expire before it is stopped: at the thirteenth time libssl gives the handshake up.
 const EXPIRIES_MAX: u32 = 10;
 
-/// libssl repeats no flight before its own timer has run out. Where our timer says when, its own does so after as many
-/// microseconds, less 15,000 that it leaves out.
+/// libssl takes its timer to have run out 15 ms before it has. With so many microseconds more it runs out just before ours. And
+/// it is never told 0, with which it asks at the beginning of a flight.
+const TOO_EARLY: c_uint = 14_000;
+
+/// libssl repeats no flight before its own timer has run out. Where our timer says when, its own is set to so many
+/// microseconds.
 const REPEATABLE_AFTER: c_uint = 40_000;
 
 /// It runs out early so many times; later only together with ours. Anybody can send the records at which it is found to have
@@ -354,8 +358,7 @@ impl Session {
     }
 
     fn run_by_us(&self, left: Option<u64>) {
-        // libssl asks with 0 at the beginning of a flight, and else with what it was told last: that is never 0.
-        let left = left.map(|left| c_uint::try_from(left).unwrap_or(c_uint::MAX).max(1));
+        let left = left.map(|left| c_uint::try_from(left).unwrap_or(c_uint::MAX).saturating_add(TOO_EARLY));
         self.mark().iter().for_each(|mark| mark.ours_has_left.set(left));
     }
 
@@ -552,6 +555,7 @@ mod tests {
         assert!((i64::from(REPEATABLE_AFTER) + 1..=ASKED_FOR).contains(&by_hand), "{by_hand}");
         assert!((0..=i64::from(REPEATABLE_AFTER)).contains(&by_us), "{by_us}");
     }
+
     /// Records that come when our timer has run out, and nothing was done about that yet, do not make libssl give up.
     #[test]
     fn however_often_its_timer_is_found_to_have_run_out_libssl_goes_on() {
