@@ -516,7 +516,8 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
         match (mark.expiries.get(), mark.ours_has_left.get()) {
             (expiries, _) if expiries > EXPIRIES_MAX => c_uint::MAX,
             (expiries, Some(_)) if expiries < EARLY_EXPIRIES => first.min(REPEATABLE_AFTER),
-            (_, Some(left)) => left,
+            // 0 would come back as the sign of a new flight.
+            (_, Some(left)) => left.max(1),
             (0, None) => first,
             (_, None) => last.saturating_mul(2).min(longest),
         }
@@ -525,6 +526,8 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use openssl::ssl::{SslContext, SslMethod};
 
     use super::*;
@@ -550,5 +553,19 @@ mod tests {
         let by_us = left_after(|session| assert!(matches!(session.handshake(&[], ASKED_FOR as u64), Step::Waiting)));
         assert!((i64::from(REPEATABLE_AFTER) + 1..=ASKED_FOR).contains(&by_hand), "{by_hand}");
         assert!((0..=i64::from(REPEATABLE_AFTER)).contains(&by_us), "{by_us}");
+    }
+
+    /// A record may come when ours has run out and nothing was done about that yet.
+    #[test]
+    fn a_timer_that_has_run_out_is_counted_too() {
+        let context = SslContext::builder(SslMethod::dtls()).unwrap().build();
+        let with = Parameters { first_timeout: 1_000_000, ..Parameters::FOR_HELLOS };
+        let session = Session::connect(&context, NOBODY, &with).unwrap();
+        session.run_by_us(Some(0));
+        // SAFETY: the SSL is live.
+        let again = |last: &c_uint| Some(unsafe { timer(session.ssl.as_ptr(), *last) });
+        let timers: Vec<_> = iter::successors(again(&0), again).take(EXPIRIES_MAX as usize + 2).collect();
+        let stopped = timers.iter().position(|timer| *timer == c_uint::MAX);
+        assert_eq!(stopped, Some(EXPIRIES_MAX as usize + 1), "{timers:?}");
     }
 }
