@@ -48,8 +48,9 @@ echo "\$ $build/dtls_server $*"
 "$build/dtls_server" "$@" >"$log" 2>&1 &
 server=$!
 wanted=$(echo "$families" | wc -w)
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ "$(grep -c '^server listens on' "$log")" = "$wanted" ] && break
+# Half a minute: a machine that builds something else at the same time has been seen to need more than five seconds.
+tries=120
+until [ "$(grep -c '^server listens on' "$log")" = "$wanted" ] || [ $((tries -= 1)) = 0 ]; do
     kill -0 "$server" 2>/dev/null || fail "the server did not start"
     sleep 0.25
 done

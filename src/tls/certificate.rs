@@ -34,11 +34,12 @@ impl Contents {
         let mut contents = Contents(Vec::with_capacity(ROOM));
         loop {
             let room = contents.0.capacity() - contents.0.len();
-            if file.by_ref().take(room as u64).read_to_end(&mut contents.0)? < room {
-                break;
-            }
+            let read = file.by_ref().take(room as u64).read_to_end(&mut contents.0)?;
             if contents.0.len() > FILE_AT_MOST {
                 return Err(format!("the file is larger than {FILE_AT_MOST} bytes").into());
+            }
+            if read < room {
+                break;
             }
             contents = contents.with_more_room();
         }
@@ -203,7 +204,22 @@ fn private_key(ctx: &SslContextRef, path: &CStr) -> Result<PKey<Private>, Cause>
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+    use std::{env, fs, process};
+
     use super::*;
+
+    #[test]
+    fn a_file_that_is_a_little_too_large_is_refused() {
+        let path = env::temp_dir().join(format!("dv-dtls-{}-too-large", process::id()));
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        let taken = [0, 1].map(|more| {
+            File::create(&path).unwrap().set_len((FILE_AT_MOST + more) as u64).unwrap();
+            Contents::of(&name).is_ok()
+        });
+        fs::remove_file(&path).unwrap();
+        assert_eq!(taken, [true, false]);
+    }
 
     #[test]
     fn a_file_without_an_end_is_refused() {

@@ -443,6 +443,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::thread;
     use std::time::Duration;
 
     use openssl::error::ErrorStack;
@@ -475,6 +476,20 @@ mod tests {
         let mut server = *Connection::accept(&context, &settings, peer, &parsed, &hello, terms, 0).unwrap();
         while server.transmit().is_some() {}
         Begun { client, hello, server, counters: Counters::default() }
+    }
+
+    /// At the server's hello, libssl repeats its own, since its timer has run out; and that server speaks DTLS 1.0.
+    #[test]
+    fn an_alert_leaves_although_libssl_has_repeated_its_flight() {
+        let Begun { mut client, mut server, counters, .. } = begun();
+        thread::sleep(Duration::from_millis(50));
+        assert!(server.outbound().resend());
+        let mut flight = server.transmit().unwrap().to_vec();
+        flight[HEADER_LEN + handshake::HEADER_LEN..][..2].copy_from_slice(&[0xfe, 0xff]);
+        client.receive(1, &flight, &mut Datagrams::new(), &counters);
+        assert_eq!(client.state(), State::Closed(CloseReason::Failed));
+        assert_eq!(client.transmit().map(|datagram| datagram[0]), Some(content_type::ALERT));
+        assert!(client.transmit().is_none());
     }
 
     /// Whoever knows the address of a client in its handshake can send so many, a hundred in a datagram.

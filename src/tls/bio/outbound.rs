@@ -38,8 +38,8 @@ pub struct Outbound {
     /// The next sequence number in epoch 0, in place of libssl's: those go wrong after DTLSv1_listen in 3.2 to 4.0
     /// (openssl#32063), and a flight that is sent again needs new ones (RFC 6347 4.2.4). If there is none, libssl's are sent.
     sequence: Numbering,
-    /// Number and offset of the last handshake fragment that libssl has written in clear.
-    written: Option<(u16, usize)>,
+    /// Number of the last handshake message that libssl has written in clear.
+    written: Option<u16>,
     /// What libssl has sealed in the handshake. See [`Outbound::take_sealed`].
     sealed: Option<Box<Sealed>>,
 }
@@ -147,17 +147,22 @@ impl Outbound {
         }
     }
 
-    /// A flight begins with a message in clear, or with the ChangeCipherSpec in front of a Finished.
+    /// A flight begins with a message in clear, or with the ChangeCipherSpec in front of a Finished. What follows is of the same
+    /// flight, but for an alert, which is of none. Where a repeated message is cut says nothing: the MTU may be lower by then.
     fn note_repetition(&mut self, write: &[u8]) {
-        for record in records(write).filter(|record| record.epoch == 0) {
-            if record.content_type == content_type::CHANGE_CIPHER_SPEC {
-                self.repeating = self.has_sealed();
-            } else if record.content_type == content_type::HANDSHAKE
-                && let Some((fragment, _)) = Fragment::parse(record.fragment())
-            {
-                let this = Some((fragment.message_seq, fragment.offset));
-                self.repeating = this <= self.written;
-                self.written = this.max(self.written);
+        for record in records(write) {
+            match (record.epoch, record.content_type) {
+                (_, content_type::ALERT) => self.repeating = false,
+                (0, content_type::CHANGE_CIPHER_SPEC) => self.repeating = self.has_sealed(),
+                (0, content_type::HANDSHAKE) => {
+                    let fragment = Fragment::parse(record.fragment()).map(|(fragment, _)| fragment);
+                    if let Some(first) = fragment.filter(|fragment| fragment.offset == 0) {
+                        let this = Some(first.message_seq);
+                        self.repeating = this <= self.written;
+                        self.written = this.max(self.written);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -404,6 +409,25 @@ mod tests {
             read.extend(records(&room[..len]).map(|record| record.fragment().len() - 12));
         }
         assert_eq!(read.iter().sum::<usize>(), 1000, "{read:?}");
+    }
+
+    /// Where the path takes less than before, libssl cuts what it repeats in other places.
+    #[test]
+    fn what_is_repeated_in_smaller_fragments_is_a_repetition() {
+        let fragment = |offset: u16, len: u16| {
+            let [offset, fragment, record] = [offset, len, len + 12].map(u16::to_be_bytes);
+            let header = [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0][..], &record].concat();
+            [&header[..], &[11, 0, 3, 0xe8, 0, 2, 0], &offset, &[0], &fragment, &vec![7; len.into()]].concat()
+        };
+        let mut bio = Outbound::new(1200, ([127, 0, 0, 1], 1).into());
+        bio.begin_handshake(0);
+        bio.want_repetitions(false);
+        [(0, 900), (900, 100)].map(|(offset, len)| bio.push(&fragment(offset, len)));
+        assert!(bio.pop().is_some());
+        assert!(bio.pop().is_none());
+        bio.expect_new_flight();
+        [(0, 480), (480, 480), (960, 40)].map(|(offset, len)| bio.push(&fragment(offset, len)));
+        assert!(!bio.waits());
     }
 
     #[test]
