@@ -422,11 +422,11 @@ mod tests {
         let mut bio = Outbound::new(1200, ([127, 0, 0, 1], 1).into());
         bio.begin_handshake(0);
         bio.want_repetitions(false);
-        [(0, 900), (900, 100)].map(|(offset, len)| bio.push(&fragment(offset, len)));
+        [(0, 900), (900, 100)].iter().for_each(|(offset, len)| bio.push(&fragment(*offset, *len)));
         assert!(bio.pop().is_some());
         assert!(bio.pop().is_none());
         bio.expect_new_flight();
-        [(0, 480), (480, 480), (960, 40)].map(|(offset, len)| bio.push(&fragment(offset, len)));
+        [(0, 480), (480, 480), (960, 40)].iter().for_each(|(offset, len)| bio.push(&fragment(*offset, *len)));
         assert!(!bio.waits());
     }
 
