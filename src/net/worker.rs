@@ -192,8 +192,9 @@ impl Worker {
         self.want(waiting, true, turn == 0 && self.held.is_empty());
         let due = self.service.endpoint.deadline().min(self.drained_by.unwrap_or(u64::MAX));
         let mut timeout = if due == u64::MAX { due } else { due.saturating_sub(now) };
-        // A message that there was no room for waits until something has left.
-        if self.has_letters() && !self.stuck {
+        // A message that there was no room for waits until something has left. While nothing waits there is room for any.
+        let no_room = self.stuck && !self.service.endpoint.has_room(usize::MAX);
+        if self.has_letters() && !no_room {
             timeout = 0;
         }
         // While handshakes wait for their turn, their sockets are not polled: they are looked at when the turn comes.

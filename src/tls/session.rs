@@ -522,7 +522,8 @@ unsafe extern "C" fn timer(ssl: *mut SSL, last: c_uint) -> c_uint {
             (expiries, Some(_)) if expiries < EARLY_EXPIRIES => first.min(REPEATABLE_AFTER),
             (_, Some(left)) => left,
             (0, None) => first,
-            (_, None) => last.saturating_mul(2).min(longest),
+            // The last one may have been one of ours.
+            (_, None) => last.saturating_mul(2).max(first).min(longest),
         }
     })
 }
