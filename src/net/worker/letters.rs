@@ -268,6 +268,29 @@ mod tests {
         assert_eq!(office.worker.parked.bytes, 0);
     }
 
+    /// There would be room for it, and for the end of the session.
+    #[test]
+    fn a_short_message_does_not_overtake_those_that_are_parked() {
+        let mut office = Office::new(1);
+        let mut sent = 0;
+        while office.worker.parked.is_empty() {
+            office.write(0, &[1; 1000]).unwrap();
+            sent += 1;
+            office.read();
+        }
+        office.write(0, b"short").unwrap();
+        office.worker.mailbox().close(office.sessions[0]).unwrap();
+        office.read();
+        let mut got = Vec::new();
+        while got.last() != Some(&None) {
+            got.extend(office.carry().into_iter().map(|(_, message)| message.map(|message| message.len())));
+            office.read();
+            assert!(got.len() <= sent + 2);
+        }
+        let expected = [vec![Some(1000); sent], vec![Some(5), None]].concat();
+        assert_eq!(got, expected);
+    }
+
     /// A session that has been parked is written to again once it has room.
     #[test]
     fn who_was_refused_is_taken_again() {
