@@ -12,7 +12,7 @@ use dv_dtls::{Error, ServerConfig, ServerStats};
 use libc::{c_int, c_long, sock_filter};
 
 use crate::clients::{Client, PATIENCE, Told, echo, running};
-use crate::common::process::wait_until;
+use crate::common::process::{Over, wait_until};
 use crate::contexts;
 use crate::sockets::{BURST, burst};
 use crate::workers::first_hello;
@@ -167,15 +167,6 @@ fn where_sending_asks<'scope, T: Send>(
     let sending = Sending { error, over, listener };
     scope.spawn(move || sending.supervise());
     made
-}
-
-/// Lets another thread end, also when the test has failed.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// While a socket is full nothing leaves, but all that comes in is read, and nothing that was accepted is lost.

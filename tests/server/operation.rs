@@ -10,7 +10,7 @@ use openssl::pkey::Id;
 use openssl::ssl::NameType;
 
 use crate::clients::{Client, PATIENCE, Told, running};
-use crate::common::process::{begin_and_wait, wait_until};
+use crate::common::process::{Over, begin_and_wait, wait_until};
 use crate::contexts;
 
 fn opened(told: &Receiver<Told>) -> Session {
@@ -165,6 +165,7 @@ fn no_session_is_lost_while_certificates_are_reloaded() {
     let context = contexts::client();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut clients = vec![Client::connect(&context, address)];
@@ -184,7 +185,6 @@ fn no_session_is_lost_while_certificates_are_reloaded() {
             server.reload(contexts::server_with(name, |_| {})).unwrap();
             wait_until(|| finished() > before, || format!("{before} handshakes"));
         }
-        over.store(true, Ordering::Relaxed);
     });
     let stats = server.stats().endpoints;
     assert_eq!(stats.handshakes_finished, stats.handshakes_begun);
