@@ -52,7 +52,7 @@ impl Endpoint {
             return false;
         }
         if self.sessions_with(peer).count() >= PER_PEER {
-            // Of the peer's own at most one is open, and one more is ours: there are handshakes among them.
+            // At most one that the peer has begun is open, and at most two we have begun, of which one is imported.
             let handshake = |session: &Session| self.seats.kind(*session) == Some(Kind::Handshaking);
             let oldest = self.sessions_with(peer).find(handshake);
             oldest.into_iter().for_each(|oldest| self.finish(oldest, CloseReason::Restarted));
