@@ -347,6 +347,7 @@ impl Worker {
             self.transmit();
             self.drain(waiting, deadline)?;
         }
+        self.refuse_letters();
         Ok(())
     }
 

@@ -88,6 +88,14 @@ impl Worker {
         }
         Ok(())
     }
+
+    /// Counts what nobody will send any more: all sessions are over.
+    pub(super) fn refuse_letters(&mut self) {
+        self.rung = true;
+        while self.has_letters() {
+            self.read_letters(precise_now());
+        }
+    }
 }
 
 /// What a letter asks of a session; says whether there was room for it.
@@ -154,6 +162,7 @@ impl Parked {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::os::fd::AsFd;
 
     use super::super::tests::{psk, worker};
     use super::*;
@@ -314,6 +323,31 @@ mod tests {
         assert!(office.worker.can_read_letters());
         office.worker.read_letters(now);
         assert!(office.worker.parked.is_empty());
+    }
+
+    /// Those that are parked, and behind them: the worker ends, or its sessions go to another process.
+    #[test]
+    fn what_cannot_be_sent_any_more_is_refused_and_counted() {
+        for exported in [false, true] {
+            let mut office = Office::new(2);
+            let mut accepted = 0;
+            while office.worker.parked.is_empty() {
+                office.write(0, &[0; 1000]).unwrap();
+                accepted += 1;
+                office.read();
+            }
+            (0..2).for_each(|client| office.write(client, b"in the mailbox").unwrap());
+            accepted += 2;
+            let mut waiting = Waiting::on(iter::once(office.worker.mailbox().bell().as_fd()));
+            if exported {
+                office.worker.service.endpoint.pack().unwrap();
+                office.worker.service.endpoint.commit_export().unwrap();
+            }
+            office.worker.say_goodbye(&mut waiting).unwrap();
+            let Desk { counters, sockets, .. } = office.worker.service.desk();
+            let refused = sockets.messages_refused.get();
+            assert!(refused > 2 && refused + counters.messages_out.get() == accepted, "{refused} of {accepted}");
+        }
     }
 
     /// A session that has been parked is written to again once it has room.
