@@ -4,12 +4,12 @@
 mod common;
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::process::{PATIENCE, Process, free_port};
+use common::process::{Ended, PATIENCE, Process, free_port};
 use common::{Link, certificates, compile, directory, link, link_archive, members, root, succeed};
 use dv_dtls::{Config, Connect, Endpoint, Event};
 use openssl::ssl::{SslContext, SslMethod};
@@ -131,6 +131,7 @@ fn the_c_programs_of_the_readme_echo() {
             fs::write(&source, with_port(&program, port)).expect("written");
             compile(&source, &object, &[]);
             self::link(&object, &path, how);
+            says_what_is_missing(Command::new(&path));
             echoes(Command::new(&path), port);
         }
     }
@@ -167,7 +168,9 @@ fn programs_with_rust_in_them_echo() {
         Command::new(cargo).args(["build", "--quiet", "--offline", "--target-dir"]).arg(&target).current_dir(&package),
     );
     for (number, port) in ports.into_iter().enumerate() {
-        echoes(Command::new(target.join(format!("debug/readme_{number}"))), port);
+        let program = target.join(format!("debug/readme_{number}"));
+        says_what_is_missing(Command::new(&program));
+        echoes(Command::new(&program), port);
     }
 
     let (port, path) = (free_port(), directory().join("c-and-rust"));
@@ -183,7 +186,16 @@ fn with_port(program: &str, port: u16) -> String {
     program.replace("4433", &port.to_string())
 }
 
-/// Starts a server beside a certificate and lets a client say something to it.
+/// Where there is no certificate.
+fn says_what_is_missing(mut server: Command) {
+    let empty = directory().join("empty");
+    fs::create_dir_all(&empty).expect("a directory");
+    server.current_dir(empty);
+    let Ended { status, output } = Process::start(server, Stdio::null()).wait();
+    assert!(status.code() == Some(1) && output.contains("server.pem"), "{status}: {output}");
+}
+
+/// Starts a server beside a certificate and lets clients say something to it, with IPv4 and where it is there with IPv6.
 fn echoes(mut server: Command, port: u16) {
     for extension in ["pem", "key"] {
         let from = certificates().join("server-ecdsa").with_extension(extension);
@@ -191,14 +203,18 @@ fn echoes(mut server: Command, port: u16) {
     }
     server.current_dir(directory());
     let mut server = Process::start(server, Stdio::null());
+    answers(&mut server, (Ipv4Addr::LOCALHOST, port).into(), &UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    if let Ok(socket) = UdpSocket::bind("[::1]:0") {
+        answers(&mut server, (Ipv6Addr::LOCALHOST, port).into(), &socket);
+    }
+}
 
+fn answers(server: &mut Process, to: SocketAddr, socket: &UdpSocket) {
     let mut context = SslContext::builder(SslMethod::dtls_client()).expect("a context");
     context.set_ca_file(certificates().join("ca.pem")).expect("the CA");
     let mut client =
         Endpoint::new(context.build(), Config { accept: false, ..Config::default() }).expect("an endpoint");
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
-    let to = SocketAddr::from(([127, 0, 0, 1], port));
     let begin = Instant::now();
     let now = || begin.elapsed().as_micros() as u64;
     client.connect(0, &Connect::to_named(to, "localhost")).expect("begun");
