@@ -44,17 +44,21 @@ fn at_most_three_times_what_came_goes_to_an_unproven_address() {
     }
 }
 
+/// The server seems to move, so the client asks it to show that it is there. That gets lost, for somebody to have seen.
+fn challenge_of_the_client(pair: &mut Pair) -> Vec<u8> {
+    pair.world.nodes[pair.server].address.set_port(9);
+    let asks = pair.world.nodes[pair.client].address;
+    pair.world.pass = Box::new(move |(from, ..)| *from != asks);
+    pair.send(b"from elsewhere").unwrap();
+    pair.world.settle();
+    pair.world.sent_by(asks).last().unwrap().clone()
+}
+
 /// A challenge is answered where it came from, and the answer counts as what goes there.
 #[test]
 fn an_answer_to_a_challenge_counts_at_an_unproven_address() {
     let mut pair = Pair::new(checks(true), checks(true));
-    // The server seems to move, so the client asks it to show that it is there; somebody sees that.
-    pair.world.nodes[pair.server].address.set_port(9);
-    let asked = pair.world.nodes[pair.client].address;
-    pair.world.pass = Box::new(move |(from, ..)| *from != asked);
-    pair.send(b"from elsewhere").unwrap();
-    pair.world.settle();
-    let challenge = pair.world.sent_by(asked).last().unwrap().clone();
+    let challenge = challenge_of_the_client(&mut pair);
     pair.world.inject(elsewhere(1), pair.server, &challenge);
     pair.world.settle();
     let sent = pair.sent_to(elsewhere(1));
@@ -85,12 +89,7 @@ fn a_late_challenge_is_answered_where_it_came_from() {
         let (server, client) = with_suite("ECDHE-ECDSA-CHACHA20-POLY1305");
         let at_server = with_ids(|ids| (ids.len, ids.padding) = (1, padding));
         let mut pair = Pair::of((server, at_server), (client, with_ids(|ids| ids.len = 32)));
-        pair.world.nodes[pair.server].address.set_port(9);
-        let asked = pair.world.nodes[pair.client].address;
-        pair.world.pass = Box::new(move |(from, ..)| *from != asked);
-        pair.send(b"from elsewhere").unwrap();
-        pair.world.settle();
-        let challenge = pair.world.sent_by(asked).last().unwrap().clone();
+        let challenge = challenge_of_the_client(&mut pair);
         // What goes to where the session seems to be is used up meanwhile, and has nothing to do with it.
         let datagram = pair.seen(b"newer");
         pair.world.inject(elsewhere(1), pair.server, &datagram);

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use openssl::ssl::{SslContextBuilder, SslMethod, SslOptions};
 
 use super::*;
+use crate::engine::records::tests::seal;
 use crate::engine::records::{Digest, Records, SEQUENCE_MAX, Secrets, Suite, Used};
 use crate::engine::settings::Settings;
 use crate::log::{self, Level};
@@ -120,6 +121,16 @@ impl Pair {
     fn records(&mut self, side: usize) -> &mut Records {
         self.connection(side).protection().records_mut()
     }
+
+    /// The server gets this as if the client had sent it.
+    fn inject(&mut self, datagram: &[u8]) {
+        self.sides[SERVER].endpoint.receive(self.now, datagram, address(CLIENT), None);
+    }
+
+    /// A record under the client's keys.
+    fn sealed(&mut self, content_type: u8, content: &[u8]) -> Vec<u8> {
+        seal(self.records(CLIENT), content_type, content)
+    }
 }
 
 fn address(side: usize) -> SocketAddr {
@@ -192,14 +203,14 @@ fn a_key_that_was_tried_too_often_is_given_up() {
     let mut forged = authentic.clone();
     *forged.last_mut().unwrap() ^= 1;
     for datagram in [&forged, &forged, &authentic, &authentic] {
-        pair.sides[SERVER].endpoint.receive(pair.now, datagram, address(CLIENT), None);
+        pair.inject(datagram);
         pair.carry();
         assert_eq!(pair.sides[SERVER].closed, None);
     }
     assert_eq!(pair.sides[SERVER].messages, 1);
     // A replay is not tried, a forgery that is new is.
     forged[10] += 1;
-    pair.sides[SERVER].endpoint.receive(pair.now, &forged, address(CLIENT), None);
+    pair.inject(&forged);
     pair.carry();
     assert_eq!(pair.sides[SERVER].closed, Some(CloseReason::Exhausted));
     assert_eq!(pair.sides[CLIENT].closed, Some(CloseReason::ByPeer));
@@ -296,7 +307,7 @@ fn a_finished_in_clear_before_its_time() {
             {
                 flight.extend(datagram);
             } else {
-                pair.sides[SERVER].endpoint.receive(pair.now, &datagram, address(CLIENT), None);
+                pair.inject(&datagram);
             }
         }
         while let Some(transmit) = pair.sides[SERVER].endpoint.transmit(1) {
@@ -324,7 +335,7 @@ fn a_finished_in_clear_before_its_time() {
     short[11..].copy_from_slice(&[0, 1, 0]);
     let until_ccs = [&in_clear, exchange.bytes, ccs.bytes];
     for record in until_ccs.into_iter().chain([ccs.bytes, &in_clear, &short, finished.bytes, finished.bytes]) {
-        pair.sides[SERVER].endpoint.receive(pair.now, record, address(CLIENT), None);
+        pair.inject(record);
     }
     pair.carry();
     let stats = pair.sides[SERVER].endpoint.stats();
@@ -334,9 +345,8 @@ fn a_finished_in_clear_before_its_time() {
 /// A handshake message of no content under the client's keys.
 fn say(pair: &mut Pair, message_type: u8, message_seq: u16) {
     let message = Fragment { message_type, length: 0, message_seq, offset: 0, body: &[] }.header();
-    let mut record = vec![0; pair.records(CLIENT).sealed_len(message.len())];
-    pair.records(CLIENT).seal(content_type::HANDSHAKE, &message, &mut record).unwrap();
-    pair.sides[SERVER].endpoint.receive(pair.now, &record, address(CLIENT), None);
+    let record = pair.sealed(content_type::HANDSHAKE, &message);
+    pair.inject(&record);
 }
 
 /// A client with records of ours, and a server with them or with OpenSSL's.
@@ -407,9 +417,8 @@ fn warnings_end_nothing() {
 
 /// An alert under the client's keys.
 fn alert(pair: &mut Pair, alert: [u8; 2]) {
-    let mut record = vec![0; pair.records(CLIENT).sealed_len(2)];
-    pair.records(CLIENT).seal(content_type::ALERT, &alert, &mut record).unwrap();
-    pair.sides[SERVER].endpoint.receive(pair.now, &record, address(CLIENT), None);
+    let record = pair.sealed(content_type::ALERT, &alert);
+    pair.inject(&record);
 }
 
 /// What makes libssl give the session up ends it at once, with an alert for the client.

@@ -144,7 +144,7 @@ mod tests {
     use openssl::symm::{Cipher, encrypt_aead};
     use proptest::prelude::*;
 
-    use super::super::tests::{SUITES, hex, secrets};
+    use super::super::tests::{SUITES, hex, open_with, seal, secrets};
     use super::*;
     use crate::wire::record::records_with;
 
@@ -157,21 +157,6 @@ mod tests {
         let client = Records::with_cid(suite, &secrets, false, THEIRS.into(), padding);
         let server = Records::with_cid(suite, &secrets, true, OURS.into(), padding);
         (client, server)
-    }
-
-    fn seal(records: &mut Records, content_type: u8, content: &[u8]) -> Vec<u8> {
-        let mut out = vec![0; records.sealed_len(content.len())];
-        assert_eq!(records.seal(content_type, content, &mut out), Some(out.len()));
-        out
-    }
-
-    fn open(records: &mut Records, bytes: &[u8], cid_len: usize) -> Option<(u8, Vec<u8>)> {
-        let (record, rest) = Record::parse_with(bytes, cid_len)?;
-        assert!(rest.is_empty());
-        let mut out = vec![0; record.fragment().len()];
-        let plain = records.open(&record, &mut out)?;
-        out.truncate(plain.len);
-        Some((plain.content_type, out))
     }
 
     /// The layout of RFC 9146 5.3, byte by byte.
@@ -229,8 +214,11 @@ mod tests {
                     for content_type in [21, 22, 23, 27, 255] {
                         let content: Vec<u8> = (0..len).map(|n| n as u8 % 3).collect();
                         let record = seal(&mut client, content_type, &content);
-                        assert_eq!(open(&mut server, &record, THEIRS.len()), Some((content_type, content.clone())));
-                        assert_eq!(open(&mut server, &record, THEIRS.len()), None, "a replay");
+                        assert_eq!(
+                            open_with(&mut server, &record, THEIRS.len()),
+                            Some((content_type, content.clone()))
+                        );
+                        assert_eq!(open_with(&mut server, &record, THEIRS.len()), None, "a replay");
                         let overhead = 13 + THEIRS.len() + suite.explicit_len() + 16;
                         assert_eq!((record.len() - overhead) % usize::from(padding.max(1)), 0);
                         assert!(record.len() - overhead > len);
@@ -267,10 +255,10 @@ mod tests {
         let (mut client, mut server) = pair(Suite::Aes128Gcm, 16);
         let longest = vec![7; PLAINTEXT_MAX];
         let record = seal(&mut client, 23, &longest);
-        assert_eq!(open(&mut server, &record, THEIRS.len()), Some((23, longest)));
+        assert_eq!(open_with(&mut server, &record, THEIRS.len()), Some((23, longest)));
         for record in [seal(&mut client, 0, &[]), seal(&mut client, 23, &[7; PLAINTEXT_MAX + 1])] {
-            assert_eq!(open(&mut server, &record, THEIRS.len()), Some((0, vec![])));
-            assert_eq!(open(&mut server, &record, THEIRS.len()), None);
+            assert_eq!(open_with(&mut server, &record, THEIRS.len()), Some((0, vec![])));
+            assert_eq!(open_with(&mut server, &record, THEIRS.len()), None);
         }
     }
 
@@ -287,7 +275,10 @@ mod tests {
             let out = ours_of_it.put_cid(&Record::parse(&ordinary).unwrap().0).unwrap();
             assert_eq!((out[0], &out[3..11]), (content_type::TLS12_CID, &ordinary[3..11]));
             let mut server = Records::with_cid(suite, &secrets, true, OURS.into(), 0);
-            assert_eq!(open(&mut server, &out, THEIRS.len()), Some((content_type::HANDSHAKE, b"finished".to_vec())));
+            assert_eq!(
+                open_with(&mut server, &out, THEIRS.len()),
+                Some((content_type::HANDSHAKE, b"finished".to_vec()))
+            );
             // The next one of ours has the next number.
             assert_eq!(seal(&mut ours_of_it, content_type::APPLICATION_DATA, b"x")[3..11], [0, 1, 0, 0, 0, 0, 0, 6]);
 
@@ -298,7 +289,7 @@ mod tests {
             let plain = ours_of_it.look(&record, &mut content).unwrap();
             let taken = ours_of_it.take_cid(&record, plain.content_type, &content[..plain.len]).unwrap();
             assert_eq!((taken[0], &taken[3..11]), (content_type::HANDSHAKE, &answer[3..11]));
-            assert_eq!(open(&mut libssl, &taken, 0), Some((content_type::HANDSHAKE, b"finished too".to_vec())));
+            assert_eq!(open_with(&mut libssl, &taken, 0), Some((content_type::HANDSHAKE, b"finished too".to_vec())));
             // To look does not remember.
             assert!(ours_of_it.open(&record, &mut content).is_some());
             // With other keys there is nothing to be had.

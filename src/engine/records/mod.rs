@@ -374,4 +374,4 @@ impl Records {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,7 +27,11 @@ fn pair(suite: Suite) -> (Records, Records) {
     (new(false), new(true))
 }
 
-fn seal(records: &mut Records, content_type: u8, content: &[u8]) -> Option<Vec<u8>> {
+pub fn seal(records: &mut Records, content_type: u8, content: &[u8]) -> Vec<u8> {
+    try_seal(records, content_type, content).expect("its key is not used up")
+}
+
+fn try_seal(records: &mut Records, content_type: u8, content: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0; records.sealed_len(content.len())];
     let len = records.seal(content_type, content, &mut out)?;
     assert_eq!(len, out.len());
@@ -35,11 +39,16 @@ fn seal(records: &mut Records, content_type: u8, content: &[u8]) -> Option<Vec<u
 }
 
 fn open(records: &mut Records, bytes: &[u8]) -> Option<Vec<u8>> {
-    let (record, _) = Record::parse(bytes)?;
+    open_with(records, bytes, 0).map(|(_, content)| content)
+}
+
+/// A record whose connection ID is so long; gives its true type, too.
+pub fn open_with(records: &mut Records, bytes: &[u8], cid_len: usize) -> Option<(u8, Vec<u8>)> {
+    let (record, _) = Record::parse_with(bytes, cid_len)?;
     let mut out = vec![0; record.fragment().len()];
-    let len = records.open(&record, &mut out)?.len;
+    let Plain { content_type, len } = records.open(&record, &mut out)?;
     out.truncate(len);
-    Some(out)
+    Some((content_type, out))
 }
 
 #[test]
@@ -48,12 +57,12 @@ fn both_directions_and_each_suite() {
         let (mut client, mut server) = pair(suite);
         for len in [0, 1, 15, 16, 17, 1200, 1 << 14] {
             let message: Vec<u8> = (0..len).map(|n| n as u8).collect();
-            let record = seal(&mut client, content_type::APPLICATION_DATA, &message).unwrap();
+            let record = seal(&mut client, content_type::APPLICATION_DATA, &message);
             assert_eq!(open(&mut client, &record), None, "its own record");
             client.rest();
             assert_eq!(open(&mut server, &record), Some(message.clone()));
             assert_eq!(open(&mut server, &record), None, "a replay");
-            let record = seal(&mut server, content_type::APPLICATION_DATA, &message).unwrap();
+            let record = seal(&mut server, content_type::APPLICATION_DATA, &message);
             server.rest();
             assert_eq!(open(&mut client, &record), Some(message));
         }
@@ -127,7 +136,7 @@ fn no_nonce_comes_twice() {
     let mut seen: HashSet<u64> = used.nonces.iter().copied().collect();
     let mut last = number(1);
     for count in 0..1_000_000 {
-        let sealed = seal(&mut ours, content_type::APPLICATION_DATA, &[0; 3]).unwrap();
+        let sealed = seal(&mut ours, content_type::APPLICATION_DATA, &[0; 3]);
         let nonce = u64::from_be_bytes(*sealed[HEADER_LEN..].first_chunk().unwrap());
         assert_eq!(sealed[3..11], nonce.to_be_bytes(), "epoch and sequence number");
         assert!(nonce > last && seen.insert(nonce), "{nonce:x}");
@@ -145,7 +154,7 @@ fn no_nonce_comes_twice() {
 fn only_explicit_nonces_are_stepped_over() {
     let used = Used { next: 1, nonces: vec![number(1), number(2)], opened: None };
     let mut ours = Records::new(Suite::Chacha20Poly1305, &secrets(), true, used);
-    let sealed = seal(&mut ours, content_type::ALERT, &[1, 0]).unwrap();
+    let sealed = seal(&mut ours, content_type::ALERT, &[1, 0]);
     assert_eq!(records(&sealed).next().unwrap().sequence, 1);
 }
 
@@ -155,13 +164,13 @@ fn sequence_numbers_come_to_an_end() {
         let used = Used { next: SEQUENCE_MAX - KEPT_FOR_ALERTS, ..Used::default() };
         let mut ours = Records::new(suite, &secrets(), true, used);
         assert!(!ours.are_exhausted());
-        seal(&mut ours, content_type::APPLICATION_DATA, b"the last one").unwrap();
+        seal(&mut ours, content_type::APPLICATION_DATA, b"the last one");
         assert!(ours.are_exhausted());
-        seal(&mut ours, content_type::ALERT, &[1, 0]).unwrap();
+        seal(&mut ours, content_type::ALERT, &[1, 0]);
         ours.next = SEQUENCE_MAX;
-        let last = seal(&mut ours, content_type::ALERT, &[1, 0]).unwrap();
+        let last = seal(&mut ours, content_type::ALERT, &[1, 0]);
         assert_eq!(last[3..11], [0, 1, 255, 255, 255, 255, 255, 255]);
-        assert_eq!(seal(&mut ours, content_type::ALERT, &[1, 0]), None);
+        assert_eq!(try_seal(&mut ours, content_type::ALERT, &[1, 0]), None);
         assert_eq!(ours.next, SEQUENCE_MAX + 1);
     }
 }
@@ -171,15 +180,15 @@ fn keys_are_not_used_beyond_their_limits() {
     let (mut ours, _) = pair(Suite::Aes128Gcm);
     // 2^24.5 records of 2^14 bytes.
     ours.sealed_blocks = (2_f64.powf(24.5) * 1024.0) as u64 - 2000;
-    seal(&mut ours, content_type::APPLICATION_DATA, &[0; 1 << 14]).unwrap();
+    seal(&mut ours, content_type::APPLICATION_DATA, &[0; 1 << 14]);
     assert!(!ours.are_exhausted());
-    seal(&mut ours, content_type::APPLICATION_DATA, &[0; 1 << 14]).unwrap();
+    seal(&mut ours, content_type::APPLICATION_DATA, &[0; 1 << 14]);
     assert!(ours.are_exhausted());
 
     let (mut ours, mut peer) = pair(Suite::Chacha20Poly1305);
     ours.sealed_blocks = ours.suite.blocks_max();
     assert!(!ours.are_exhausted());
-    let mut forged = seal(&mut peer, content_type::APPLICATION_DATA, b"forged").unwrap();
+    let mut forged = seal(&mut peer, content_type::APPLICATION_DATA, b"forged");
     forged[20] ^= 1;
     ours.failed = (1 << 36) - 1;
     for exhausted in [false, true] {
@@ -194,9 +203,9 @@ fn what_openssl_has_opened_is_a_replay() {
     let mut client = Records::new(Suite::Aes128Gcm, &secrets, false, Used::default());
     let used = Used { opened: Some(0), ..Used::default() };
     let mut server = Records::new(Suite::Aes128Gcm, &secrets, true, used);
-    let finished = seal(&mut client, content_type::HANDSHAKE, &[20]).unwrap();
+    let finished = seal(&mut client, content_type::HANDSHAKE, &[20]);
     assert_eq!(open(&mut server, &finished), None);
-    let next = seal(&mut client, content_type::APPLICATION_DATA, b"next").unwrap();
+    let next = seal(&mut client, content_type::APPLICATION_DATA, b"next");
     assert_eq!(open(&mut server, &next), Some(b"next".to_vec()));
 }
 
@@ -216,7 +225,7 @@ fn authentic_records_of_another_epoch_are_not_opened() {
 fn no_record_has_more_than_16384_bytes() {
     let (mut client, mut server) = pair(Suite::Aes128Gcm);
     for (len, opens) in [(1 << 14, true), ((1 << 14) + 1, false)] {
-        let record = seal(&mut client, content_type::APPLICATION_DATA, &vec![7; len]).unwrap();
+        let record = seal(&mut client, content_type::APPLICATION_DATA, &vec![7; len]);
         assert_eq!(open(&mut server, &record).is_some(), opens);
     }
 }
@@ -267,7 +276,7 @@ proptest! {
         mutations in proptest::collection::vec(mutation(), 1..4),
     ) {
         let (mut client, mut server) = pair(suite);
-        let record = seal(&mut client, content_type::APPLICATION_DATA, &message).unwrap();
+        let record = seal(&mut client, content_type::APPLICATION_DATA, &message);
         let mut mutated = record.clone();
         mutations.iter().for_each(|mutation| mutate(&mut mutated, mutation));
         // Bytes behind a record are another record's matter.
@@ -282,11 +291,11 @@ proptest! {
 #[test]
 fn at_rest_there_are_no_expanded_keys() {
     let (mut ours, mut peer) = pair(Suite::Aes128Gcm);
-    let sealed = seal(&mut peer, content_type::APPLICATION_DATA, b"before").unwrap();
+    let sealed = seal(&mut peer, content_type::APPLICATION_DATA, b"before");
     assert_eq!(open(&mut ours, &sealed).unwrap(), b"before");
     assert!(ours.expanded.is_some());
     ours.rest();
     assert!(ours.expanded.is_none());
-    let sealed = seal(&mut peer, content_type::APPLICATION_DATA, b"after").unwrap();
+    let sealed = seal(&mut peer, content_type::APPLICATION_DATA, b"after");
     assert_eq!(open(&mut ours, &sealed).unwrap(), b"after");
 }

@@ -12,18 +12,6 @@ impl Pair {
         self.sides[SERVER].endpoint.advance(self.now);
     }
 
-    /// The server gets this as if the client had sent it.
-    fn inject(&mut self, datagram: &[u8]) {
-        self.sides[SERVER].endpoint.receive(self.now, datagram, address(CLIENT), None);
-    }
-
-    /// A record under the client's keys.
-    fn sealed(&mut self, content_type: u8, content: &[u8]) -> Vec<u8> {
-        let mut record = vec![0; self.records(CLIENT).sealed_len(content.len())];
-        self.records(CLIENT).seal(content_type, content, &mut record).unwrap();
-        record
-    }
-
     /// Whether the server has its last flight still.
     fn keeps_flight(&mut self) -> bool {
         self.connection(SERVER).protection().outbound().flight().1.count() > 0
