@@ -60,7 +60,25 @@ static void refuse_about_busy(SSL *ssl)
     }
 }
 
-/* In the middle of reading, writing, saying goodbye and freeing. */
+/* In the middle of writing, saying goodbye and freeing. */
+static void refused_from_here_on(struct server *server, dv_udp_conn_t *conn)
+{
+    char message[] = "hello", out[64];
+    int before = calls;
+
+    CHECK(dv_dtls_write(conn, message, 5, server->fd, out, sizeof(out), 16) == 5);
+    CHECK(calls > before);
+    before = calls;
+    dv_dtls_shutdown(conn, server->fd, 16);
+    CHECK(calls > before);
+    in_message = NULL;
+    before = calls;
+    freeing = conn;
+    dv_dtls_conn_free(conn);
+    CHECK(calls == before + 1);
+}
+
+/* And of reading. */
 static void of_the_library(struct server *server, SSL_CTX *ctx)
 {
     struct client client;
@@ -74,17 +92,7 @@ static void of_the_library(struct server *server, SSL_CTX *ctx)
     len = recv(server->fd, in, sizeof(in), 0);
     CHECK(dv_dtls_read(busy, in, (size_t)len, server->fd, out, sizeof(out), 16) == 5);
     CHECK(calls > before);
-    before = calls;
-    CHECK(dv_dtls_write(busy, out, 5, server->fd, in, sizeof(in), 16) == 5);
-    CHECK(calls > before);
-    before = calls;
-    dv_dtls_shutdown(busy, server->fd, 16);
-    CHECK(calls > before);
-    in_message = NULL;
-    before = calls;
-    freeing = busy;
-    dv_dtls_conn_free(busy);
-    CHECK(calls == before + 1);
+    refused_from_here_on(server, busy);
     client_vanish(&client);
 }
 
@@ -93,7 +101,6 @@ static void with_own_ssl(struct server *server, SSL_CTX *ctx)
 {
     dv_udp_conn_t *conn = NULL;
     struct client client;
-    char in[2048] = "hello", out[2048];
     int before = calls;
 
     client_open(&client, ctx, server, NULL);
@@ -102,17 +109,7 @@ static void with_own_ssl(struct server *server, SSL_CTX *ctx)
     in_message = refuse_about_busy;
     CHECK(client_handshake_with(&client, server, conn));
     CHECK(calls > before);
-    before = calls;
-    CHECK(dv_dtls_write(conn, in, 5, server->fd, out, sizeof(out), 16) == 5);
-    CHECK(calls > before);
-    before = calls;
-    dv_dtls_shutdown(conn, server->fd, 16);
-    CHECK(calls > before);
-    in_message = NULL;
-    before = calls;
-    freeing = conn;
-    dv_dtls_conn_free(conn);
-    CHECK(calls == before + 1);
+    refused_from_here_on(server, conn);
     client_vanish(&client);
     server_drain(server);
 }
