@@ -26,7 +26,7 @@ const ON_CONNECTIONS: [&str; 10] = [
 
 /// What a handshake in progress survives. Its messages are in clear, so a forged one of those could be a true one; and a
 /// forged hello brings the client a cookie that is not its own.
-const ON_HANDSHAKES: [&str; 2] = ["junk", "alert"];
+const ON_HANDSHAKES: [&str; 4] = ["junk", "alert", "ccs", "epoch-jump"];
 
 /// What a peer can make the server hold, in kilobytes: records out of order, a second handshake, allocator's slack.
 const BOUND: f64 = 512.0;

@@ -182,6 +182,16 @@ impl Client {
         Err(format!("no handshake within {limit:?}"))
     }
 
+    /// Asks for another handshake over the connection. [`Client::handshake`] goes through it.
+    pub fn begin_anew(&mut self) {
+        unsafe extern "C" {
+            fn SSL_renegotiate(ssl: *mut openssl_sys::SSL) -> libc::c_int;
+        }
+        // SAFETY: the SSL is live.
+        let begun = unsafe { SSL_renegotiate(self.ssl().as_ptr()) };
+        assert_eq!(begun, 1, "OpenSSL's client may ask");
+    }
+
     fn handle_timeout(&mut self) {
         const DTLS_CTRL_HANDLE_TIMEOUT: i32 = 74;
         // SAFETY: the SSL is live; this is DTLSv1_handle_timeout, a macro.

@@ -30,6 +30,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("messages_of_one_datagram_come_in_order", several_records),
     Proof::new("close_notify_both_ways", close_notify),
     Proof::new("messages_before_a_goodbye_count", goodbye_in_a_datagram).needs(|door| door.name == "example_server"),
+    Proof::new("renegotiation_is_refused", renegotiation),
     Proof::new("clients_share_one_socket", one_socket),
     Proof::new("no_common_cipher_ends_in_an_alert", no_common_cipher),
     Proof::new("peers_of_ipv6", ipv6),
@@ -279,6 +280,19 @@ fn goodbye_in_a_datagram(door: &Door) {
     server.says("has closed");
     let output = server.output();
     assert!(output.contains("message 1") && output.contains("message 2"), "{output}");
+}
+
+/// It costs the server a handshake, at the word of a client that has a connection already.
+fn renegotiation(door: &Door) {
+    let server = Server::start(door);
+    let mut other = Client::connect(server.address);
+    let mut client = Client::connect(server.address);
+    client.ask(door, b"before");
+    client.begin_anew();
+    let why = client.handshake(Duration::from_secs(10)).expect_err("there is no second handshake");
+    assert!(why.contains("no renegotiation"), "{why}");
+    other.ask(door, b"meanwhile");
+    Client::connect(server.address).ask(door, b"a message");
 }
 
 /// A socket for each client, bound and then connected, takes what others were to get:

@@ -26,7 +26,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("application_data_that_does_not_fit_is_refused", too_long).needs(|door| door.echoes),
 ];
 
-const IP_AND_UDP: usize = 20 + 8;
+pub const IP_AND_UDP: usize = 20 + 8;
 
 fn no_datagram_is_larger(door: &Door) {
     for identity in ["server-ecdsa", "server-chain5-rsa4096"] {
