@@ -14,6 +14,7 @@ mod moving;
 #[path = "../common/net.rs"]
 mod net;
 mod records;
+mod unproven;
 
 use common::contexts;
 
