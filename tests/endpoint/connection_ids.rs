@@ -3,6 +3,7 @@
 mod anew;
 mod bounds;
 mod cids;
+mod cids_finished;
 #[path = "../common/mod.rs"]
 mod common;
 mod handshake;

@@ -322,10 +322,9 @@ impl Connection {
         self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
-    /// The next datagrams that have to leave, as [`Outbound::pop_segments`] joins them.
-    pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
-        let born = self.born;
-        self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
+    /// The next datagrams that have to leave, as [`Outbound::pop_segments`] joins them, for an endpoint, which knows of forks.
+    pub(super) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        self.protection.outbound().pop_segments(max, bytes_max)
     }
 
     /// What waits to leave, and the last flight. Datagrams are taken out with [`Connection::transmit`].
