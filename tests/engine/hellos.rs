@@ -298,9 +298,11 @@ fn renegotiation(door: &Door) {
 /// A socket for each client, bound and then connected, takes what others were to get:
 /// <https://github.com/openssl/openssl/issues/6934>, <https://github.com/Mbed-TLS/mbedtls/pull/3132>. Many have asked how it is
 /// done with one (<https://github.com/rust-openssl/rust-openssl/issues/1750>,
-/// <https://github.com/rust-openssl/rust-openssl/issues/1162>, <https://github.com/python-trio/trio/issues/2010>,
+/// <https://github.com/rust-openssl/rust-openssl/issues/1162>, <https://github.com/rust-openssl/rust-openssl/issues/528>,
+/// <https://github.com/algesten/str0m/pull/565>, <https://github.com/python-trio/trio/issues/2010>,
 /// <https://github.com/wolfSSL/wolfssl-examples/issues/472>, <https://github.com/zephyrproject-rtos/zephyr/issues/64954>,
-/// <https://github.com/pion/dtls/issues/279>, <https://github.com/folbricht/routedns/issues/637>) so that a client that says
+/// <https://github.com/pion/dtls/issues/279>, <https://github.com/pion/dtls/issues/618>,
+/// <https://github.com/folbricht/routedns/issues/637>) so that a client that says
 /// hello and then nothing keeps nobody waiting.
 fn one_socket(door: &Door) {
     let server = Server::start(door);
@@ -324,7 +326,7 @@ fn one_socket(door: &Door) {
 }
 
 /// A hello that libssl refuses for good is refused once, and not tried again and again:
-/// <https://github.com/rsyslog/rsyslog/issues/7553>, <https://github.com/openssl/openssl/issues/18047>.
+/// <https://github.com/rsyslog/rsyslog/issues/7553>, <https://github.com/rsyslog/rsyslog/pull/7554>, <https://github.com/openssl/openssl/issues/18047>.
 fn no_common_cipher(door: &Door) {
     let server = Server::start(door);
     let mut other = context();

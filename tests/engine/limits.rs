@@ -151,7 +151,8 @@ fn told_once_a_second(door: &Door) {
 
 /// OpenSSL itself gives up after a fixed count, which is minutes, and its timer is easily misread:
 /// <https://github.com/meetecho/janus-gateway/pull/1345>, <https://github.com/versatica/mediasoup/issues/814>,
-/// <https://github.com/openssl/openssl/issues/20459>, <https://github.com/openssl/openssl/issues/20577>.
+/// <https://github.com/versatica/mediasoup/issues/1656>, <https://github.com/openssl/openssl/issues/20459>,
+/// <https://github.com/openssl/openssl/issues/20577>.
 fn handshake_timeout(door: &Door) {
     let server = Setup::new().with("DV_MAX_HANDSHAKES", 1).with("DV_HANDSHAKE_TIMEOUT_MS", 3000).start(door);
     let mut connected = Client::connect(server.address);

@@ -103,7 +103,8 @@ fn silent(door: &Door) {
 }
 
 /// OpenSSL repeats a flight with one message in each datagram and cuts messages at other places, at which strict clients
-/// stop: <https://github.com/pion/dtls/pull/1099>, <https://github.com/OvenMediaLabs/OvenMediaEngine/issues/2329>.
+/// stop: <https://github.com/pion/dtls/pull/1099>, <https://github.com/pion/dtls/pull/1001>,
+/// <https://github.com/OvenMediaLabs/OvenMediaEngine/issues/2329>.
 fn packed(door: &Door) {
     let server = Setup::new().identity("server-chain5-rsa4096").start(door);
     let mut client = Client::new(&context().build(), socket(), server.address, 1400);
@@ -124,7 +125,8 @@ fn packed(door: &Door) {
 }
 
 /// A path may let no large datagrams through, and tell nobody: after four timeouts a flight is cut to IP packets of 576 bytes,
-/// after eight to 256. The timeouts are those that were set.
+/// after eight to 256. The timeouts are those that were set; a fixed one fits no path:
+/// <https://github.com/meetecho/janus-gateway/issues/1377>.
 fn smaller(door: &Door) {
     let often = Setup::new().with("DV_FIRST_TIMEOUT_MS", 50).with("DV_LONGEST_TIMEOUT_MS", 50);
     let server = often.identity("server-chain5-rsa4096").start(door);

@@ -31,6 +31,8 @@
 //! | the peer's certificate chain, and early records, are held without bound | `limits::certificate_chain`, `limits::records_before_their_keys` |
 //! | memory: of an idle connection, and leaks for each BIO | tests/c/idle_memory.c, tests/c/many_connections.c |
 //! | counters that all threads write to | tests/c/two_threads.c |
+//! | threads that meet at a connection | tests/c/meetings.c |
+//! | no connection IDs | tests/endpoint/cids.rs, tests/cid_interop.rs |
 
 #[path = "../common/mod.rs"]
 mod common;
