@@ -383,7 +383,8 @@ int dv_openssl_set_peer_name(void *s, const char *name);
  * Makes a 21-byte cookie for the peer of an SSL. For SSL_CTX_set_cookie_generate_cb().
  *
  * dv_dtls_conn_new() does not call it. Where it is set, the library makes and checks the cookies
- * itself, over the ClientHello as well. DTLSv1_listen() and SSL_accept() do call it: the cookie is
+ * itself, over the ClientHello as well; also where it is a callback of the program's own that calls
+ * it, as the two cannot be told apart. DTLSv1_listen() and SSL_accept() do call it: the cookie is
  * then made over the address that the SSL's rbio reports (BIO_dgram_get_peer), or, where there is
  * none, is good for this SSL only.
  *

@@ -1,5 +1,5 @@
 //! Connection IDs with an implementation that others wrote: wolfSSL, as a client that changes its port (RFC 9146), and as a
-//! server for a client of ours.
+//! server for a client of ours. OpenSSL has none: <https://github.com/openssl/openssl/issues/18724>.
 //!
 //! Debian's wolfSSL has no connection IDs for DTLS 1.2. So its source comes from a crate that
 //! tests/c-clients/wolfssl/Cargo.toml names, and is compiled here. Where that cannot be had the tests are ignored.

@@ -12,10 +12,8 @@ use openssl::ssl::SslContextRef;
 use openssl_sys::*;
 
 use super::ex_data::{CONTEXTS, Slot};
-use super::session::{Asked, NOBODY, Parameters, Probe, Session, cookie_asked};
-use super::sys::{
-    SSL_R_COOKIE_GEN_CALLBACK_FAILURE, SSL_R_NO_VERIFY_COOKIE_CALLBACK, set_cookie_generate_cb, set_cookie_verify_cb,
-};
+use super::session::{Asked, Callback, NOBODY, Parameters, Probe, Session, cookie_asked};
+use super::sys::{set_cookie_generate_cb, set_cookie_verify_cb};
 use crate::guard::{guard, lock};
 use crate::wire::hello;
 
@@ -82,13 +80,13 @@ pub fn trust_the_gate(context: &SslContextRef) -> Result<bool, ErrorStack> {
     unsafe extern "C" fn generate(ssl: *mut SSL, _cookie: *mut u8, _len: *mut c_uint) -> c_int {
         // SAFETY: libssl calls this with a live SSL. Only a probe gets here, as the gate makes the cookies.
         guard(0, || unsafe {
-            cookie_asked(ssl);
+            cookie_asked(ssl, Callback::Generate);
             0
         })
     }
     unsafe extern "C" fn verify(ssl: *mut SSL, _cookie: *const u8, _len: c_uint) -> c_int {
         // SAFETY: as above.
-        guard(0, || c_int::from(matches!(unsafe { cookie_asked(ssl) }, Asked::Proven)))
+        guard(0, || c_int::from(matches!(unsafe { cookie_asked(ssl, Callback::Verify) }, Asked::Proven)))
     }
     Ok(cookies(context, NOBODY, generate, verify)? == Cookies::Ours)
 }
@@ -96,7 +94,7 @@ pub fn trust_the_gate(context: &SslContextRef) -> Result<bool, ErrorStack> {
 fn probe(context: &SslContextRef, peer: SocketAddr) -> Result<(Probe, Probe), ErrorStack> {
     let mut session = Session::accept(context, peer, &Parameters::FOR_HELLOS)?;
     // libssl reports a missing generate callback like one that fails, so that the error alone does not tell.
-    let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE, SSL_R_COOKIE_GEN_CALLBACK_FAILURE);
-    let verify = session.probe(&hello::PROBE_WITH_COOKIE, SSL_R_NO_VERIFY_COOKIE_CALLBACK);
+    let generate = session.probe(&hello::PROBE_WITHOUT_COOKIE, Callback::Generate);
+    let verify = session.probe(&hello::PROBE_WITH_COOKIE, Callback::Verify);
     Ok((generate, verify))
 }

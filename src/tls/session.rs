@@ -13,7 +13,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslCipherRef, SslContextRef, SslRef};
 use openssl_sys::*;
 
-pub use self::hellos::{Asked, NOBODY, Probe, cookie_asked, peer_bytes};
+pub use self::hellos::{Asked, Callback, NOBODY, Probe, cookie_asked, peer_bytes};
 use super::bio::{self, Inbound, Outbound};
 use super::cause;
 use super::ex_data::Slot;
@@ -92,8 +92,8 @@ pub enum Opened {
 struct Mark {
     /// Our own stateless stage has verified the cookie of this SSL's hello.
     cookie_proven: Cell<bool>,
-    /// In a probe: one of our callbacks was called.
-    asked: Cell<bool>,
+    /// In a probe: the first of our callbacks that was called.
+    asked: Cell<Option<Callback>>,
     first_timeout: Cell<c_uint>,
     longest_timeout: Cell<c_uint>,
     expiries: Cell<c_uint>,

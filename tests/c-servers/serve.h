@@ -39,6 +39,7 @@ static inline int read_settings(dv_config *config)
         { "DV_MAX_HANDSHAKES_PER_SOURCE", offsetof(dv_config, max_handshakes_per_source) },
         { "DV_MAX_CERTIFICATE_CHAIN", offsetof(dv_config, max_certificate_chain) },
         { "DV_FIRST_TIMEOUT_MS", offsetof(dv_config, first_timeout_ms) },
+        { "DV_LONGEST_TIMEOUT_MS", offsetof(dv_config, longest_timeout_ms) },
         { "DV_HANDSHAKE_TIMEOUT_MS", offsetof(dv_config, handshake_timeout_ms) },
         { "DV_IDLE_TIMEOUT_MS", offsetof(dv_config, idle_timeout_ms) },
         { "DV_RELEASE_BUFFERS", offsetof(dv_config, release_buffers) },

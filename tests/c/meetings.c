@@ -1,6 +1,8 @@
 /*
  * Two threads meet at a connection, though each uses it alone: one finds and frees what the other is still making, and one
- * uses what the other is giving up. Whether they touch the same memory is for ThreadSanitizer to see (make test-tsan).
+ * uses what the other is giving up. Whether they touch the same memory is for ThreadSanitizer to see (make test-tsan). In
+ * OpenSSL's own listener they did: https://github.com/openssl/openssl/issues/32948,
+ * https://github.com/openssl/openssl/issues/32949
  */
 #include <pthread.h>
 #include <time.h>

@@ -1,6 +1,7 @@
 /*
  * A program with cookie callbacks of its own: they are asked about each hello, on an SSL that is always the same one and
- * keeps nothing of anybody, for each of several contexts, by several threads, and they may call helpers.
+ * keeps nothing of anybody, for each of several contexts, by several threads, and they may call helpers. One of its own beside
+ * one of the library's, and none at all.
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -69,7 +70,8 @@ static int generate(SSL *ssl, unsigned char *cookie, unsigned int *len)
         CHECK(dv_dtls_conn_new(SSL_get_SSL_CTX(ssl), "nothing", 7, -1, &seen->peer, sizeof(seen->peer.addr4)) == NULL);
     }
     *len = seen->cookie_len;
-    return seen->says && make(ssl, cookie, seen->cookie_len);
+    /* Also where the library only tries out whose callbacks these are. */
+    return CHECK(make(ssl, cookie, seen->cookie_len)) && seen->says;
 }
 
 static int verify(SSL *ssl, const unsigned char *cookie, unsigned int len)
@@ -134,6 +136,34 @@ static dv_udp_conn_t *stranger(const struct server *server, SSL_CTX *ctx, const 
     return dv_dtls_conn_new(ctx, datagram, (size_t)len, server->fd, &key, sizeof(key.addr4));
 }
 
+#define FORGED "\5\5\5\5\5\5\5\5"
+
+/* Adds to a length in two bytes, the second of which is there. */
+static void grow(char *low, int by)
+{
+    int length = (unsigned char)low[-1] << 8 | (unsigned char)low[0];
+
+    low[-1] = (char)((length + by) >> 8);
+    low[0] = (char)(length + by);
+}
+
+/* The hello again, with a cookie of that length that nobody has made. It has grown by as much. */
+static void forge(char *forged, const char *first, int len, char cookie_len)
+{
+    int at = 13 + 12 + 2 + 32;
+
+    memcpy(forged, first, (size_t)len);
+    at += 1 + (unsigned char)forged[at];
+    CHECK(forged[at] == 0);
+    memmove(forged + at + 1 + cookie_len, forged + at + 1, (size_t)(len - at - 1));
+    forged[at] = cookie_len;
+    memset(forged + at + 1, FORGED[0], (size_t)cookie_len);
+    grow(forged + 12, cookie_len);
+    grow(forged + 16, cookie_len);
+    grow(forged + 24, cookie_len);
+    forged[18] = 1;
+}
+
 static void one_client(struct server *server, SSL_CTX *ctx, struct seen *seen)
 {
     struct client client;
@@ -180,17 +210,7 @@ static void strangers(const char *certs)
     CHECK(seen.ssls == 1 && other_seen.ssls == 1 && seen.ssl[0] == other_seen.ssl[0]);
 
     /* A cookie that is not the peer's, where a good one would be. */
-    memcpy(forged, first, (size_t)len);
-    i = 13 + 12 + 2 + 32;
-    i += 1 + (unsigned char)forged[i];
-    CHECK(forged[i] == 0);
-    memmove(forged + i + 1 + 16, forged + i + 1, (size_t)(len - i - 1));
-    forged[i] = 16;
-    memset(forged + i + 1, 5, 16);
-    forged[12] = (char)(forged[12] + 16);
-    forged[16] = (char)(forged[16] + 16);
-    forged[24] = (char)(forged[24] + 16);
-    forged[18] = 1;
+    forge(forged, first, len, 16);
     i = seen.verified;
     CHECK(stranger(&server, server.ctx, forged, len + 16, 4000) == NULL);
     CHECK(seen.verified == i + 1);
@@ -219,6 +239,95 @@ static void strangers(const char *certs)
     CHECK(contexts_freed == i + 2);
     server_close(&server);
     CHECK(contexts_freed == i + 3);
+}
+
+/* Takes the library's cookies, and no forged ones. */
+static int verify_others(SSL *ssl, const unsigned char *cookie, unsigned int len)
+{
+    seen_of(ssl)->verified++;
+    return len == 21 && memcmp(cookie, FORGED, sizeof(FORGED) - 1) != 0;
+}
+
+static int generate_around(SSL *ssl, unsigned char *cookie, unsigned int *len)
+{
+    seen_of(ssl)->generated++;
+    return dv_dtls_generate_cookie_callback(ssl, cookie, len);
+}
+
+static int verify_around(SSL *ssl, const unsigned char *cookie, unsigned int len)
+{
+    seen_of(ssl)->verified++;
+    return dv_dtls_verify_cookie_callback(ssl, cookie, len);
+}
+
+/*
+ * Contexts of each kind behind one socket and one table. Where the program has set neither callback although it asks for
+ * cookies, the library sets its own. One that is the program's is asked about each hello, whatever stands beside it; but those
+ * that hand on to the library's cannot be told from them.
+ */
+static void of_each_kind(const char *certs)
+{
+    static const struct {
+        int (*generate)(SSL *, unsigned char *, unsigned int *);
+        int (*verify)(SSL *, const unsigned char *, unsigned int);
+        /* How often the program's are asked about two hellos, the second with a forged cookie; how many are answered. */
+        int generated, verified, answered;
+        int served;
+    } kinds[] = {
+        {NULL, NULL, 0, 0, 2, 1},
+        {dv_dtls_generate_cookie_callback, dv_dtls_verify_cookie_callback, 0, 0, 2, 1},
+        {generate, verify, 2, 1, 2, 1},
+        {generate, dv_dtls_verify_cookie_callback, 2, 0, 2, 0},
+        {dv_dtls_generate_cookie_callback, verify_others, 0, 1, 2, 1},
+        {generate, NULL, 1, 0, 1, 0},
+        {NULL, verify, 0, 1, 0, 0},
+        {generate_around, verify_around, 0, 0, 2, 1},
+    };
+    enum { KINDS = sizeof(kinds) / sizeof(*kinds) };
+    struct server server;
+    struct client clients[KINDS];
+    struct seen seen[KINDS];
+    SSL_CTX *client_ctx = client_context(certs), *contexts[KINDS], *own_ctx;
+    dv_stats before, after;
+    char first[2048], forged[2048];
+    int i = 0, len = 0;
+
+    server_open(&server, certs);
+    own_ctx = server.ctx;
+    len = hello(client_ctx, &server, first, sizeof(first));
+    forge(forged, first, len, 21);
+    for (i = 0; i < KINDS; i++) {
+        server.ctx = contexts[i] = server_context(certs);
+        own(server.ctx, &seen[i]);
+        SSL_CTX_set_cookie_generate_cb(server.ctx, kinds[i].generate);
+        SSL_CTX_set_cookie_verify_cb(server.ctx, kinds[i].verify);
+        /* With the first one it finds out whose they are. */
+        CHECK(stranger(&server, server.ctx, first, len, 5000 + i) == NULL);
+        seen[i].generated = seen[i].verified = 0;
+        CHECK(dv_dtls_stats(&before, sizeof(before)) == 0);
+        CHECK(stranger(&server, server.ctx, first, len, 5000 + i) == NULL);
+        CHECK(stranger(&server, server.ctx, forged, len + 21, 5000 + i) == NULL);
+        CHECK(dv_dtls_stats(&after, sizeof(after)) == 0);
+        CHECK(seen[i].generated == kinds[i].generated && seen[i].verified == kinds[i].verified);
+        CHECK((int)(after.hellos_answered - before.hellos_answered) == kinds[i].answered);
+        CHECK(after.cookies_refused == before.cookies_refused + 1);
+        if (kinds[i].served) {
+            client_open(&clients[i], client_ctx, &server, NULL);
+            CHECK(client_handshake(&clients[i], &server));
+        }
+    }
+    for (i = 0; i < KINDS; i++) {
+        CHECK(!kinds[i].served || client_echo(&clients[i], &server, "a message"));
+    }
+    for (i = 0; i < KINDS; i++) {
+        if (kinds[i].served) {
+            client_close(&clients[i], &server);
+        }
+        SSL_CTX_free(contexts[i]);
+    }
+    SSL_CTX_free(client_ctx);
+    server.ctx = own_ctx;
+    server_close(&server);
 }
 
 static char said[1024];
@@ -339,6 +448,7 @@ int main(int argc, char **argv)
     }
     seen_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, context_freed);
     strangers(argv[1]);
+    of_each_kind(argv[1]);
     too_long(argv[1]);
     threads(argv[1]);
     return check_report("own_cookies");

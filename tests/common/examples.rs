@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::process::Process;
-use super::{certificates, directory, library, root, succeed};
+use super::{certificates, directory, examples, root, succeed};
 
 /// What an example is written in.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +20,9 @@ impl Language {
 
     /// An example, which has the certificates of the tests and starts in the package's folder.
     pub fn program(self, name: &str) -> Command {
-        static C: OnceLock<PathBuf> = OnceLock::new();
         static RUST: OnceLock<PathBuf> = OnceLock::new();
-        let folder = match self {
-            Language::C => C.get_or_init(|| {
-                if std::env::var_os("DV_LIBDIR").is_none() {
-                    succeed(Command::new("make").args(["--silent", "examples"]).current_dir(root()));
-                }
-                library().to_owned()
-            }),
+        let folder: &Path = match self {
+            Language::C => examples(),
             Language::Rust => RUST.get_or_init(|| {
                 // With the features of the tests, so that nothing is built twice.
                 let features: &[&str] =

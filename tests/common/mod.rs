@@ -59,6 +59,19 @@ pub fn library() -> &'static Path {
     })
 }
 
+/// The directory with the C examples, which is the library's. Two `make`s at once would each link the library that the other one
+/// reads, so this one begins when that for the library is done, and there is one in a process.
+pub fn examples() -> &'static Path {
+    static EXAMPLES: OnceLock<&Path> = OnceLock::new();
+    EXAMPLES.get_or_init(|| {
+        let folder = library();
+        if std::env::var_os("DV_LIBDIR").is_none() {
+            succeed(Command::new("make").args(["--silent", "examples"]).current_dir(root()));
+        }
+        folder
+    })
+}
+
 /// The directory with dv_dtls.h: `DV_INCLUDEDIR`, or else include/.
 pub fn header() -> PathBuf {
     std::env::var_os("DV_INCLUDEDIR").map_or_else(|| root().join("include"), PathBuf::from)

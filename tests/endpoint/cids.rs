@@ -1,6 +1,7 @@
 //! Connection IDs (RFC 9146): who carries which, what is done with those that are not as they should be.
 
 use std::net::SocketAddr;
+use std::sync::RwLock;
 
 use dv_dtls::wire::record::{Record, content_type, records, records_with};
 use dv_dtls::{CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Session};
@@ -272,17 +273,18 @@ fn a_context_with_an_extension_of_its_own() {
     assert!(Endpoint::new(with_extension(&[0]), without()).is_ok());
 }
 
-/// When all IDs of one byte are taken, a session gets none and works as ever.
 /// Each of them finds the extensions missing or there, never half there.
 #[test]
 fn endpoints_of_many_threads_with_one_context() {
     for _ in 0..50 {
         let context = client();
-        let start = std::sync::Barrier::new(4);
+        let gate = RwLock::new(());
         std::thread::scope(|scope| {
+            // They go through together when this is dropped, however that comes.
+            let _closed = gate.write().unwrap();
             for _ in 0..4 {
                 scope.spawn(|| {
-                    start.wait();
+                    drop(gate.read());
                     Endpoint::new(context.clone(), ids(8)).unwrap();
                 });
             }
@@ -290,6 +292,7 @@ fn endpoints_of_many_threads_with_one_context() {
     }
 }
 
+/// When all IDs of one byte are taken, a session gets none and works as ever.
 #[test]
 fn more_sessions_than_ids() {
     let mut world = World::new(6);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::common::process::{PATIENCE, Process, free_port, is_bound, own_host, pause, udp_sockets};
-use crate::common::{Link, certificates, compile, directory, library, link, root, succeed};
+use crate::common::{Link, certificates, compile, directory, examples, link, root};
 use crate::document::Document;
 use crate::program::{Program, Taken};
 use crate::rust_endpoint;
@@ -62,12 +62,7 @@ impl Door {
             echoes: true,
             drains: true,
             keeps: 65,
-            program: |_| {
-                if std::env::var_os("DV_LIBDIR").is_none() {
-                    succeed(Command::new("make").args(["--silent", "examples"]).current_dir(root()));
-                }
-                library().join("dtls_server")
-            },
+            program: |_| examples().join("dtls_server"),
             arguments: |command, at, _| listen_at(command, at),
             native_records: None,
             authority: Some("-C"),

@@ -22,6 +22,7 @@
 //! | answers leave from another address | tests/server/sockets.rs |
 //! | flights in datagrams of 256 bytes, or in one that is larger than the MTU | `mtu::no_datagram_is_larger` |
 //! | application data in one datagram of any size | `mtu::application_data_that_does_not_fit_is_refused` |
+//! | a path that lets no large datagrams through | `loss::flight_that_nobody_answers_gets_smaller` |
 //! | a flight is repeated with other boundaries, message by message | `loss::repeated_flight_is_packed_as_it_was`, `clients` |
 //! | the last flight is never repeated | `loss::lost_last_flight_is_sent_again` |
 //! | timers: given up after minutes, or running on after the handshake | `limits::handshake_timeout`, `loss::nothing_is_repeated_once_it_has_arrived` |
@@ -30,6 +31,8 @@
 //! | the peer's certificate chain, and early records, are held without bound | `limits::certificate_chain`, `limits::records_before_their_keys` |
 //! | memory: of an idle connection, and leaks for each BIO | tests/c/idle_memory.c, tests/c/many_connections.c |
 //! | counters that all threads write to | tests/c/two_threads.c |
+//! | threads that meet at a connection | tests/c/meetings.c |
+//! | no connection IDs | tests/endpoint/cids.rs, tests/cid_interop.rs |
 
 #[path = "../common/mod.rs"]
 mod common;

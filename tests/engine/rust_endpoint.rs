@@ -94,6 +94,7 @@ fn config(options: &Options, clock: &Clock) -> io::Result<Config> {
     }
     for (name, to) in [
         ("DV_FIRST_TIMEOUT_MS", &mut settings.first_timeout),
+        ("DV_LONGEST_TIMEOUT_MS", &mut settings.longest_timeout),
         ("DV_HANDSHAKE_TIMEOUT_MS", &mut settings.handshake_timeout),
         ("DV_IDLE_TIMEOUT_MS", &mut settings.idle_timeout),
     ] {

@@ -59,7 +59,7 @@ pub struct Answers {
     pub amplified: u64,
     /// Answers that found our own sockets full.
     pub overflowed: u64,
-    /// How long it took.
+    /// How long it took until the last of them.
     pub elapsed: Duration,
 }
 
@@ -77,7 +77,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Flood {
-    /// Floods until the count, the time, or `stop`.
+    /// Floods until the count or the time is reached and the last answers are there, or until `stop`.
     pub fn run(&self, stop: &AtomicBool, mut progress: impl FnMut(&Answers)) -> Result<Answers, String> {
         let hello = client_hello(&Profile::new(None, Timer::Openssl)?)?;
         let fail = |why: std::io::Error| format!("flood: {why}");
@@ -93,12 +93,14 @@ impl Flood {
         let mut inbox = Inbox::new();
         let mut answers = Answers::default();
         let (began, mut heard, mut written_off) = (Instant::now(), Instant::now(), 0);
-        while began.elapsed() < self.limit && !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) {
+            let goes_on = answers.sent < self.count && began.elapsed() < self.limit;
             // What was written off may still come, from a server that was kept from its work for a while.
             let missing = answers.sent - answers.answered.min(answers.sent);
             written_off = written_off.min(missing);
             let under_way = missing - written_off;
             let due = match self.rate {
+                _ if !goes_on => 0,
                 Some(rate) => ((began.elapsed().as_secs_f64() * rate) as u64).saturating_sub(answers.sent),
                 None => WINDOW.saturating_sub(under_way),
             };
@@ -131,20 +133,21 @@ impl Flood {
                 }
             }
             progress(&answers);
-            if answers.sent == self.count {
-                if answers.answered >= self.count || heard.elapsed() >= LAST_PATIENCE {
+            if !goes_on {
+                if answers.answered >= answers.sent || heard.elapsed() >= LAST_PATIENCE {
                     break;
                 }
             } else if heard.elapsed() >= PATIENCE && under_way > 0 {
                 written_off += under_way;
                 heard = Instant::now();
             }
-            if idle {
+            if !idle {
+                answers.elapsed = began.elapsed();
+            } else {
                 // A saturating flood must not sleep through the server's last answers for long.
                 thread::sleep(Duration::from_micros(if self.rate.is_some() { 500 } else { 20 }));
             }
         }
-        answers.elapsed = began.elapsed();
         answers.overflowed = sockets.iter().map(sys::overflowed).sum::<Result<u64, _>>().map_err(fail)?;
         Ok(answers)
     }
@@ -277,4 +280,33 @@ pub fn run(mut args: Args) -> Result<bool, Usage> {
     let good = answers.answered == answers.sent && answers.amplified == 0;
     report.value("good", good).print();
     Ok(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers each hello, but late: what was sent last is not lost because the time is over.
+    #[test]
+    fn the_last_answers_are_waited_for() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let SocketAddr::V4(to) = server.local_addr().unwrap() else { unreachable!("bound to IPv4") };
+        let (limit, sources, ports) = (Duration::from_millis(100), 10, 2);
+        let flood = Flood { to, plain: false, rate: Some(1000.0), sources, ports, count: u64::MAX, limit };
+        let answering = thread::spawn(move || {
+            let mut asked = Vec::new();
+            let mut buffer = [0; 2048];
+            // It comes to an end with the flood.
+            while let Ok((_, from)) = server.recv_from(&mut buffer) {
+                asked.push(from);
+            }
+            let mut answer = [0; 40];
+            (answer[0], answer[RECORD_HEADER]) = (HANDSHAKE, HELLO_VERIFY_REQUEST);
+            asked.iter().for_each(|from| assert_eq!(server.send_to(&answer, from).unwrap(), answer.len()));
+        });
+        let answers = flood.run(&AtomicBool::new(false), |_| {}).unwrap();
+        answering.join().unwrap();
+        assert!(answers.sent > 0 && answers.answered == answers.sent, "{} of {}", answers.answered, answers.sent);
+    }
 }

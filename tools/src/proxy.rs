@@ -470,6 +470,31 @@ mod tests {
     }
 
     #[test]
+    fn faults_happen_to_datagrams() {
+        let (server, client) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let delay = Duration::from_millis(30);
+        let faults = Faults { duplicate: 1.0, corrupt: 1.0, inject: 1.0, delay, ..Faults::default() };
+        let (at, to) = ("127.0.0.1:0".parse().unwrap(), server.local_addr().unwrap());
+        let mut proxy = Proxy::new(at, to, faults, Forgery::new(Mode::Alert).unwrap()).unwrap();
+        client.connect(proxy.address().unwrap()).unwrap();
+        let run = thread::spawn(move || proxy.run(None::<&File>, |counters| counters.sent == 3).unwrap());
+        let (sent, message) = (Instant::now(), [7; 100]);
+        client.send(&message).unwrap();
+        let [forged, first, second] = [(); 3].map(|()| {
+            let mut buffer = [0; 200];
+            let len = server.recv(&mut buffer).unwrap();
+            buffer[..len].to_vec()
+        });
+        assert!(sent.elapsed() >= delay);
+        assert_eq!(forged[0], 21, "an alert comes ahead");
+        assert_eq!(first.iter().zip(message).filter(|(is, was)| *is != was).count(), 1, "{first:?}");
+        assert_eq!((first.len(), &first), (message.len(), &second));
+        let counters = run.join().unwrap();
+        assert_eq!((counters.duplicated, counters.corrupted, counters.injected, counters.dropped), (1, 1, 1, 0));
+    }
+
+    #[test]
     fn a_client_comes_from_another_port_when_his_is_forgotten() {
         let (server, client) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -55,7 +55,9 @@ impl Endpoint {
             // At most one that the peer has begun is open, and at most two we have begun, of which one is imported.
             let handshake = |session: &Session| self.seats.kind(*session) == Some(Kind::Handshaking);
             let oldest = self.sessions_with(peer).find(handshake);
-            oldest.into_iter().for_each(|oldest| self.finish(oldest, CloseReason::Restarted));
+            if let Some(oldest) = oldest {
+                self.finish(oldest, CloseReason::Restarted);
+            }
         }
         while let Err(why) = self.seats.admit(peer) {
             let Some(victim) = self.seats.victim(peer, why) else {

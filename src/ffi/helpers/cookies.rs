@@ -12,7 +12,7 @@ use crate::guard::guard;
 use crate::net::sys;
 use crate::tls;
 use crate::tls::ex_data::Slot;
-use crate::tls::session::{Asked, cookie_asked, peer_bytes};
+use crate::tls::session::{Asked, Callback, cookie_asked, peer_bytes};
 
 /// Stands for the peer's address where nobody knows it: the cookie is good for this SSL only.
 static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
@@ -20,7 +20,8 @@ static STAND_IN: Slot<SSL, Vec<u8>> = Slot::new();
 /// Makes a 21-byte cookie for the peer of an SSL. For SSL_CTX_set_cookie_generate_cb().
 ///
 /// dv_dtls_conn_new() does not call it. Where it is set, the library makes and checks the cookies itself, over the
-/// ClientHello as well. DTLSv1_listen() and SSL_accept() do call it: the cookie is then made over the address that the
+/// ClientHello as well; also where it is a callback of the program's own that calls it, as the two cannot be told apart.
+/// DTLSv1_listen() and SSL_accept() do call it: the cookie is then made over the address that the
 /// SSL's rbio reports (BIO_dgram_get_peer), or, where there is none, is good for this SSL only.
 ///
 /// - `ssl`: the SSL
@@ -46,7 +47,7 @@ pub unsafe extern "C" fn dv_dtls_generate_cookie_callback(
         }
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            cookie_asked(ssl);
+            cookie_asked(ssl, Callback::Generate);
             // The lock is not held while OpenSSL is asked.
             let subject = subject(ssl);
             let made = shared().jar().issue_for(sys::now(), &subject);
@@ -82,7 +83,7 @@ pub unsafe extern "C" fn dv_dtls_verify_cookie_callback(
         }
         // SAFETY: the caller vouches for the pointers.
         unsafe {
-            match cookie_asked(ssl) {
+            match cookie_asked(ssl, Callback::Verify) {
                 Asked::ByProbe => 0,
                 Asked::Proven => 1,
                 Asked::ByProgram => {

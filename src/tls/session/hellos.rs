@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ptr;
 
-use libc::c_int;
 use openssl_sys::*;
 
 use super::{MARK, Parameters, Session, clear_errors};
@@ -24,6 +23,13 @@ impl Parameters {
 
 /// Whom an SSL has for its peer that speaks to nobody.
 pub const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+
+/// A cookie callback of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callback {
+    Generate,
+    Verify,
+}
 
 /// Whose cookie callback a context has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +60,21 @@ impl Session {
         proven
     }
 
-    /// Shows libssl a hello of our own, to see which cookie callback it calls. `missing` is the error when there is none: a
-    /// callback of the program's that fails has errors, too.
-    pub fn probe(&mut self, hello_record: &[u8], missing: c_int) -> Probe {
-        let asked = |session: &Session| session.mark().is_some_and(|mark| mark.asked.replace(false));
-        asked(self);
+    /// Shows libssl a hello of our own, at which it first calls this cookie callback, to see whose it is. After one for cookies
+    /// that has refused, it calls the other one, too.
+    pub fn probe(&mut self, hello_record: &[u8], callback: Callback) -> Probe {
+        let first_asked = |session: &Session| session.mark().and_then(|mark| mark.asked.take());
+        first_asked(self);
         self.dtlsv1_listen(hello_record);
         let errors = cause::errors();
-        if asked(self) {
+        if first_asked(self) == Some(callback) {
             return Probe::Ours;
         }
+        // A callback of the program's that fails has errors, too.
+        let missing = match callback {
+            Callback::Generate => SSL_R_COOKIE_GEN_CALLBACK_FAILURE,
+            Callback::Verify => SSL_R_NO_VERIFY_COOKIE_CALLBACK,
+        };
         let is_missing = errors.errors().iter().any(|error| error.reason_code() == missing);
         if is_missing { Probe::Nobody } else { Probe::Theirs }
     }
@@ -92,17 +103,17 @@ pub enum Asked {
     ByProgram,
 }
 
-/// For our cookie callbacks: who wants to know.
+/// For our cookie callbacks, of which this is one: who wants to know.
 ///
 /// # Safety
 /// `ssl` is live.
-pub unsafe fn cookie_asked(ssl: *mut SSL) -> Asked {
+pub unsafe fn cookie_asked(ssl: *mut SSL, callback: Callback) -> Asked {
     // SAFETY: by contract.
     match unsafe { MARK.get(ssl) } {
         None => Asked::ByProgram,
         Some(mark) if mark.cookie_proven.get() => Asked::Proven,
         Some(mark) => {
-            mark.asked.set(true);
+            mark.asked.set(mark.asked.get().or(Some(callback)));
             Asked::ByProbe
         }
     }
