@@ -46,53 +46,6 @@ fn a_cookie_is_good_for_its_peer_and_hello_only() {
     assert!(!is_taken(&mut jar, 5, PEER, &Hello { session_id: vec![7; 32], ..bare }));
 }
 
-/// A hello with these extensions, and one after it that differs in its session id.
-fn with_two_session_ids(extensions: &[u8]) -> [Hello; 2] {
-    let rest = [&[0, 2, 0xc0, 0x2b, 1, 0], &(extensions.len() as u16).to_be_bytes()[..], extensions].concat();
-    [7, 8].map(|byte| Hello { session_id: vec![byte; 32], rest: rest.clone(), ..Hello::default() })
-}
-
-const EMS: &[u8] = &[0, 23, 0, 0];
-const NO_TICKET_YET: &[u8] = &[0, 35, 0, 0];
-const TICKET: &[u8] = &[0, 35, 0, 3, 1, 2, 3];
-
-/// Mbed TLS 2.28 takes another session id for each hello when it offers a ticket.
-#[test]
-fn a_session_id_beside_a_ticket_may_change() {
-    let mut jar = CookieJar::new(b"secret", UNIX);
-    for (extensions, may_change) in [
-        (&[][..], false),
-        (EMS, false),
-        (NO_TICKET_YET, false),
-        (TICKET, true),
-        (&[EMS, TICKET].concat(), true),
-        (&[TICKET, EMS].concat(), true),
-        // Not what its length says: a whole hello in which no ticket can be found.
-        (&TICKET[..5], false),
-    ] {
-        let [first, second] = with_two_session_ids(extensions);
-        let datagram = first.datagram();
-        let cookie = jar.issue(5, &peer(PEER), &ClientHello::parse(&datagram).unwrap());
-        assert!(is_taken(&mut jar, 5, PEER, &first.with_cookie(&cookie)), "{extensions:?}");
-        assert_eq!(is_taken(&mut jar, 5, PEER, &second.with_cookie(&cookie)), may_change, "{extensions:?}");
-        assert!(!is_taken(&mut jar, 5, "192.0.2.1:40001", &second.with_cookie(&cookie)), "{extensions:?}");
-        assert!(!is_taken(&mut jar, 5, PEER, &Hello { random: [9; 32], ..second.with_cookie(&cookie) }));
-    }
-}
-
-/// Where the ticket lies in a fragment that the stateless stage does not see.
-#[test]
-fn a_session_id_may_change_where_a_ticket_may_follow() {
-    let mut jar = CookieJar::new(b"secret", UNIX);
-    let [first, second] = with_two_session_ids(&[EMS, TICKET].concat());
-    let body = first.body().len();
-    for len in body - 15..body {
-        let fragment = first.fragment(0, len);
-        let cookie = jar.issue(5, &peer(PEER), &ClientHello::parse(&fragment).unwrap());
-        assert!(is_taken(&mut jar, 5, PEER, &second.with_cookie(&cookie)), "{len} of {body} bytes");
-    }
-}
-
 #[test]
 fn every_kind_of_address_gets_its_cookie() {
     let mut jar = CookieJar::new(b"secret", UNIX);

@@ -67,20 +67,14 @@ impl CookieJar {
 
     /// The cookie for `hello`, which came from `peer`.
     pub fn issue(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> [u8; COOKIE_LEN] {
-        let subject = Subject::new(peer, hello);
-        // Mbed TLS 2.28 makes up another session id for each hello with a ticket, also for the one that returns the cookie.
-        // Only the ticket counts for the server (RFC 5077 3.4).
-        let session_id_changes = !hello.session_id.is_empty() && hello.may_offer_ticket();
-        self.make(now, &[], if session_id_changes { subject.without_session_id() } else { subject.as_bytes() })
+        self.make(now, &[], Subject::new(peer, hello).as_bytes())
     }
 
     /// Whether the cookie in `hello` is one that a jar with this secret made for this peer and hello, not too long ago.
     ///
     /// The next bucket counts too: the clock of the server that made the cookie may be ahead of ours.
     pub fn verify(&mut self, now: u64, peer: &SocketAddr, hello: &ClientHello<'_>) -> bool {
-        let subject = Subject::new(peer, hello);
-        self.check(now, &[], subject.as_bytes(), hello.cookie)
-            || !hello.session_id.is_empty() && self.check(now, &[], subject.without_session_id(), hello.cookie)
+        self.check(now, &[], Subject::new(peer, hello).as_bytes(), hello.cookie)
     }
 
     /// A cookie for whatever `subject` says, for libssl's own cookie exchange, which shows no hello.
@@ -161,17 +155,15 @@ const SUBJECT_OF_LIBSSL: u8 = 0;
 const SUBJECT_MAX: usize = 1 + 16 + 4 + 2 + 2 + 32 + 1 + SESSION_ID_MAX;
 
 /// What a cookie is good for: the peer's address and the hello's version, random and session id, in an order from which
-/// they could be read back, with and without the session id. As short as can be: with IPv4 and without a session id it is a
-/// single block of SHA-1.
+/// they could be read back. As short as can be: with IPv4 and without a session id it is a single block of SHA-1.
 struct Subject {
     bytes: [u8; SUBJECT_MAX],
     len: usize,
-    session_id_at: usize,
 }
 
 impl Subject {
     fn new(peer: &SocketAddr, hello: &ClientHello<'_>) -> Subject {
-        let mut subject = Subject { bytes: [0; SUBJECT_MAX], len: 0, session_id_at: 0 };
+        let mut subject = Subject { bytes: [0; SUBJECT_MAX], len: 0 };
         match peer {
             SocketAddr::V4(peer) => {
                 subject.push(&[4]);
@@ -187,7 +179,6 @@ impl Subject {
         subject.push(&peer.port().to_be_bytes());
         subject.push(&hello.version.to_be_bytes());
         subject.push(hello.random);
-        subject.session_id_at = subject.len;
         subject.push(&[hello.session_id.len() as u8]);
         subject.push(hello.session_id);
         subject
@@ -200,9 +191,5 @@ impl Subject {
 
     fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
-    }
-
-    fn without_session_id(&self) -> &[u8] {
-        &self.bytes[..self.session_id_at]
     }
 }

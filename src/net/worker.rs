@@ -192,9 +192,7 @@ impl Worker {
         self.want(waiting, true, turn == 0 && self.held.is_empty());
         let due = self.service.endpoint.deadline().min(self.drained_by.unwrap_or(u64::MAX));
         let mut timeout = if due == u64::MAX { due } else { due.saturating_sub(now) };
-        // A message that there was no room for waits until something has left. While nothing waits there is room for any.
-        let no_room = self.stuck && !self.service.endpoint.has_room(usize::MAX);
-        if self.has_letters() && !no_room {
+        if self.can_read_letters() {
             timeout = 0;
         }
         // While handshakes wait for their turn, their sockets are not polled: they are looked at when the turn comes.
@@ -349,6 +347,7 @@ impl Worker {
             self.transmit();
             self.drain(waiting, deadline)?;
         }
+        self.refuse_letters();
         Ok(())
     }
 
@@ -466,19 +465,27 @@ mod tests {
         context.build()
     }
 
+    /// A worker that has no address yet, for so many bytes of letters, and whose handler does nothing.
+    pub(super) fn worker(config: Config, waiting_max: usize) -> Worker {
+        let endpoint = Endpoint::new(psk(true), config).unwrap();
+        let shared = Arc::new(Shared::new(slice::from_ref(&endpoint), waiting_max, None).unwrap());
+        Worker::new(0, endpoint, shared, Arc::new(|_: &mut Context<'_>, _: Session, _: &[u8]| {}))
+    }
+
+    fn port(address: &str, steer: bool) -> Port {
+        let options = Options { workers: 1, buffer: 1 << 18, offload: true, steer, owners: None };
+        socket::open(address.parse().unwrap(), true, &options).unwrap().remove(0)
+    }
+
     /// What waits for one socket while its peer comes to another one, which has had its turn, leaves by that at once: nothing
     /// else may ever wake the worker.
     #[test]
     fn what_waits_follows_its_peer_to_another_socket() {
         let ids = Some(ConnectionIds { routability_checks: false, ..ConnectionIds::default() });
         let config = Config { connection_ids: ids, ..Config::default() };
-        let endpoint = Endpoint::new(psk(true), config.clone()).unwrap();
-        let shared = Arc::new(Shared::new(slice::from_ref(&endpoint), 1 << 20, None).unwrap());
-        let silent = |_: &mut Context<'_>, _: Session, _: &[u8]| {};
-        let mut worker = Worker::new(0, endpoint, shared, Arc::new(silent));
-        let options = Options { workers: 1, buffer: 1 << 18, offload: true, steer: false, owners: None };
+        let mut worker = worker(config.clone(), 1 << 20);
         let [first, second] = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| {
-            let port = socket::open(address.parse().unwrap(), true, &options).unwrap().remove(0);
+            let port = port(address, false);
             let local = port.local;
             worker.add(port);
             local
@@ -509,6 +516,29 @@ mod tests {
         let mut message = Vec::new();
         while message != b"waits" {
             client.event(&mut message).unwrap();
+        }
+    }
+
+    /// More of them than have room until they have their turn, at a socket of their own and beside others.
+    #[test]
+    fn of_a_flood_of_handshakes_what_has_no_room_is_counted() {
+        for steered in [false, true] {
+            let mut worker = worker(Config::default(), 1 << 20);
+            worker.add(port("127.0.0.1:0", steered));
+            assert!(!steered || !worker.ports[0].handshakes.is_empty(), "the kernel steers nothing");
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let mut sent = 0;
+            // Each batch has room in the socket's buffer.
+            while sent < 2000 {
+                for _ in 0..20 {
+                    client.send_to(&[HANDSHAKE; 1000], worker.ports[0].local).unwrap();
+                    sent += 1;
+                }
+                worker.read_data(0, 0);
+                (0..worker.ports[0].handshakes.len()).for_each(|socket| worker.read_handshakes(0, socket));
+            }
+            let shed = worker.socket_counters().handshakes_shed.get();
+            assert!(shed > 900 && shed + worker.held.datagrams.len() as u64 == sent, "{shed} of {sent}");
         }
     }
 

@@ -3,9 +3,6 @@
 use super::handshake::{self, Fragment, message_type};
 use super::record::{self, Record, content_type};
 
-/// The type of the extension that carries a session ticket (RFC 5077 3.2).
-const SESSION_TICKET: u16 = 35;
-
 /// The longest session id (RFC 5246 7.4.1.2).
 pub const SESSION_ID_MAX: usize = 32;
 
@@ -27,10 +24,6 @@ pub struct ClientHello<'a> {
     pub session_id: &'a [u8],
     /// Empty on a first hello.
     pub cookie: &'a [u8],
-    /// What follows the cookie in this fragment: suites, compression methods, extensions.
-    rest: &'a [u8],
-    /// Whether that is all, and no other fragment belongs to the hello.
-    is_whole: bool,
     /// Length of the first record, header included: what goes through DTLSv1_listen alone.
     pub record_len: usize,
 }
@@ -43,7 +36,7 @@ impl<'a> ClientHello<'a> {
         let (version, rest) = fragment.body.split_first_chunk::<2>()?;
         let (random, rest) = rest.split_first_chunk::<32>()?;
         let (session_id, rest) = short_vector(rest)?;
-        let (cookie, rest) = short_vector(rest)?;
+        let (cookie, _) = short_vector(rest)?;
         if version[0] != 0xfe || session_id.len() > SESSION_ID_MAX {
             return None;
         }
@@ -54,15 +47,8 @@ impl<'a> ClientHello<'a> {
             random,
             session_id,
             cookie,
-            rest,
-            is_whole: fragment.body.len() == fragment.length,
             record_len: record.bytes.len(),
         })
-    }
-
-    /// Whether the hello offers a session ticket (RFC 5077), or may do so in a fragment that is still to come.
-    pub fn may_offer_ticket(&self) -> bool {
-        offers_ticket(self.rest).unwrap_or(!self.is_whole)
     }
 
     /// Whether `datagram` begins with the first fragment of a ClientHello, even one too short for [`ClientHello::parse`].
@@ -109,34 +95,9 @@ fn first_fragment(datagram: &[u8]) -> Option<(Record<'_>, Fragment<'_>)> {
     (first && fragment.message_seq <= 1 && rest.is_empty()).then_some((record, fragment))
 }
 
-/// Whether a hello has a ticket among its extensions, given what follows its cookie. `None` if that ends too early to tell.
-fn offers_ticket(rest: &[u8]) -> Option<bool> {
-    let (_suites, rest) = long_vector(rest)?;
-    let (_compression, rest) = short_vector(rest)?;
-    let (len, mut extensions) = rest.split_first_chunk::<2>()?;
-    // The length counts all extensions, and this fragment may contain only some of them.
-    let mut len = usize::from(u16::from_be_bytes(*len));
-    while len > 0 {
-        let (kind, behind) = extensions.split_first_chunk::<2>()?;
-        let (body, behind) = long_vector(behind)?;
-        if u16::from_be_bytes(*kind) == SESSION_TICKET && !body.is_empty() {
-            return Some(true);
-        }
-        len = len.checked_sub(4 + body.len())?;
-        extensions = behind;
-    }
-    Some(false)
-}
-
 /// A vector whose first byte is its length (RFC 5246 4.3), and what follows it.
 #[inline]
 fn short_vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(length))
-}
-
-/// A vector whose length stands in its first two bytes, and what follows it.
-fn long_vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }

@@ -54,7 +54,6 @@ fn handshakes_in_all_and_of_one_source() {
     }
 }
 
-/// Whoever begins handshakes and does not go on has what others do not need.
 /// Clients at one address, one after the other, each of which has brought its cookie back and goes no further.
 fn at_one_address(world: &mut World, server: usize, count: usize) -> Vec<usize> {
     let address = SocketAddr::from(([192, 0, 2, 1], 1));
@@ -103,6 +102,7 @@ fn a_handshake_that_has_finished_ends_no_younger_one() {
     assert_eq!((stats.handshakes_finished, stats.superseded, server.endpoint.handshakes()), (1, 0, 1));
 }
 
+/// Whoever begins handshakes and does not go on has what others do not need.
 #[test]
 fn handshakes_of_one_source_keep_nobody_else_out() {
     let (mut world, server, clients) = crowd(settings(|s| s.max_handshakes = 4), 6, 5);
@@ -396,6 +396,11 @@ fn a_child_process_refuses_to_send() {
     let (session, theirs) = world.open(client, server);
     world.send(client, session, b"waits");
     let (address, key) = (world.nodes[server].address, ExportKey::new([7; ExportKey::LEN]));
+    // At the server it is an answer to a stranger that waits.
+    let mut stranger = Endpoint::new(client_with(|_| {}), Config::default()).unwrap();
+    stranger.connect(0, &Connect::to(address)).unwrap();
+    let hello = stranger.transmit(1).unwrap().bytes;
+    world.inject(([10, 0, 0, 99], 1).into(), server, hello);
     // SAFETY: the child calls nothing but the endpoint, which takes no lock, and leaves without unwinding.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
@@ -409,13 +414,15 @@ fn a_child_process_refuses_to_send() {
             && matches!(endpoint.export(&key, &mut Vec::new()), Err(Error::Forked))
             && endpoint.close(session).is_ok()
             && endpoint.transmit(1).is_none();
+        let answers = world.nodes[server].endpoint.transmit(1).is_some();
         // SAFETY: ends the child at once.
-        unsafe { libc::_exit(i32::from(!refused)) };
+        unsafe { libc::_exit(i32::from(!refused || answers)) };
     }
     let mut status = -1;
     // SAFETY: waits for the child made above.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0);
+    assert!(world.nodes[server].endpoint.transmit(1).is_some());
     world.settle();
     assert_eq!(world.nodes[server].messages(theirs), [b"waits"]);
 }

@@ -3,6 +3,7 @@
 mod anew;
 mod bounds;
 mod cids;
+mod cids_finished;
 #[path = "../common/mod.rs"]
 mod common;
 mod handshake;
@@ -14,6 +15,7 @@ mod moving;
 #[path = "../common/net.rs"]
 mod net;
 mod records;
+mod unproven;
 
 use common::contexts;
 

@@ -166,6 +166,8 @@ fn a_forged_fragment_of_another_length_before_the_message() {
     assert!(world.run(SECOND, |world| world.sent.iter().any(|(_, _, bytes)| bytes[13] == 2)));
     world.inject(addresses[0], server, &forged(16, 2));
     world.inject(addresses[1], client, &forged(2, 1));
+    let kept_from_libssl = [server, client].map(|node| world.nodes[node].endpoint.stats().records_dropped);
+    assert_eq!(kept_from_libssl, [0, 0]);
     world.settle();
     assert_eq!((world.nodes[client].opened().len(), world.nodes[server].opened().len()), (1, 1));
 }

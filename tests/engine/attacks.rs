@@ -4,10 +4,8 @@
 //! (<https://github.com/openssl/openssl/pull/28815>); records of other kinds cost a server 19 KB each
 //! (<https://github.com/coturn/coturn/commit/44aabc0d>).
 
-use std::time::Duration;
-
 use crate::Proof;
-use crate::client::{Client, context, socket};
+use crate::client::{Client, PATIENCE, context, socket};
 use crate::door::{Door, Server};
 use crate::tool;
 
@@ -66,7 +64,7 @@ fn glued(door: &Door) {
         let hello = datagram[0] == 22 && datagram[13] == 1;
         if hello { vec![[datagram, &ALERT].concat(), datagram.to_vec()] } else { vec![datagram.to_vec()] }
     });
-    client.handshake(Duration::from_secs(10)).expect("a handshake");
+    client.handshake(PATIENCE).expect("a handshake");
     client.let_through();
     client.ask(door, b"a message");
 }

@@ -12,8 +12,8 @@ use openssl::ssl::{
 
 use crate::common::certificates;
 
-/// How long a reply may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a reply or a handshake may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a waiting client looks at its timer.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -27,28 +27,26 @@ pub struct Wire {
     pub received: Vec<Vec<u8>>,
     pub sent: Vec<Vec<u8>>,
     rewrite: Option<Rewrite>,
-    /// After so many datagrams the network is gone.
-    ends_after: usize,
-    /// So many datagrams are heard; those after them come, but libssl does not see them.
-    heard: usize,
+    /// With the server's flight the network is gone.
+    ends_at_flight: bool,
+    /// HelloVerifyRequests are heard; flights come, but libssl does not see them.
+    deaf: bool,
 }
 
 impl Wire {
     pub fn new(socket: UdpSocket, to: SocketAddr) -> Wire {
         socket.connect(to).expect("a server of this family");
         socket.set_read_timeout(Some(TURN)).expect("not zero");
-        Wire {
-            socket,
-            received: Vec::new(),
-            sent: Vec::new(),
-            rewrite: None,
-            ends_after: usize::MAX,
-            heard: usize::MAX,
-        }
+        Wire { socket, received: Vec::new(), sent: Vec::new(), rewrite: None, ends_at_flight: false, deaf: false }
+    }
+
+    /// What has come of the server's flights: all but HelloVerifyRequests, of which there are as many as there were hellos.
+    pub fn flights(&self) -> Vec<&[u8]> {
+        self.received.iter().map(|datagram| &datagram[..]).filter(|datagram| is_of_a_flight(datagram)).collect()
     }
 
     fn is_gone(&self) -> bool {
-        self.received.len() >= self.ends_after
+        self.ends_at_flight && !self.flights().is_empty()
     }
 
     /// Sends past libssl.
@@ -62,7 +60,11 @@ impl Read for Wire {
         match self.socket.recv(buffer) {
             Ok(len) if !self.is_gone() => {
                 self.received.push(buffer[..len].to_vec());
-                if self.received.len() <= self.heard { Ok(len) } else { Err(io::ErrorKind::WouldBlock.into()) }
+                if self.deaf && is_of_a_flight(&buffer[..len]) {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(len)
+                }
             }
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -86,6 +88,11 @@ impl Write for Wire {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn is_of_a_flight(datagram: &[u8]) -> bool {
+    const HELLO_VERIFY_REQUEST: u8 = 3;
+    datagram.get(13) != Some(&HELLO_VERIFY_REQUEST)
 }
 
 /// A context for clients that trust the test CAs.
@@ -137,7 +144,7 @@ impl Client {
     /// A client that is connected from this socket.
     pub fn connect_from(socket: UdpSocket, to: SocketAddr) -> Client {
         let mut client = Client::new(&context().build(), socket, to, 1400);
-        client.handshake(Duration::from_secs(10)).expect("a handshake");
+        client.handshake(PATIENCE).expect("a handshake");
         client
     }
 
@@ -200,29 +207,31 @@ impl Client {
         }
     }
 
-    /// Goes on with the handshake until the server has answered `datagrams` times, and no further.
-    pub fn begin(&mut self, datagrams: usize) {
-        self.stream.get_mut().ends_after = datagrams;
-        let deadline = Instant::now() + PATIENCE;
-        while !self.wire().is_gone() {
-            assert!(Instant::now() < deadline, "{datagrams} datagrams did not come");
-            let step = self.stream.do_handshake();
-            assert!(step.is_err_and(|error| error.code() == ErrorCode::WANT_READ), "neither finished nor failed");
-        }
-        self.stream.get_mut().ends_after = usize::MAX;
+    /// Goes on with the handshake until the server's flight comes, and no further.
+    pub fn begin(&mut self) {
+        self.stream.get_mut().ends_at_flight = true;
+        self.goes_on_until(Wire::is_gone);
+        self.stream.get_mut().ends_at_flight = false;
     }
 
-    /// Hears `heard` datagrams of the server, repeats what was not answered, and goes on until `datagrams` have come.
-    pub fn turn_deaf(&mut self, heard: usize, datagrams: usize) {
-        self.stream.get_mut().heard = heard;
+    /// Hears nothing of the server's flights, repeats what was not answered, and goes on until so many datagrams of them have
+    /// come.
+    pub fn turn_deaf(&mut self, datagrams: usize) {
+        self.stream.get_mut().deaf = true;
+        self.goes_on_until(|wire| wire.flights().len() >= datagrams);
+        self.stream.get_mut().deaf = false;
+    }
+
+    /// Goes on with the handshake, repeating flights as OpenSSL does, and neither finishes nor fails before it is so.
+    pub fn goes_on_until(&mut self, done: impl Fn(&Wire) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while self.wire().received.len() < datagrams {
-            assert!(Instant::now() < deadline, "{datagrams} datagrams did not come");
-            let step = self.stream.do_handshake();
-            assert!(step.is_err_and(|error| error.code() == ErrorCode::WANT_READ), "neither finished nor failed");
-            self.handle_timeout();
+        while !done(self.wire()) {
+            assert!(Instant::now() < deadline, "it does not happen; the server has said {:?}", self.wire().received);
+            match self.stream.do_handshake() {
+                Err(error) if error.code() == ErrorCode::WANT_READ => self.handle_timeout(),
+                ended => panic!("neither finished nor failed was wanted: {ended:?}"),
+            }
         }
-        self.stream.get_mut().heard = usize::MAX;
     }
 
     pub fn send(&mut self, message: &[u8]) {

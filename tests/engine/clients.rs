@@ -68,7 +68,7 @@ fn talk(door: &Door, client: fn(SocketAddr) -> Command, loss: Option<u32>) {
     }
 }
 
-/// With a ticket, beside which Mbed TLS 2.28 shows another session id in the hello that returns the cookie.
+/// By its session id, which Mbed TLS 2.28 keeps in the hello that returns the cookie only where it has no ticket.
 fn mbedtls_resumes(door: &Door) {
     let server = Server::start(door);
     let mut process = Process::start(mbedtls_client(server.address), Stdio::piped());

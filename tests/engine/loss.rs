@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Proof;
-use crate::client::{Client, context, socket};
+use crate::client::{Client, PATIENCE, context, socket};
 use crate::door::{Door, Server, Setup};
 use crate::hellos::{cookie, hello};
 use crate::mtu::IP_AND_UDP;
@@ -83,7 +83,7 @@ fn last_flight(door: &Door) {
     let server = Server::start(door);
     let proxy = Proxy::start(server.address, "--drop-nth-in 3,4");
     let mut client = Client::new(&context().build(), socket(), proxy.address, 1400);
-    client.handshake(Duration::from_secs(30)).expect("a handshake");
+    client.handshake(PATIENCE).expect("a handshake");
     client.ask(door, b"after it all");
 }
 
@@ -108,20 +108,19 @@ fn silent(door: &Door) {
 fn packed(door: &Door) {
     let server = Setup::new().identity("server-chain5-rsa4096").start(door);
     let mut client = Client::new(&context().build(), socket(), server.address, 1400);
-    client.turn_deaf(1, 2);
+    client.turn_deaf(1);
     // What is left of the flight comes at once.
-    while client.wire().received.last().is_some_and(|datagram| !ends_flight(datagram)) {
-        let next = client.wire().received.len() + 1;
-        client.turn_deaf(1, next);
+    while client.wire().flights().last().is_some_and(|datagram| !ends_flight(datagram)) {
+        let next = client.wire().flights().len() + 1;
+        client.turn_deaf(next);
     }
-    let flight = client.wire().received.len() - 1;
-    client.turn_deaf(1, 1 + 2 * flight);
-    let contents =
-        |datagrams: &[Vec<u8>]| datagrams.iter().map(|datagram| without_numbers(datagram)).collect::<Vec<_>>();
-    let received = &client.wire().received[1..];
+    let flight = client.wire().flights().len();
+    client.turn_deaf(2 * flight);
+    let contents = |datagrams: &[&[u8]]| datagrams.iter().map(|datagram| without_numbers(datagram)).collect::<Vec<_>>();
+    let received = client.wire().flights();
     assert!(flight > 3, "{flight} datagrams");
     assert_eq!(contents(&received[..flight]), contents(&received[flight..2 * flight]));
-    client.handshake(Duration::from_secs(30)).expect("a handshake");
+    client.handshake(PATIENCE).expect("a handshake");
 }
 
 /// A path may let no large datagrams through, and tell nobody: after four timeouts a flight is cut to IP packets of 576 bytes,

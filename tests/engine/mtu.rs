@@ -10,11 +10,12 @@
 //! <https://github.com/openssl/openssl/issues/25380>, <https://github.com/openssl/openssl/pull/29592>,
 //! <https://github.com/Mbed-TLS/mbedtls/issues/7549>, <https://github.com/wolfSSL/wolfssl/issues/9266>.
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use crate::Proof;
-use crate::client::{Client, context, socket, talkative};
+use crate::client::{Client, PATIENCE, context, socket, talkative};
 use crate::door::{Door, Server, Setup};
 use crate::samples::Hello;
 
@@ -47,10 +48,12 @@ fn no_datagram_is_larger(door: &Door) {
     }
 }
 
-/// Fragments of one hello, as it went out last.
-fn fragments(client: &Client, message_seq: u8) -> usize {
+/// How long the datagrams are that have the fragments of one hello, in their order; a slow client repeats them.
+fn fragments(client: &Client, message_seq: u8) -> Vec<usize> {
     let is = |datagram: &&Vec<u8>| datagram[0] == 22 && datagram[13] == 1 && datagram[18] == message_seq;
-    client.wire().sent.iter().filter(is).count()
+    let sent = client.wire().sent.iter().filter(is);
+    let by_offset: BTreeMap<&[u8], usize> = sent.map(|datagram| (&datagram[19..22], datagram.len())).collect();
+    by_offset.into_values().collect()
 }
 
 fn hello_in_fragments(door: &Door) {
@@ -60,8 +63,8 @@ fn hello_in_fragments(door: &Door) {
         for order in [Order::AsTheyAre, Order::LaterOnesReversed, Order::InOneDatagram] {
             let mut client = Client::new(&talkative(protocols).build(), socket(), server.address, mtu);
             client.rewrite(hello_in_order(order, parts));
-            client.handshake(Duration::from_secs(10)).unwrap_or_else(|why| panic!("{parts} fragments: {why}"));
-            assert_eq!(fragments(&client, 1), parts);
+            client.handshake(PATIENCE).unwrap_or_else(|why| panic!("{parts} fragments: {why}"));
+            assert_eq!(fragments(&client, 1).len(), parts);
             client.ask(door, b"a message");
             client.close();
         }
@@ -102,9 +105,8 @@ fn hello_in_order(order: Order, parts: usize) -> impl FnMut(&[u8]) -> Vec<Vec<u8
 fn large_key_share(door: &Door) {
     let server = Server::start(door);
     let mut client = Client::new(&talkative(1200).build(), socket(), server.address, 1200);
-    client.handshake(Duration::from_secs(10)).expect("a handshake");
-    let hello: Vec<usize> =
-        client.wire().sent.iter().filter(|sent| sent[13] == 1 && sent[18] == 1).map(Vec::len).collect();
+    client.handshake(PATIENCE).expect("a handshake");
+    let hello = fragments(&client, 1);
     assert!(hello.len() == 2 && hello[0] > 1150 && hello[1] > 200, "{hello:?}");
     client.ask(door, b"a message");
 }
@@ -130,7 +132,7 @@ fn short_first_fragment(door: &Door) {
 fn connected(server: &Server) -> UdpSocket {
     let socket = socket();
     socket.connect(server.address).expect("loopback");
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("not zero");
+    socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
     socket
 }
 
@@ -139,7 +141,7 @@ fn too_long(door: &Door) {
     for mtu in [576, 1280] {
         let server = Setup::new().with("DV_MTU", mtu).start(door);
         let mut client = Client::new(&context().build(), socket(), server.address, 1400);
-        client.handshake(Duration::from_secs(10)).expect("a handshake");
+        client.handshake(PATIENCE).expect("a handshake");
         let fits = mtu - IP_AND_UDP - 13 - 24;
         client.ask(door, &vec![b'x'; fits]);
         client.send(&vec![b'x'; fits + 1]);

@@ -4,12 +4,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;
-mod endpoint;
 mod examples;
 mod killed;
 #[path = "../common/net.rs"]
 mod net;
+mod new_endpoint;
 mod nonces;
+mod old_endpoint;
+mod pair;
 mod server;
 mod settings;
 mod unread;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use crate::Proof;
 use crate::common::members;
-use crate::common::process::wait_until;
+use crate::common::process::{PATIENCE, wait_until};
 use crate::examples::{Language, Server};
 
 pub const PROOFS: &[Proof] = &[Proof { name: "every_counter_is_shown", needs: &[], run: every_counter_is_shown }];
@@ -56,6 +56,7 @@ fn shown_by(server: &Server) -> String {
         Some(line.split_once("/\n")?.0.to_owned())
     });
     let mut asks = TcpStream::connect(address).expect("it listens");
+    asks.set_read_timeout(Some(PATIENCE)).expect("not zero");
     asks.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("asked");
     let mut answer = String::new();
     asks.read_to_string(&mut answer).expect("text");

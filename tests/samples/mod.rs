@@ -15,7 +15,7 @@ pub struct Hello {
     pub random: [u8; 32],
     pub session_id: Vec<u8>,
     pub cookie: Vec<u8>,
-    /// Cipher suites, compression methods and extensions, of which the stateless stage looks for a ticket only.
+    /// Cipher suites, compression methods and extensions: what the stateless stage does not look at.
     pub rest: Vec<u8>,
 }
 

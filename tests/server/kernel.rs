@@ -8,13 +8,13 @@ use std::sync::mpsc::channel;
 use std::thread::Scope;
 use std::time::Duration;
 
-use dv_dtls::{Error, ServerConfig, ServerStats};
+use dv_dtls::{Config, Connect, Error, ServerConfig, ServerStats, Settings};
 use libc::{c_int, c_long, sock_filter};
 
 use crate::clients::{Client, PATIENCE, Told, echo, running};
 use crate::common::process::{Over, wait_until};
 use crate::contexts;
-use crate::sockets::{BURST, burst};
+use crate::sockets::{BURST, bursts};
 use crate::workers::first_hello;
 
 /// What `make` makes in a thread of its own, in which a system call with these arguments, given by number and value, fails.
@@ -76,7 +76,7 @@ fn where_nothing_is_steered_peers_talk_beside_a_flood() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        for round in 0..30u32 {
+        for round in 0..10u32 {
             // The kernel has one buffer for all, so a message may be lost in it.
             clients.iter_mut().for_each(|client| client.ask_until_answered(&round.to_be_bytes()));
         }
@@ -94,9 +94,9 @@ fn without_gso_and_gro_the_bytes_are_the_same() {
             where_fails(call, &[(1, libc::SOL_UDP), (2, option)], libc::ENOPROTOOPT, || {
                 running(ServerConfig::default())
             });
-        let (answers, first_train) = burst(Client::connect(&contexts::client(), address));
+        let (answers, longest_train) = bursts(Client::connect(&contexts::client(), address));
         assert_eq!(answers, BURST);
-        assert_eq!(first_train, if option == libc::UDP_GRO { BURST } else { 1 }, "datagrams that left as one");
+        assert_eq!(longest_train, if option == libc::UDP_GRO { BURST } else { 1 }, "datagrams that left as one");
     }
 }
 
@@ -110,7 +110,7 @@ fn what_a_device_cannot_cut_leaves_in_single_datagrams() {
         let (server, address, _told) = where_sending_asks(scope, &error, &over, || running(ServerConfig::default()));
         let client = Client::connect(&contexts::client(), address);
         refuse.store(true, Ordering::Relaxed);
-        assert_eq!(burst(client), (BURST, 1));
+        assert_eq!(bursts(client), (BURST, 1));
         assert!(!refuse.load(Ordering::Relaxed), "nothing was refused");
         assert_eq!(server.stats().sockets.datagrams_refused, 0);
     });
@@ -187,10 +187,11 @@ fn a_full_socket_holds_up_what_leaves_and_nothing_else() {
         let Told::Open { session, .. } = told.recv_timeout(PATIENCE).unwrap() else { panic!() };
         full.store(true, Ordering::Relaxed);
         // A newcomer's hello is read, and its answer waits.
+        let answered = server.stats().endpoints.hellos_answered;
         let mut newcomer = Client::begin(&context, address);
         let counted =
             |so: &dyn Fn(ServerStats) -> bool| wait_until(|| so(server.stats()), || format!("{:?}", server.stats()));
-        counted(&|stats| stats.endpoints.hellos_answered == 2);
+        counted(&|stats| stats.endpoints.hellos_answered > answered);
         // So are messages.
         (0..100u32).for_each(|number| client.send(&number.to_be_bytes()));
         counted(&|stats| stats.endpoints.messages_in == 100);
@@ -241,8 +242,11 @@ fn a_full_socket_holds_up_no_other() {
     let sockets = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| UdpSocket::bind(address).unwrap());
     let [full, free] = [0, 1].map(|number: usize| sockets[number].local_addr().unwrap());
     let arguments = [(0, sockets[0].as_raw_fd())];
+    // Nobody repeats a flight, however busy the machine is: what leaves is counted.
+    let settings = Settings { first_timeout: 2 * PATIENCE, longest_timeout: 2 * PATIENCE, ..Settings::default() };
+    let patient = Config { settings, ..Config::default() };
     let (server, _told) = where_fails(libc::SYS_sendmmsg, &arguments, libc::EAGAIN, || {
-        let (server, told) = echo(ServerConfig::default());
+        let (server, told) = echo(ServerConfig { endpoint: patient.clone(), ..ServerConfig::default() });
         sockets.into_iter().for_each(|socket| assert!(server.bind_socket(socket).is_ok()));
         server.start().unwrap();
         (server, told)
@@ -250,7 +254,8 @@ fn a_full_socket_holds_up_no_other() {
     let context = contexts::client();
     let _waits = Client::begin(&context, full);
     wait_until(|| server.stats().sockets.socket_full > 0, || format!("{:?}", server.stats()));
-    let mut client = Client::connect(&context, free);
+    let mut client = Client::begin_as(&context, Connect::to(free), Config { accept: false, ..patient }, free.ip());
+    client.finish();
     (0..100u32).for_each(|number| assert_eq!(client.ask(&number.to_be_bytes()), number.to_be_bytes()));
     // Only what has left counts as sent: three flights and the echoes, not the answer that waits.
     wait_until(|| server.stats().endpoints.datagrams_out >= 3 + 100, || format!("{:?}", server.stats()));

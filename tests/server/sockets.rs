@@ -87,12 +87,14 @@ fn a_socket_can_be_handed_in() {
     clients.iter_mut().for_each(|client| assert_eq!(client.ask(b"hello"), b"hello"));
 }
 
-/// Messages of a [`burst`].
+/// Messages of a burst, and how many [`bursts`] there are.
 pub const BURST: usize = 32;
+const BURSTS: usize = 21;
 
-/// Sends messages of one length with one system call. Gives how many were answered with the same bytes, in their order, and
-/// how many answers the first train has that arrives at a socket with UDP_GRO: that is what left as one.
-pub fn burst(mut client: Client) -> (usize, usize) {
+/// Sends messages of one length with one system call. Gives how many were answered with the same bytes, in their order. Then
+/// does so again and again, and gives how many answers the longest train has that arrives at a socket with UDP_GRO: that is
+/// what left as one. A worker that wakes up soon may find the beginning of a burst alone, but not always.
+pub fn bursts(mut client: Client) -> (usize, usize) {
     let messages: Vec<Vec<u8>> = (0..BURST).map(|number| vec![number as u8; 100]).collect();
     client.send_burst(&messages);
     let answered = messages.iter().filter(|message| client.message() == **message).count();
@@ -101,11 +103,19 @@ pub fn burst(mut client: Client) -> (usize, usize) {
     let (fd, len) = (client.socket.as_raw_fd(), size_of::<libc::c_int>() as libc::socklen_t);
     // SAFETY: the pointer and the length describe `one`.
     assert_eq!(unsafe { libc::setsockopt(fd, libc::SOL_UDP, libc::UDP_GRO, (&raw const one).cast(), len) }, 0);
-    client.send_burst(&messages);
-    let mut train = [0; 1 << 16];
+    let (mut train, mut longest) = ([0; 1 << 16], 0);
     client.socket.set_read_timeout(Some(crate::clients::PATIENCE)).unwrap();
     let record = 13 + 8 + 100 + 16;
-    (answered, client.socket.recv(&mut train).unwrap() / record)
+    for _ in 1..BURSTS {
+        client.send_burst(&messages);
+        let mut answers = 0;
+        while answers < BURST {
+            let arrived = client.socket.recv(&mut train).unwrap() / record;
+            answers += arrived;
+            longest = longest.max(arrived);
+        }
+    }
+    (answered, longest)
 }
 
 #[test]
@@ -113,7 +123,7 @@ fn offload_changes_no_byte() {
     let context = contexts::client();
     for offload in [true, false] {
         let (server, address, _told) = running(ServerConfig { offload, ..ServerConfig::default() });
-        assert_eq!(burst(Client::connect(&context, address)), (BURST, if offload { BURST } else { 1 }));
-        assert_eq!(server.stats().endpoints.messages_in, 2 * BURST as u64);
+        assert_eq!(bursts(Client::connect(&context, address)), (BURST, if offload { BURST } else { 1 }));
+        assert_eq!(server.stats().endpoints.messages_in, (BURSTS * BURST) as u64);
     }
 }

@@ -24,7 +24,8 @@ fn every_client_hears_its_own_messages() {
     }
 }
 
-/// A thousand sessions for each of two workers: 10 % are more than four standard deviations of a fair coin.
+/// A thousand sessions for each of two workers: 12 % are more than five standard deviations of a fair coin, which is once in
+/// ten million runs.
 #[test]
 fn sessions_are_spread_and_stay_with_their_worker() {
     const SESSIONS: usize = 2000;
@@ -33,7 +34,7 @@ fn sessions_are_spread_and_stay_with_their_worker() {
     let mut clients: Vec<Client> = (0..SESSIONS).map(|_| Client::connect(&context, address)).collect();
     let spread = server.sessions_of_workers();
     assert_eq!(spread.iter().sum::<usize>(), SESSIONS);
-    assert!(spread.iter().all(|of_one| of_one.abs_diff(SESSIONS / 2) <= SESSIONS / 20), "{spread:?}");
+    assert!(spread.iter().all(|of_one| of_one.abs_diff(SESSIONS / 2) <= SESSIONS * 6 / 100), "{spread:?}");
 
     for (number, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.ask(&number.to_be_bytes()), number.to_be_bytes());
@@ -92,15 +93,22 @@ fn a_flood_of_hellos_takes_no_message_from_others() {
                 let _ = socket.send_to(&hello, address);
             }
         });
-        // It is a flood when the kernel cannot keep all of it. How soon is a question of who else computes.
-        let began = Instant::now();
-        let mut round = 0u32;
-        while round < 200 || server.stats().sockets.kernel_drops == 0 {
+        // It is a flood when the kernel cannot keep all of it, and only rounds beside a flood count. How soon there is one is a
+        // question of who else computes.
+        let dropped = || server.stats().sockets.kernel_drops;
+        let (mut flooded, mut latest) = (0, Instant::now());
+        for round in 0u32.. {
+            let before = dropped();
             for client in &mut clients {
                 assert_eq!(client.ask(&round.to_be_bytes()), round.to_be_bytes());
             }
-            round += 1;
-            assert!(began.elapsed() < PATIENCE, "that was no flood: {:?}", server.stats());
+            if dropped() > before {
+                (flooded, latest) = (flooded + 1, Instant::now());
+            }
+            if flooded == 100 {
+                break;
+            }
+            assert!(latest.elapsed() < PATIENCE, "that is no flood: {:?}", server.stats());
         }
         // The kernel drops two hellos of three, so the newcomer repeats its own more often than is usual.
         let first_timeout = Duration::from_millis(50);

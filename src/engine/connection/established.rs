@@ -91,12 +91,6 @@ impl Connection {
         Heard { authentic: true, newest, check }
     }
 
-    pub(super) fn forget_flight(&mut self) {
-        if self.flight.take().is_some() {
-            self.protection.outbound().forget_flight();
-        }
-    }
-
     /// Protects a message; the datagram waits in [`Connection::transmit`].
     pub fn send(&mut self, now: u64, message: &[u8], counters: &Counters) -> Result<(), SendError> {
         self.catch_up(now);

@@ -97,7 +97,7 @@ impl Connection {
         let mut outbound = Outbound::new(payload, entry.peer);
         let flight = entry.flight.as_ref().map(|kept| {
             outbound.keep_flight(kept.sequence, kept.datagrams.iter().copied());
-            Box::new(Flight { sent: now, repeats: 0, kept_until: now.saturating_add(kept.kept_for) })
+            Box::new(Flight::new(now, now.saturating_add(kept.kept_for)))
         });
         let protection = Protection::Native(Box::new(Native { records, outbound, agreed, secrets }));
         Some(Connection {

@@ -1,6 +1,7 @@
-//! The handshake of a connection: what libssl gets to see of the peer's records, and our flights, sent until they are answered.
+//! The handshake of a connection: what libssl gets to see of the peer's records, in which order, and what comes of it.
 
-use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len, payload, timeouts};
+use super::flight::Timer;
+use super::{CloseReason, Connection, NEVER, State, is_change_cipher_spec, micros, packet_len};
 use crate::engine::protection::FATAL;
 use crate::engine::records::Records;
 use crate::engine::settings::Settings;
@@ -13,36 +14,14 @@ use crate::wire::handshake::{self, Fragment, fragments, message_type};
 use crate::wire::hello::ClientHello;
 use crate::wire::record::{HEADER_LEN, PLAINTEXT_MAX, Record, content_type};
 
-/// A flight is not repeated sooner than this after it was sent last, however often the peer repeats his: his flight may
-/// be several datagrams, and the network may double them.
-const REPEAT_SPACING: u64 = 50_000;
-
-/// Flights sent again because the peer repeated his, at most: what he sends in clear may be forged.
-const REPEATS_MAX: u8 = 64;
-
-/// How long the last flight is kept for a peer that has not got it: twice the maximum segment lifetime (RFC 6347 4.2.4).
-const LAST_FLIGHT_KEPT: u64 = 240_000_000;
-
 /// Records that wait for their keys, and all their bytes.
 const HELD_RECORDS: usize = 16;
 const HELD_BYTES: usize = 16 * 1024;
 
-/// Sizes of IP packets to step down to, and how many timeouts of one flight are one step.
-const SMALLER_MTUS: [u16; 2] = [576, 256];
-const TIMEOUTS_PER_STEP: u32 = 4;
-
 /// What only a handshake needs: an established connection has none of it.
 pub(super) struct Handshake {
-    deadline: u64,
-    /// When our flight is sent again, and how long that was waited for.
-    due: u64,
-    timeout: u64,
-    timeouts: u32,
-    first_timeout: u64,
-    longest_timeout: u64,
-    /// When it is sent again before that, and whether that was arranged since the last timeout. See [`Connection::hasten`].
-    sooner: u64,
-    hastened: bool,
+    pub(super) deadline: u64,
+    pub(super) timer: Timer,
     /// Of the hello that began it: its number among the client's messages, and its random. A repetition has the same random,
     /// a restarted client another.
     hello_seq: u16,
@@ -62,16 +41,9 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) fn new(settings: &Settings, hello: Option<&ClientHello<'_>>, now: u64) -> Handshake {
-        let [first_timeout, longest_timeout] = timeouts(settings);
         Handshake {
             deadline: now.saturating_add(micros(settings.handshake_timeout)),
-            due: NEVER,
-            timeout: 0,
-            timeouts: 0,
-            first_timeout,
-            longest_timeout,
-            sooner: NEVER,
-            hastened: false,
+            timer: Timer::new(settings),
             hello_seq: hello.map_or(0, |hello| hello.message_seq),
             client_random: hello.map_or([0; 32], |hello| *hello.random),
             native_records: settings.native_records,
@@ -85,7 +57,7 @@ impl Handshake {
 
     /// When something is to be done, at the latest.
     pub(super) fn deadline(&self) -> u64 {
-        self.due.min(self.sooner).min(self.deadline)
+        self.timer.deadline().min(self.deadline)
     }
 
     /// Nothing waits any more.
@@ -113,7 +85,7 @@ impl Connection {
         match (record.epoch, record.content_type) {
             (0, content_type::HANDSHAKE) => {
                 let first = Fragment::parse(record.fragment()).map_or(0, |(fragment, _)| fragment.message_type);
-                let flight_waits = self.handshake.as_ref().is_some_and(|handshake| handshake.due != NEVER);
+                let flight_waits = self.handshake.as_ref().is_some_and(|handshake| handshake.timer.runs());
                 if self.server && first == message_type::CLIENT_HELLO && flight_waits {
                     self.answer_repeat(false, now, counters);
                     return;
@@ -211,20 +183,6 @@ impl Connection {
         }
     }
 
-    /// The peer speaks under the new keys, so it has what we have said, and what it has said of the handshake is lost or was
-    /// overtaken. It repeats that when we repeat our Finished (RFC 6347 4.2.4), for which our timer need not run out. But it
-    /// may be anybody who speaks: so that is done once between two timeouts.
-    fn hasten(&mut self, now: u64) {
-        let finished_is_out = self.protection.outbound().has_sealed();
-        if let Some(handshake) = self.handshake.as_mut().filter(|_| finished_is_out && self.state == State::Handshaking)
-            && !handshake.hastened
-            && handshake.due < handshake.deadline
-        {
-            handshake.hastened = true;
-            handshake.sooner = now.saturating_add(REPEAT_SPACING);
-        }
-    }
-
     /// Shows libssl the held records whose time has come.
     pub(super) fn step_held(&mut self, now: u64, counters: &Counters) {
         if self.state != State::Handshaking {
@@ -293,7 +251,7 @@ impl Connection {
     /// One step of libssl's handshake.
     pub(super) fn step(&mut self, record: &[u8], now: u64) {
         self.protection.outbound().expect_new_flight();
-        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.due.saturating_sub(now));
+        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.timer.left(now));
         let step = self.protection.session().handshake(record, left);
         self.put_cids();
         match step {
@@ -309,14 +267,8 @@ impl Connection {
                 return;
             }
         }
-        if self.protection.outbound().waits()
-            && let Some(handshake) = &mut self.handshake
-        {
-            handshake.timeout = handshake.first_timeout;
-            handshake.timeouts = 0;
-            handshake.due = now.saturating_add(handshake.timeout);
-            (handshake.sooner, handshake.hastened) = (NEVER, false);
-            self.note_flight_sent(now);
+        if self.protection.outbound().waits() {
+            self.begin_flight(now);
         }
     }
 
@@ -338,11 +290,10 @@ impl Connection {
         self.fragment_min = packet_len(session.fragment_min());
         let last_flight_is_ours = self.server != session.ssl().session_reused();
         let native_records = handshake.native_records;
-        if !last_flight_is_ours {
+        if last_flight_is_ours {
+            self.keep_flight(now);
+        } else {
             self.forget_flight();
-        } else if let Some(flight) = &mut self.flight {
-            flight.sent = now;
-            flight.kept_until = now.saturating_add(LAST_FLIGHT_KEPT);
         }
         if native_records {
             let early = self.conclude_cids();
@@ -371,32 +322,6 @@ impl Connection {
         }
     }
 
-    /// The peer repeats its flight, so ours is lost, or was slow: it is sent again. Where it is not `certain` that it was the
-    /// peer, that happens a limited number of times.
-    pub(super) fn answer_repeat(&mut self, certain: bool, now: u64, counters: &Counters) {
-        let Some(flight) = &mut self.flight else { return };
-        let is_refused = !certain && flight.repeats == REPEATS_MAX;
-        if !is_refused && now >= flight.sent.saturating_add(REPEAT_SPACING) && self.protection.outbound().resend() {
-            flight.sent = now;
-            flight.repeats += u8::from(!certain);
-            counters.flights_resent_on_repeat.add(1);
-        }
-    }
-
-    fn note_flight_sent(&mut self, now: u64) {
-        self.flight.iter_mut().for_each(|flight| flight.sent = now);
-    }
-
-    /// The peer may have begun anew, and would take this flight for an answer to its new hello. As long as it does not speak of
-    /// this handshake, it is not sent again.
-    pub fn await_the_peer(&mut self) {
-        if self.state == State::Handshaking
-            && let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.due != NEVER)
-        {
-            (handshake.due, handshake.sooner) = (handshake.deadline, NEVER);
-        }
-    }
-
     /// Does what is due for a handshake.
     pub(super) fn advance_handshake(&mut self, now: u64, counters: &Counters) {
         let Some(handshake) = &mut self.handshake else { return };
@@ -405,92 +330,14 @@ impl Connection {
             self.why = handshake.alert.map(|description| Box::new(cause::alert_in_clear(description)));
             return self.end(CloseReason::HandshakeTimeout);
         }
-        if now < handshake.due.min(handshake.sooner) {
-            return;
-        }
-        if now >= std::mem::replace(&mut handshake.sooner, NEVER) {
-            handshake.due = now.saturating_add(handshake.timeout);
-            counters.flights_resent_on_repeat.add(1);
-            return self.send_flight_again(now);
-        }
-        // Nothing has come back: the flight is sent again, in smaller datagrams if that has happened often.
-        handshake.timeouts += 1;
-        handshake.timeout = handshake.timeout.saturating_mul(2).min(handshake.longest_timeout);
-        handshake.due = now.saturating_add(handshake.timeout);
-        handshake.hastened = false;
-        let step = (handshake.timeouts / TIMEOUTS_PER_STEP) as usize;
-        if handshake.timeouts.is_multiple_of(TIMEOUTS_PER_STEP) && step <= SMALLER_MTUS.len() {
-            self.protection.session().lower_payload(payload(SMALLER_MTUS[step - 1], self.peer));
-            counters.mtu_stepped_down.add(1);
-        }
-        counters.flights_resent_on_timeout.add(1);
-        self.send_flight_again(now);
-    }
-
-    fn send_flight_again(&mut self, now: u64) {
-        self.note_flight_sent(now);
-        // What libssl writes now takes the place of what it wrote before.
-        self.protection.outbound().expect_new_flight();
-        let left = self.handshake.as_ref().map_or(NEVER, |handshake| handshake.due.saturating_sub(now));
-        if self.protection.session().repeats_by_libssl() && self.protection.session().write_again(left) {
-            self.put_cids();
-        } else {
-            self.protection.outbound().resend();
-        }
+        self.advance_flight(now, counters);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::thread;
-    use std::time::Duration;
-
-    use openssl::error::ErrorStack;
-    use openssl::ssl::{SslContext, SslMethod, SslRef};
-
-    use super::super::{TIMEOUT_MIN, Terms};
+    use super::super::begun::{Begun, begun};
     use super::*;
-    use crate::wire::hello_verify::HelloVerifyRequest;
-
-    /// A client that goes on, and its hello; the server that has answered that.
-    struct Begun {
-        client: Connection,
-        hello: Vec<u8>,
-        server: Connection,
-        counters: Counters,
-    }
-
-    fn begun() -> Begun {
-        let mut context = SslContext::builder(SslMethod::dtls()).unwrap();
-        context.set_cipher_list("PSK-AES128-GCM-SHA256").unwrap();
-        context.set_psk_server_callback(|_, _, _| Ok(0));
-        context.set_psk_client_callback(|_, _, _, _| Ok(0));
-        let (context, settings) = (context.build(), Settings::default());
-        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-        let prepare = |_: &mut SslRef| Ok::<(), ErrorStack>(());
-        let mut client = Connection::connect(&context, &settings, peer, None, 0, prepare).unwrap();
-        let hello = client.transmit().unwrap().to_vec();
-        let parsed = ClientHello::parse(&hello).unwrap();
-        let terms = Terms { listen: false, own: None };
-        let mut server = *Connection::accept(&context, &settings, peer, &parsed, &hello, terms, 0).unwrap();
-        while server.transmit().is_some() {}
-        Begun { client, hello, server, counters: Counters::default() }
-    }
-
-    /// At the server's hello, libssl repeats its own, since its timer has run out; and that server speaks DTLS 1.0.
-    #[test]
-    fn an_alert_leaves_although_libssl_has_repeated_its_flight() {
-        let Begun { mut client, mut server, counters, .. } = begun();
-        thread::sleep(Duration::from_millis(50));
-        assert!(server.outbound().resend());
-        let mut flight = server.transmit().unwrap().to_vec();
-        flight[HEADER_LEN + handshake::HEADER_LEN..][..2].copy_from_slice(&[0xfe, 0xff]);
-        client.receive(1, &flight, &mut Datagrams::new(), &counters);
-        assert_eq!(client.state(), State::Closed(CloseReason::Failed));
-        assert_eq!(client.transmit().map(|datagram| datagram[0]), Some(content_type::ALERT));
-        assert!(client.transmit().is_none());
-    }
 
     /// Whoever knows the address of a client in its handshake can send so many, a hundred in a datagram.
     #[test]
@@ -561,69 +408,5 @@ mod tests {
             let fragment = Fragment { message_type, length: 300, message_seq, offset: 100, body };
             assert_eq!(server.may_say(&fragment), good);
         }
-    }
-
-    /// RFC 6347 4.2.4.1 wants a second; who wants none does not get it.
-    #[test]
-    fn no_setting_makes_a_flight_go_out_without_a_pause() {
-        let settings =
-            Settings { first_timeout: Duration::ZERO, longest_timeout: Duration::ZERO, ..Settings::default() };
-        let handshake = Handshake::new(&settings, None, 0);
-        assert_eq!([handshake.first_timeout, handshake.longest_timeout], [TIMEOUT_MIN; 2]);
-    }
-
-    /// The hello may be a copy that anybody has sent.
-    #[test]
-    fn a_repeated_hello_is_answered_at_intervals_and_so_many_times() {
-        let Begun { hello, mut server, counters, .. } = begun();
-        let mut is_answered = |now| {
-            server.receive(now, &hello, &mut Datagrams::new(), &counters);
-            let answered = server.transmit().is_some();
-            while server.transmit().is_some() {}
-            answered
-        };
-        for now in [REPEAT_SPACING, 2 * REPEAT_SPACING] {
-            assert!(!is_answered(now - 1) && is_answered(now));
-        }
-        let times = (3..200).filter(|time| is_answered(time * REPEAT_SPACING)).count();
-        assert_eq!(times, usize::from(REPEATS_MAX) - 2);
-    }
-
-    #[test]
-    fn a_repeated_hello_is_not_answered_twice_at_once() {
-        let Begun { hello, mut server, counters, .. } = begun();
-        let due = server.deadline();
-        server.advance(due, &counters);
-        for (now, resent) in [(due + REPEAT_SPACING - 1, 0), (due + REPEAT_SPACING, 1)] {
-            server.receive(now, &hello, &mut Datagrams::new(), &counters);
-            assert_eq!(counters.flights_resent_on_repeat.get(), resent);
-        }
-    }
-
-    /// A flight goes out again after one second, and each time after twice as long as before, up to eight; at each fourth time
-    /// in smaller datagrams, for which each flight is counted by itself.
-    #[test]
-    fn a_flight_that_nobody_answers() {
-        let Begun { mut client, hello, counters, .. } = begun();
-        let intervals = |client: &mut Connection, mut last: u64| -> Vec<u64> {
-            let mut next = || {
-                let (due, before) = (client.deadline(), counters.flights_resent_on_timeout.get());
-                client.advance(due - 1, &counters);
-                assert_eq!(counters.flights_resent_on_timeout.get(), before);
-                client.advance(due, &counters);
-                assert_eq!(counters.flights_resent_on_timeout.get(), before + 1);
-                due - std::mem::replace(&mut last, due)
-            };
-            (0..3).map(|_| next() / 1_000_000).collect()
-        };
-        assert_eq!(intervals(&mut client, 0), [1, 2, 4]);
-        let request = HelloVerifyRequest::new(&ClientHello::parse(&hello).unwrap(), &[7; 20]);
-        client.receive(10_000_000, request.as_bytes(), &mut Datagrams::new(), &counters);
-        let stepped_down =
-            |client: &mut Connection, last: u64| (intervals(client, last * 1_000_000), counters.mtu_stepped_down.get());
-        assert_eq!(stepped_down(&mut client, 10), (vec![1, 2, 4], 0));
-        assert_eq!(stepped_down(&mut client, 17), (vec![8, 8, 8], 1));
-        assert_eq!(stepped_down(&mut client, 41), (vec![8, 8, 8], 2));
-        assert_eq!(stepped_down(&mut client, 65), (vec![8, 8, 8], 2));
     }
 }

@@ -4,9 +4,12 @@
 //! Records that an outsider could have forged are sorted out before libssl sees them: those of the wrong epoch, alerts in
 //! clear, and what comes before its keys. libssl would survive most of that, but not all, and not in every version.
 
+#[cfg(test)]
+mod begun;
 mod cid;
 mod established;
 mod export;
+mod flight;
 mod handshake;
 
 use std::net::SocketAddr;
@@ -15,6 +18,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{SslContextRef, SslRef};
 
 pub use self::cid::OwnId;
+use self::flight::{Flight, timeouts};
 use self::handshake::Handshake;
 use super::protection::{Negotiated, Protection};
 use super::records::Records;
@@ -32,9 +36,6 @@ use crate::wire::routability::Check;
 
 /// The time that never comes, in microseconds.
 pub const NEVER: u64 = u64::MAX;
-
-/// A flight that nobody answers is not repeated sooner than this, whatever the settings say.
-const TIMEOUT_MIN: u64 = 10_000;
 
 /// A connection that has been idle this long gives its buffers back, where that is wanted.
 const RELEASE_AFTER: u64 = 1_000_000;
@@ -167,16 +168,6 @@ impl Activity {
     }
 }
 
-/// A flight of ours that is sent again when the peer repeats the one before it.
-struct Flight {
-    /// When it was sent last.
-    sent: u64,
-    /// How often it was sent again because somebody asked for it in clear.
-    repeats: u8,
-    /// When it is forgotten; never as long as the handshake goes on.
-    kept_until: u64,
-}
-
 /// What a record says about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
@@ -251,7 +242,7 @@ impl Connection {
     ) -> Result<Connection, ErrorStack> {
         let protection = Protection::Openssl(session);
         let mut connection = Connection {
-            flight: Some(Box::new(Flight { sent: now, repeats: 0, kept_until: NEVER })),
+            flight: Some(Box::new(Flight::new(now, NEVER))),
             handshake: Some(Box::new(Handshake::new(settings, hello, now))),
             ..Connection::new(protection, hello.is_some(), peer, settings, now)
         };
@@ -331,10 +322,9 @@ impl Connection {
         self.protection.outbound().pop().filter(|_| born == fork::generation())
     }
 
-    /// The next datagrams that have to leave, as [`Outbound::pop_segments`] joins them.
-    pub(crate) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
-        let born = self.born;
-        self.protection.outbound().pop_segments(max, bytes_max).filter(|_| born == fork::generation())
+    /// The next datagrams that have to leave, as [`Outbound::pop_segments`] joins them, for an endpoint, which knows of forks.
+    pub(super) fn transmit_segments(&mut self, max: usize, bytes_max: usize) -> Option<(&[u8], usize)> {
+        self.protection.outbound().pop_segments(max, bytes_max)
     }
 
     /// What waits to leave, and the last flight. Datagrams are taken out with [`Connection::transmit`].
@@ -484,11 +474,6 @@ impl Connection {
 fn is_change_cipher_spec(record: &Record<'_>) -> bool {
     let kind = (record.content_type, record.version);
     kind == (content_type::CHANGE_CIPHER_SPEC, DTLS_1_2) && record.fragment() == [1]
-}
-
-/// The first wait before a flight is repeated, and the longest.
-fn timeouts(settings: &Settings) -> [u64; 2] {
-    [settings.first_timeout, settings.longest_timeout].map(|timeout| micros(timeout).max(TIMEOUT_MIN))
 }
 
 fn parameters(settings: &Settings, peer: SocketAddr) -> Parameters {

@@ -52,14 +52,11 @@ impl Endpoint {
             return false;
         }
         if self.sessions_with(peer).count() >= PER_PEER {
+            // At most one that the peer has begun is open, and at most two we have begun, of which one is imported.
             let handshake = |session: &Session| self.seats.kind(*session) == Some(Kind::Handshaking);
             let oldest = self.sessions_with(peer).find(handshake);
-            match oldest {
-                Some(oldest) => self.finish(oldest, CloseReason::Restarted),
-                None => {
-                    self.counters.refused_source.add(1);
-                    return false;
-                }
+            if let Some(oldest) = oldest {
+                self.finish(oldest, CloseReason::Restarted);
             }
         }
         while let Err(why) = self.seats.admit(peer) {

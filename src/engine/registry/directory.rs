@@ -242,7 +242,6 @@ fn take_out<const N: usize>(hash: &Hash<N>, slots: &[Slot<N>], mut hole: usize) 
 mod tests {
     use std::collections::HashMap;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::{self, RecvTimeoutError};
     use std::thread;
     use std::time::Duration;
@@ -315,25 +314,24 @@ mod tests {
 
     #[test]
     fn readers_see_what_stays_while_a_writer_moves_the_rest() {
-        let (directory, done) = (Directory::default(), AtomicBool::new(false));
+        let directory = Directory::default();
         (0..400).for_each(|number| directory.set(peer(number), number + 1));
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    for number in 0..400 {
-                        assert_eq!(directory.get(&peer(number)), Some(number + 1));
+            let writer = scope.spawn(|| {
+                for round in 0..30 {
+                    for number in 400..(800 + round * 100) {
+                        directory.set(peer(number), number + 1);
+                    }
+                    for number in 400..(800 + round * 100) {
+                        directory.set(peer(number), 0);
                     }
                 }
             });
-            for round in 0..30 {
-                for number in 400..(800 + round * 100) {
-                    directory.set(peer(number), number + 1);
-                }
-                for number in 400..(800 + round * 100) {
-                    directory.set(peer(number), 0);
+            while !writer.is_finished() {
+                for number in 0..400 {
+                    assert_eq!(directory.get(&peer(number)), Some(number + 1));
                 }
             }
-            done.store(true, Ordering::Relaxed);
         });
     }
 }

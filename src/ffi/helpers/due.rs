@@ -218,12 +218,67 @@ pub unsafe fn give_up(conn: *mut dv_udp_conn_t) {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::catch_unwind;
+
     use foreign_types::ForeignType;
     use libc::calloc;
     use openssl::ssl::{Ssl, SslContext, SslMethod};
 
     use super::*;
     use crate::tls::ex_data::Slot;
+
+    fn new_struct() -> *mut dv_udp_conn_t {
+        // SAFETY: no pointer is passed.
+        let conn: *mut dv_udp_conn_t = unsafe { calloc(1, size_of::<dv_udp_conn_t>()) }.cast();
+        assert!(!conn.is_null());
+        conn
+    }
+
+    /// Bytes that malloc has given out.
+    fn allocated() -> usize {
+        // SAFETY: no pointer is passed.
+        unsafe { libc::mallinfo2() }.uordblks
+    }
+
+    /// A program that forgets its structs costs no more than so many. The oldest goes first, also out of a list of the program's.
+    #[test]
+    fn of_structs_that_nobody_frees_so_many_are_kept() {
+        const MAX: usize = 65_536;
+        let gives_up_more_and_more = || {
+            let (oldest, next) = (new_struct(), new_struct());
+            // SAFETY: nobody else has the structs, and one is freed by the library alone.
+            unsafe {
+                let [at_oldest, at_next] = [oldest, next].map(|conn| &raw mut (*conn).list);
+                ((*at_oldest).next, (*at_oldest).prev) = (at_next, at_next);
+                ((*at_next).next, (*at_next).prev) = (at_oldest, at_oldest);
+                give_up(oldest);
+                give_up(next);
+                (2..MAX).for_each(|_| give_up(new_struct()));
+                assert_eq!(((*at_next).next, shared().stats().abandoned_freed), (at_oldest, 0));
+                give_up(new_struct());
+                assert_eq!(((*at_next).next, shared().stats().abandoned_freed), (at_next, 1));
+                let before = allocated();
+                (0..MAX / 4).for_each(|_| give_up(new_struct()));
+                assert!(allocated() < before + MAX, "they are freed");
+            }
+        };
+        // In a child, which has a table of its own: other tests give up structs as well. From here on forks are watched.
+        shared();
+        // SAFETY: the child leaves without unwinding, and what the library had locked in other threads is not locked there.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "{}", std::io::Error::last_os_error());
+        if child == 0 {
+            // SAFETY: should the child wait for something, it ends, and the test fails.
+            unsafe { libc::alarm(60) };
+            let good = catch_unwind(gives_up_more_and_more).is_ok();
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(i32::from(!good)) };
+        }
+        let mut status = -1;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
 
     /// Once a connection has no SSL any more, its owner may free it on another thread, while this one still frees the SSL. What
     /// the library remembers then would be somebody else's memory, which it would free one day.
@@ -240,7 +295,7 @@ mod tests {
         let context = SslContext::builder(SslMethod::dtls()).unwrap().build();
         // SAFETY: the struct and the SSL are made here, and nobody else has them.
         unsafe {
-            let conn: *mut dv_udp_conn_t = calloc(1, size_of::<dv_udp_conn_t>()).cast();
+            let conn = new_struct();
             let ssl = std::mem::ManuallyDrop::new(Ssl::new(&context).unwrap()).as_ptr();
             (*conn).ssl = ssl.cast();
             assert!(OWNER.set(ssl, Owner(conn as usize)));

@@ -25,6 +25,12 @@ impl Worker {
         self.rung || !self.letters.is_empty() || !self.parked.is_empty()
     }
 
+    /// Whether something may come of reading them. A message that there was no room for waits until something has left; but what
+    /// waited may be gone without that, and while nothing waits there is room for any.
+    pub(super) fn can_read_letters(&self) -> bool {
+        self.has_letters() && (!self.stuck || self.service.endpoint.has_room(usize::MAX))
+    }
+
     /// Does what other threads ask for. What a session has no room for waits without holding up the others; where nobody has
     /// room, and where too much waits, all do, and those who write are told when the mailbox is full.
     pub(super) fn read_letters(&mut self, now: u64) {
@@ -81,6 +87,14 @@ impl Worker {
             self.drain(waiting, deadline)?;
         }
         Ok(())
+    }
+
+    /// Counts what nobody will send any more: all sessions are over.
+    pub(super) fn refuse_letters(&mut self) {
+        self.rung = true;
+        while self.has_letters() {
+            self.read_letters(precise_now());
+        }
     }
 }
 
@@ -148,14 +162,11 @@ impl Parked {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::slice;
-    use std::sync::Arc;
+    use std::os::fd::AsFd;
 
-    use super::super::tests::psk;
+    use super::super::tests::{psk, worker};
     use super::*;
-    use crate::engine::endpoint::{Config, Connect, Event};
-    use crate::net::handler::Context;
-    use crate::net::shared::Shared;
+    use crate::engine::endpoint::{Config, Connect, ConnectionIds, Event};
 
     const WAITING_MAX: usize = 64 << 10;
     const TO: [u8; 4] = [127, 0, 0, 1];
@@ -170,14 +181,16 @@ mod tests {
 
     impl Office {
         fn new(clients: u16) -> Office {
-            let config = Config { max_waiting_bytes: WAITING_MAX, ..Config::default() };
-            let endpoint = Endpoint::new(psk(true), config).unwrap();
-            let shared = Arc::new(Shared::new(slice::from_ref(&endpoint), WAITING_MAX, None).unwrap());
-            let silent = |_: &mut Context<'_>, _: Session, _: &[u8]| {};
-            let worker = Worker::new(0, endpoint, shared, Arc::new(silent));
-            let mut office = Office { worker, clients: Vec::new(), sessions: Vec::new(), now: 1 };
+            Office::with_ids(clients, None)
+        }
+
+        fn with_ids(clients: u16, connection_ids: Option<ConnectionIds>) -> Office {
+            let theirs = Config { connection_ids: connection_ids.clone(), ..Config::default() };
+            let config = Config { max_waiting_bytes: WAITING_MAX, connection_ids, ..Config::default() };
+            let mut office =
+                Office { worker: worker(config, WAITING_MAX), clients: Vec::new(), sessions: Vec::new(), now: 1 };
             for port in 1..=clients {
-                let mut client = Endpoint::new(psk(false), Config::default()).unwrap();
+                let mut client = Endpoint::new(psk(false), theirs.clone()).unwrap();
                 client.connect(office.now, &Connect::to((TO, 1000).into())).unwrap();
                 office.clients.push((client, (TO, port).into()));
                 (0..5).for_each(|_| drop(office.carry()));
@@ -289,6 +302,52 @@ mod tests {
         }
         let expected = [vec![Some(1000); sent], vec![Some(5), None]].concat();
         assert_eq!(got, expected);
+    }
+
+    /// Its peer seems to be at another address, where it may not be sent that much, and nothing else may ever wake the worker.
+    #[test]
+    fn letters_are_read_when_what_they_waited_for_is_withheld() {
+        let ids = ConnectionIds { routability_checks: false, ..ConnectionIds::default() };
+        let mut office = Office::with_ids(1, Some(ids));
+        while office.worker.parked.is_empty() {
+            office.write(0, &[0; 1000]).unwrap();
+            office.read();
+        }
+        assert!(!office.worker.can_read_letters());
+        let (client, _) = &mut office.clients[0];
+        let ours = client.sessions().next().unwrap();
+        client.send(ours, b"from elsewhere").unwrap();
+        let (now, endpoint) = (office.now, &mut office.worker.service.endpoint);
+        endpoint.receive(now, client.transmit(1).unwrap().bytes, (TO, 99).into(), None);
+        assert_eq!(endpoint.transmit(1), None);
+        assert!(office.worker.can_read_letters());
+        office.worker.read_letters(now);
+        assert!(office.worker.parked.is_empty());
+    }
+
+    /// Those that are parked, and behind them: the worker ends, or its sessions go to another process.
+    #[test]
+    fn what_cannot_be_sent_any_more_is_refused_and_counted() {
+        for exported in [false, true] {
+            let mut office = Office::new(2);
+            let mut accepted = 0;
+            while office.worker.parked.is_empty() {
+                office.write(0, &[0; 1000]).unwrap();
+                accepted += 1;
+                office.read();
+            }
+            (0..2).for_each(|client| office.write(client, b"in the mailbox").unwrap());
+            accepted += 2;
+            let mut waiting = Waiting::on(iter::once(office.worker.mailbox().bell().as_fd()));
+            if exported {
+                office.worker.service.endpoint.pack().unwrap();
+                office.worker.service.endpoint.commit_export().unwrap();
+            }
+            office.worker.say_goodbye(&mut waiting).unwrap();
+            let Desk { counters, sockets, .. } = office.worker.service.desk();
+            let refused = sockets.messages_refused.get();
+            assert!(refused > 2 && refused + counters.messages_out.get() == accepted, "{refused} of {accepted}");
+        }
     }
 
     /// A session that has been parked is written to again once it has room.

@@ -1,7 +1,6 @@
-//! Through the endpoint.
+//! The endpoint that imports them: what it knows of a session, and goes on with.
 
 use std::collections::HashSet;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,92 +9,12 @@ use dv_dtls::wire::record::{content_type, records};
 use dv_dtls::{
     CloseReason, Config, Connect, ConnectionIds, Endpoint, Error, Event, Exported, Imported, Info, Session, State,
 };
-use openssl::ssl::{SslContext, SslContextBuilder};
+use openssl::ssl::SslContextBuilder;
 
 use crate::contexts::*;
 use crate::net::*;
+use crate::pair::{Pair, assert_no_number_twice, told};
 use crate::{export, import};
-
-/// A client and a server that have talked.
-struct Pair {
-    world: World,
-    server: usize,
-    client: usize,
-    /// As the server knows it, and as the client does.
-    theirs: Session,
-    ours: Session,
-}
-
-impl Pair {
-    fn new() -> Pair {
-        Pair::with(server(), client())
-    }
-
-    fn with(server: SslContext, client: SslContext) -> Pair {
-        let mut world = World::new(1);
-        let server = world.add(server, Config::default());
-        let client = world.add(client, Config::default());
-        let (ours, theirs) = world.open(client, server);
-        world.send(client, ours, b"before");
-        world.settle();
-        Pair { world, server, client, theirs, ours }
-    }
-
-    fn server(&mut self) -> &mut Endpoint {
-        &mut self.world.nodes[self.server].endpoint
-    }
-
-    /// Lets a new endpoint go on with what the node has; gives the old one.
-    fn move_node(&mut self, node: usize, context: SslContext) -> Endpoint {
-        let node = &mut self.world.nodes[node];
-        let (bytes, exported) = export(&mut node.endpoint);
-        let mut new = Endpoint::new(context, Config::default()).unwrap();
-        let imported = import(&mut new, self.world.now, &bytes);
-        assert_eq!((exported, imported), (Exported { sessions: 1, left: 0 }, Imported { sessions: 1, skipped: 0 }));
-        node.events.clear();
-        std::mem::replace(&mut node.endpoint, new)
-    }
-
-    /// Both sides hear each other, the server under the number of the last session that it has opened.
-    fn talk(&mut self) {
-        self.world.settle();
-        if let Some(theirs) = self.world.nodes[self.server].opened().last() {
-            self.theirs = *theirs;
-        }
-        for (from, of, to, at) in
-            [(self.client, self.ours, self.server, self.theirs), (self.server, self.theirs, self.client, self.ours)]
-        {
-            let before = self.world.nodes[to].messages(at).len();
-            self.world.send(from, of, b"are you there?");
-            self.world.settle();
-            assert_eq!(self.world.nodes[to].messages(at)[before..], [b"are you there?"]);
-        }
-    }
-}
-
-/// Events that wait.
-fn told(endpoint: &mut Endpoint) -> Vec<Event> {
-    std::iter::from_fn(|| endpoint.event(&mut Vec::new())).collect()
-}
-
-/// The numbers of all records that were protected, and who sent them: one that comes twice is a nonce that does.
-fn assert_no_number_twice(world: &World) -> usize {
-    let mut seen = HashSet::new();
-    for (from, to, bytes) in &world.sent {
-        if bytes[0] == content_type::TLS12_CID {
-            // Alone in its datagram. The peer may have been elsewhere before.
-            let number: [u8; 8] = bytes[3..11].try_into().unwrap();
-            assert!(seen.insert((*from, *from, number)), "{from}: {number:?}");
-            continue;
-        }
-        for record in records(bytes).filter(|record| record.epoch == 1) {
-            // The explicit nonce: OpenSSL's own is a random one.
-            let nonce: [u8; 8] = record.fragment()[..8].try_into().unwrap();
-            assert!(seen.insert((*from, *to, nonce)), "{from} to {to}: {nonce:?}");
-        }
-    }
-    seen.len()
-}
 
 /// Clients that talk all the time hear nothing but answers, on a network that loses nothing, whoever answers them.
 #[test]
@@ -317,102 +236,6 @@ fn what_has_come_before_is_a_replay_afterwards() {
 }
 
 #[test]
-fn in_between_nothing_is_said_or_heard() {
-    let mut pair = Pair::new();
-    let (theirs, ours, now) = (pair.theirs, pair.ours, pair.world.now);
-    // What was sealed before leaves.
-    pair.server().send(theirs, b"last words").unwrap();
-    let (bytes, _) = export(pair.server());
-    pair.world.settle();
-    assert_eq!(pair.world.nodes[pair.client].messages(ours), [b"last words"]);
-
-    pair.world.send(pair.client, ours, b"too late");
-    pair.world.settle();
-    let before = pair.world.sent.len();
-    assert_eq!(pair.server().send(theirs, b"too late"), Err(Error::NotEstablished));
-    assert!(matches!(pair.server().export(&crate::key(), &mut io::sink()), Err(Error::Invalid(_))));
-    pair.world.pass_time(10 * SECOND);
-    assert_eq!(pair.world.nodes[pair.server].messages(theirs), [b"before"]);
-    pair.server().close(theirs).unwrap();
-    pair.world.settle();
-    assert_eq!(pair.world.sent.len(), before, "no close_notify of an exported session");
-    assert_eq!(pair.world.nodes[pair.server].closed(), [(theirs, CloseReason::Local)]);
-
-    // An export that has ended so is as good as any.
-    let mut new = Endpoint::new(server(), Config::default()).unwrap();
-    import(&mut new, now, &bytes);
-    let node = &mut pair.world.nodes[pair.server];
-    node.endpoint = new;
-    node.events.clear();
-    pair.talk();
-}
-
-#[test]
-fn cancelled_it_goes_on_where_it_was() {
-    let mut pair = Pair::new();
-    for _ in 0..3 {
-        export(pair.server());
-        pair.server().cancel_export().unwrap();
-        pair.talk();
-    }
-    assert_eq!(pair.world.nodes[pair.server].closed(), []);
-    assert_no_number_twice(&pair.world);
-    // The time in between is no silence of the peer's.
-    let mut world = World::new(2);
-    let idle = || settings(|settings| settings.idle_timeout = Duration::from_secs(5));
-    let server = world.add(server(), idle());
-    let client = world.add(client(), Config::default());
-    let (_, theirs) = world.open(client, server);
-    export(&mut world.nodes[server].endpoint);
-    world.pass_time(10 * SECOND);
-    assert_eq!(world.nodes[server].closed(), []);
-    world.nodes[server].endpoint.cancel_export().unwrap();
-    world.pass_time(4 * SECOND);
-    assert_eq!(world.nodes[server].closed(), []);
-    world.pass_time(SECOND);
-    assert_eq!(world.nodes[server].closed(), [(theirs, CloseReason::IdleTimeout)]);
-}
-
-/// Takes so many bytes and no more.
-struct Full(usize);
-
-impl io::Write for Full {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = bytes.len().min(self.0);
-        self.0 -= len;
-        if len == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(len) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn an_export_that_fails_changes_nothing() {
-    let mut pair = Pair::new();
-    let (whole, _) = export(pair.server());
-    pair.server().cancel_export().unwrap();
-    for room in [0, 10, 42, 50, whole.len() - 1] {
-        assert!(matches!(pair.server().export(&crate::key(), &mut Full(room)), Err(Error::Io(_))), "{room}");
-        pair.talk();
-    }
-    assert_eq!(pair.server().export(&crate::key(), &mut Full(whole.len())), Ok(Exported { sessions: 1, left: 0 }));
-}
-
-/// An export of no session is one, too.
-#[test]
-fn an_export_is_ended_once() {
-    let mut endpoint = Endpoint::new(server(), Config::default()).unwrap();
-    for end in [Endpoint::commit_export, Endpoint::cancel_export] {
-        assert!(matches!(end(&mut endpoint), Err(Error::Invalid(_))));
-        assert_eq!(export(&mut endpoint).1, Exported { sessions: 0, left: 0 });
-        assert!(matches!(endpoint.export(&crate::key(), &mut io::sink()), Err(Error::Invalid(_))));
-        assert_eq!(end(&mut endpoint), Ok(()));
-    }
-}
-
-#[test]
 fn idle_time_is_counted_on() {
     let mut pair = Pair::new();
     pair.world.pass_time(3 * SECOND);
@@ -426,32 +249,6 @@ fn idle_time_is_counted_on() {
     assert_eq!(told(&mut new), []);
     new.advance(102 * SECOND + 1000);
     assert_eq!(told(&mut new), [Event::Closed { session, reason: CloseReason::IdleTimeout }]);
-}
-
-#[test]
-fn sessions_on_openssl_records_stay() {
-    let mut world = World::new(1);
-    let all = server_with("server-ecdsa", |context| context.set_cipher_list("ALL").unwrap());
-    let server = world.add(all, Config::default());
-    let ccm = || client_with(|context| context.set_cipher_list("ECDHE-ECDSA-AES128-CCM").unwrap());
-    let clients = [world.add(client(), Config::default()), world.add(ccm(), Config::default())];
-    let (first, _) = world.open(clients[0], server);
-    let ours = world.connect(clients[1], server);
-    world.settle();
-    world.settle();
-    let theirs = world.nodes[server].opened()[1];
-    let (_, exported) = export(&mut world.nodes[server].endpoint);
-    assert_eq!(exported, Exported { sessions: 1, left: 1 });
-    world.nodes[server].endpoint.commit_export().unwrap();
-    // It goes on in the old process, which has nothing to say to the other one.
-    world.send(clients[1], ours, b"hello");
-    world.send(clients[0], first, b"hello");
-    world.settle();
-    assert_eq!(world.nodes[server].messages(theirs), [b"hello"]);
-    world.send(server, theirs, b"hello");
-    world.settle();
-    assert_eq!(world.nodes[clients[1]].messages(ours), [b"hello"]);
-    assert_eq!(world.nodes[clients[0]].closed(), []);
 }
 
 /// The client has not got it, and its Finished, repeated, finds another process.
