@@ -271,7 +271,7 @@ fn early_messages(door: &Door) {
     }
     let gained = server.resident() - before;
     assert!(gained <= 512, "{gained} KB for 8 handshakes that announced 270 KB each");
-    halves.iter_mut().for_each(|half| half.handshake(LIMIT).expect("a handshake"));
+    halves.iter_mut().for_each(|half| half.handshake(PATIENCE).expect("a handshake"));
     halves.iter_mut().for_each(|half| half.ask(door, b"a message"));
 }
 
