@@ -14,10 +14,10 @@ use crate::samples::Hello;
 use crate::tool::{self, Proxy, Report};
 
 pub const PROOFS: &[Proof] = &[
-    Proof::new("handshakes_at_20_percent", fast),
     Proof::new("openssl_timers_at_20_percent", |door| {
         through(door, 100, 0.2, "openssl", 60).at_least("within_60s", 94.0);
     }),
+    Proof::new("handshakes_at_20_percent", fast),
     Proof::new("every_datagram_and_pair_lost", |door| matrix(door, &Setup::new(), "--timer fast", 6.0)),
     Proof::new("every_datagram_and_pair_of_long_flights_lost", |door| {
         let long = Setup::new().identity("server-chain5-rsa4096").with("DV_MTU", 576);
