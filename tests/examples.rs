@@ -141,11 +141,14 @@ fn chat() {
     for language in Language::BOTH {
         let room = language.serve("chat", &[]);
         let mut first = Language::Rust.program("echo_client");
-        first.args(["--port", &room.address.port().to_string(), "--count", "3", "--message", "I am here"]);
+        let port = room.address.port().to_string();
+        first.args(["--port", &port, "--count", "3", "--message", "I am here", "--timeout", "60"]);
         let first = Process::start(first, Stdio::null());
         says(&first, &["connected"]);
-        // It hears nothing for what it says itself, so it is this one that hears the other one come, speak and go.
-        language.asks(room.address, &["--message", "hello all", "--timeout", "3"]);
+        // It hears nothing for what it says itself, so it is this one that hears the other one come and speak.
+        let mut second = language.program("echo_client");
+        second.args(["--port", &port, "--message", "hello all"]);
+        let _second = Process::start(second, Stdio::null());
         says(&first, &["has come", ": hello all"]);
     }
 }
