@@ -21,15 +21,19 @@ static const char *certs;
 enum where { NOWHERE, PAGE, LOG, METHOD };
 static _Atomic enum where hold;
 static sem_t held;
+static atomic_int forked;
 
 static void hold_at(enum where here)
 {
     enum where wanted = here;
+    int turns = 0;
 
     if (atomic_compare_exchange_strong(&hold, &wanted, NOWHERE)) {
         sem_post(&held);
-        /* The fork comes now. It may have to wait for us. */
-        usleep(300 * 1000);
+        /* The fork comes now; anywhere else it might find a lock of libcrypto's taken. But it may have to wait for us. */
+        while (!atomic_load(&forked) && turns++ < 2000) {
+            usleep(1000);
+        }
     }
 }
 
@@ -91,6 +95,7 @@ static void fork_meanwhile(void)
         use_the_library(NULL);
         child_ends();
     }
+    atomic_store(&forked, 1);
     child_killed_itself(child);
     CHECK(pthread_join(first, NULL) == 0);
 }
