@@ -148,12 +148,12 @@ pub fn begin_and_wait<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'stat
     given
 }
 
-/// A UDP port that nobody else takes. It is none of those that the kernel gives to whoever asks for any, and no other test has
-/// it: their processes tell each other by the names of sockets that are there for as long as they are.
+/// A UDP port that nobody else takes. It is none of those that the kernel gives to whoever asks for any, where it leaves others,
+/// and no other test has it: their processes tell each other by the names of sockets that are there for as long as they are.
 pub fn free_port() -> u16 {
     static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    for port in 10_000 + taken.len() as u16..32_768 {
+    for port in ports_of_nobody().skip(taken.len()) {
         let name = net::SocketAddr::from_abstract_name(format!("a test of dv_dtls has the port {port}"));
         let Ok(ours) = UnixListener::bind_addr(&name.expect("a short name")) else { continue };
         if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
@@ -162,6 +162,14 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no port is free");
+}
+
+fn ports_of_nobody() -> impl Iterator<Item = u16> {
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let given: Vec<u16> = given.split_whitespace().filter_map(|port| port.parse().ok()).collect();
+    let is_given = move |port: &u16| matches!(given[..], [first, last] if (first..=last).contains(port));
+    let (of_the_kernel, of_nobody): (Vec<u16>, Vec<u16>) = (10_000..=u16::MAX).partition(is_given);
+    of_nobody.into_iter().chain(of_the_kernel)
 }
 
 /// An address of 127.0.0.0/8 that no other test has.

@@ -463,10 +463,9 @@ fn a_message_with_the_same_content_is_never_sealed_alike() {
     world.settle();
     for (from, cid_len) in [(client, 8), (server, 0)] {
         let sent = records_from(&world, world.nodes[from].address, cid_len);
-        let mut numbers: Vec<_> = sent.iter().filter(|(_, epoch, ..)| *epoch == 1).map(|(_, _, n, _)| *n).collect();
-        let count = numbers.len();
-        numbers.dedup();
-        assert_eq!((numbers.len(), numbers.clone()), (count, (0..count as u64).collect::<Vec<_>>()));
+        let numbers: Vec<_> = sent.iter().filter(|(_, epoch, ..)| *epoch == 1).map(|(_, _, n, _)| *n).collect();
+        // On a busy machine libssl may have repeated its Finished unasked: that has a number, but does not leave.
+        assert!(numbers.len() == 21 && numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
     }
 }
 

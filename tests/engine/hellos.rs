@@ -291,7 +291,7 @@ fn renegotiation(door: &Door) {
     let mut client = Client::connect(server.address);
     client.ask(door, b"before");
     client.begin_anew();
-    let why = client.handshake(Duration::from_secs(10)).expect_err("there is no second handshake");
+    let why = client.handshake(PATIENCE).expect_err("there is no second handshake");
     assert!(why.contains("no renegotiation"), "{why}");
     other.ask(door, b"meanwhile");
     Client::connect(server.address).ask(door, b"a message");

@@ -12,6 +12,7 @@ use crate::client::{Client, PATIENCE, context, socket, socket_at};
 use crate::common::certificates;
 use crate::door::{Door, Server, Setup};
 use crate::hellos::{Answer, cookie, hello, put};
+use crate::samples::record;
 
 pub const PROOFS: &[Proof] = &[
     Proof::new("connections", connections),
@@ -25,6 +26,7 @@ pub const PROOFS: &[Proof] = &[
     Proof::new("idle_timeout", idle_timeout),
     Proof::new("queued_messages", queued_messages),
     Proof::new("certificate_chain", certificate_chain).needs(Door::has_authority),
+    Proof::new("messages_before_their_turn", early_messages),
     Proof::new("records_before_their_keys", early_records),
     Proof::new("buffers_of_idle_connections", released_buffers),
 ];
@@ -245,6 +247,32 @@ fn certificate_chain(door: &Door) {
     server.says("failed");
     good.ask(door, b"after");
     connect(&identified(&[])).expect("a handshake").ask(door, b"a message");
+}
+
+/// Fragments of long messages that are not yet due, in clear, from anybody: libssl would make room for nine of them, each as
+/// long as it says that it is (CVE-2016-2179).
+fn early_messages(door: &Door) {
+    const LENGTH: u32 = 30_000;
+    let server = Server::start(door);
+    let mut other = Client::connect(server.address);
+    let mut halves: Vec<Client> = (0..8).map(|_| half(&server, HERE)).collect();
+    let before = server.resident();
+    let fragment = |message_seq: u8, offset: u32| {
+        let header =
+            [&[11][..], &LENGTH.to_be_bytes()[1..], &[0, message_seq], &offset.to_be_bytes()[1..], &[0, 0, 100]];
+        record(22, 0xfefd, 0, u64::from(offset) + 100, &[&header.concat()[..], &[0; 100]].concat())
+    };
+    for half in &halves {
+        for message_seq in 3..12 {
+            // So that it cannot make room without using it.
+            (0..LENGTH - 100).step_by(4000).for_each(|offset| half.wire().forge(&fragment(message_seq, offset)));
+            other.ask(door, b"meanwhile");
+        }
+    }
+    let gained = server.resident() - before;
+    assert!(gained <= 512, "{gained} KB for 8 handshakes that announced 270 KB each");
+    halves.iter_mut().for_each(|half| half.handshake(PATIENCE).expect("a handshake"));
+    halves.iter_mut().for_each(|half| half.ask(door, b"a message"));
 }
 
 /// Records of the next epoch that come before their keys are held, but not without end, as OpenSSL did before 4.0.2

@@ -14,10 +14,10 @@ use crate::samples::Hello;
 use crate::tool::{self, Proxy, Report};
 
 pub const PROOFS: &[Proof] = &[
-    Proof::new("handshakes_at_20_percent", fast),
     Proof::new("openssl_timers_at_20_percent", |door| {
         through(door, 100, 0.2, "openssl", 60).at_least("within_60s", 94.0);
     }),
+    Proof::new("handshakes_at_20_percent", fast),
     Proof::new("every_datagram_and_pair_lost", |door| matrix(door, &Setup::new(), "--timer fast", 6.0)),
     Proof::new("every_datagram_and_pair_of_long_flights_lost", |door| {
         let long = Setup::new().identity("server-chain5-rsa4096").with("DV_MTU", 576);
@@ -136,8 +136,8 @@ fn smaller(door: &Door) {
     peer.send_to(&proven.datagram(), server.address).expect("loopback takes it");
     peer.set_read_timeout(Some(Duration::from_millis(10))).expect("not zero");
     let (mut largest, mut of_this, mut buffer) = (Vec::new(), 0, [0; 2048]);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while largest.len() < 10 {
+    let deadline = Instant::now() + PATIENCE;
+    while largest.last().is_none_or(|largest| *largest > 256) {
         assert!(Instant::now() < deadline, "{largest:?}");
         match peer.recv(&mut buffer) {
             Ok(len) => {
@@ -150,8 +150,12 @@ fn smaller(door: &Door) {
             Err(_) => drop(other.send_to(b"junk", server.address).expect("loopback takes it")),
         }
     }
-    let most = [1280, 1280, 1280, 1280, 576, 576, 576, 576, 256, 256];
-    assert!(largest.iter().zip(most).all(|(largest, most)| (most - 64..=most).contains(largest)), "{largest:?}");
+    // A flight whose end was lost in a full socket counts as one with the next.
+    assert!(largest.len() <= 9, "{largest:?}");
+    let packet = |largest: &usize| [256, 576, 1280].into_iter().find(|most| (most - 64..=*most).contains(largest));
+    let mut packets: Vec<Option<usize>> = largest.iter().map(packet).collect();
+    packets.dedup();
+    assert_eq!(packets, [Some(1280), Some(576), Some(256)], "{largest:?}");
 }
 
 /// Whether a datagram ends with a ServerHelloDone, which has no body.

@@ -102,16 +102,17 @@ fn main() {
     if document.is_none() {
         eprintln!("the original document is not at {} (DV_ORIGINAL_DOC): ignored", document::path().display());
     }
+    // Those first that wait longest.
     let themes: [(&str, &[Proof]); 9] = [
-        ("flood", flood::PROOFS),
         ("loss", loss::PROOFS),
+        ("clients", clients::PROOFS),
+        ("flood", flood::PROOFS),
         ("mtu", mtu::PROOFS),
         ("attacks", attacks::PROOFS),
         ("restart", restart::PROOFS),
         ("hellos", hellos::PROOFS),
         ("addresses", addresses::PROOFS),
         ("limits", limits::PROOFS),
-        ("clients", clients::PROOFS),
     ];
     let doors = Door::all(document).into_iter().filter(|door| !all || door.is_there());
     let doors: Vec<Arc<Door>> = doors.map(Arc::new).collect();

@@ -17,7 +17,7 @@
 #include <wolfssl/wolfcrypt/settings.h>
 #include <wolfssl/ssl.h>
 
-#define TRIES 50
+#define TRIES 200
 
 static int fail(WOLFSSL *ssl, int result, const char *what)
 {
