@@ -167,6 +167,38 @@ static void without_ssl(void)
     server_close(&server);
 }
 
+/* One without makes no room: the next one does. */
+static void room_of_the_next_one(void)
+{
+    struct server server;
+    struct client clients[3];
+    SSL_CTX *ctx = client_context(certs);
+    dv_udp_conn_t *conns[3];
+    int i = 0;
+
+    setenv("DV_MAX_CONNECTIONS", "2", 1);
+    server_open(&server, certs);
+    for (i = 0; i < 3; i++) {
+        conns[i] = established(&clients[i], ctx, &server);
+        CHECK(conns[i] != NULL);
+        poll(NULL, 0, 5);
+        if (i == 0) {
+            SSL_free(conns[0]->ssl);
+        }
+    }
+    CHECK(conns[1]->ssl == NULL && conns[2]->ssl != NULL && counted().evicted == 1);
+    dv_dtls_conn_del(conns[0]);
+    free(conns[0]);
+    for (i = 0; i < 3; i++) {
+        client_vanish(&clients[i]);
+    }
+    for (i = 1; i < 3; i++) {
+        dv_dtls_conn_free(conns[i]);
+    }
+    SSL_CTX_free(ctx);
+    server_close(&server);
+}
+
 /* One that is over stays for a while as it is, for its owner to look at its SSL. */
 static void over(void)
 {
@@ -188,6 +220,10 @@ static void over(void)
     dv_dtls_handle_timeouts();
     CHECK(conn->ssl != NULL);
     dv_dtls_conn_free(conn);
+    /* As one that the program has said goodbye on. */
+    CHECK(dv_dtls_next_timeout() == -1);
+    dv_dtls_shutdown(server.conn, server.fd, 16);
+    CHECK(server.conn->ssl != NULL && dv_dtls_next_timeout() > 0);
     dv_dtls_conn_free(server.conn);
     client_vanish(&client);
     client_vanish(&other);
@@ -238,6 +274,7 @@ int main(int argc, char **argv)
     run_in_child("table: limits", limits);
     run_in_child("table: found last", found_last);
     run_in_child("table: without an SSL", without_ssl);
+    run_in_child("table: room of the next one", room_of_the_next_one);
     run_in_child("table: over", over);
     run_in_child("table: told once", told_once);
     return check_report("table");
