@@ -91,7 +91,6 @@ pub unsafe fn write(conn: *mut dv_udp_conn_t, message: &[u8], fd: c_int) -> c_in
         if message.len() + RECORD_OVERHEAD_MAX > payload(shared().settings().mtu, peer) {
             return fail(EMSGSIZE);
         }
-        ERR_clear_error();
         let written = SSL_write(ssl, message.as_ptr().cast(), message.len() as c_int);
         if written <= 0 {
             return fail(if SSL_is_init_finished(ssl) == 1 { EIO } else { EAGAIN });
@@ -108,7 +107,6 @@ pub unsafe fn write(conn: *mut dv_udp_conn_t, message: &[u8], fd: c_int) -> c_in
 pub unsafe fn shutdown(conn: *mut dv_udp_conn_t, fd: c_int) {
     // SAFETY: by contract.
     unsafe {
-        ERR_clear_error();
         SSL_shutdown((*conn).ssl.cast());
         ERR_clear_error();
         flush(conn, fd);

@@ -8,7 +8,7 @@ use super::super::address;
 use super::super::connection::{dv_dtls_conn_free, dv_dtls_conn_new};
 use super::super::due;
 use super::super::messages::dv_dtls_read;
-use super::super::table::dv_dtls_conn_find;
+use super::super::table::{dv_dtls_conn_add, dv_dtls_conn_del, dv_dtls_conn_find};
 use super::super::types::dv_udp_conn_key_t;
 use super::*;
 use crate::engine::endpoint::{Config, Connect, Endpoint};
@@ -91,6 +91,23 @@ fn only_what_somebody_knows_waits_for_its_owner_when_it_is_given_up() {
         dv_dtls_conn_free(second);
     }
     assert!(!shared().has_given_up(second));
+}
+
+/// It is in the program's hands again: one day the library would free what the program uses, or has freed.
+#[test]
+fn what_was_given_up_and_is_taken_up_again_is_only_its_owner_s() {
+    for (port, take_up) in [(40_002, dv_dtls_conn_add as unsafe extern "C" fn(_)), (40_003, dv_dtls_conn_del)] {
+        let (mut key, conn) = restart_and_free(port);
+        // SAFETY: the key is valid.
+        assert_eq!(unsafe { dv_dtls_conn_find(&mut key) }, conn);
+        give_up_all();
+        assert!(shared().has_given_up(conn));
+        // SAFETY: it was given up, and is there until it is freed.
+        unsafe { take_up(conn) };
+        assert!(!shared().has_given_up(conn));
+        // SAFETY: as above.
+        unsafe { dv_dtls_conn_free(conn) };
+    }
 }
 
 /// In destructors of a thread that ends each call has a [`Local`] of its own, and a callback in the middle of it another one:
